@@ -1,0 +1,67 @@
+# `make help` lists the targets. Each sets up what it needs; a target that has nothing to set up loses no time.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.ONESHELL:
+.SHELLFLAGS := -euo pipefail -c
+
+PYTHON ?= python3
+ONCE ?=
+ARGS ?=
+PY := .venv/bin/python
+LOCK := .venv/bin/uv pip compile --quiet --generate-hashes --python-version 3.11 --universal --custom-compile-command "make lock" pyproject.toml
+
+export PYTHON
+
+# `exec` leaves one process between make and the program: a Ctrl-C reaches it once.
+
+.PHONY: help
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup:  ## Make .venv and .venv-host from the locked requirements (PYTHON=... names the interpreter)
+	@exec devstack/bootstrap.sh
+
+.PHONY: demo
+demo: setup  ## From nothing to a verified, paid result; stays up until Ctrl-C (ONCE=1: stops and checks)
+	@exec $(PY) -m devstack demo $(if $(filter-out 0,$(ONCE)),--once) $(ARGS)
+
+.PHONY: up
+up: setup  ## Start the stack in the background, without a job or hosts; writes var/dev.env
+	@exec $(PY) -m devstack up $(ARGS)
+
+.PHONY: down
+down: setup  ## Stop what `make up` started
+	@exec $(PY) -m devstack down $(ARGS)
+
+.PHONY: test
+test: setup  ## Run the whole suite, containers included (ARGS="-k ledger" narrows it)
+	@$(PY) -m devstack.engine
+	exec $(PY) -m pytest $(ARGS)
+
+.PHONY: lint
+lint: setup  ## ruff, format check, import-linter, bandit
+	@.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/lint-imports
+	exec .venv/bin/bandit --quiet --recursive --configfile pyproject.toml .
+
+.PHONY: types
+types: setup  ## mypy, strict
+	@exec .venv/bin/mypy .
+
+.PHONY: format
+format: setup  ## Format the code, and repair what ruff can
+	@.venv/bin/ruff check --fix .
+	exec .venv/bin/ruff format .
+
+.PHONY: lock
+lock: setup  ## Resolve the three lock files anew from pyproject.toml (ARGS="--upgrade" for newer versions)
+	@$(LOCK) $(ARGS) -o workers/requirements.txt
+	$(LOCK) $(ARGS) --extra server -o requirements.txt
+	$(LOCK) $(ARGS) --extra server --extra dev -o requirements-dev.txt
+
+.PHONY: clean
+clean:  ## Remove environments and caches (data under var/ and /var/lib/nexapod stays)
+	@rm -rf .venv .venv-host .venv.lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,58 @@
+"""WebSockets: one job's events for its owner, and the fleet's coarse events for anyone."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from channels.db import database_sync_to_async
+from channels.generic.websocket import AsyncJsonWebsocketConsumer
+from django.urls import path
+
+from jobs.models import Job
+from jobs.services.outbox import FLEET_GROUP, job_group
+
+CLOSE_FORBIDDEN = 4403
+"""Not signed in, not the owner, or no such job: which of them is not told."""
+
+
+class JobConsumer(AsyncJsonWebsocketConsumer):
+    """Events of one job as they are pushed, to its owner. What came before is read from the API; nothing is accepted from the browser."""
+
+    async def connect(self) -> None:
+        job_id = self.scope["url_route"]["kwargs"]["job_id"]
+        user = self.scope.get("user")
+        if user is None or not user.is_authenticated or not await _is_owner(job_id, user.pk):
+            await self.close(code=CLOSE_FORBIDDEN)
+            return
+        self.groups = [job_group(job_id)]
+        await self.channel_layer.group_add(job_group(job_id), self.channel_name)
+        await self.accept()
+
+    async def receive_json(self, content: Any, **kwargs: Any) -> None:
+        """Ignores what a browser sends."""
+
+    async def job_event(self, message: dict[str, Any]) -> None:
+        await self.send_json(message["event"])
+
+
+class FleetConsumer(AsyncJsonWebsocketConsumer):
+    """Kinds, types and tiers of job events: no ids, no names."""
+
+    groups: ClassVar = [FLEET_GROUP]
+
+    async def receive_json(self, content: Any, **kwargs: Any) -> None:
+        """Ignores what a browser sends."""
+
+    async def fleet_event(self, message: dict[str, Any]) -> None:
+        await self.send_json(message["event"])
+
+
+@database_sync_to_async
+def _is_owner(job_id: object, user_id: int) -> bool:
+    return Job.objects.filter(pk=job_id, owner=user_id).exists()
+
+
+websocket_urlpatterns = [
+    path("ws/jobs/<uuid:job_id>/", JobConsumer.as_asgi()),
+    path("ws/fleet/", FleetConsumer.as_asgi()),
+]

@@ -1,0 +1,218 @@
+"""The job descriptor, schema version 1.0: what a researcher asks for, field by field.
+
+A descriptor that validates is well-formed; `jobs.descriptor.consistency` says whether its parts fit each other, `jobs.requirements` whether
+any machine could run it, and the submission service whether this person may run it now. Sizes in a descriptor are binary: 1 GB here is
+2^30 bytes, 1 MB is 2^20. Absent optional fields are `None`; the derived properties give what is meant then.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from workers.protocol.digests import Digest
+from workers.protocol.messages import ExpectedOutput, Limits, OutputPath, Tier
+
+SCHEMA_VERSION: Final = "1.0"
+DESCRIPTOR_BYTES_MAX: Final = 512 * 1024
+"""Of the JSON document as sent."""
+
+MB: Final = 2**20
+GB: Final = 2**30
+COPIES_MAX: Final = 16
+FILES_MAX: Final = 1000
+
+WALL_SECONDS_DEFAULT: Final = 3600
+MEMORY_MB_DEFAULT: Final = 2048
+DISK_MB_DEFAULT: Final = 4096
+OUTPUT_MB_DEFAULT: Final = 1024
+PIDS_DEFAULT: Final = 512
+QUEUE_DEADLINE_SECONDS_DEFAULT: Final = 7 * 86400
+
+Label = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:+-]*$")]
+JobType = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Argument = Annotated[str, StringConstraints(max_length=4096)]
+EnvironmentName = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+EnvironmentValue = Annotated[str, StringConstraints(max_length=8192)]
+MediaType = Annotated[str, StringConstraints(max_length=127, pattern=r"^[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+$")]
+ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Amount = Annotated[float, Field(ge=0, le=1e9)]
+"""Of a requirement: wide enough for anything imaginable, so that what is too much is answered by `requirements_impossible`."""
+
+
+class DescriptorPart(BaseModel):
+    """Base of all parts: frozen, unknown fields, NaN and infinity refused. The parser is strict about types as well."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Requirements(DescriptorPart):
+    """What a node must have free to be given the job. Absent: what `limits` allows the container, and a GPU where `tier` is a GPU tier."""
+
+    gpu: bool | None = Field(default=None, description="whether the job needs a GPU; must agree with `tier`")
+    gpu_count: int | None = Field(default=None, ge=0, le=10**6)
+    vram_gb: Amount | None = Field(default=None, description="memory of each GPU, in units of 2^30 bytes")
+    ram_gb: Amount | None = Field(default=None, description="main memory, in units of 2^30 bytes")
+    cores: Amount | None = None
+    disk_gb: Amount | None = Field(default=None, description="free disk, in units of 2^30 bytes")
+
+
+class InputFile(DescriptorPart):
+    """One input by digest: an upload of the submitter, or, where `path` is also one of `input_files`, what the fetched file must hash to."""
+
+    path: OutputPath
+    digest: Digest
+    size_bytes: int | None = Field(default=None, ge=0, le=2**53 - 1)
+
+
+class OutputFile(DescriptorPart):
+    """One file that the container is expected to leave under /outputs."""
+
+    path: OutputPath
+    required: bool = True
+    media_type: MediaType = "application/octet-stream"
+
+
+class RunLimits(DescriptorPart):
+    """What one run may use. Absent: what `requirements` names, else the default (docs/PROTOCOL.md lists them)."""
+
+    wall_seconds: int | None = Field(default=None, ge=1, le=30 * 86400)
+    memory_mb: int | None = Field(default=None, ge=16, le=2**30)
+    cpus: float | None = Field(default=None, gt=0, le=1024)
+    pids: int | None = Field(default=None, ge=1, le=32768)
+    disk_mb: int | None = Field(default=None, ge=1, le=2**30)
+    output_mb: int | None = Field(default=None, ge=1, le=2**30)
+
+
+class ComparedColumn(DescriptorPart):
+    """Tolerances of one column. Absent: those of its file."""
+
+    absolute: float | None = Field(default=None, ge=0)
+    relative: float | None = Field(default=None, ge=0, le=1)
+
+
+class ComparedFile(DescriptorPart):
+    """One output file whose numbers are compared: equal within `absolute + relative * magnitude`. `relative` absent: the job's `tolerance`."""
+
+    path: OutputPath
+    absolute: float | None = Field(default=None, ge=0)
+    relative: float | None = Field(default=None, ge=0, le=1)
+    columns: dict[ColumnName, ComparedColumn] | None = Field(
+        default=None, min_length=1, max_length=FILES_MAX, description="compare these columns only; absent: all"
+    )
+
+
+class VerificationMethod(StrEnum):
+    """How two results are compared."""
+
+    EXACT = "exact"
+    NUMERIC = "numeric"
+
+
+class Verification(DescriptorPart):
+    """How often the job runs and what counts as agreement. `files` empty: all output files, byte for byte."""
+
+    method: VerificationMethod = VerificationMethod.EXACT
+    copies: int = Field(default=1, ge=1, le=COPIES_MAX)
+    quorum: int = Field(default=1, ge=1, le=COPIES_MAX)
+    files: tuple[ComparedFile, ...] = Field(default=(), max_length=FILES_MAX)
+
+
+class Visibility(StrEnum):
+    """Whether strangers may see title, type and state of the job. Inputs and results are never public by this."""
+
+    PRIVATE = "private"
+    PUBLIC = "public"
+
+
+class Descriptor(DescriptorPart):
+    """A job as its submitter writes it."""
+
+    schema_version: Literal["1.0"]
+    job_id: Label = Field(description="the submitter's own label, and the idempotency key of the submission")
+    type: JobType
+    docker_image: str = Field(min_length=1, max_length=255, description="resolved to content and pinned at submission")
+    estimated_flops: float = Field(gt=0, le=1e22, description="floating point operations of one run; pay follows from it")
+    input_files: tuple[OutputPath, ...] = Field(default=(), max_length=FILES_MAX, description="paths under /inputs")
+    tier: int = Field(default=0, ge=0, le=3, description="0 cpu, 1 to 3 gpu-tier1 to gpu-tier3")
+    requirements: Requirements = Requirements()
+    input_uri: str | None = Field(
+        default=None, min_length=1, max_length=2000, description="folder of `input_files`: https://…/; absent: uploads named in `inputs`"
+    )
+    tolerance: float = Field(default=0.0, ge=0, le=1, description="default relative tolerance of numeric comparison")
+    credit_rate: float = Field(default=1.0, ge=0.001, le=1000, description="credits offered for 1 TFLOP/s-hour")
+
+    title: str = Field(default="", max_length=200)
+    command: tuple[Argument, ...] = Field(default=(), max_length=256, description="empty: the image's own")
+    arguments: tuple[Argument, ...] = Field(default=(), max_length=256, description="appended to `command`")
+    environment: dict[EnvironmentName, EnvironmentValue] = Field(default_factory=dict, max_length=256)
+    inputs: tuple[InputFile, ...] = Field(default=(), max_length=FILES_MAX)
+    outputs: tuple[OutputFile, ...] = Field(default=(), max_length=FILES_MAX)
+    limits: RunLimits = RunLimits()
+    verification: Verification = Verification()
+    priority: int = Field(default=0, ge=-10, le=10)
+    queue_deadline_seconds: int = Field(default=QUEUE_DEADLINE_SECONDS_DEFAULT, ge=1, le=90 * 86400)
+    visibility: Visibility = Visibility.PRIVATE
+
+    @property
+    def tier_name(self) -> Tier:
+        return Tier.of_rank(self.tier)
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of one run: `gpu_count`, else one on a GPU tier and none on `cpu`."""
+        if self.requirements.gpu_count is not None:
+            return self.requirements.gpu_count
+        return 1 if self.tier > 0 else 0
+
+    @property
+    def gpu_memory_bytes(self) -> int:
+        """Memory that each GPU must have; 0: whatever the tier has."""
+        return int((self.requirements.vram_gb or 0) * GB)
+
+    @property
+    def run_limits(self) -> Limits:
+        """`limits` with every absent value filled in, as an order carries them."""
+        limits, needs = self.limits, self.requirements
+        memory_bytes = (limits.memory_mb or 0) * MB or _bytes_of(needs.ram_gb, MEMORY_MB_DEFAULT)
+        disk_bytes = (limits.disk_mb or 0) * MB or _bytes_of(needs.disk_gb, DISK_MB_DEFAULT)
+        return Limits(
+            wall_seconds=limits.wall_seconds or WALL_SECONDS_DEFAULT,
+            memory_bytes=max(memory_bytes, 16 * MB),
+            cpus=limits.cpus or min(needs.cores or 1.0, 1024.0),
+            pids=limits.pids or PIDS_DEFAULT,
+            disk_bytes=max(disk_bytes, MB),
+            output_bytes=(limits.output_mb or 0) * MB or min(OUTPUT_MB_DEFAULT * MB, max(disk_bytes, MB)),
+            gpus=min(self.gpus, 64),
+        )
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory that a node must have free: the requirement, never less than the container's limit."""
+        return max(int((self.requirements.ram_gb or 0) * GB), self.run_limits.memory_bytes)
+
+    @property
+    def disk_bytes(self) -> int:
+        """Disk that a node must have free: the requirement, never less than the container's limit."""
+        return max(int((self.requirements.disk_gb or 0) * GB), self.run_limits.disk_bytes)
+
+    @property
+    def cpus(self) -> float:
+        """Cores that a node must have free: the requirement, never less than the container's limit."""
+        return max(self.requirements.cores or 0.0, self.run_limits.cpus)
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """What the container runs; empty: what its image says."""
+        return (*self.command, *self.arguments)
+
+    @property
+    def expected_outputs(self) -> tuple[ExpectedOutput, ...]:
+        """`outputs` as an order carries them."""
+        return tuple(ExpectedOutput(path=each.path, required=each.required, media_type=each.media_type) for each in self.outputs)
+
+
+def _bytes_of(required_gb: float | None, default_mb: int) -> int:
+    return int(required_gb * GB) if required_gb else default_mb * MB

@@ -1,0 +1,287 @@
+"""Tables of jobs. Constraints here are invariants of ARCHITECTURE; writes go through the services."""
+
+from __future__ import annotations
+
+import uuid
+from typing import ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from jobs.states import REPLICA_EXCLUSIVE, JobState, ReplicaState
+from nodes.models import Node
+
+
+def _choices(states: type[JobState] | type[ReplicaState]) -> list[tuple[str, str]]:
+    return [(state.value, state.value) for state in states]
+
+
+class Blob(models.Model):
+    """Bytes by SHA-256 in the blob store, complete and checked. Who may read them is decided by what refers to them."""
+
+    digest = models.CharField(primary_key=True, max_length=71)
+    size_bytes = models.BigIntegerField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.digest
+
+
+class Job(models.Model):
+    """One unit of a researcher's work. `descriptor` is as submitted and pinned; `descriptor_digest` decides idempotency of `label`."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="jobs")
+    label = models.CharField(max_length=128)
+    job_type = models.CharField(max_length=64)
+    descriptor = models.JSONField()
+    descriptor_digest = models.CharField(max_length=71)
+    image = models.JSONField()
+    """workers.protocol.messages.ImageReference, pinned at submission."""
+    tier = models.CharField(max_length=16)
+    state = models.CharField(max_length=16, choices=_choices(JobState), default=JobState.QUEUED)
+    priority = models.SmallIntegerField(default=0)
+    copies = models.PositiveSmallIntegerField()
+    quorum = models.PositiveSmallIntegerField()
+    replicas_max = models.PositiveSmallIntegerField()
+    estimated_flops = models.FloatField()
+    credit_rate_micro = models.BigIntegerField()
+    """Credits for 1 TFLOP/s-hour, in millionths."""
+    reserved_micro = models.BigIntegerField(default=0)
+    submitted_at = models.DateTimeField(auto_now_add=True)
+    queue_deadline_at = models.DateTimeField()
+    concluded_at = models.DateTimeField(null=True, blank=True)
+    failure_code = models.CharField(max_length=64, blank=True)
+    failure_message = models.TextField(blank=True)
+    verdict_summary = models.JSONField(null=True, blank=True)
+    """{agreeing, quorum, worst: {file, column, deviation, tolerance}}; shown once concluded."""
+    canonical_replica = models.ForeignKey("Replica", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["owner", "label"], name="job_label_unique_per_owner")]
+        indexes: ClassVar = [
+            models.Index(fields=["owner", "-submitted_at"]),
+            models.Index(fields=["queue_deadline_at"], condition=Q(state="queued"), name="job_queued_deadline"),
+        ]
+
+    def __str__(self) -> str:
+        return self.label
+
+
+class JobInput(models.Model):
+    """One input file of a job."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="inputs")
+    path = models.CharField(max_length=255)
+    blob = models.ForeignKey(Blob, on_delete=models.PROTECT, related_name="+")
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["job", "path"], name="job_input_path_unique")]
+
+    def __str__(self) -> str:
+        return self.path
+
+
+class Replica(models.Model):
+    """One attempt at a job by one node. What it needs is copied from the job, so that a claim reads one table."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="replicas")
+    state = models.CharField(max_length=16, choices=_choices(ReplicaState), default=ReplicaState.QUEUED)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    tier = models.CharField(max_length=16)
+    priority = models.SmallIntegerField(default=0)
+    cpus = models.FloatField()
+    memory_bytes = models.BigIntegerField()
+    disk_bytes = models.BigIntegerField()
+    gpus = models.PositiveSmallIntegerField(default=0)
+    gpu_memory_bytes = models.BigIntegerField(default=0)
+
+    node = models.ForeignKey(Node, null=True, blank=True, on_delete=models.PROTECT, related_name="replicas")
+    node_owner = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    lease_id = models.UUIDField(null=True, blank=True, unique=True)
+    lease_request_id = models.UUIDField(null=True, blank=True)
+    """`request_id` of the exchange that took the lease: the same request gets the same order again."""
+    leased_at = models.DateTimeField(null=True, blank=True)
+    lease_expires_at = models.DateTimeField(null=True, blank=True)
+    deadline_at = models.DateTimeField(null=True, blank=True)
+    order_envelope = models.BinaryField(null=True, blank=True)
+    order_digest = models.CharField(max_length=71, blank=True)
+    """Digest of the order envelope's payload."""
+    cancel_reason = models.CharField(max_length=200, blank=True)
+    """Set when the host is to be told to stop; repeated in its exchanges while the lease lives."""
+    progress = models.JSONField(null=True, blank=True)
+    """The newest LeaseReport of the host."""
+
+    verify_claimed_until = models.DateTimeField(null=True, blank=True)
+    verdict = models.CharField(max_length=16, blank=True)
+    """agree, disagree, invalid or undecided; empty before verification."""
+    paid_micro = models.BigIntegerField(default=0)
+    failure_code = models.CharField(max_length=64, blank=True)
+    failure_message = models.TextField(blank=True)
+    concluded_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["job", "node_owner"],
+                condition=Q(state__in=sorted(REPLICA_EXCLUSIVE)),
+                name="replica_one_live_or_vote_per_owner",
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=["queued", "cancelled"]) | Q(node__isnull=False, node_owner__isnull=False, lease_id__isnull=False),
+                name="replica_taken_has_node",
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["tier", "-priority", "created_at"], condition=Q(state="queued"), name="replica_queue"),
+            models.Index(fields=["lease_expires_at"], condition=Q(state__in=["leased", "running"]), name="replica_lease_expiry"),
+            models.Index(fields=["verify_claimed_until"], condition=Q(state="reported"), name="replica_to_verify"),
+            models.Index(fields=["node", "state"]),
+            models.Index(fields=["lease_request_id"], condition=Q(lease_request_id__isnull=False), name="replica_lease_request"),
+        ]
+
+    def __str__(self) -> str:
+        return f"replica {self.id} of {self.job_id}"
+
+
+class Receipt(models.Model):
+    """A host's signed statement about one replica, kept byte for byte. `late`: it came after the job was concluded, and earns nothing."""
+
+    replica = models.OneToOneField(Replica, on_delete=models.PROTECT, related_name="receipt")
+    envelope = models.BinaryField()
+    digest = models.CharField(max_length=71, unique=True)
+    """Digest of the envelope's payload."""
+    predicate = models.JSONField()
+    """workers.protocol.messages.ReceiptPredicate, as checked at the gateway."""
+    archive = models.ForeignKey(Blob, null=True, on_delete=models.PROTECT, related_name="+")
+    log = models.ForeignKey(Blob, null=True, on_delete=models.PROTECT, related_name="+")
+    result_digest = models.CharField(max_length=71, blank=True)
+    received_at = models.DateTimeField(auto_now_add=True)
+    late = models.BooleanField(default=False)
+
+    def __str__(self) -> str:
+        return self.digest
+
+
+class Upload(models.Model):
+    """A resumable upload (tus) by a host for a lease, or by a user. Committed: the bytes had the digest and are a Blob."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    replica = models.ForeignKey(Replica, null=True, blank=True, on_delete=models.CASCADE, related_name="uploads")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.CASCADE, related_name="uploads")
+    digest = models.CharField(max_length=71)
+    size_bytes = models.BigIntegerField()
+    offset_bytes = models.BigIntegerField(default=0)
+    created_at = models.DateTimeField(auto_now_add=True)
+    committed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(replica__isnull=False) ^ Q(user__isnull=False), name="upload_has_one_uploader"),
+            models.UniqueConstraint(fields=["replica", "digest"], condition=Q(replica__isnull=False), name="upload_unique_per_replica"),
+            models.UniqueConstraint(fields=["user", "digest"], condition=Q(user__isnull=False), name="upload_unique_per_user"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.digest} {self.offset_bytes}/{self.size_bytes}"
+
+
+class VerificationBatch(models.Model):
+    """The replicas that one chord checks; its body reads them here again rather than believe the header's results."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    job_ids = models.JSONField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class Evidence(models.Model):
+    """The outcome of one check of one replica, or of one pair (`other`). Written by verify workers, read by settlement and by people."""
+
+    replica = models.ForeignKey(Replica, on_delete=models.CASCADE, related_name="evidence")
+    other = models.ForeignKey(Replica, null=True, blank=True, on_delete=models.CASCADE, related_name="+")
+    check = models.CharField(max_length=32)
+    """signature, archive, log, outputs or comparison."""
+    passed = models.BooleanField(null=True)
+    """None: the check could not be made (our fault); it is made again."""
+    code = models.CharField(max_length=64, blank=True)
+    detail = models.JSONField(default=dict)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["replica", "check", "other"], name="evidence_unique", nulls_distinct=False)
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.check} {self.passed} {self.replica_id}"
+
+
+class ImageApproval(models.Model):
+    """An image that approved researchers may run: by name pattern (`registry/name` or `registry/name:tag`), optionally pinned to one digest."""
+
+    name = models.CharField(max_length=255, unique=True)
+    pull = models.CharField(max_length=400, blank=True)
+    image_id = models.CharField(max_length=71, blank=True)
+    approved_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    approved_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Calibration(models.Model):
+    """Measured over estimated FLOPs for one image and job type, from agreeing replicas: geometric mean as sum of logarithms and count."""
+
+    image_key = models.CharField(max_length=400)
+    job_type = models.CharField(max_length=64)
+    log_ratio_sum = models.FloatField(default=0)
+    count = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["image_key", "job_type"], name="calibration_unique")]
+
+    def __str__(self) -> str:
+        return f"{self.image_key} {self.job_type}"
+
+
+class JobEvent(models.Model):
+    """The outbox: what happened to a job, written in the transaction that made it happen, pushed afterwards, kept as the job's timeline.
+
+    `public` events may be shown to the owner at once; others (they tell about a replica's result) only after the job is concluded.
+    """
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="events")
+    replica = models.ForeignKey(Replica, null=True, blank=True, on_delete=models.CASCADE, related_name="+")
+    kind = models.CharField(max_length=32)
+    payload = models.JSONField(default=dict)
+    public = models.BooleanField(default=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    pushed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        indexes: ClassVar = [
+            models.Index(fields=["job", "id"]),
+            models.Index(fields=["id"], condition=Q(pushed_at__isnull=True), name="job_event_outbox"),
+        ]
+
+    def __str__(self) -> str:
+        return self.kind
+
+
+class CoordinatorClock(models.Model):
+    """One row: when the portal was last known to serve exchanges. The time of an outage is credited to every lease."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
+    alive_at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar = [models.CheckConstraint(condition=Q(id=1), name="coordinator_clock_single_row")]
+
+    def __str__(self) -> str:
+        return str(self.alive_at)

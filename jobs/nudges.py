@@ -1,0 +1,46 @@
+"""Nudges after a commit: they make things happen now instead of at the next periodic run. Losing one loses nothing but time.
+
+Redis may be away; then the nudge is dropped and logged once, and beat's period is the delay.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+import redis
+from celery import current_app
+from django.conf import settings
+from kombu.exceptions import OperationalError
+
+log = logging.getLogger(__name__)
+
+WAKE_CHANNEL = "nexa:wake"
+"""Redis pub/sub channel on which waiting exchanges are woken; the message is a tier name."""
+
+
+def verification_nudge() -> None:
+    """There are reported replicas to verify."""
+    _task_send("control.verification_dispatch")
+
+
+def outbox_nudge() -> None:
+    """There are outbox rows to push."""
+    _task_send("control.outbox_push")
+
+
+def exchanges_wake(tiers: Iterable[str]) -> None:
+    """Replicas of these tiers were queued, or a command waits for a host: let waiting exchanges look again."""
+    try:
+        with redis.Redis.from_url(settings.NEXA_REDIS_URL, socket_timeout=1, socket_connect_timeout=1) as client:
+            for tier in set(tiers):
+                client.publish(WAKE_CHANNEL, tier)
+    except redis.RedisError as error:
+        log.warning("exchanges not woken, they look again by themselves: %s", error)
+
+
+def _task_send(name: str) -> None:
+    try:
+        current_app.send_task(name, ignore_result=True, retry=False)
+    except OperationalError as error:
+        log.warning("%s not nudged, it runs at its next period: %s", name, error)

@@ -1,0 +1,1 @@
+"""Every write to jobs, one noun a file."""

@@ -1,0 +1,31 @@
+"""Replicas come into being here: at submission, as substitutes, and when verification asks for more."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from django.db import transaction
+
+from jobs.descriptor import Descriptor
+from jobs.models import Job, Replica
+from jobs.nudges import exchanges_wake
+
+
+def replicas_queue(*, job: Job, count: int) -> list[Replica]:
+    """Queues `count` replicas with what the job's descriptor needs, and wakes waiting exchanges after the commit."""
+    descriptor = Descriptor.model_validate(job.descriptor)
+    replicas = Replica.objects.bulk_create(
+        Replica(
+            job=job,
+            tier=job.tier,
+            priority=job.priority,
+            cpus=descriptor.cpus,
+            memory_bytes=descriptor.memory_bytes,
+            disk_bytes=descriptor.disk_bytes,
+            gpus=descriptor.gpus,
+            gpu_memory_bytes=descriptor.gpu_memory_bytes,
+        )
+        for _ in range(count)
+    )
+    transaction.on_commit(partial(exchanges_wake, [job.tier]))
+    return replicas

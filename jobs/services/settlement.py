@@ -1,0 +1,204 @@
+"""Conclusion of jobs: verdicts, payments, refunds and terminal states, each job in one short, idempotent transaction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from jobs.models import Calibration, Evidence, Job, Receipt, Replica
+from jobs.services.replicas import replicas_queue
+from jobs.services.transitions import event_record, job_state_derive, job_transition, replica_transition
+from jobs.states import JOB_OPEN, REPLICA_LIVE, REPLICA_VOTES, JobState, ReplicaState
+from jobs.verdicts import AskForMore, CheckedReplica, Conclude, Decision, Dispute, NoValidResult, Verdict, Wait, decide, pair
+from jobs.verification import OWN_CHECKS
+from ledger.formula import payment_micro
+from ledger.services import Payment, account_of, payment_post, refund_post
+from workers.protocol.messages import ReceiptPredicate
+
+NEVER = datetime(9999, 1, 1, tzinfo=UTC)
+"""`verify_claimed_until` of a replica that is checked and waits for others."""
+
+
+def job_settle(*, job_id: UUID) -> Decision | None:
+    """Decides about a job from its evidence and carries the decision out. None when the job is closed or has nothing to decide.
+
+    Idempotent: run twice, or by two workers, the second finds the job as the first left it.
+    """
+    with transaction.atomic():
+        job = Job.objects.select_for_update().get(pk=job_id)
+        if JobState(job.state) not in JOB_OPEN:
+            return None
+        reported = list(
+            job.replicas.filter(state=ReplicaState.REPORTED).select_related("receipt", "node__owner").order_by("receipt__received_at", "pk")
+        )
+        if not reported:
+            return None
+        decision = _decide(job, reported)
+        for replica in reported:
+            replica.verdict = decision.verdicts[replica.pk]
+        Replica.objects.bulk_update(reported, ["verdict"])
+        match decision:
+            case Conclude(canonical=canonical):
+                _conclude(job, reported, canonical)
+            case AskForMore(count=count):
+                event_record(job=job, kind="job.replicas_added", payload={"count": count}, public=False)
+                replicas_queue(job=job, count=count)
+                job_state_derive(job=job)
+            case Wait():
+                job_state_derive(job=job)
+            case Dispute():
+                _state_verifying(job)
+                job_transition(job=job, to=JobState.DISPUTED)
+            case NoValidResult():
+                message = "No host's result passed its own checks; the evidence of each replica says which check failed."
+                job_close(job=job, to=JobState.FAILED, code="results_invalid", message=message)
+        if not isinstance(decision, Conclude | NoValidResult):
+            _verification_rest(job, reported)
+        return decision
+
+
+def job_close(*, job: Job, to: JobState, code: str, message: str) -> None:
+    """Ends a job without a result: cancels what is queued or out, gives the reservation back. The caller holds the job's row lock."""
+    _replicas_cancel(job, message)
+    job_transition(job=job, to=to, payload={"code": code}, failure_code=code, failure_message=message)
+    refund_post(account=account_of(user=job.owner), job_id=job.pk, amount_micro=job.reserved_micro)
+
+
+def job_fail(*, job: Job, code: str, message: str) -> None:
+    """`job_close` as failed."""
+    job_close(job=job, to=JobState.FAILED, code=code, message=message)
+
+
+def _decide(job: Job, reported: Sequence[Replica]) -> Decision:
+    evidence = list(Evidence.objects.filter(replica__in=reported))
+    own: dict[UUID, dict[str, bool | None]] = {replica.pk: {} for replica in reported}
+    agreements: dict[frozenset[UUID], bool] = {}
+    for row in evidence:
+        if row.other_id is None:
+            own[row.replica_id][row.check] = row.passed
+        elif row.passed is not None:
+            agreements[pair(row.replica_id, row.other_id)] = row.passed
+    states = list(job.replicas.values_list("state", flat=True))
+    outstanding = sum(state == ReplicaState.QUEUED or ReplicaState(state) in REPLICA_LIVE for state in states)
+    votes = sum(ReplicaState(state) in REPLICA_VOTES for state in states)
+    return decide(
+        replicas=[CheckedReplica(replica.pk, _valid(own[replica.pk])) for replica in reported],
+        agreements=agreements,
+        quorum=job.quorum,
+        outstanding=outstanding,
+        may_ask=max(0, job.replicas_max - votes - outstanding),
+    )
+
+
+def _valid(checks: Mapping[str, bool | None]) -> bool | None:
+    """False as soon as one check failed, True when all were made and passed."""
+    outcomes = [checks.get(name) for name in OWN_CHECKS]
+    if False in outcomes:
+        return False
+    return None if None in outcomes else True
+
+
+def _conclude(job: Job, reported: Sequence[Replica], canonical_id: UUID) -> None:
+    _state_verifying(job)
+    accepted = [replica for replica in reported if replica.verdict == Verdict.AGREE]
+    ratio = _calibration_ratio(job)
+    amount = payment_micro(estimated_flops=job.estimated_flops, calibration_ratio=ratio, rate_micro=job.credit_rate_micro)
+    now = timezone.now()
+    for replica in reported:
+        is_accepted = replica.verdict == Verdict.AGREE
+        replica_transition(
+            replica=replica,
+            to=ReplicaState.ACCEPTED if is_accepted else ReplicaState.REJECTED,
+            payload={"verdict": replica.verdict, "paid_micro": str(amount if is_accepted else 0)},
+            paid_micro=amount if is_accepted else 0,
+            concluded_at=now,
+        )
+    payment_post(
+        job_id=job.pk,
+        payments=[
+            Payment(
+                account=account_of(user=replica.node_owner),
+                replica_id=replica.pk,
+                node_key_id=replica.node.key_id,
+                receipt_digest=replica.receipt.digest,
+                amount_micro=amount,
+            )
+            for replica in accepted
+        ],
+        formula={
+            "version": "1",
+            "estimated_flops": repr(job.estimated_flops),
+            "calibration_ratio": repr(ratio),
+            "rate_micro": str(job.credit_rate_micro),
+        },
+    )
+    _replicas_cancel(job, "The job was concluded.")
+    refund_post(account=account_of(user=job.owner), job_id=job.pk, amount_micro=job.reserved_micro - amount * len(accepted))
+    _calibrate(job, accepted)
+    canonical = next(replica for replica in reported if replica.pk == canonical_id)
+    summary = _verdict_summary(job, canonical, accepted, reported)
+    job_transition(job=job, to=JobState.COMPLETED, payload=summary, canonical_replica=canonical, verdict_summary=summary)
+
+
+def _verdict_summary(job: Job, canonical: Replica, accepted: Sequence[Replica], reported: Sequence[Replica]) -> dict[str, object]:
+    """{agreeing, reported, quorum, worst}: `worst` is the largest deviation between the canonical result and another accepted one."""
+    compared = Evidence.objects.filter(check="comparison", replica__in=accepted, other__in=accepted).filter(
+        Q(replica=canonical) | Q(other=canonical)
+    )
+    found = [row.detail["worst"] for row in compared if row.detail.get("worst")]
+    worst = max(found, key=lambda one: (one["difference"] or 0.0) / (one["allowed"] or 1.0), default=None)
+    return {"agreeing": len(accepted), "reported": len(reported), "quorum": job.quorum, "worst": worst}
+
+
+def _state_verifying(job: Job) -> None:
+    """A quorum may be met while a spare replica is still out: the job passes through verifying all the same."""
+    if job.state != JobState.VERIFYING:
+        job_transition(job=job, to=JobState.VERIFYING)
+
+
+def _replicas_cancel(job: Job, reason: str) -> None:
+    """Cancels what is queued or out, and receipts that nobody will judge any more. Hosts are told by their next exchange."""
+    ends = [ReplicaState.QUEUED, ReplicaState.REPORTED, *REPLICA_LIVE]
+    for replica in job.replicas.select_for_update().filter(state__in=ends):
+        replica_transition(replica=replica, to=ReplicaState.CANCELLED, cancel_reason=reason[:200], concluded_at=timezone.now())
+
+
+def _verification_rest(job: Job, reported: Sequence[Replica]) -> None:
+    """Keeps the dispatcher from claiming checked replicas again before another receipt comes. Unfinished checks are claimed again."""
+    checks = set(Evidence.objects.filter(replica__in=reported, other=None, passed__isnull=False).values_list("replica_id", "check"))
+    done = [replica.pk for replica in reported if all((replica.pk, name) in checks for name in OWN_CHECKS)]
+    Replica.objects.filter(pk__in=done).update(verify_claimed_until=NEVER)
+
+
+def _calibration_ratio(job: Job) -> float:
+    row = Calibration.objects.filter(image_key=_image_key(job), job_type=job.job_type).first()
+    return math.exp(row.log_ratio_sum / row.count) if row and row.count else 1.0
+
+
+def _calibrate(job: Job, accepted: Sequence[Replica]) -> None:
+    """Feeds what tenured nodes measured for a replicated result: device seconds times benchmark, over the estimate."""
+    if len(accepted) < 2:
+        return
+    ratios = []
+    for replica in accepted:
+        before = Replica.objects.filter(node=replica.node, state=ReplicaState.ACCEPTED).exclude(job=job).count()
+        predicate = ReceiptPredicate.model_validate(Receipt.objects.get(replica=replica).predicate)
+        measured_flops = predicate.usage.cpu_seconds * predicate.benchmark_gflops * 1e9
+        if before >= settings.NEXA_TENURE_RECEIPTS and measured_flops > 0:
+            ratios.append(measured_flops / job.estimated_flops)
+    if ratios:
+        row, _ = Calibration.objects.select_for_update().get_or_create(image_key=_image_key(job), job_type=job.job_type)
+        row.log_ratio_sum += sum(math.log(ratio) for ratio in ratios)
+        row.count += len(ratios)
+        row.save(update_fields=["log_ratio_sum", "count"])
+
+
+def _image_key(job: Job) -> str:
+    return str(job.image.get("pull") or job.image.get("image_id"))

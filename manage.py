@@ -1,0 +1,12 @@
+#!/usr/bin/env python3
+"""Django's command line for the coordinator."""
+
+import os
+import sys
+
+from django.core.management import execute_from_command_line
+
+if __name__ == "__main__":
+    os.environ.setdefault("NEXA_ROLE", "server")
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "nexaportal.settings")
+    execute_from_command_line(sys.argv)

@@ -1,0 +1,1 @@
+"""The portal: settings, routes and process entry points. Imports neither Django nor Celery, so that hosts may import it."""

@@ -1,0 +1,23 @@
+"""The ASGI application: HTTP by Django, WebSockets by Channels."""
+
+import os
+
+os.environ.setdefault("NEXA_ROLE", "server")
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "nexaportal.settings")
+
+from django.core.asgi import get_asgi_application  # noqa: E402  Django reads the environment at import
+
+http_application = get_asgi_application()
+
+from channels.auth import AuthMiddlewareStack  # noqa: E402  needs the apps that the line above has loaded
+from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
+from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
+
+from jobs.consumers import websocket_urlpatterns  # noqa: E402
+
+application = ProtocolTypeRouter(
+    {
+        "http": http_application,
+        "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
+    }
+)

@@ -1,0 +1,232 @@
+"""Settings of the coordinator (web, control, verify and conclude workers), read from the environment through nexaportal.environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from psycopg.conninfo import conninfo_to_dict
+
+from nexaportal import environment
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+DEBUG = environment.boolean("NEXA_DEBUG", False)
+SECRET_KEY = environment.text("NEXA_SECRET_KEY")
+NEXA_ORIGIN = environment.text("NEXA_ORIGIN", "http://127.0.0.1:8000")
+"""Scheme and authority under which hosts and browsers reach this portal; no trailing slash."""
+ALLOWED_HOSTS = [*environment.listing("NEXA_ALLOWED_HOSTS"), urlsplit(NEXA_ORIGIN).hostname or ""]
+CSRF_TRUSTED_ORIGINS = [NEXA_ORIGIN]
+
+# --- what is installed -------------------------------------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.postgres",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+    "allauth",
+    "allauth.account",
+    "channels",
+    "csp",
+    "drf_spectacular",
+    "rest_framework",
+    "people",
+    "ledger",
+    "nodes",
+    "jobs",
+    "nexaportal",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "nexaportal.problems.ProblemMiddleware",
+]
+
+ROOT_URLCONF = "nexaportal.urls"
+ASGI_APPLICATION = "nexaportal.asgi.application"
+WSGI_APPLICATION = "nexaportal.wsgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    }
+]
+
+# --- truth, speed and bytes --------------------------------------------------------------------------------------------
+
+_database = conninfo_to_dict(environment.text("NEXA_DATABASE_URL"))
+"""A libpq URI or keyword string, for example postgresql://nexapod@db.example/nexapod or one with `?host=` and a socket folder."""
+_pool_size = environment.integer("NEXA_DATABASE_POOL", 16)
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": _database.get("dbname", "nexapod"),
+        "USER": _database.get("user", ""),
+        "PASSWORD": _database.get("password") or environment.text("NEXA_DATABASE_PASSWORD", ""),
+        "HOST": _database.get("host", ""),
+        "PORT": str(_database.get("port", "")),
+        # Web threads give their connection back between requests; a pool makes that cheap. 0: a connection per thread, no pool.
+        "OPTIONS": {"pool": {"min_size": 1, "max_size": _pool_size, "timeout": 10}} if _pool_size else {},
+        "CONN_HEALTH_CHECKS": True,
+    }
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+NEXA_REDIS_URL = environment.text("NEXA_REDIS_URL")
+"""For redis-py and channels-redis: redis://… or unix://…."""
+CHANNEL_LAYERS = {
+    "default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [NEXA_REDIS_URL], "prefix": "nexa"}}
+}
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": NEXA_REDIS_URL}}
+
+NEXA_BLOB_ROOT = Path(environment.text("NEXA_BLOB_ROOT", str(BASE_DIR / "var" / "blobs")))
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": NEXA_BLOB_ROOT}},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+
+# --- Celery: names are prefixed by the queue that runs them ---------------------------------------------------------------
+
+CELERY_BROKER_URL = environment.text("NEXA_BROKER_URL", NEXA_REDIS_URL.replace("unix://", "redis+socket://"))
+CELERY_RESULT_BACKEND = CELERY_BROKER_URL
+CELERY_TASK_ROUTES = {f"{queue}.*": {"queue": queue} for queue in ("control", "verify", "conclude")}
+CELERY_TASK_SERIALIZER = CELERY_RESULT_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_RESULT_EXPIRES = 3600
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_TIMEZONE = "UTC"
+# Every periodic task is idempotent and cheap when there is nothing to do: it is the recovery path behind each on-commit nudge.
+CELERY_BEAT_SCHEDULE = {
+    "leases": {"task": "control.leases_reap", "schedule": environment.number("NEXA_REAP_SECONDS", 2)},
+    "queue deadlines": {"task": "control.queue_deadlines_enforce", "schedule": environment.number("NEXA_QUEUE_SWEEP_SECONDS", 10)},
+    "verification": {"task": "control.verification_dispatch", "schedule": environment.number("NEXA_DISPATCH_SECONDS", 1)},
+    "outbox": {"task": "control.outbox_push", "schedule": environment.number("NEXA_PUSH_SECONDS", 1)},
+    "checkpoint": {"task": "conclude.checkpoint_publish", "schedule": environment.number("NEXA_CHECKPOINT_SECONDS", 1)},
+}
+
+# --- rules of this portal ------------------------------------------------------------------------------------------------
+
+NEXA_COORDINATOR_KEY_FILE = environment.text("NEXA_COORDINATOR_KEY_FILE", "") and Path(environment.text("NEXA_COORDINATOR_KEY_FILE", ""))
+"""Ed25519 private key (base64 of 32 bytes, mode 0600): signs orders and checkpoints. Verify workers run without it."""
+NEXA_COORDINATOR_PUBLIC_KEY = environment.text("NEXA_COORDINATOR_PUBLIC_KEY", "")
+"""For processes without the private key; empty where the key file is given."""
+NEXA_LEASE_SECONDS = environment.number("NEXA_LEASE_SECONDS", 60)
+NEXA_DEADLINE_GRACE_SECONDS = environment.number("NEXA_DEADLINE_GRACE_SECONDS", 600)
+"""What an order's deadline adds to the wall limit: pull, fetch, archive, upload."""
+NEXA_ATTEMPTS_MAX = environment.integer("NEXA_ATTEMPTS_MAX", 8)
+"""Replicas that a job may use up by expiry and host failures, beside those that verification asks for."""
+NEXA_TENURE_RECEIPTS = environment.integer("NEXA_TENURE_RECEIPTS", 10)
+"""Accepted receipts after which a node's measurements feed the calibration."""
+NEXA_VERIFY_CLAIM_SECONDS = environment.number("NEXA_VERIFY_CLAIM_SECONDS", 120)
+NEXA_START_GRANT_MICRO = environment.integer("NEXA_START_GRANT_CREDITS", 10) * 1_000_000
+NEXA_JOIN_TOKEN_SECONDS = environment.number("NEXA_JOIN_TOKEN_SECONDS", 3600)
+NEXA_INPUT_HOSTS = environment.listing("NEXA_INPUT_HOSTS")
+"""Hosts from which the coordinator may fetch `https://` inputs; empty: uploads only."""
+NEXA_INPUT_BYTES_MAX = environment.integer("NEXA_INPUT_BYTES_MAX", 256 * 2**20)
+NEXA_UPLOAD_BYTES_MAX = environment.integer("NEXA_UPLOAD_BYTES_MAX", 20 * 2**30)
+
+# --- people --------------------------------------------------------------------------------------------------------------
+
+AUTH_USER_MODEL = "people.User"
+AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend", "allauth.account.auth_backends.AuthenticationBackend"]
+ACCOUNT_LOGIN_METHODS = {"email", "username"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "username*", "password1*", "password2*"]
+ACCOUNT_EMAIL_VERIFICATION = environment.text("NEXA_EMAIL_VERIFICATION", "mandatory")
+LOGIN_REDIRECT_URL = "/"
+EMAIL_BACKEND = environment.text("NEXA_EMAIL_BACKEND", "django.core.mail.backends.smtp.EmailBackend")
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+
+# --- HTTP ----------------------------------------------------------------------------------------------------------------
+
+_https = NEXA_ORIGIN.startswith("https://")
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if environment.boolean("NEXA_BEHIND_PROXY", False) else None
+SECURE_SSL_REDIRECT = False  # the reverse proxy redirects; a redirect here would break health checks behind it
+SECURE_HSTS_SECONDS = 31_536_000 if _https else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _https
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https
+SESSION_COOKIE_HTTPONLY = True
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'none'"],
+        "script-src": ["'self'"],
+        "style-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "font-src": ["'self'"],
+        "connect-src": ["'self'"],
+        "form-action": ["'self'"],
+        "frame-ancestors": ["'none'"],
+        "base-uri": ["'none'"],
+    }
+}
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / "var" / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+WHITENOISE_USE_FINDERS = True
+DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 2**20
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "people.authentication.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "nexaportal.problems.drf_exception_handler",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "NEXAPod coordinator",
+    "DESCRIPTION": "Jobs, nodes and the public ledger. Errors are problem details (RFC 9457) with a stable `code`.",
+    "VERSION": "1.0.0",
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "jobs.gateway.openapi.gateway_paths_add",
+    ],
+}
+
+# --- language, time, logs ------------------------------------------------------------------------------------------------
+
+LANGUAGE_CODE = "en"
+USE_TZ = True
+TIME_ZONE = "UTC"
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": environment.text("NEXA_LOG_LEVEL", "INFO")},
+}

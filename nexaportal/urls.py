@@ -1,0 +1,26 @@
+"""Every address of the portal. The seed's names stand at the root beside their versioned twins."""
+
+from django.contrib import admin
+from django.urls import include, path
+from drf_spectacular.views import SpectacularJSONAPIView
+
+from jobs.api import StatusView, SubmitJobView
+from nodes.api import RegistrationView
+
+api_v1 = [
+    path("", include("people.urls")),
+    path("", include("nodes.urls")),
+    path("", include("jobs.urls")),
+    path("", include("jobs.gateway.urls")),
+    path("ledger/", include("ledger.urls")),
+    path("openapi.json", SpectacularJSONAPIView.as_view(), name="openapi"),
+]
+
+urlpatterns = [
+    path("register", RegistrationView.as_view(), name="register"),
+    path("submit-job", SubmitJobView.as_view(), name="submit-job"),
+    path("status", StatusView.as_view(), name="status"),
+    path("api/v1/", include(api_v1)),
+    path("accounts/", include("allauth.urls")),
+    path("admin/", admin.site.urls),
+]

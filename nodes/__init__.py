@@ -1,0 +1,1 @@
+"""Nodes: who computes. Registration, authentication of hosts, profiles, tiers."""

@@ -1,0 +1,143 @@
+"""Requests of hosts: signed by RFC 9421, by a registered key, or by the key that is being registered.
+
+1. The signature names a key; the key is looked up, never taken from the request (registration apart, which proves
+   that the sender has the key that it registers).
+2. The signature verifies over this very request, made at most a minute ago (workers/protocol/http_signatures.py).
+3. Its nonce was not seen before. The memory is Redis: without Redis requests are still accepted, because every
+   mutation is idempotent and a replay within the minute changes nothing.
+4. The node is not revoked and its owner's account is open. Paused and quarantined nodes are known; they get no work.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+from urllib.parse import quote
+
+from django.contrib.auth.models import AnonymousUser
+from django.core.cache import cache
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpRequest
+from redis.exceptions import RedisError
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.request import Request
+
+from nodes.errors import NodeOwnerInactiveError, NodeRevokedError, NodeUnknownError, SignatureReplayedError
+from nodes.models import Node, NodeState
+from nodes.selectors import node_by_key
+from workers.protocol.http_signatures import (
+    TOLERANCE_SECONDS,
+    VerifiedRequest,
+    request_key_id,
+    request_verify,
+)
+from workers.protocol.keys import PublicKey
+from workers.protocol.messages import RegistrationRequest
+from workers.protocol.validation import message_parse
+
+REGISTRATION_BYTES_MAX: Final = 128 * 1024
+Scheme = Literal["http", "https"]
+
+_log = logging.getLogger(__name__)
+
+
+def node_authenticate(
+    *,
+    method: str,
+    authority: str,
+    path: str,
+    query: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    scheme: Scheme = "https",
+) -> Node:
+    """The node that signed this request, its owner fetched along. `path` and `query` as they came over the wire.
+
+    Raises NodeUnknownError, NodeRevokedError, NodeOwnerInactiveError, SignatureReplayedError, and the errors of
+    `http_signatures.request_key_id` and `request_verify`.
+    """
+    key_id = request_key_id(headers)
+    node = node_by_key(key_id=key_id)
+    if node is None:
+        raise NodeUnknownError(f"No node has the key {key_id}. Join with a token of this portal first.")
+    verified = request_verify(
+        method=method,
+        authority=authority,
+        path=path,
+        query=query,
+        headers=headers,
+        body=body,
+        key=PublicKey(bytes(node.public_key)),
+        now=int(time.time()),
+        scheme=scheme,
+    )
+    # After the signature: what a node's state is, is told to the node only.
+    if node.state == NodeState.REVOKED:
+        raise NodeRevokedError("This node was revoked. Remove the node's home, then join with a new token.")
+    if not node.owner.is_active:
+        raise NodeOwnerInactiveError("The account that owns this node is closed. Write to the portal's operator.")
+    _replay_check(verified)
+    return node
+
+
+def request_parts(request: HttpRequest) -> dict[str, Any]:
+    """The arguments of node_authenticate and request_verify but the body, of a Django request.
+
+    Under ASGI the path is the one on the wire; WSGI servers only tell the decoded one, which is encoded again.
+    """
+    raw = request.scope.get("raw_path") if isinstance(request, ASGIRequest) else None
+    return {
+        "method": request.method or "",
+        "authority": request.get_host(),
+        "path": raw.decode("latin-1") if raw else quote(request.path, safe="/:;=@&+$,-_.!~*'()"),
+        "query": request.META.get("QUERY_STRING", ""),
+        "headers": request.headers,
+        "scheme": "https" if request.is_secure() else "http",
+    }
+
+
+def node_of_request(request: HttpRequest, *, body: bytes) -> Node:
+    """The node that signed `request`. Reads the database: from async code, call it in a thread. Raises as above."""
+    return node_authenticate(**request_parts(request), body=body)
+
+
+def registration_verify(request: HttpRequest) -> RegistrationRequest:
+    """The registration in `request`, signed by the key that it registers.
+
+    Raises the errors of `request_key_id`, `message_parse` and `request_verify`, KeyMalformedError,
+    SignatureReplayedError.
+    """
+    request_key_id(request.headers)  # first, so that a request without a signature hears of that, not of its body
+    message = message_parse(RegistrationRequest, request.body, limit_bytes=REGISTRATION_BYTES_MAX)
+    verified = request_verify(
+        **request_parts(request),
+        body=request.body,
+        key=PublicKey.from_base64(message.public_key),
+        now=int(time.time()),
+    )
+    _replay_check(verified)
+    return message
+
+
+class RegistrationAuthentication(BaseAuthentication):
+    """`request.auth` is the verified RegistrationRequest; there is no user, the join token will name the owner."""
+
+    def authenticate(self, request: Request) -> tuple[AnonymousUser, RegistrationRequest]:
+        return AnonymousUser(), registration_verify(request._request)
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Signature"
+
+
+def _replay_check(verified: VerifiedRequest) -> None:
+    """Accept each nonce of a key once, for as long as a signature with it could be fresh."""
+    try:
+        # A clock may be ahead by the tolerance, and the signature is then fresh for that much longer.
+        new = cache.add(f"nonce:{verified.key_id}:{verified.nonce}", 1, timeout=2 * TOLERANCE_SECONDS + 1)
+    except RedisError as error:
+        _log.warning("no replay memory, Redis is away: %s", type(error).__name__)
+        return
+    if not new:
+        raise SignatureReplayedError("This signed request was accepted before. Sign each request anew, also a repeat.")

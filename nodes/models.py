@@ -1,0 +1,61 @@
+"""Tables of nodes."""
+
+from __future__ import annotations
+
+import uuid
+from typing import ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+
+class NodeState(models.TextChoices):
+    """Whether a node gets work. Only active nodes do."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    QUARANTINED = "quarantined"
+    REVOKED = "revoked"
+
+
+class Node(models.Model):
+    """A host's identity on the coordinator: one key, one owner. The profile is the host's claim."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="nodes")
+    name = models.CharField(max_length=64)
+    public_key = models.BinaryField(max_length=32, unique=True)
+    key_id = models.CharField(max_length=71, unique=True)
+    state = models.CharField(max_length=16, choices=NodeState.choices, default=NodeState.ACTIVE)
+    tier = models.CharField(max_length=16)
+    queues = models.JSONField(default=list)
+    profile = models.JSONField()
+    benchmark_gflops = models.FloatField()
+    created_at = models.DateTimeField(auto_now_add=True)
+    last_seen_at = models.DateTimeField(null=True, blank=True)
+    last_no_work = models.JSONField(null=True, blank=True)
+    """{code, message} of the newest exchange that asked for work and got none."""
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["owner", "name"], condition=~Q(state="revoked"), name="node_name_unique_per_owner")
+        ]
+        indexes: ClassVar = [models.Index(fields=["tier", "last_seen_at"])]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class JoinToken(models.Model):
+    """Lets one host register once, as a node of `owner`. Only the secret's SHA-256 is stored."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="join_tokens")
+    secret_sha256 = models.BinaryField(max_length=32, unique=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True, blank=True)
+    node = models.OneToOneField(Node, null=True, blank=True, on_delete=models.SET_NULL, related_name="join_token")
+
+    def __str__(self) -> str:
+        return f"join token of {self.owner_id}"

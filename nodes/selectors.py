@@ -1,0 +1,34 @@
+"""Reads of nodes."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.db.models import Q, QuerySet
+
+from nodes.models import Node
+from people.models import User
+
+
+def node_by_key(*, key_id: str) -> Node | None:
+    """The node with this key, its owner fetched along; revoked ones too. None if there is none."""
+    return Node.objects.select_related("owner").filter(key_id=key_id).first()
+
+
+def node_of(*, owner: User, node_id: UUID) -> Node | None:
+    """The node with this id if it is `owner`'s, revoked ones too; else None, whoever else may have it."""
+    return Node.objects.filter(owner=owner, pk=node_id).first()
+
+
+def nodes_of(*, owner: User, after: UUID | None = None, limit: int = 100) -> list[Node]:
+    """The nodes of `owner`, oldest first, at most `limit`, those behind the node `after`; revoked ones too.
+
+    An `after` that isn't the owner's gives none.
+    """
+    nodes: QuerySet[Node] = Node.objects.filter(owner=owner).order_by("created_at", "pk")
+    if after is not None:
+        anchor = node_of(owner=owner, node_id=after)
+        if anchor is None:
+            return []
+        nodes = nodes.filter(Q(created_at__gt=anchor.created_at) | Q(created_at=anchor.created_at, pk__gt=anchor.pk))
+    return list(nodes[:limit])

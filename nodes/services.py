@@ -1,0 +1,230 @@
+"""Writes of nodes: join tokens, registration, and what owners and moderators do with nodes.
+
+Registration, in order, all in one transaction that holds the join token's row:
+
+1. The token is one of ours. Registered before with this key: the same node again (rule 6). With another key: refused.
+2. It has not expired, and its owner's account is open.
+3. The engine enforces every limit. One that doesn't is refused at the door, with the token unused: the contributor reads
+   why in the terminal where it can be mended, rather than owning a node that never gets work.
+4. The machine has a tier (nodes/tiers.py).
+5. Neither the key nor the name (among the owner's living nodes) is taken.
+6. Again with the same key and token: nothing new, but the profile, and with it the tier, becomes what the host says now.
+   This also after the token's expiry: a host that never saw the answer must be able to ask again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from datetime import datetime, timedelta
+from typing import Final
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from ledger.coordinator_key import coordinator_public_key
+from nodes.errors import (
+    EngineLimitsIgnoredError,
+    HostBelowFloorError,
+    JoinLifetimeInvalidError,
+    JoinTokenExpiredError,
+    JoinTokensTooManyError,
+    JoinTokenUnknownError,
+    JoinTokenUsedError,
+    KeyRegisteredError,
+    NodeNameTakenError,
+    NodeOwnerInactiveError,
+    NodeQuarantinedError,
+    NodeRevokedError,
+)
+from nodes.models import JoinToken, Node, NodeState
+from nodes.tiers import queues_of, tier_classify
+from people.models import User
+from workers.protocol.join_tokens import JoinTokenContent, join_token_encode
+from workers.protocol.keys import PublicKey
+from workers.protocol.messages import NodeProfile, RegistrationRequest, Tier
+
+JOIN_LIFETIME_SECONDS_MIN: Final = 60
+JOIN_LIFETIME_SECONDS_MAX: Final = 7 * 86400
+JOIN_TOKENS_PER_OWNER_MAX: Final = 500
+"""Unused and not expired; a cluster's owner mints one for each host."""
+
+
+def join_secret_sha256(secret: str) -> bytes:
+    """What is stored of a join token's secret; 256 random bits need no slow hash."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+
+
+@transaction.atomic
+def join_token_create(*, owner: User, lifetime_seconds: float) -> tuple[JoinToken, str]:
+    """A new join token and its text, which is told here and never again.
+
+    Raises JoinLifetimeInvalidError, JoinTokensTooManyError.
+    """
+    if not JOIN_LIFETIME_SECONDS_MIN <= lifetime_seconds <= JOIN_LIFETIME_SECONDS_MAX:
+        raise JoinLifetimeInvalidError(
+            f"Expected {JOIN_LIFETIME_SECONDS_MIN} to {JOIN_LIFETIME_SECONDS_MAX} seconds; found {lifetime_seconds:g}."
+        )
+    now = timezone.now()
+    User.objects.select_for_update().get(pk=owner.pk)  # one mint at a time, so that the limit holds
+    if JoinToken.objects.filter(owner=owner, used_at=None, expires_at__gt=now).count() >= JOIN_TOKENS_PER_OWNER_MAX:
+        raise JoinTokensTooManyError(
+            f"There are {JOIN_TOKENS_PER_OWNER_MAX} unused join tokens of yours; use some, or let them expire."
+        )
+    secret = secrets.token_urlsafe(32)
+    token = JoinToken.objects.create(
+        owner=owner,
+        secret_sha256=join_secret_sha256(secret),
+        expires_at=now + timedelta(seconds=lifetime_seconds),
+    )
+    content = JoinTokenContent(
+        portal=settings.NEXA_ORIGIN, coordinator=coordinator_public_key().key_id, secret=secret
+    )
+    return token, join_token_encode(content)
+
+
+def join_token_mint(*, owner: User, lifetime_seconds: float) -> str:
+    """The text of a new join token of `owner`: what `nexa join` takes. Raises as join_token_create."""
+    return join_token_create(owner=owner, lifetime_seconds=lifetime_seconds)[1]
+
+
+@transaction.atomic
+def node_register(*, message: RegistrationRequest, now: datetime | None = None) -> tuple[Node, bool]:
+    """The node of the key in `message`, and whether it is new. The caller has verified that the key signed the message.
+
+    Raises JoinTokenUnknownError, JoinTokenUsedError, JoinTokenExpiredError, NodeOwnerInactiveError,
+    NodeRevokedError, EngineLimitsIgnoredError, HostBelowFloorError, KeyRegisteredError, NodeNameTakenError,
+    KeyMalformedError. After any of them the token is as it was.
+    """
+    now = now or timezone.now()
+    key = PublicKey.from_base64(message.public_key)
+    # Without joins: after a wait for the lock, joined rows would still be those from before the wait.
+    locked = JoinToken.objects.select_for_update()
+    token = locked.filter(secret_sha256=join_secret_sha256(message.join_token)).first()
+    if token is None:
+        raise JoinTokenUnknownError("This portal minted no such join token. Mint one, and copy the whole line.")
+    if not token.owner.is_active:
+        raise NodeOwnerInactiveError("The account of this join token is closed. Write to the operator of the portal.")
+    if token.used_at is not None:
+        if token.node is None or token.node.key_id != key.key_id:
+            raise JoinTokenUsedError("Another host has registered with this join token. Mint one for each host.")
+        if token.node.state == NodeState.REVOKED:
+            raise NodeRevokedError("This node was revoked. Remove the node's home, then join with a new token.")
+        return _profile_store(token.node, message.profile), False
+    if token.expires_at <= now:
+        raise JoinTokenExpiredError(
+            f"The join token expired at {token.expires_at:%Y-%m-%dT%H:%M:%SZ}; it is now {now:%Y-%m-%dT%H:%M:%SZ}. "
+            "Mint a new one."
+        )
+    node = _node_create(owner=token.owner, name=message.name, key=key, profile=message.profile)
+    token.used_at = now
+    token.node = node
+    token.save(update_fields=["used_at", "node"])
+    return node, True
+
+
+def node_pause(*, node: Node) -> Node:
+    """No further work for the node, until it is resumed; what runs goes on. Idempotent.
+
+    Raises NodeRevokedError, NodeQuarantinedError.
+    """
+    return _state_set(node, NodeState.PAUSED)
+
+
+def node_resume(*, node: Node) -> Node:
+    """Work for the node again. Idempotent. Raises NodeRevokedError, NodeQuarantinedError."""
+    return _state_set(node, NodeState.ACTIVE)
+
+
+@transaction.atomic
+def node_revoke(*, node: Node) -> Node:
+    """Ends the node's identity for good: its key opens nothing any more, its name is free. Idempotent.
+
+    Leases that it holds expire by themselves, and substitutes take their place.
+    """
+    locked = Node.objects.select_for_update().get(pk=node.pk)
+    locked.state = NodeState.REVOKED
+    locked.save(update_fields=["state"])
+    return locked
+
+
+@transaction.atomic
+def node_quarantine(*, node: Node) -> Node:
+    """A moderator's act: no work for the node until node_release. Idempotent. Raises NodeRevokedError."""
+    return _state_change(node, NodeState.QUARANTINED)
+
+
+@transaction.atomic
+def node_release(*, node: Node) -> Node:
+    """A moderator's act: ends the quarantine. A node that isn't quarantined stays as it is. Raises NodeRevokedError."""
+    locked = Node.objects.select_for_update().get(pk=node.pk)
+    return _state_change(locked, NodeState.ACTIVE) if locked.state == NodeState.QUARANTINED else locked
+
+
+@transaction.atomic
+def _state_set(node: Node, state: NodeState) -> Node:
+    """Sets a state that owners may set, from one that they may leave."""
+    locked = Node.objects.select_for_update().get(pk=node.pk)
+    if locked.state == NodeState.QUARANTINED:
+        raise NodeQuarantinedError("A moderator has quarantined this node; write to the operator of the portal.")
+    return _state_change(locked, state)
+
+
+def _state_change(node: Node, state: NodeState) -> Node:
+    locked = Node.objects.select_for_update().get(pk=node.pk)
+    if locked.state == NodeState.REVOKED:
+        raise NodeRevokedError("This node was revoked, for good. Join again with a new key.")
+    locked.state = state
+    locked.save(update_fields=["state"])
+    return locked
+
+
+def _node_create(*, owner: User, name: str, key: PublicKey, profile: NodeProfile) -> Node:
+    tier = _tier_of(profile)
+    try:
+        with transaction.atomic():
+            return Node.objects.create(
+                owner=owner,
+                name=name,
+                public_key=key.raw,
+                key_id=key.key_id,
+                tier=tier,
+                queues=list(queues_of(tier)),
+                profile=profile.model_dump(mode="json"),
+                benchmark_gflops=profile.benchmark_gflops,
+            )
+    except IntegrityError as error:
+        # The constraints decide, so that two registrations at once can't both pass a look beforehand.
+        if Node.objects.filter(key_id=key.key_id).exists():
+            raise KeyRegisteredError(
+                f"The key {key.key_id} belongs to a node already. Use that node's home, or make a new key."
+            ) from error
+        if Node.objects.filter(owner=owner, name=name).exclude(state=NodeState.REVOKED).exists():
+            raise NodeNameTakenError(
+                f"You have a node named {name!r}. Give another name, or revoke that node first."
+            ) from error
+        raise
+
+
+def _profile_store(node: Node, profile: NodeProfile) -> Node:
+    tier = _tier_of(profile)
+    node.tier, node.queues = tier, list(queues_of(tier))
+    node.profile, node.benchmark_gflops = profile.model_dump(mode="json"), profile.benchmark_gflops
+    node.save(update_fields=["tier", "queues", "profile", "benchmark_gflops"])
+    return node
+
+
+def _tier_of(profile: NodeProfile) -> Tier:
+    """The tier of a machine that may join. Raises EngineLimitsIgnoredError, HostBelowFloorError."""
+    if profile.engine.limits_ignored:
+        limits = ", ".join(profile.engine.limits_ignored)
+        raise EngineLimitsIgnoredError(
+            f"{profile.engine.name} {profile.engine.version} would accept these limits and not enforce them: {limits}. "
+            "Use Docker, or Podman under cgroup v2, then join again with the same token.",
+            limits=list(profile.engine.limits_ignored),
+        )
+    decision = tier_classify(profile)
+    if decision.tier is None:
+        raise HostBelowFloorError(f"No tier takes this machine: {decision.reasons[0]}.", reasons=list(decision.reasons))
+    return decision.tier

@@ -1,0 +1,109 @@
+"""What people are refused, each with its own code.
+
+    ProblemError
+    ├── TokenMalformedError        401 token_malformed
+    ├── TokenUnknownError          401 token_unknown
+    ├── TokenExpiredError          401 token_expired
+    ├── TokenRevokedError          401 token_revoked
+    ├── AccountInactiveError       403 account_inactive
+    ├── ScopeMissingError          403 scope_missing
+    ├── SessionRequiredError       403 session_required
+    ├── ModeratorRequiredError     403 moderator_required
+    ├── TokenExpiryPastError       400 token_expiry_past
+    ├── TokenScopesInvalidError    400 token_scopes_invalid
+    └── TokensTooManyError         409 tokens_too_many
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from workers.protocol.problems import ProblemError
+
+
+class TokenMalformedError(ProblemError):
+    """The Authorization field is not `Bearer nexa_…`."""
+
+    code: ClassVar[str] = "token_malformed"
+    status: ClassVar[int] = 401
+    title: ClassVar[str] = "The API token can't be read"
+
+
+class TokenUnknownError(ProblemError):
+    """No such token was ever minted."""
+
+    code: ClassVar[str] = "token_unknown"
+    status: ClassVar[int] = 401
+    title: ClassVar[str] = "The API token is not known"
+
+
+class TokenExpiredError(ProblemError):
+    """The token's time is over."""
+
+    code: ClassVar[str] = "token_expired"
+    status: ClassVar[int] = 401
+    title: ClassVar[str] = "The API token has expired"
+
+
+class TokenRevokedError(ProblemError):
+    """Its owner revoked the token."""
+
+    code: ClassVar[str] = "token_revoked"
+    status: ClassVar[int] = 401
+    title: ClassVar[str] = "The API token was revoked"
+
+
+class AccountInactiveError(ProblemError):
+    """The account behind a credential is closed."""
+
+    code: ClassVar[str] = "account_inactive"
+    status: ClassVar[int] = 403
+    title: ClassVar[str] = "The account is not active"
+
+
+class ScopeMissingError(ProblemError):
+    """The token may not do this; `required_scope` names what it lacks."""
+
+    code: ClassVar[str] = "scope_missing"
+    status: ClassVar[int] = 403
+    title: ClassVar[str] = "The API token lacks a scope"
+
+
+class SessionRequiredError(ProblemError):
+    """Only somebody signed in to the portal may do this: a leaked token must not breed others."""
+
+    code: ClassVar[str] = "session_required"
+    status: ClassVar[int] = 403
+    title: ClassVar[str] = "This needs a signed-in session"
+
+
+class ModeratorRequiredError(ProblemError):
+    """Only staff may do this."""
+
+    code: ClassVar[str] = "moderator_required"
+    status: ClassVar[int] = 403
+    title: ClassVar[str] = "This needs a moderator"
+
+
+class TokenExpiryPastError(ProblemError):
+    """A token would have expired before it was minted."""
+
+    code: ClassVar[str] = "token_expiry_past"
+    status: ClassVar[int] = 400
+    title: ClassVar[str] = "The expiry lies in the past"
+
+
+class TokenScopesInvalidError(ProblemError):
+    """No scopes, or one that doesn't exist."""
+
+    code: ClassVar[str] = "token_scopes_invalid"
+    status: ClassVar[int] = 400
+    title: ClassVar[str] = "The scopes are not valid"
+
+
+class TokensTooManyError(ProblemError):
+    """The owner has as many live tokens as one may have."""
+
+    code: ClassVar[str] = "tokens_too_many"
+    status: ClassVar[int] = 409
+    title: ClassVar[str] = "There are too many API tokens"

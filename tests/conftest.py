@@ -1,0 +1,45 @@
+"""Fixtures that many folders use. Factories are plain functions in tests/factories/."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from django.conf import settings
+from django.db import connection, connections
+from psycopg import sql
+
+_TEMPLATE_NAME = "nexapod_template"
+
+
+def _admin_connection() -> psycopg.Connection[tuple[object, ...]]:
+    parameters = connections["default"].get_connection_params()
+    return psycopg.connect(
+        host=parameters["host"], port=parameters["port"], user=parameters["user"], dbname="postgres", autocommit=True
+    )
+
+
+@pytest.fixture
+def own_database(django_db_setup: None, django_db_blocker: pytest.FixtureRequest) -> Iterator[str]:
+    """A database of this test's own, cloned from the migrated one: real commits, threads and several connections are fine.
+
+    Yields its name. The ledger refuses TRUNCATE, so tests cannot flush; they throw the clone away.
+    """
+    source = settings.DATABASES["default"]["NAME"]
+    clone = f"own_{uuid.uuid4().hex[:12]}"
+    connections.close_all()
+    with _admin_connection() as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(clone), sql.Identifier(source)))
+    settings.DATABASES["default"]["NAME"] = clone
+    connection.settings_dict["NAME"] = clone
+    try:
+        with django_db_blocker.unblock():  # type: ignore[attr-defined]
+            yield clone
+    finally:
+        connections.close_all()
+        settings.DATABASES["default"]["NAME"] = source
+        connection.settings_dict["NAME"] = source
+        with _admin_connection() as admin:
+            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(clone)))

@@ -1,0 +1,51 @@
+"""A pytest plugin, named in pyproject.toml so that it runs before Django is configured: PostgreSQL and Redis for this run of the tests.
+
+The services stand on a temporary data root and are removed at the end. Under xdist only the controller starts them; its workers inherit
+the addresses by environment, and each has its own database.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from nexaportal.embedded import EmbeddedServices
+
+SERVICES_KEY = pytest.StashKey[EmbeddedServices]()
+COORDINATOR_KEY_RAW = bytes(range(32))
+"""The coordinator's private key in tests: fixed, so that golden values can name its fingerprint."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return
+    services = EmbeddedServices.in_temporary_root(durable=False)
+    services.start()
+    early_config.stash[SERVICES_KEY] = services
+    folder = Path(tempfile.mkdtemp(prefix="nexapod-tests-"))
+    early_config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    early_config.add_cleanup(services.stop)
+    key_file = folder / "coordinator.key"
+    key_file.write_bytes(base64.b64encode(COORDINATOR_KEY_RAW))
+    key_file.chmod(0o600)
+    os.environ.update(
+        {
+            "NEXA_ROLE": "server",
+            "NEXA_SECRET_KEY": "tests only",
+            "NEXA_ORIGIN": "http://testserver",
+            "NEXA_DATABASE_URL": services.postgres_dsn,
+            "NEXA_DATABASE_POOL": "0",
+            "NEXA_REDIS_URL": services.redis_url,
+            "NEXA_BROKER_URL": services.redis.celery_url(),
+            "NEXA_COORDINATOR_KEY_FILE": str(key_file),
+            "NEXA_BLOB_ROOT": str(folder / "blobs"),
+            "NEXA_EMAIL_BACKEND": "django.core.mail.backends.locmem.EmailBackend",
+            "NEXA_INPUT_HOSTS": "data.example.org",
+        }
+    )

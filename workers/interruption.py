@@ -1,0 +1,57 @@
+"""A `requests` adapter whose blocked call another thread, or a signal handler, can end at once.
+
+`requests` has no way to give up a call in progress, and a long poll may block for 25 seconds while the worker wants to stop. `interrupt`
+shuts the TCP connection down underneath; the blocked call then fails as if the peer had gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from typing import Any
+
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+
+class InterruptibleAdapter(HTTPAdapter):
+    """One connection at a time; `interrupt` may be called from anywhere, takes no lock and never raises."""
+
+    def __init__(self) -> None:
+        self._open: socket.socket | None = None
+        super().__init__(pool_connections=1, pool_maxsize=1)
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:
+        """Called by `requests`: a pool whose connections tell us their socket."""
+        adapter = self
+
+        class PlainConnection(HTTPConnection):
+            def connect(self) -> None:
+                super().connect()
+                adapter._open = self.sock
+
+        class TlsConnection(HTTPSConnection):
+            def connect(self) -> None:
+                super().connect()
+                adapter._open = self.sock
+
+        class PlainPool(HTTPConnectionPool):
+            ConnectionCls = PlainConnection
+
+        class TlsPool(HTTPSConnectionPool):
+            ConnectionCls = TlsConnection
+
+        self.poolmanager = PoolManager(num_pools=connections, maxsize=maxsize, block=block, **pool_kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": TlsPool}
+
+    def interrupt(self) -> None:
+        """End the call in progress, if there is one; harmless otherwise, as a dead connection is made anew."""
+        found = self._open
+        if found is None:
+            return
+        with contextlib.suppress(OSError, ValueError):
+            # A second handle on the same connection: the reading thread's own (TLS) object stays as it is.
+            with socket.socket(fileno=os.dup(found.fileno())) as handle:
+                handle.shutdown(socket.SHUT_RDWR)

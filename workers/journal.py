@@ -1,0 +1,297 @@
+"""The worker's memory on disk: which leases it has taken, how far each has come, and what it still owes the portal.
+
+SQLite in WAL mode, one connection behind a lock; `nexa status` reads it from another process. A lease is a row from the moment its order
+was received until its receipt was answered; whatever is open in here after a restart is work to finish. Nothing is deleted but by `prune`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Self
+from uuid import UUID
+
+from workers.protocol.messages import FailureCode, Stage
+
+SCHEMA_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS lease (
+    lease_id TEXT PRIMARY KEY,
+    replica_id TEXT NOT NULL,
+    envelope BLOB NOT NULL,
+    order_digest TEXT NOT NULL,
+    job_type TEXT NOT NULL,
+    image TEXT NOT NULL,
+    stage TEXT NOT NULL,
+    progress REAL,
+    message TEXT NOT NULL DEFAULT '',
+    started INTEGER NOT NULL DEFAULT 0,
+    accepted_at TEXT NOT NULL,
+    receipt BLOB,
+    failure TEXT,
+    ended_at TEXT,
+    ending TEXT
+) STRICT;
+CREATE TABLE IF NOT EXISTS upload (
+    lease_id TEXT NOT NULL REFERENCES lease (lease_id) ON DELETE CASCADE,
+    digest TEXT NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    path TEXT NOT NULL,
+    url TEXT,
+    offset_bytes INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (lease_id, digest)
+) STRICT;
+CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT NOT NULL, noted_at TEXT NOT NULL) STRICT;
+"""
+
+
+class JournalError(Exception):
+    """The journal cannot be used; the message says why."""
+
+
+class Fact(StrEnum):
+    """Single values that outlive the process."""
+
+    REQUEST_ID = "request_id"
+    CHECKPOINT = "checkpoint"
+    NO_WORK = "no_work"
+    PORTAL = "portal"
+    """What the last exchange came to: `ok`, or an error's text."""
+    STATE = "state"
+    """`working`, `paused`, `draining` or `stopped`."""
+
+
+@dataclass(frozen=True)
+class LeaseRow:
+    """One lease. `receipt`: the signed envelope, once the run has ended. `ending`: what the portal made of it, once answered."""
+
+    lease_id: UUID
+    replica_id: UUID
+    envelope: bytes
+    order_digest: str
+    job_type: str
+    image: str
+    stage: Stage
+    progress: float | None
+    message: str
+    started: bool
+    accepted_at: datetime
+    receipt: bytes | None
+    failure: FailureCode | None
+    ended_at: datetime | None
+    ending: str | None
+
+
+@dataclass(frozen=True)
+class UploadRow:
+    """One blob that belongs to a lease's receipt. `url`: where the portal takes it, once known."""
+
+    lease_id: UUID
+    digest: str
+    size_bytes: int
+    path: Path
+    url: str | None
+    offset_bytes: int
+
+
+class Journal:
+    """Open with `open` (the worker) or `read_only` (anyone else). Thread-safe. Raises JournalError, also for a full disk."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._connection.row_factory = sqlite3.Row
+        self._mutex = threading.RLock()
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """The journal in `path`, made if it isn't there."""
+        try:
+            connection = sqlite3.connect(path, check_same_thread=False, timeout=10, isolation_level=None)
+            connection.execute("PRAGMA journal_mode = WAL")
+            # FULL: a lease that we have accepted, and a receipt that we have signed, must survive a power cut.
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version not in (0, SCHEMA_VERSION):
+                raise JournalError(f"{path} has version {version}; this software writes version {SCHEMA_VERSION}.")
+            connection.executescript(_SCHEMA)
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        except sqlite3.Error as error:
+            raise JournalError(f"{path} can't be used as a journal: {error}.") from error
+        return cls(connection)
+
+    @classmethod
+    def read_only(cls, path: Path) -> Self:
+        """The journal of a worker that may be running. Raises JournalError where there is none."""
+        try:
+            connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, check_same_thread=False, timeout=5, isolation_level=None)
+            connection.execute("SELECT count(*) FROM lease").fetchone()
+        except sqlite3.Error as error:
+            raise JournalError(f"{path} can't be read: {error}. Has a worker run here yet?") from error
+        return cls(connection)
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._mutex:
+            self._connection.close()
+
+    # --- leases -------------------------------------------------------------------------------------------------------
+
+    def lease_add(
+        self, *, lease_id: UUID, replica_id: UUID, envelope: bytes, order_digest: str, job_type: str, image: str
+    ) -> bool:
+        """Take a lease on; False if it is known already."""
+        with self._transaction() as connection:
+            cursor = connection.execute(
+                "INSERT INTO lease (lease_id, replica_id, envelope, order_digest, job_type, image, stage, accepted_at)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (str(lease_id), str(replica_id), envelope, order_digest, job_type, image, Stage.ACCEPTED, _now()),
+            )
+            return cursor.rowcount == 1
+
+    def lease(self, lease_id: UUID) -> LeaseRow | None:
+        """The lease, or None if it is unknown."""
+        rows = self._query("SELECT * FROM lease WHERE lease_id = ?", str(lease_id))
+        return _lease_row(rows[0]) if rows else None
+
+    def leases_open(self) -> list[LeaseRow]:
+        """Leases whose receipt has not been answered, oldest first."""
+        return [_lease_row(row) for row in self._query("SELECT * FROM lease WHERE ending IS NULL ORDER BY accepted_at, lease_id")]
+
+    def leases_ended(self, limit: int = 10) -> list[LeaseRow]:
+        """The newest leases that are over, newest first."""
+        return [_lease_row(row) for row in self._query("SELECT * FROM lease WHERE ending IS NOT NULL ORDER BY ended_at DESC LIMIT ?", limit)]
+
+    def lease_started(self, lease_id: UUID) -> None:
+        """Note that the order is being carried out: after a restart it will not be begun again."""
+        self._execute("UPDATE lease SET started = 1 WHERE lease_id = ?", str(lease_id))
+
+    def lease_progress(self, lease_id: UUID, *, stage: Stage, progress: float | None, message: str) -> None:
+        """Note how far a lease has come."""
+        self._execute(
+            "UPDATE lease SET stage = ?, progress = ?, message = ? WHERE lease_id = ?", stage, progress, message, str(lease_id)
+        )
+
+    def lease_finished(self, lease_id: UUID, *, receipt: bytes, failure: FailureCode | None, uploads: list[UploadRow]) -> None:
+        """Note the signed receipt and the blobs that it names, in one step: from here on only reporting is left."""
+        with self._transaction() as connection:
+            connection.execute(
+                "UPDATE lease SET receipt = ?, failure = ?, stage = ?, started = 1 WHERE lease_id = ?",
+                (receipt, failure, Stage.UPLOADING, str(lease_id)),
+            )
+            connection.executemany(
+                "INSERT OR REPLACE INTO upload (lease_id, digest, size_bytes, path) VALUES (?, ?, ?, ?)",
+                [(str(lease_id), upload.digest, upload.size_bytes, str(upload.path)) for upload in uploads],
+            )
+
+    def lease_ended(self, lease_id: UUID, ending: str) -> None:
+        """Note that nothing is owed for this lease any more, and what the portal made of it."""
+        with self._transaction() as connection:
+            connection.execute("UPDATE lease SET ending = ?, ended_at = ? WHERE lease_id = ?", (ending, _now(), str(lease_id)))
+            connection.execute("DELETE FROM upload WHERE lease_id = ?", (str(lease_id),))
+
+    def prune(self, *, keep: int) -> None:
+        """Forget all but the newest `keep` leases that are over."""
+        self._execute(
+            "DELETE FROM lease WHERE ending IS NOT NULL AND lease_id NOT IN"
+            " (SELECT lease_id FROM lease WHERE ending IS NOT NULL ORDER BY ended_at DESC LIMIT ?)",
+            keep,
+        )
+
+    # --- uploads ------------------------------------------------------------------------------------------------------
+
+    def uploads(self, lease_id: UUID) -> list[UploadRow]:
+        """The blobs that a lease's receipt names, whether sent or not."""
+        rows = self._query("SELECT * FROM upload WHERE lease_id = ? ORDER BY size_bytes, digest", str(lease_id))
+        return [
+            UploadRow(lease_id, row["digest"], row["size_bytes"], Path(row["path"]), row["url"], row["offset_bytes"]) for row in rows
+        ]
+
+    def upload_progress(self, lease_id: UUID, digest: str, *, url: str | None, offset_bytes: int) -> None:
+        """Note where an upload goes and how far it has come."""
+        self._execute(
+            "UPDATE upload SET url = ?, offset_bytes = ? WHERE lease_id = ? AND digest = ?", url, offset_bytes, str(lease_id), digest
+        )
+
+    # --- facts --------------------------------------------------------------------------------------------------------
+
+    def fact(self, name: Fact) -> str | None:
+        """The value last noted, or None."""
+        rows = self._query("SELECT value FROM fact WHERE name = ?", name)
+        return str(rows[0]["value"]) if rows else None
+
+    def fact_noted_at(self, name: Fact) -> datetime | None:
+        """When the value was last noted."""
+        rows = self._query("SELECT noted_at FROM fact WHERE name = ?", name)
+        return datetime.fromisoformat(rows[0]["noted_at"]) if rows else None
+
+    def fact_note(self, name: Fact, value: str) -> None:
+        """Keep a value, instead of the one before."""
+        self._execute(
+            "INSERT INTO fact VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value, noted_at = excluded.noted_at",
+            name,
+            value,
+            _now(),
+        )
+
+    # --- SQL ----------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._mutex:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                if self._connection_open() and self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise JournalError(f"The journal could not be written: {error}.") from error
+
+    def _connection_open(self) -> bool:
+        try:
+            return self._connection.total_changes >= 0
+        except sqlite3.ProgrammingError:
+            return False
+
+    def _execute(self, sql: str, *values: object) -> None:
+        with self._transaction() as connection:
+            connection.execute(sql, values)
+
+    def _query(self, sql: str, *values: object) -> list[sqlite3.Row]:
+        with self._mutex:
+            try:
+                return self._connection.execute(sql, values).fetchall()
+            except sqlite3.Error as error:
+                raise JournalError(f"The journal could not be read: {error}.") from error
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()
+
+
+def _lease_row(row: sqlite3.Row) -> LeaseRow:
+    return LeaseRow(
+        lease_id=UUID(row["lease_id"]),
+        replica_id=UUID(row["replica_id"]),
+        envelope=row["envelope"],
+        order_digest=row["order_digest"],
+        job_type=row["job_type"],
+        image=row["image"],
+        stage=Stage(row["stage"]),
+        progress=row["progress"],
+        message=row["message"],
+        started=bool(row["started"]),
+        accepted_at=datetime.fromisoformat(row["accepted_at"]),
+        receipt=row["receipt"],
+        failure=FailureCode(row["failure"]) if row["failure"] else None,
+        ended_at=datetime.fromisoformat(row["ended_at"]) if row["ended_at"] else None,
+        ending=row["ending"],
+    )

@@ -1,0 +1,298 @@
+"""The coordinator's HTTP interface, as a host calls it: signed requests out, checked answers in.
+
+Every way in which a call can end without an answer is one of these; nothing else leaves this module:
+
+    PortalError
+    ├── PortalUnreachableError     no answer, or one of a portal in trouble (5xx, 429): try again later
+    │   └── PortalInterruptedError     this process gave the call up itself
+    ├── PortalProtocolError        an answer that the protocol does not know: wrong address, a proxy, another version
+    └── PortalRefusedError         no, with the problem's stable `code`: trying the same again will not help
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+from urllib.parse import urljoin, urlsplit
+from uuid import UUID
+
+import requests
+from pydantic import BaseModel, ValidationError
+
+from workers.interruption import InterruptibleAdapter
+from workers.protocol.canonical import json_parse
+from workers.protocol.errors import VerificationError
+from workers.protocol.http_signatures import request_sign
+from workers.protocol.keys import PrivateKey
+from workers.protocol.messages import (
+    CoordinatorInfo,
+    ExchangeAnswer,
+    ExchangeRequest,
+    Problem,
+    ReceiptAnswer,
+    ReceiptSubmission,
+    RegistrationAnswer,
+    RegistrationRequest,
+)
+from workers.protocol.strict_base64 import base64_encode
+
+CONNECT_SECONDS = 5.0
+READ_SECONDS = 30.0
+ANSWER_LIMIT_BYTES = 16 * 2**20
+STREAM_CHUNK_BYTES = 256 * 1024
+TUS_VERSION = "1.0.0"
+
+_RETRYABLE = frozenset({408, 425, 429})
+
+AnswerT = TypeVar("AnswerT", bound=BaseModel)
+
+
+class PortalError(Exception):
+    """A call to the portal brought no answer to use."""
+
+
+class PortalUnreachableError(PortalError):
+    """The portal did not answer, or could not: worth trying again."""
+
+
+class PortalInterruptedError(PortalUnreachableError):
+    """The call was given up by `PortalClient.interrupt`."""
+
+
+class PortalProtocolError(PortalError):
+    """What came back is not what the protocol says."""
+
+
+class PortalRefusedError(PortalError):
+    """The portal said no. `code` is stable (see docs/PROTOCOL.md), `detail` is for people."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(f"{problem.title} ({problem.code}): {problem.detail}")
+        self.code = problem.code
+        self.status = problem.status
+        self.detail = problem.detail
+
+
+@dataclass(frozen=True)
+class UploadState:
+    """An upload as the portal has it: its address and the bytes that arrived."""
+
+    url: str
+    offset_bytes: int
+
+
+class PortalClient:
+    """One portal, at one origin, called with one node key (None before joining: then only unsigned calls work).
+
+    Use from one thread; `interrupt` and `clone` may be called from any. Redirects are not followed: a signature is for one address.
+    """
+
+    def __init__(self, origin: str, key: PrivateKey | None, *, clock: Callable[[], float] = time.time) -> None:
+        self.origin = origin
+        self._key = key
+        self._clock = clock
+        self._interrupted = False
+        self._adapter = InterruptibleAdapter()
+        self._session = requests.Session()
+        self._session.mount("https://", self._adapter)
+        self._session.mount("http://", self._adapter)
+
+    def clone(self) -> PortalClient:
+        """Another client like this one, for another thread."""
+        return PortalClient(self.origin, self._key, clock=self._clock)
+
+    def close(self) -> None:
+        """Close the connection; a later call opens a new one."""
+        self._session.close()
+
+    def interrupt(self) -> None:
+        """End the call in progress with PortalInterruptedError. Safe in a signal handler; takes no lock."""
+        self._interrupted = True
+        self._adapter.interrupt()
+
+    def coordinator(self) -> CoordinatorInfo:
+        """What the portal says that it is; unsigned, so compare `key_id` with what the join token says."""
+        return self._call("GET", "/api/v1/coordinator", CoordinatorInfo, signed=False)
+
+    def register(self, message: RegistrationRequest) -> RegistrationAnswer:
+        """Make this key a node. The same again gives the same answer."""
+        return self._call("POST", "/api/v1/nodes", RegistrationAnswer, message=message)
+
+    def exchange(self, message: ExchangeRequest) -> ExchangeAnswer:
+        """The long poll: blocks up to `message.wait_seconds` and a little."""
+        answer = self._call("POST", "/api/v1/exchange", ExchangeAnswer, message=message, read_seconds=message.wait_seconds + 15)
+        if answer.request_id != message.request_id:
+            raise PortalProtocolError(f"Expected the answer to the request {message.request_id}; found one to {answer.request_id}.")
+        return answer
+
+    def receipt_submit(self, message: ReceiptSubmission) -> ReceiptAnswer:
+        """Hand a receipt in. The same again gives the same answer."""
+        return self._call("POST", "/api/v1/receipts", ReceiptAnswer, message=message)
+
+    def leave(self) -> None:
+        """Tell the portal that this node is no more."""
+        self._close(self._send("POST", "/api/v1/nodes/self/leave"))
+
+    def upload_create(self, *, lease_id: UUID, digest: str, size_bytes: int) -> UploadState:
+        """Announce a blob (tus creation), or find the upload that an earlier try announced."""
+        metadata = {"digest": digest, "lease_id": str(lease_id)}
+        response = self._send(
+            "POST",
+            "/api/v1/uploads",
+            headers={
+                "Tus-Resumable": TUS_VERSION,
+                "Upload-Length": str(size_bytes),
+                "Upload-Metadata": ",".join(f"{name} {base64_encode(value.encode())}" for name, value in metadata.items()),
+            },
+        )
+        self._close(response)
+        url = urljoin(response.url, response.headers.get("Location", ""))
+        if "Location" not in response.headers or not self.is_portal(url):
+            raise PortalProtocolError(f"Expected the address of an upload on {self.origin}; found {url[:200]!r}.")
+        return UploadState(url, self._offset(response, default=0, size_bytes=size_bytes))
+
+    def upload_offset(self, url: str, *, size_bytes: int) -> UploadState:
+        """How far an upload has come (tus HEAD)."""
+        response = self._send("HEAD", url, headers={"Tus-Resumable": TUS_VERSION})
+        self._close(response)
+        return UploadState(url, self._offset(response, default=None, size_bytes=size_bytes))
+
+    def upload_append(self, url: str, *, offset_bytes: int, chunk: bytes, size_bytes: int) -> UploadState:
+        """Send the bytes at `offset_bytes` (tus PATCH); the chunk's digest is signed."""
+        response = self._send(
+            "PATCH",
+            url,
+            headers={"Tus-Resumable": TUS_VERSION, "Upload-Offset": str(offset_bytes), "Content-Type": "application/offset+octet-stream"},
+            body=chunk,
+        )
+        self._close(response)
+        return UploadState(url, self._offset(response, default=None, size_bytes=size_bytes))
+
+    @contextmanager
+    def blob(self, url: str) -> Iterator[Iterator[bytes]]:
+        """The bytes at `url`, which must be on the portal, in chunks; unverified. Errors while reading are PortalErrors too."""
+        if not self.is_portal(url):
+            raise PortalProtocolError(f"Expected an address on {self.origin}; found {url[:200]!r}. Nothing is fetched from elsewhere.")
+        response = self._send("GET", url)
+        try:
+            yield self._chunks(response)
+        finally:
+            response.close()
+
+    def is_portal(self, url: str) -> bool:
+        """Whether `url` is on this portal's origin."""
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            return False
+        return f"{parts.scheme}://{parts.netloc}" == self.origin
+
+    # --- one call -----------------------------------------------------------------------------------------------------
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        answer: type[AnswerT],
+        *,
+        message: BaseModel | None = None,
+        signed: bool = True,
+        read_seconds: float = READ_SECONDS,
+    ) -> AnswerT:
+        body = None if message is None else message.model_dump_json().encode()
+        headers = {"Accept": "application/json"} | ({} if body is None else {"Content-Type": "application/json"})
+        response = self._send(method, path, headers=headers, body=body, signed=signed, read_seconds=read_seconds)
+        data = self._body(response)
+        try:
+            return answer.model_validate(json_parse(data, limit_bytes=ANSWER_LIMIT_BYTES))
+        except (VerificationError, ValidationError) as error:
+            raise PortalProtocolError(f"{method} {path}: the answer is not {answer.__name__}: {error}") from error
+
+    def _send(
+        self,
+        method: str,
+        where: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        signed: bool = True,
+        read_seconds: float = READ_SECONDS,
+    ) -> requests.Response:
+        """A successful response whose body is still to be read, or a PortalError."""
+        url = urljoin(self.origin, where)
+        prepared = self._session.prepare_request(requests.Request(method, url, headers=dict(headers or {}), data=body))
+        if signed and self._key is not None:
+            prepared.headers.update(
+                request_sign(
+                    method=method,
+                    url=prepared.url or url,
+                    headers={str(name): str(value) for name, value in prepared.headers.items()},
+                    body=body,
+                    key=self._key,
+                    now=int(self._clock()),
+                )
+            )
+        self._interrupted = False
+        try:
+            # The environment's proxies and certificate bundle apply, as in any other use of requests.
+            settings = self._session.merge_environment_settings(prepared.url, {}, True, None, None)
+            response = self._session.send(
+                prepared, timeout=(CONNECT_SECONDS, read_seconds), allow_redirects=False, **settings
+            )
+        except (requests.RequestException, OSError) as error:
+            raise self._unreachable(error) from error
+        if response.status_code >= 300:
+            raise self._refusal(response)
+        return response
+
+    def _unreachable(self, error: Exception) -> PortalUnreachableError:
+        if self._interrupted:
+            return PortalInterruptedError("The call was given up.")
+        return PortalUnreachableError(f"{self.origin} can't be reached: {error}")
+
+    def _refusal(self, response: requests.Response) -> PortalError:
+        status = response.status_code
+        try:
+            data = self._body(response)
+            problem = Problem.model_validate(json_parse(data, limit_bytes=ANSWER_LIMIT_BYTES))
+        except (PortalError, VerificationError, ValidationError):
+            problem = None
+        said = f"{problem.title} ({problem.code}): {problem.detail}" if problem else "no reason that this version can read"
+        if status >= 500 or status in _RETRYABLE:
+            return PortalUnreachableError(f"{self.origin} answered {status}: {said}")
+        if problem is None:
+            return PortalProtocolError(f"{self.origin} answered {status} with {said}. Is this the address of a portal?")
+        return PortalRefusedError(problem.model_copy(update={"status": status}))
+
+    def _chunks(self, response: requests.Response) -> Iterator[bytes]:
+        try:
+            yield from response.iter_content(STREAM_CHUNK_BYTES)
+        except (requests.RequestException, OSError) as error:
+            raise self._unreachable(error) from error
+
+    def _body(self, response: requests.Response) -> bytes:
+        parts: list[bytes] = []
+        size_bytes = 0
+        try:
+            for chunk in self._chunks(response):
+                size_bytes += len(chunk)
+                if size_bytes > ANSWER_LIMIT_BYTES:
+                    raise PortalProtocolError(f"An answer has at most {ANSWER_LIMIT_BYTES} bytes; this one has more.")
+                parts.append(chunk)
+        finally:
+            response.close()
+        return b"".join(parts)
+
+    def _close(self, response: requests.Response) -> None:
+        self._body(response)
+
+    def _offset(self, response: requests.Response, *, default: int | None, size_bytes: int) -> int:
+        text = response.headers.get("Upload-Offset")
+        if text is None and default is not None:
+            return default
+        if text is None or not text.isascii() or not text.isdigit() or len(text) > 18 or int(text) > size_bytes:
+            raise PortalProtocolError(f"Expected an Upload-Offset of at most {size_bytes}; found {text!r}.")
+        return int(text)

@@ -1,0 +1,122 @@
+"""DSSE envelopes: a payload, its type, and one Ed25519 signature over both.
+
+Follows DSSE 1.0 (github.com/secure-systems-lab/dsse, `protocol.md` and `envelope.md`), so any DSSE verifier can check
+an order or a receipt. What we accept is narrower than DSSE: exactly one signature, standard base64 in its one spelling,
+a key id, no further members. Nothing unsigned can then ride along.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from workers.protocol.canonical import canonical_json, json_parse
+from workers.protocol.digests import digest_parse
+from workers.protocol.errors import (
+    DigestMalformedError,
+    EnvelopeMalformedError,
+    EnvelopeTypeWrongError,
+    JsonMalformedError,
+    JsonTooLargeError,
+    KeyWrongError,
+)
+from workers.protocol.keys import SIGNATURE_BYTES, PrivateKey, PublicKey
+from workers.protocol.strict_base64 import base64_decode, base64_encode
+
+PAYLOAD_TYPE_ORDER = "application/vnd.nexapod.order+json"
+PAYLOAD_TYPE_STATEMENT = "application/vnd.in-toto+json"
+
+ENVELOPE_LIMIT_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class _Envelope:
+    payload: bytes
+    payload_type: str
+    key_id: str
+    signature: bytes
+
+
+def pae(payload: bytes, payload_type: str) -> bytes:
+    """The bytes that are signed: DSSE's pre-authentication encoding.
+
+    `DSSEv1`, then type and payload, each after its length in bytes: no two pairs share an encoding.
+    """
+    type_bytes = payload_type.encode("utf-8")
+    return b"DSSEv1 %d %b %d %b" % (len(type_bytes), type_bytes, len(payload), payload)
+
+
+def envelope_sign(payload: bytes, payload_type: str, key: PrivateKey) -> bytes:
+    """The envelope around `payload`, signed by `key`, as canonical JSON; the same arguments give the same bytes."""
+    return canonical_json(
+        {
+            "payload": base64_encode(payload),
+            "payloadType": payload_type,
+            "signatures": [
+                {"keyid": key.public.key_id, "sig": base64_encode(key.sign(pae(payload, payload_type)))},
+            ],
+        }
+    )
+
+
+def envelope_open(envelope: bytes, *, payload_type: str, key: PublicKey, limit_bytes: int = ENVELOPE_LIMIT_BYTES) -> bytes:
+    """The payload, after the check that `key` signed it as a payload of this type.
+
+    Raises EnvelopeMalformedError, EnvelopeTypeWrongError, KeyWrongError, SignatureInvalidError. Says nothing about what
+    is in the payload.
+    """
+    found = _envelope_parse(envelope, limit_bytes)
+    if found.payload_type != payload_type:
+        raise EnvelopeTypeWrongError(f"Expected an envelope around {payload_type!r}; found one around {found.payload_type[:120]!r}.")
+    if found.key_id != key.key_id:
+        raise KeyWrongError(f"Expected an envelope signed by {key.key_id}; this one names {found.key_id}.")
+    key.verify(found.signature, pae(found.payload, found.payload_type))
+    return found.payload
+
+
+def envelope_key_id(envelope: bytes, *, limit_bytes: int = ENVELOPE_LIMIT_BYTES) -> str:
+    """The key id that the envelope names: an UNVERIFIED hint for looking up the key to open it with.
+
+    Raises EnvelopeMalformedError.
+    """
+    return _envelope_parse(envelope, limit_bytes).key_id
+
+
+def _envelope_parse(data: bytes, limit_bytes: int) -> _Envelope:
+    try:
+        document = json_parse(data, limit_bytes=limit_bytes)
+    except (JsonMalformedError, JsonTooLargeError) as error:
+        raise EnvelopeMalformedError(f"An envelope is a JSON object: {error}") from error
+    outer = _members(document, "An envelope", {"payload", "payloadType", "signatures"})
+    signatures = outer["signatures"]
+    if not isinstance(signatures, list) or len(signatures) != 1:
+        raise EnvelopeMalformedError("An envelope must have a list of exactly one signature.")
+    inner = _members(signatures[0], "A signature", {"keyid", "sig"})
+    key_id = _text(inner, "keyid")
+    try:
+        digest_parse(key_id)
+    except DigestMalformedError as error:
+        raise EnvelopeMalformedError(f"The envelope's keyid is not a key id. {error}") from error
+    signature = _decoded(inner, "sig")
+    if len(signature) != SIGNATURE_BYTES:
+        raise EnvelopeMalformedError(f"A signature is {SIGNATURE_BYTES} bytes; found {len(signature)}.")
+    return _Envelope(_decoded(outer, "payload"), _text(outer, "payloadType"), key_id, signature)
+
+
+def _members(value: Any, what: str, names: set[str]) -> Mapping[str, Any]:
+    if not isinstance(value, dict) or value.keys() != names:
+        raise EnvelopeMalformedError(f"{what} must be an object with the members {sorted(names)} and no others.")
+    return value
+
+
+def _text(members: Mapping[str, Any], name: str) -> str:
+    value = members[name]
+    if not isinstance(value, str):
+        raise EnvelopeMalformedError(f"The envelope's {name} must be a string.")
+    return value
+
+
+def _decoded(members: Mapping[str, Any], name: str) -> bytes:
+    try:
+        return base64_decode(_text(members, name))
+    except ValueError as error:
+        raise EnvelopeMalformedError(f"The envelope's {name}: {error}.") from error

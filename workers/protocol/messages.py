@@ -1,0 +1,418 @@
+"""The messages between a host and the coordinator, as both sides read and write them.
+
+Every message is a frozen pydantic model that refuses unknown fields; docs/PROTOCOL.md shows each with an example. Times are aware UTC
+datetimes (RFC 3339 in JSON), sizes are bytes, digests are ``sha256:`` and 64 hex digits, keys are base64 of 32 raw bytes (Ed25519).
+Nothing here does I/O and nothing here trusts its sender: a model that validates is well-formed, not true.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Final, Literal, Self
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from workers.protocol.digests import Digest
+
+PROTOCOL_VERSION: Final = 1
+"""Raised when a change is not understood by older peers; both sides say what they speak and refuse what they do not."""
+
+RECEIPT_PREDICATE_TYPE: Final = "https://nexapod.org/receipt/v1"
+EXCHANGE_WAIT_SECONDS_MAX: Final = 25
+UPLOAD_CHUNK_BYTES_MAX: Final = 8 * 1024 * 1024
+
+Json = Any
+ShortText = Annotated[str, StringConstraints(max_length=200)]
+_PATH_PART = r"(?:[^./\\\x00-\x1f][^/\\\x00-\x1f]*|\.[^./\\\x00-\x1f][^/\\\x00-\x1f]*|\.\.[^/\\\x00-\x1f]+)"
+OutputPath = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=rf"^{_PATH_PART}(?:/{_PATH_PART})*$")]
+"""A relative POSIX path without empty, ``.`` or ``..`` components, backslashes or control characters."""
+
+
+class Message(BaseModel):
+    """Base of all messages: frozen, unknown fields refused, NaN and infinity refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Tier(StrEnum):
+    """A class of hardware, and the name of its queue; ``rank`` is the ``tier`` number of a descriptor."""
+
+    CPU = "cpu"
+    GPU_TIER1 = "gpu-tier1"
+    GPU_TIER2 = "gpu-tier2"
+    GPU_TIER3 = "gpu-tier3"
+
+    @property
+    def rank(self) -> int:
+        return list(Tier).index(self)
+
+    @classmethod
+    def of_rank(cls, rank: int) -> Tier:
+        return list(cls)[rank]
+
+
+# --- what a machine is ------------------------------------------------------------------------------------------------
+
+
+class Gpu(Message):
+    """One GPU as NVML reports it."""
+
+    index: int = Field(ge=0)
+    uuid: ShortText
+    name: ShortText
+    memory_bytes: int = Field(ge=0)
+    driver_version: ShortText = ""
+
+
+class EngineProfile(Message):
+    """The container engine of a host. ``limits_ignored`` names limits that it would accept and not enforce."""
+
+    name: ShortText
+    version: ShortText
+    cgroup_version: Literal["1", "2", "unknown"]
+    rootless: bool
+    limits_ignored: tuple[ShortText, ...] = ()
+
+
+class NodeProfile(Message):
+    """What a host says it is. A claim: it decides the tier, never pay."""
+
+    hostname_hint: ShortText = ""
+    os: ShortText
+    architecture: ShortText
+    cpu_model: ShortText
+    cores: int = Field(ge=1, le=4096)
+    memory_bytes: int = Field(ge=1)
+    disk_free_bytes: int = Field(ge=0)
+    gpus: tuple[Gpu, ...] = Field(default=(), max_length=64)
+    engine: EngineProfile
+    benchmark_gflops: float = Field(
+        gt=0, lt=1e9, description="double precision GFLOP/s of one core, measured by the host"
+    )
+    software_version: ShortText
+
+
+# --- joining ----------------------------------------------------------------------------------------------------------
+
+
+class RegistrationRequest(Message):
+    """`POST /api/v1/nodes`, signed (RFC 9421) with the key that it registers."""
+
+    protocol_version: int
+    join_token: ShortText
+    name: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f]+$")]
+    public_key: str
+    profile: NodeProfile
+
+
+class RegistrationAnswer(Message):
+    """`tier` is what the coordinator made of the profile; `queues` are the tiers the node may serve, its own first."""
+
+    protocol_version: int
+    node_id: UUID
+    key_id: Digest
+    name: str
+    owner: str
+    tier: Tier
+    queues: tuple[Tier, ...]
+    coordinator_key: str
+    origin: str
+
+
+class CoordinatorInfo(Message):
+    """`GET /api/v1/coordinator`, public and unsigned: the host compares `key_id` with the fingerprint in its join token."""
+
+    protocol_versions: tuple[int, ...]
+    origin: str
+    public_key: str
+    key_id: Digest
+
+
+# --- exchange ---------------------------------------------------------------------------------------------------------
+
+
+class FreeResources(Message):
+    """What a host could start now. `slots` 0 asks for no work: the exchange is a heartbeat and a renewal only."""
+
+    slots: int = Field(ge=0, le=256)
+    cpus: float = Field(ge=0)
+    memory_bytes: int = Field(ge=0)
+    disk_bytes: int = Field(ge=0)
+    gpus: tuple[Gpu, ...] = Field(default=(), max_length=64)
+
+
+class Stage(StrEnum):
+    """What a host is doing with a lease."""
+
+    ACCEPTED = "accepted"
+    FETCHING = "fetching"
+    PULLING = "pulling"
+    RUNNING = "running"
+    ARCHIVING = "archiving"
+    UPLOADING = "uploading"
+
+
+class LeaseReport(Message):
+    """One running lease: renews it and shows progress (0 to 1, `None` when unknown)."""
+
+    lease_id: UUID
+    stage: Stage
+    progress: float | None = Field(default=None, ge=0, le=1)
+    message: ShortText = ""
+    elapsed_seconds: float = Field(ge=0)
+    cpu_percent: float | None = Field(default=None, ge=0)
+    memory_bytes: int | None = Field(default=None, ge=0)
+
+
+class ExchangeRequest(Message):
+    """`POST /api/v1/exchange`. The same `request_id` returns the same orders as long as their leases live."""
+
+    protocol_version: int
+    request_id: UUID
+    wait_seconds: float = Field(ge=0, le=EXCHANGE_WAIT_SECONDS_MAX)
+    queues: tuple[Tier, ...] = Field(min_length=1, max_length=4)
+    free: FreeResources
+    leases: tuple[LeaseReport, ...] = Field(default=(), max_length=256)
+
+
+class CommandKind(StrEnum):
+    """What the coordinator may tell a host. `cancel` names a lease; the others concern the node."""
+
+    CANCEL = "cancel"
+    PAUSE = "pause"
+    RESUME = "resume"
+    DRAIN = "drain"
+    UPGRADE = "upgrade"
+
+
+class Command(Message):
+    """Repeated in each answer until it no longer applies, so that a lost answer loses no command; idempotent."""
+
+    kind: CommandKind
+    lease_id: UUID | None = None
+    reason: ShortText
+
+
+class NoWork(Message):
+    """Why an exchange brought no order: a stable code and a sentence for the contributor."""
+
+    code: ShortText
+    message: Annotated[str, StringConstraints(max_length=500)]
+
+
+class Renewal(Message):
+    """A lease that this exchange renewed, with its new expiry by the coordinator's clock."""
+
+    lease_id: UUID
+    expires_at: AwareDatetime
+
+
+class ExchangeAnswer(Message):
+    """`orders` are DSSE envelopes; `no_work` is set when slots were asked for and none came; `checkpoint` is a signed note."""
+
+    protocol_version: int
+    request_id: UUID
+    server_time: AwareDatetime
+    orders: tuple[dict[str, Json], ...] = ()
+    renewed: tuple[Renewal, ...] = ()
+    commands: tuple[Command, ...] = ()
+    no_work: NoWork | None = None
+    checkpoint: str | None = None
+
+
+# --- order ------------------------------------------------------------------------------------------------------------
+
+
+class ImageReference(Message):
+    """An image pinned by content: `pull` is `name@sha256:…` of a registry, or None for one loaded by hand; `image_id` then names it."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=255)]
+    pull: str | None = None
+    image_id: Digest | None = None
+
+    @model_validator(mode="after")
+    def _pinned(self) -> Self:
+        if self.pull is None and self.image_id is None:
+            raise ValueError("an image must be pinned: give `pull` (name@sha256:…) or `image_id`")
+        return self
+
+
+class OrderInput(Message):
+    """One read-only input file under /inputs; fetched from `url`, believed only if it has `digest` and `size_bytes`."""
+
+    path: OutputPath
+    digest: Digest
+    size_bytes: int = Field(ge=0)
+    url: str
+
+
+class ExpectedOutput(Message):
+    """One file that the container is expected to leave under /outputs."""
+
+    path: OutputPath
+    required: bool = True
+    media_type: ShortText = "application/octet-stream"
+
+
+class Limits(Message):
+    """What one run may use; every one is enforced by the host."""
+
+    wall_seconds: int = Field(ge=1, le=30 * 86400)
+    memory_bytes: int = Field(ge=16 * 2**20)
+    cpus: float = Field(gt=0, le=1024)
+    pids: int = Field(ge=1, le=32768)
+    disk_bytes: int = Field(ge=2**20)
+    output_bytes: int = Field(ge=1)
+    gpus: int = Field(default=0, ge=0, le=64)
+
+
+class Order(Message):
+    """The payload of an order envelope, signed by the coordinator. It never tells whether the job is replicated, nor the job's id."""
+
+    order_version: Literal[1] = 1
+    replica_id: UUID
+    lease_id: UUID
+    node_key_id: Digest
+    origin: str
+    issued_at: AwareDatetime
+    deadline_at: AwareDatetime
+    tier: Tier
+    job_type: ShortText
+    image: ImageReference
+    command: tuple[str, ...] = ()
+    environment: dict[str, str] = Field(default_factory=dict)
+    inputs: tuple[OrderInput, ...] = ()
+    outputs: tuple[ExpectedOutput, ...] = ()
+    limits: Limits
+
+
+# --- receipt ----------------------------------------------------------------------------------------------------------
+
+
+class FailureCode(StrEnum):
+    """Why a run ended without a result. The prefix says whose fault: the job's (`image_`, `input_`, `limit_`, `output_`, `exit_`), or the host's (`host_`)."""
+
+    IMAGE_UNAVAILABLE = "image_unavailable"
+    INPUT_UNAVAILABLE = "input_unavailable"
+    INPUT_MISMATCH = "input_mismatch"
+    EXIT_NONZERO = "exit_nonzero"
+    LIMIT_WALL = "limit_wall"
+    LIMIT_MEMORY = "limit_memory"
+    LIMIT_DISK = "limit_disk"
+    LIMIT_OUTPUT = "limit_output"
+    OUTPUT_MISSING = "output_missing"
+    OUTPUT_REFUSED = "output_refused"
+    CANCELLED = "cancelled"
+    HOST_ENGINE = "host_engine"
+    HOST_DISK = "host_disk"
+    HOST_REFUSED = "host_refused"
+    HOST_STOPPED = "host_stopped"
+    HOST_ERROR = "host_error"
+
+
+class Failure(Message):
+    """A typed failure; the message is for the researcher and carries no host path."""
+
+    code: FailureCode
+    message: Annotated[str, StringConstraints(max_length=1000)]
+
+
+class Usage(Message):
+    """What one run used: peaks and integrals over samples."""
+
+    wall_seconds: float = Field(ge=0)
+    cpu_seconds: float = Field(ge=0)
+    memory_peak_bytes: int = Field(ge=0)
+    samples: int = Field(ge=0)
+    gpu_seconds: float | None = Field(default=None, ge=0)
+
+
+class StoredObject(Message):
+    """A blob: what it hashes to and how long it is."""
+
+    digest: Digest
+    size_bytes: int = Field(ge=0)
+
+
+class LogReference(StoredObject):
+    """The compute log: `head` is the hash of its last line (see workers/compute_log.py), `lines` their number."""
+
+    head: Digest
+    lines: int = Field(ge=1)
+
+
+class ReceiptPredicate(Message):
+    """The predicate of a receipt statement. Completed runs carry `archive` and `result_digest` (the manifest's digest)."""
+
+    receipt_version: Literal[1] = 1
+    order_digest: Digest
+    replica_id: UUID
+    lease_id: UUID
+    node_key_id: Digest
+    started_at: AwareDatetime
+    finished_at: AwareDatetime
+    outcome: Literal["completed", "failed"]
+    exit_code: int | None = None
+    failure: Failure | None = None
+    result_digest: Digest | None = None
+    archive: StoredObject | None = None
+    log: LogReference
+    usage: Usage
+    benchmark_gflops: float = Field(gt=0)
+    image_id: Digest | None = None
+    engine: ShortText = ""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.outcome == "completed" and (
+            self.archive is None or self.result_digest is None or self.exit_code != 0 or self.failure
+        ):
+            raise ValueError("a completed receipt carries archive, result_digest and exit_code 0, and no failure")
+        if self.outcome == "failed" and self.failure is None:
+            raise ValueError("a failed receipt carries a failure")
+        return self
+
+
+class ManifestFile(Message):
+    """One regular file of an archive."""
+
+    path: OutputPath
+    digest: Digest
+    size_bytes: int = Field(ge=0)
+
+
+class Manifest(Message):
+    """The list of an archive's files, sorted by path; the digest of its canonical JSON is the result digest."""
+
+    manifest_version: Literal[1] = 1
+    files: tuple[ManifestFile, ...]
+
+
+class ReceiptSubmission(Message):
+    """`POST /api/v1/receipts`. Idempotent: the same receipt again gives the same answer."""
+
+    protocol_version: int
+    envelope: dict[str, Json]
+
+
+class ReceiptAnswer(Message):
+    """`recorded`: it counts; `late`: the job was concluded before, kept but unpaid; either way the host is done with the lease."""
+
+    replica_id: UUID
+    status: Literal["recorded", "late"]
+    receipt_digest: Digest
+    received_at: datetime
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details with a stable `code`; extension members are allowed."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    code: str
+    detail: str = ""

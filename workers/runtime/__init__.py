@@ -1,0 +1,1 @@
+"""How a host runs one container: the interface, and the engines behind it."""

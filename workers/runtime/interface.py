@@ -1,0 +1,134 @@
+"""What the host asks of a container runtime, and what it gets back.
+
+One implementation per kind of engine (`docker_engine.DockerRuntime`; Apptainer and Kubernetes later). A runtime knows nothing of
+leases, orders or the portal: it runs one container under limits and says what happened. Failures that belong to the run come back in
+`RunResult.failure`; what keeps a run from starting is raised as a `RuntimeFailureError`, which carries the same `Failure`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, Protocol
+
+from workers.protocol.messages import EngineProfile, Failure, FailureCode, Gpu, ImageReference, Limits, Usage
+
+OutputStream = Literal["stdout", "stderr"]
+
+INPUTS_PATH = "/inputs"
+OUTPUTS_PATH = "/outputs"
+
+
+class RuntimeFailureError(Exception):
+    """Nothing ran. `failure.code` is `host_engine`, `host_refused`, `image_unavailable` or `cancelled`, and says whose fault it is."""
+
+    def __init__(self, code: FailureCode, message: str) -> None:
+        super().__init__(message)
+        self.failure = Failure(code=code, message=message[:1000])
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What the container used by now. Counters grow from the start of the container; `None` where the engine does not tell."""
+
+    at: datetime
+    elapsed_seconds: float
+    cpu_seconds: float
+    cpu_percent: float | None
+    memory_bytes: int
+    memory_peak_bytes: int
+    pids: int | None = None
+    read_bytes: int | None = None
+    written_bytes: int | None = None
+    output_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PullProgress:
+    """How far an image has come: bytes over all layers known so far; `total_bytes` grows as layers announce themselves."""
+
+    status: str
+    done_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """One run. `name` becomes the container's name; `labels` mark it as ours (`nexapod.home`, `nexapod.lease`).
+
+    `inputs_dir` is mounted read-only at /inputs and `outputs_dir` writable at /outputs; both exist, are absolute, and belong to this run
+    alone. The container runs as uid 65534; the runtime makes `outputs_dir` writable for it, and readable and removable for the host
+    afterwards. `environment` is the order's; NEXA_INPUTS, NEXA_OUTPUTS, HOME and TMPDIR are added. `gpus` are the granted devices.
+    """
+
+    name: str
+    labels: Mapping[str, str]
+    image_id: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    inputs_dir: Path
+    outputs_dir: Path
+    limits: Limits
+    gpus: tuple[Gpu, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What happened. `exit_code` is None when the container never ended by itself; `failure` is None only for exit code 0 within limits.
+
+    `output_dropped_bytes` counts container output that the runtime read but did not hand to the sink, because of its cap.
+    """
+
+    exit_code: int | None
+    failure: Failure | None
+    usage: Usage
+    started_at: datetime
+    finished_at: datetime
+    output_dropped_bytes: int = 0
+
+
+class RunSink(Protocol):
+    """Where a run's output and samples go. Called from the runtime's threads, one call at a time; must return quickly.
+
+    An exception from a sink ends the run with `host_error`; it never leaves a container behind.
+    """
+
+    def on_output(self, stream: OutputStream, data: bytes, /) -> None: ...
+
+    def on_sample(self, sample: Sample, /) -> None: ...
+
+
+class Runtime(Protocol):
+    """A container engine. Methods may be called from several threads at once."""
+
+    def profile(self) -> EngineProfile:
+        """What the engine is and which limits it would ignore. Raises RuntimeFailureError (`host_engine`) when unreachable."""
+        ...
+
+    def image_ensure(
+        self,
+        image: ImageReference,
+        *,
+        cancel: threading.Event,
+        report: Callable[[PullProgress], None],
+        timeout_seconds: float = 3600.0,
+    ) -> str:
+        """The id (`sha256:…`) of the image, pulled by digest if it is not here.
+
+        Raises RuntimeFailureError: `image_unavailable`, `host_engine`, `cancelled`.
+        """
+        ...
+
+    def run(self, spec: RunSpec, sink: RunSink, cancel: threading.Event) -> RunResult:
+        """Run one container to its end, or to a limit, or until `cancel` is set (over within 2 s); then remove it.
+
+        Raises RuntimeFailureError when nothing ran: `host_engine`, `host_refused` (the engine would ignore a limit), `image_unavailable`.
+        """
+        ...
+
+    def leftovers_remove(self, home_id: str) -> int:
+        """Remove every container labelled `nexapod.home=<home_id>`, running or not; how many there were. Raises RuntimeFailureError."""
+        ...
