@@ -7,6 +7,7 @@ programs may have come to use it, and its start is the slow part of the next run
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ import requests
 
 _PROBE_TIMEOUT_SECONDS = 10
 _CALL_TIMEOUT_SECONDS = 120
+_ANY_API_VERSION = "1.24"  # Only so that the client does not ask while it is built.
 _START_TIMEOUT_SECONDS = 60.0
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 10.0
@@ -88,24 +90,22 @@ def candidate_urls(environ: Mapping[str, str]) -> list[str]:
         sockets += [Path(runtime) / "docker.sock", Path(runtime) / "podman" / "podman.sock"]
     if home := environ.get("HOME"):
         sockets += [Path(home) / ".docker" / "run" / "docker.sock", Path(home) / ".docker" / "desktop" / "docker.sock"]
-    return [f"unix://{socket}" for socket in sockets if socket.exists()]
+    return [f"unix://{socket}" for socket in sockets if os.access(socket, os.F_OK)]  # False where we may not look
 
 
 def engine_probe(base_url: str) -> EngineHandle | None:
     """The engine at `base_url`, or None if none answers. Raises `_EngineUnfitError` for one that ignores limits."""
     try:
-        client = docker.DockerClient(base_url=base_url, timeout=_PROBE_TIMEOUT_SECONDS)
-    except (docker.errors.DockerException, requests.RequestException, OSError, ValueError):
-        return None
-    try:
-        version: dict[str, Any] = client.version()
-        info: dict[str, Any] = client.info()
+        # Asked without a version first: a client that negotiates by itself cannot be closed when that fails.
+        with contextlib.closing(docker.APIClient(base_url=base_url, version=_ANY_API_VERSION, timeout=_PROBE_TIMEOUT_SECONDS)) as api:
+            version: dict[str, Any] = api.version(api_version=False)
         name, number = _identity(version)
+        spoken = str(version["ApiVersion"])
+        with contextlib.closing(docker.APIClient(base_url=base_url, version=spoken, timeout=_PROBE_TIMEOUT_SECONDS)) as api:
+            info: dict[str, Any] = api.info()
         _expect_limits(name, info)
-    except (docker.errors.DockerException, requests.RequestException, OSError, ValueError, AttributeError, TypeError):
-        return None  # Something else listens there, or we may not enter.
-    finally:
-        client.close()
+    except (docker.errors.DockerException, requests.RequestException, OSError, ValueError, LookupError, AttributeError, TypeError):
+        return None  # Nothing or something else listens there, or we may not enter.
     return EngineHandle(base_url=base_url, name=name, version=number)
 
 
@@ -126,7 +126,7 @@ def _expect_limits(name: str, info: dict[str, Any]) -> None:
         raise _EngineUnfitError(
             f"{name} runs rootless under cgroup v1 and silently ignores memory, process and processor limits: jobs must not run on it."
         )
-    missing = [limit for limit in ("MemoryLimit", "PidsLimit", "CpuCfsQuota") if info.get(limit) is False]
+    missing = [limit for limit in ("MemoryLimit", "PidsLimit", "CpuCfsQuota") if info.get(limit) is not True]
     if missing:
         raise _EngineUnfitError(f"{name} cannot limit containers here ({', '.join(missing)} missing): jobs must not run on it.")
 

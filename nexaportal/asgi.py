@@ -5,7 +5,7 @@ import os
 os.environ.setdefault("NEXA_ROLE", "server")
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "nexaportal.settings")
 
-from django.core.asgi import get_asgi_application  # noqa: E402  Django reads the environment at import
+from django.core.asgi import get_asgi_application
 
 http_application = get_asgi_application()
 

@@ -107,7 +107,7 @@ class RedisAddress:
         return f"redis+socket://{quote(str(self.socket))}?virtual_host={database}"
 
 
-def die_with_parent(signum: signal.Signals) -> Callable[[], None]:
+def die_with_parent(signum: int) -> Callable[[], None]:
     """A `preexec_fn` that has the kernel send `signum` to the child when its parent dies, even by SIGKILL.
 
     The kernel ties this to the parent *thread* (prctl(2)), so it must be the main thread that starts the child.
@@ -118,7 +118,7 @@ def die_with_parent(signum: signal.Signals) -> Callable[[], None]:
     parent = os.getpid()
 
     def in_child() -> None:
-        if _libc.prctl(_PR_SET_PDEATHSIG, int(signum), 0, 0, 0) != 0 or os.getppid() != parent:
+        if _libc.prctl(_PR_SET_PDEATHSIG, signum, 0, 0, 0) != 0 or os.getppid() != parent:
             os._exit(1)  # The parent died between fork and prctl: nobody would tell us.
 
     return in_child
@@ -132,7 +132,7 @@ class EmbeddedServices:
     """
 
     def __init__(self, root: Path, *, durable: bool = True, ephemeral: bool = False) -> None:
-        """`durable=False` is for tests: a power cut may lose data. `ephemeral=True` removes `root` on stop."""
+        """`durable=False` is for tests: a power cut may lose data, a killed server does not. `ephemeral=True` removes `root` on stop."""
         self.root = root.absolute()
         self.durable = durable
         self._is_ephemeral = ephemeral
@@ -211,7 +211,10 @@ class EmbeddedServices:
 
     def redis_flush(self) -> None:
         """Forgets everything in Redis."""
-        reply = _redis_ask(self.redis.socket, b"FLUSHALL")
+        try:
+            reply = _redis_ask(self.redis.socket, b"FLUSHALL")
+        except OSError as error:
+            raise EmbeddedError(f"expected Redis to answer on {self.redis.socket}, found: {error}. Call start() first.") from error
         if reply != b"+OK":
             raise EmbeddedError(f"expected Redis to answer +OK to FLUSHALL, found {reply[:80]!r}")
 
@@ -285,7 +288,8 @@ class EmbeddedServices:
             "jit": "off",
         }
         if not self.durable:
-            settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+            # Commits still reach the kernel, so that rows survive a killed server: fault tests count on it.
+            settings |= {"fsync": "off", "full_page_writes": "off"}
         options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
         # SIGINT is PostgreSQL's fast shutdown, which also removes its shared memory.
         process = self._spawn([str(binaries / "postgres"), "-D", str(data), *options], log="postgresql.log", death_signal=signal.SIGINT)

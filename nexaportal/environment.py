@@ -1,4 +1,4 @@
-"""Reading the process environment: the only module that does so for the coordinator. Every value is typed, every error names its variable."""
+"""Reading the process environment: the only module that does so for the coordinator. Values are typed, errors name their variable."""
 
 from __future__ import annotations
 

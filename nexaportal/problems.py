@@ -94,6 +94,12 @@ def problem_of(error: Exception) -> ProblemAnswer | None:
             return _of_verification(error)
         case drf.APIException():
             return _of_drf(error)
+        case _:
+            return _of_django(error)
+
+
+def _of_django(error: Exception) -> ProblemAnswer | None:
+    match error:
         case Http404():
             return _answer(404, _words_of(error) or "There is nothing at this address.")
         case PermissionDenied():
@@ -229,9 +235,7 @@ def _words_of(error: Exception) -> str:
     return words if isinstance(words, str) else ""
 
 
-def _answer(
-    status: int, detail: str, *, code: str | None = None, headers: dict[str, str] | None = None, **extra: Any
-) -> ProblemAnswer:
+def _answer(status: int, detail: str, *, code: str | None = None, headers: dict[str, str] | None = None, **extra: Any) -> ProblemAnswer:
     document = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
@@ -13,8 +13,13 @@ from nodes.models import JoinToken, Node
 from nodes.services import node_quarantine, node_release, node_revoke
 from workers.protocol.problems import ProblemError
 
+if TYPE_CHECKING:
+    _ModelAdmin = admin.ModelAdmin[Any]
+else:
+    _ModelAdmin = admin.ModelAdmin  # generic to the type checker only
 
-class _ReadOnlyAdmin(admin.ModelAdmin[Any]):
+
+class _ReadOnlyAdmin(_ModelAdmin):
     """To look at: rows come and go through the services only."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:

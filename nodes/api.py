@@ -179,9 +179,7 @@ class NodeView(APIView):
     permission_classes: ClassVar = [ScopePermission]
     required_scopes: ClassVar[dict[str, Scope | None]] = {"GET": Scope.NODES_READ}
 
-    @extend_schema(
-        operation_id="node", responses={200: NodeSerializer, 401: PROBLEM, 403: PROBLEM, 404: PROBLEM}
-    )
+    @extend_schema(operation_id="node", responses={200: NodeSerializer, 401: PROBLEM, 403: PROBLEM, 404: PROBLEM})
     def get(self, request: Request, node_id: UUID) -> Response:
         """One node of the caller."""
         return Response(NodeSerializer(_node_or_404(request, node_id)).data)

@@ -124,7 +124,9 @@ def registration_verify(request: HttpRequest) -> RegistrationRequest:
 class RegistrationAuthentication(BaseAuthentication):
     """`request.auth` is the verified RegistrationRequest; there is no user, the join token will name the owner."""
 
-    def authenticate(self, request: Request) -> tuple[AnonymousUser, RegistrationRequest]:
+    def authenticate(self, request: Request) -> tuple[AnonymousUser, RegistrationRequest] | None:
+        if request.method != "POST":
+            return None  # nothing is registered: the view answers 405
         return AnonymousUser(), registration_verify(request._request)
 
     def authenticate_header(self, request: Request) -> str:

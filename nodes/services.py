@@ -78,9 +78,7 @@ def join_token_create(*, owner: User, lifetime_seconds: float) -> tuple[JoinToke
         secret_sha256=join_secret_sha256(secret),
         expires_at=now + timedelta(seconds=lifetime_seconds),
     )
-    content = JoinTokenContent(
-        portal=settings.NEXA_ORIGIN, coordinator=coordinator_public_key().key_id, secret=secret
-    )
+    content = JoinTokenContent(portal=settings.NEXA_ORIGIN, coordinator=coordinator_public_key().key_id, secret=secret)
     return token, join_token_encode(content)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
@@ -11,6 +11,11 @@ from django.http import HttpRequest
 
 from people.models import ApiToken, User
 from people.services import researcher_approve, token_revoke
+
+if TYPE_CHECKING:
+    _TokenAdmin = admin.ModelAdmin[ApiToken]
+else:
+    _TokenAdmin = admin.ModelAdmin  # generic to the type checker only
 
 
 @admin.register(User)
@@ -33,7 +38,7 @@ class UserAdmin(DjangoUserAdmin):  # type: ignore[type-arg]  # not generic at ru
 
 
 @admin.register(ApiToken)
-class ApiTokenAdmin(admin.ModelAdmin[ApiToken]):
+class ApiTokenAdmin(_TokenAdmin):
     """Tokens to look at and to revoke; they are minted by their owners only."""
 
     list_display = ("name", "owner", "scopes", "created_at", "expires_at", "revoked_at", "last_used_at")

@@ -95,9 +95,7 @@ class TokenListView(APIView):
     parser_classes: ClassVar = [StrictJSONParser]
     permission_classes: ClassVar = [SessionPermission]
 
-    @extend_schema(
-        operation_id="tokens_list", responses={200: TokenSerializer(many=True), 401: PROBLEM, 403: PROBLEM}
-    )
+    @extend_schema(operation_id="tokens_list", responses={200: TokenSerializer(many=True), 401: PROBLEM, 403: PROBLEM})
     def get(self, request: Request) -> Response:
         """The caller's API tokens, newest first, without secrets."""
         return Response(TokenSerializer(selectors.tokens_of(owner=user_of(request)), many=True).data)
@@ -140,4 +138,3 @@ class TokenView(APIView):
             raise Http404("You have no token with this id.")
         services.token_revoke(token=token)
         return Response(status=status.HTTP_204_NO_CONTENT)
-

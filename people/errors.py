@@ -1,17 +1,17 @@
 """What people are refused, each with its own code.
 
-    ProblemError
-    ├── TokenMalformedError        401 token_malformed
-    ├── TokenUnknownError          401 token_unknown
-    ├── TokenExpiredError          401 token_expired
-    ├── TokenRevokedError          401 token_revoked
-    ├── AccountInactiveError       403 account_inactive
-    ├── ScopeMissingError          403 scope_missing
-    ├── SessionRequiredError       403 session_required
-    ├── ModeratorRequiredError     403 moderator_required
-    ├── TokenExpiryPastError       400 token_expiry_past
-    ├── TokenScopesInvalidError    400 token_scopes_invalid
-    └── TokensTooManyError         409 tokens_too_many
+ProblemError
+├── TokenMalformedError        401 token_malformed
+├── TokenUnknownError          401 token_unknown
+├── TokenExpiredError          401 token_expired
+├── TokenRevokedError          401 token_revoked
+├── AccountInactiveError       403 account_inactive
+├── ScopeMissingError          403 scope_missing
+├── SessionRequiredError       403 session_required
+├── ModeratorRequiredError     403 moderator_required
+├── TokenExpiryPastError       400 token_expiry_past
+├── TokenScopesInvalidError    400 token_scopes_invalid
+└── TokensTooManyError         409 tokens_too_many
 """
 
 from __future__ import annotations

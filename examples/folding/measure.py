@@ -32,7 +32,8 @@ class Chain:
         try:
             return int(self._residues[residue - 1][name])
         except KeyError:
-            raise InputError(f"watched_distances: residue {residue} has no atom {name!r}; it has {', '.join(self._residues[residue - 1])}.") from None
+            known = ", ".join(self._residues[residue - 1])
+            raise InputError(f"watched_distances: expected an atom of residue {residue} ({known}), found {name!r}.") from None
 
     def radius_of_gyration(self, positions: np.ndarray) -> float:
         centre = np.average(positions, axis=0, weights=self._masses)
@@ -66,7 +67,8 @@ class Chain:
                 if abs(donor - acceptor) < 2:
                     continue
                 carbon, oxygen = (positions[self._residues[acceptor][name]] for name in ("C", "O"))
-                inverse = [1 / np.linalg.norm(a - b) for a, b in ((oxygen, nitrogen), (carbon, hydrogen), (oxygen, hydrogen), (carbon, nitrogen))]
+                pairs = ((oxygen, nitrogen), (carbon, hydrogen), (oxygen, hydrogen), (carbon, nitrogen))
+                inverse = [1 / np.linalg.norm(a - b) for a, b in pairs]
                 if KABSCH_SANDER_FACTOR * (inverse[0] + inverse[1] - inverse[2] - inverse[3]) < HYDROGEN_BOND_ENERGY:
                     found.append(f"{donor + 1}>{acceptor + 1}")
         return found

@@ -5,6 +5,7 @@ Both are the researcher's: whatever is wrong in them ends in `InputError`, whose
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from dataclasses import dataclass
@@ -79,11 +80,7 @@ def parameters_parse(text: str, *, residues: int) -> Parameters:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"Parameters: expected JSON, found something else: {error}") from error
-    fields = _object(
-        data,
-        "parameters",
-        {"seed", "timestep_femtoseconds", "friction_per_picosecond", "hydrogen_mass_dalton", "minimise_iterations", "steps_per_sample", "stages", "watched_distances"},
-    )
+    fields = _object(data, "parameters", {field.name for field in dataclasses.fields(Parameters)})
     steps_per_sample = _integer(fields["steps_per_sample"], "steps_per_sample", 1, 100_000)
     stages = tuple(
         _stage(item, f"stages[{index}]", steps_per_sample) for index, item in enumerate(_list(fields["stages"], "stages", smallest=1))
@@ -138,8 +135,9 @@ def _object(value: object, where: str, names: set[str]) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"{where}: expected an object, found {type(value).__name__}.")
     if set(value) != names:
-        wrong = sorted(set(value) ^ names)[0]
-        raise InputError(f"{where}: expected exactly the fields {', '.join(sorted(names))}; {wrong!r} is {'unknown' if wrong in value else 'missing'}.")
+        wrong = min(set(value) ^ names)
+        fault = "unknown" if wrong in value else "missing"
+        raise InputError(f"{where}: expected exactly the fields {', '.join(sorted(names))}; {wrong!r:.80} is {fault}.")
     return value
 
 

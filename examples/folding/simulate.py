@@ -19,6 +19,8 @@ from parameters import Parameters
 
 FORCE_TOLERANCE = 1.0
 """Where a minimisation may stop, root mean square, kJ/mol/nm."""
+MINIMISE_ITERATIONS_AT_ONCE = 10
+"""L-BFGS is as sensitive as the dynamics: 200 iterations in one go end 0.3 kJ/mol apart on two processors."""
 CONSTRAINT_TOLERANCE = 1e-8
 POSITION_DECIMALS_NM = 5
 VELOCITY_DECIMALS = 3
@@ -91,7 +93,10 @@ def fold(topology: Any, positions: np.ndarray, parameters: Parameters, on_sample
 
 
 def _minimise(context: Any, parameters: Parameters) -> float:
-    openmm.LocalEnergyMinimizer.minimize(context, FORCE_TOLERANCE, parameters.minimise_iterations)
+    for done in range(0, parameters.minimise_iterations, MINIMISE_ITERATIONS_AT_ONCE):
+        iterations = min(MINIMISE_ITERATIONS_AT_ONCE, parameters.minimise_iterations - done)
+        openmm.LocalEnergyMinimizer.minimize(context, FORCE_TOLERANCE, iterations)
+        _round(context)
     return _energies(context)[0]
 
 

@@ -72,7 +72,7 @@ def _limits(descriptor: Descriptor) -> Iterator[Fault]:
         yield Fault(
             pointer("limits", "output_mb"),
             "limit_exceeds_disk",
-            f"Outputs are kept on the job's disk: expected at most {effective.disk_bytes // MB} MB, found {effective.output_bytes // MB} MB. "
+            f"Outputs are on the job's disk: expected at most {effective.disk_bytes // MB} MB, found {effective.output_bytes // MB} MB. "
             "Raise limits.disk_mb or lower limits.output_mb.",
         )
 
@@ -119,12 +119,6 @@ def _path_faults(array: str, paths: Sequence[str], member: str | None) -> Iterat
 def _comparison(descriptor: Descriptor) -> Iterator[Fault]:
     verification = descriptor.verification
     numeric = verification.method == VerificationMethod.NUMERIC
-    if numeric and not verification.files:
-        yield Fault(
-            pointer("verification", "files"),
-            "comparison_files_missing",
-            "Numeric comparison needs at least one file to compare. List it, or use the method exact.",
-        )
     expected = {each.path: each.required for each in descriptor.outputs}
     for index, each in enumerate(verification.files):
         if not expected.get(each.path, False):

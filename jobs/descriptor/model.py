@@ -1,8 +1,8 @@
 """The job descriptor, schema version 1.0: what a researcher asks for, field by field.
 
 A descriptor that validates is well-formed; `jobs.descriptor.consistency` says whether its parts fit each other, `jobs.requirements` whether
-any machine could run it, and the submission service whether this person may run it now. Sizes in a descriptor are binary: 1 GB here is
-2^30 bytes, 1 MB is 2^20. Absent optional fields are `None`; the derived properties give what is meant then.
+any machine could run it, and the submission service whether this person may run it now. Sizes in a descriptor are decimal, as
+hardware is sold: 1 GB is 10^9 bytes, 1 MB is 10^6. Absent optional fields are `None`; the derived properties give what is meant then.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ SCHEMA_VERSION: Final = "1.0"
 DESCRIPTOR_BYTES_MAX: Final = 512 * 1024
 """Of the JSON document as sent."""
 
-MB: Final = 2**20
-GB: Final = 2**30
+MB: Final = 10**6
+GB: Final = 10**9
+MEMORY_MB_MIN: Final = 17
+DISK_MB_MIN: Final = 2
 COPIES_MAX: Final = 16
 FILES_MAX: Final = 1000
 
@@ -53,14 +55,14 @@ class Requirements(DescriptorPart):
 
     gpu: bool | None = Field(default=None, description="whether the job needs a GPU; must agree with `tier`")
     gpu_count: int | None = Field(default=None, ge=0, le=10**6)
-    vram_gb: Amount | None = Field(default=None, description="memory of each GPU, in units of 2^30 bytes")
-    ram_gb: Amount | None = Field(default=None, description="main memory, in units of 2^30 bytes")
+    vram_gb: Amount | None = Field(default=None, description="memory of each GPU, in units of 10^9 bytes")
+    ram_gb: Amount | None = Field(default=None, description="main memory, in units of 10^9 bytes")
     cores: Amount | None = None
-    disk_gb: Amount | None = Field(default=None, description="free disk, in units of 2^30 bytes")
+    disk_gb: Amount | None = Field(default=None, description="free disk, in units of 10^9 bytes")
 
 
 class InputFile(DescriptorPart):
-    """One input by digest: an upload of the submitter, or, where `path` is also one of `input_files`, what the fetched file must hash to."""
+    """One input by digest: an upload of the submitter, or what the file of that `path` fetched from `input_uri` must hash to."""
 
     path: OutputPath
     digest: Digest
@@ -79,11 +81,11 @@ class RunLimits(DescriptorPart):
     """What one run may use. Absent: what `requirements` names, else the default (docs/PROTOCOL.md lists them)."""
 
     wall_seconds: int | None = Field(default=None, ge=1, le=30 * 86400)
-    memory_mb: int | None = Field(default=None, ge=16, le=2**30)
+    memory_mb: int | None = Field(default=None, ge=MEMORY_MB_MIN, le=10**9)
     cpus: float | None = Field(default=None, gt=0, le=1024)
     pids: int | None = Field(default=None, ge=1, le=32768)
-    disk_mb: int | None = Field(default=None, ge=1, le=2**30)
-    output_mb: int | None = Field(default=None, ge=1, le=2**30)
+    disk_mb: int | None = Field(default=None, ge=DISK_MB_MIN, le=10**9)
+    output_mb: int | None = Field(default=None, ge=1, le=10**9)
 
 
 class ComparedColumn(DescriptorPart):
@@ -94,13 +96,13 @@ class ComparedColumn(DescriptorPart):
 
 
 class ComparedFile(DescriptorPart):
-    """One output file whose numbers are compared: equal within `absolute + relative * magnitude`. `relative` absent: the job's `tolerance`."""
+    """One output file whose numbers are compared: equal within `absolute + relative * magnitude`. No `relative`: the job's `tolerance`."""
 
     path: OutputPath
     absolute: float | None = Field(default=None, ge=0)
     relative: float | None = Field(default=None, ge=0, le=1)
     columns: dict[ColumnName, ComparedColumn] | None = Field(
-        default=None, min_length=1, max_length=FILES_MAX, description="compare these columns only; absent: all"
+        default=None, min_length=1, max_length=FILES_MAX, description="tolerances of single columns; others have those of the file"
     )
 
 
@@ -112,7 +114,7 @@ class VerificationMethod(StrEnum):
 
 
 class Verification(DescriptorPart):
-    """How often the job runs and what counts as agreement. `files` empty: all output files, byte for byte."""
+    """How often the job runs and what counts as agreement. `files` empty: all of them, numeric where they can be."""
 
     method: VerificationMethod = VerificationMethod.EXACT
     copies: int = Field(default=1, ge=1, le=COPIES_MAX)
@@ -176,15 +178,15 @@ class Descriptor(DescriptorPart):
     def run_limits(self) -> Limits:
         """`limits` with every absent value filled in, as an order carries them."""
         limits, needs = self.limits, self.requirements
-        memory_bytes = (limits.memory_mb or 0) * MB or _bytes_of(needs.ram_gb, MEMORY_MB_DEFAULT)
-        disk_bytes = (limits.disk_mb or 0) * MB or _bytes_of(needs.disk_gb, DISK_MB_DEFAULT)
+        memory_bytes = (limits.memory_mb or 0) * MB or _bytes_of(needs.ram_gb, MEMORY_MB_DEFAULT, MEMORY_MB_MIN)
+        disk_bytes = (limits.disk_mb or 0) * MB or _bytes_of(needs.disk_gb, DISK_MB_DEFAULT, DISK_MB_MIN)
         return Limits(
             wall_seconds=limits.wall_seconds or WALL_SECONDS_DEFAULT,
-            memory_bytes=max(memory_bytes, 16 * MB),
+            memory_bytes=memory_bytes,
             cpus=limits.cpus or min(needs.cores or 1.0, 1024.0),
             pids=limits.pids or PIDS_DEFAULT,
-            disk_bytes=max(disk_bytes, MB),
-            output_bytes=(limits.output_mb or 0) * MB or min(OUTPUT_MB_DEFAULT * MB, max(disk_bytes, MB)),
+            disk_bytes=disk_bytes,
+            output_bytes=(limits.output_mb or 0) * MB or min(OUTPUT_MB_DEFAULT * MB, disk_bytes),
             gpus=min(self.gpus, 64),
         )
 
@@ -214,5 +216,6 @@ class Descriptor(DescriptorPart):
         return tuple(ExpectedOutput(path=each.path, required=each.required, media_type=each.media_type) for each in self.outputs)
 
 
-def _bytes_of(required_gb: float | None, default_mb: int) -> int:
-    return int(required_gb * GB) if required_gb else default_mb * MB
+def _bytes_of(required_gb: float | None, default_mb: int, least_mb: int) -> int:
+    """The requirement in whole megabytes, as bytes; the default without one."""
+    return max(int(required_gb * GB) // MB, least_mb) * MB if required_gb else default_mb * MB

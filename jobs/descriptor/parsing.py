@@ -69,7 +69,7 @@ def descriptor_digest(descriptor: Descriptor) -> str:
 
 
 def descriptor_document(descriptor: Descriptor) -> dict[str, Any]:
-    """The descriptor with every default written out, so that a later change of defaults changes no stored job. It parses to an equal plan."""
+    """The descriptor with every default written out, so that later defaults change no stored job. It parses to an equal plan."""
     limits = descriptor.run_limits
     document = descriptor.model_dump(mode="json", exclude_none=True)
     # A requirement below the least that a container can be given is raised to it.

@@ -1,4 +1,4 @@
-"""The descriptor as JSON Schema 2020-12, for editors and other languages. It says less than the parser: rules across fields are in prose."""
+"""The descriptor as JSON Schema 2020-12, for editors and other languages. Rules across fields are the parser's alone."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def test_child_that_a_signal_ended_is_reported_with_the_signal(supervisor: Super
 
 def test_child_that_is_not_ready_in_time_is_reported(supervisor: Supervisor, tmp_path: Path) -> None:
     child = supervisor.start("web", SLEEPER, env=ENVIRONMENT, log_path=tmp_path / "log")
-    with pytest.raises(ProcessNotReadyError, match="web was not ready within 0.1 s"):
+    with pytest.raises(ProcessNotReadyError, match=r"web was not ready within 0\.1 s"):
         supervisor.wait_ready(child, lambda: False, timeout_seconds=0.1)
 
 
@@ -129,16 +129,26 @@ def test_signal_raises_once_and_handlers_come_back(signum: signal.Signals) -> No
 
 def test_shield_holds_an_interrupt_back_until_its_end() -> None:
     finished = False
-    with Interrupts() as interrupts, pytest.raises(StackInterrupted), interrupts.shield():
-        signal.raise_signal(signal.SIGINT)
-        finished = True
+
+    def shielded() -> None:
+        nonlocal finished
+        with Interrupts() as interrupts, interrupts.shield():
+            signal.raise_signal(signal.SIGINT)
+            finished = True
+
+    with pytest.raises(StackInterrupted):
+        shielded()
     assert finished
 
 
 def test_shield_lets_the_error_of_its_block_through() -> None:
-    with Interrupts() as interrupts, pytest.raises(ValueError, match="broken"), interrupts.shield():
-        signal.raise_signal(signal.SIGINT)
-        raise ValueError("broken")
+    def shielded() -> None:
+        with Interrupts() as interrupts, interrupts.shield():
+            signal.raise_signal(signal.SIGINT)
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        shielded()
 
 
 STACK = """
@@ -169,7 +179,7 @@ def processes_with_log_in(folder: Path) -> list[int]:
     found = []
     for entry in Path("/proc").iterdir():
         try:
-            if entry.name.isdigit() and Path(os.readlink(entry / "fd" / "1")).parent == folder:
+            if entry.name.isdigit() and (entry / "fd" / "1").readlink().parent == folder:
                 found.append(int(entry.name))
         except OSError:
             continue

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import celery
 import psycopg
@@ -70,7 +71,7 @@ def test_postgres_answers_in_utc_and_utf8_on_a_private_socket_only(services: Emb
 
 def test_services_listen_on_no_tcp_port(services: EmbeddedServices) -> None:
     for pid in (services.postgres_pid, services.redis_pid):
-        sockets = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.is_symlink()}
+        sockets = {str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.is_symlink()}
         for table in ("tcp", "tcp6"):
             inodes = {f"socket:[{line.split()[9]}]" for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]}
             assert not sockets & inodes
@@ -87,9 +88,11 @@ def test_redis_urls_work_for_redis_celery_and_channels(services: EmbeddedService
     app = celery.Celery("probe", broker=services.redis.celery_url(3), backend=services.redis.celery_url(3))
     with app.connection_for_write() as connection:
         connection.ensure_connection(max_retries=1)
-        assert connection.default_channel.client.get("place") == b"three"
-    assert app.backend.client.get("place") == b"three"
-    app.backend.client.close()
+        broker: Any = connection.default_channel
+        assert broker.client.get("place") == b"three"
+    backend: Any = app.backend
+    assert backend.client.get("place") == b"three"
+    backend.client.close()
 
 
 async def test_redis_url_works_for_channels(services: EmbeddedServices) -> None:

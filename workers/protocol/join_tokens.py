@@ -19,7 +19,7 @@ from workers.protocol.digests import Digest
 from workers.protocol.errors import VerificationError
 from workers.protocol.messages import Message
 
-JOIN_TOKEN_PREFIX: Final = "nexa-join1."
+JOIN_TOKEN_PREFIX: Final = "nexa-join1."  # noqa: S105  no secret: what every token starts with
 JOIN_TOKEN_CHARACTERS_MAX: Final = 1024
 JOIN_SECRET_CHARACTERS: Final = 43
 """`secrets.token_urlsafe(32)`: 256 random bits."""

@@ -88,18 +88,28 @@ def inclusion_proof(leaf_hashes: Sequence[bytes], index: int, size: int) -> list
     """
     if not 0 <= index < size <= len(leaf_hashes):
         raise ProofRangeError(f"There is no proof for leaf {index} in a tree of {size}: the log has {len(leaf_hashes)} leaves.")
-    proof: list[bytes] = []
+    return [tree_root(leaf_hashes[start:end]) for start, end in inclusion_ranges(index, size)]
+
+
+def inclusion_ranges(index: int, size: int) -> list[tuple[int, int]]:
+    """The proof of `inclusion_proof` as ranges of leaves [start, end): whoever keeps subtree roots need not hash leaves again.
+
+    Raises ProofRangeError unless 0 <= index < size.
+    """
+    if not 0 <= index < size:
+        raise ProofRangeError(f"There is no leaf {index} in a tree of {size}.")
+    ranges: list[tuple[int, int]] = []
     start, end = 0, size
     while end - start > 1:
         middle = start + _split(end - start)
         if index < middle:
-            proof.append(tree_root(leaf_hashes[middle:end]))
+            ranges.append((middle, end))
             end = middle
         else:
-            proof.append(tree_root(leaf_hashes[start:middle]))
+            ranges.append((start, middle))
             start = middle
-    proof.reverse()
-    return proof
+    ranges.reverse()
+    return ranges
 
 
 def consistency_proof(leaf_hashes: Sequence[bytes], old: int, new: int) -> list[bytes]:
@@ -109,23 +119,30 @@ def consistency_proof(leaf_hashes: Sequence[bytes], old: int, new: int) -> list[
     """
     if not 0 <= old <= new <= len(leaf_hashes):
         raise ProofRangeError(f"There is no proof from {old} to {new} leaves: the log has {len(leaf_hashes)}, and sizes only grow.")
+    return [tree_root(leaf_hashes[start:end]) for start, end in consistency_ranges(old, new)]
+
+
+def consistency_ranges(old: int, new: int) -> list[tuple[int, int]]:
+    """The proof of `consistency_proof` as ranges of leaves [start, end). Raises ProofRangeError unless 0 <= old <= new."""
+    if not 0 <= old <= new:
+        raise ProofRangeError(f"There is no proof from {old} to {new} leaves: sizes only grow.")
     if old == 0:
         return []
-    proof: list[bytes] = []
+    ranges: list[tuple[int, int]] = []
     start, end = 0, new
     while end != old:
         middle = start + _split(end - start)
         if old <= middle:
-            proof.append(tree_root(leaf_hashes[middle:end]))
+            ranges.append((middle, end))
             end = middle
         else:
-            proof.append(tree_root(leaf_hashes[start:middle]))
+            ranges.append((start, middle))
             start = middle
     # The old tree's last complete subtree; when that is the whole old tree, the verifier has it already: its root.
     if start != 0:
-        proof.append(tree_root(leaf_hashes[start:end]))
-    proof.reverse()
-    return proof
+        ranges.append((start, end))
+    ranges.reverse()
+    return ranges
 
 
 def inclusion_verify(hash_of_leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> None:

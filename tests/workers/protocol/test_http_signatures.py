@@ -297,7 +297,7 @@ def resigned(params: str, **headers: str) -> dict[str, str]:
         "content-digest": content_digest_header(BODY),
         "user-agent": "nexa",
     } | headers
-    components = re.findall(r'"([^"]*)"', params.split(")")[0])
+    components = re.findall(r'"([^"]*)"', params.partition(")")[0])
     signature = KEY.sign(signature_base(components, params, {name: values.get(name, "") for name in components}))
     fields = {name: value for name, value in values.items() if not name.startswith("@")}
     return fields | {"Signature-Input": f"s={params}", "Signature": f"s=:{base64_encode(signature)}:"}

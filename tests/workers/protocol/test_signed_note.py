@@ -133,7 +133,7 @@ _TOO_MANY = note_sign("text\n", NAME, KEY) + b"".join(note_sign("text\n", f"w{nu
         "text\n\n— name AAAAAAA\n".encode(),
         "text\n\n— name AAAAAB==\n".encode(),
         "text\n\n—  name AAAAAAAA\n".encode(),
-        "text\n\n- name AAAAAAAA\n".encode(),
+        b"text\n\n- name AAAAAAAA\n",
         "text\n\n— a+b AAAAAAAA\n".encode(),
         note_sign("text\n", NAME, KEY)[:-1],
         note_sign("text\n", NAME, KEY) + b"x",

@@ -1,0 +1,59 @@
+"""From a descriptor file beside its inputs to a submitted job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from client.api import PortalApi, Progress
+from workers.protocol.canonical import json_parse
+from workers.protocol.errors import VerificationError
+
+DESCRIPTOR_LIMIT_BYTES = 512 * 1024
+
+
+class DescriptorFileError(Exception):
+    """The descriptor file, or an input that it names, can't be read; the message says where it was looked for."""
+
+
+def descriptor_load(path: Path) -> dict[str, Any]:
+    """The descriptor in a JSON file. What it means is the portal's to check. Raises DescriptorFileError."""
+    try:
+        document = json_parse(path.read_bytes(), limit_bytes=DESCRIPTOR_LIMIT_BYTES)
+    except OSError as error:
+        raise DescriptorFileError(f"{path} can't be read: {error.strerror}.") from error
+    except VerificationError as error:
+        raise DescriptorFileError(f"{path}: {error}") from error
+    if not isinstance(document, dict):
+        raise DescriptorFileError(f"{path}: expected a JSON object, found {type(document).__name__}.")
+    return document
+
+
+def inputs_upload(
+    api: PortalApi, descriptor: dict[str, Any], folder: Path, *, progress: Callable[[str], Progress] | None = None
+) -> dict[str, Any]:
+    """The descriptor with a digest for each of its `input_files`, uploaded from `folder`/inputs or `folder`.
+
+    Descriptors whose inputs come from an `input_uri`, or that name digests already, are returned as they are. `progress(name)` gives the
+    callback of one file. Raises DescriptorFileError, PortalError.
+    """
+    if descriptor.get("input_uri") or descriptor.get("inputs"):
+        return descriptor
+    inputs = []
+    for name, path in _inputs_found(descriptor, folder):
+        digest, size_bytes = api.input_upload(path, progress=progress(name) if progress else None)
+        inputs.append({"path": name, "digest": digest, "size_bytes": size_bytes})
+    return {**descriptor, "inputs": inputs} if inputs else descriptor
+
+
+def _inputs_found(descriptor: dict[str, Any], folder: Path) -> Iterator[tuple[str, Path]]:
+    names = descriptor.get("input_files", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DescriptorFileError("input_files: expected a list of file names.")
+    for name in names:
+        candidates = [folder / "inputs" / name, folder / name]
+        found = next((path for path in candidates if path.is_file()), None)
+        if found is None:
+            raise DescriptorFileError(f"The input {name!r} is neither {candidates[0]} nor {candidates[1]}.")
+        yield name, found

@@ -1,0 +1,267 @@
+"""What the API says about jobs: one model an answer, made from rows. What is hidden until the conclusion is left out here, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+from jobs.models import Job, JobEvent, JobInput, Replica
+from jobs.selectors import is_concluded
+from jobs.states import JobState, ReplicaState
+from workers.protocol.messages import ImageReference, Tier
+
+
+class Answer(BaseModel):
+    """Base of all answers. Credits are millionths, as decimal strings: they may exceed what JSON numbers carry."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class JobSummary(Answer):
+    """A job in a list. `job_id` is the submitter's label, `id` ours."""
+
+    id: UUID
+    job_id: str
+    type: str
+    title: str
+    state: JobState
+    tier: Tier
+    submitted_at: AwareDatetime
+    concluded_at: AwareDatetime | None
+    failure_code: str
+
+
+class JobPage(Answer):
+    """`next` is the `before` of the following page, null on the last one."""
+
+    jobs: list[JobSummary]
+    next: str | None
+
+
+class InputAnswer(Answer):
+    """One input as resolved at submission."""
+
+    path: str
+    digest: str
+    size_bytes: int
+
+
+class JobDetail(JobSummary):
+    """A job as its owner sees it. `verdict` and `canonical_replica` are set once it is concluded."""
+
+    descriptor: dict[str, Any]
+    descriptor_digest: str
+    image: ImageReference
+    inputs: list[InputAnswer]
+    copies: int
+    quorum: int
+    priority: int
+    reserved_micro: str
+    queue_deadline_at: AwareDatetime
+    failure_message: str
+    verdict: dict[str, Any] | None
+    canonical_replica: UUID | None
+
+
+class ProgressAnswer(Answer):
+    """The newest report of the host that runs a replica."""
+
+    stage: str
+    progress: float | None
+    message: str
+    elapsed_seconds: float | None
+
+
+class EvidenceAnswer(Answer):
+    """One check of a replica, or of a pair."""
+
+    check: str
+    passed: bool | None
+    code: str
+    other: UUID | None
+    detail: dict[str, Any]
+
+
+class ReplicaResult(Answer):
+    """What a replica delivered and what became of it; shown once the job is concluded."""
+
+    verdict: str
+    paid_micro: str
+    failure_code: str
+    failure_message: str
+    order_digest: str
+    receipt_digest: str | None
+    result_digest: str | None
+    archive_digest: str | None
+    log_digest: str | None
+    late: bool
+    evidence: list[EvidenceAnswer]
+
+
+class ReplicaAnswer(Answer):
+    """One attempt. `result` is null while the job is open: nobody may learn what another host delivered."""
+
+    id: UUID
+    state: ReplicaState
+    tier: Tier
+    node: str | None
+    created_at: AwareDatetime
+    leased_at: AwareDatetime | None
+    deadline_at: AwareDatetime | None
+    progress: ProgressAnswer | None
+    result: ReplicaResult | None
+
+
+class ReplicaList(Answer):
+    """All replicas of a job, oldest first."""
+
+    replicas: list[ReplicaAnswer]
+
+
+class EventAnswer(Answer):
+    """Something that happened to a job. `id` grows; ask for those behind the last one seen."""
+
+    id: int
+    kind: str
+    replica: UUID | None
+    payload: dict[str, Any]
+    created_at: AwareDatetime
+
+
+class EventPage(Answer):
+    """`next` is the `after` that continues behind these events."""
+
+    events: list[EventAnswer]
+    next: int
+
+
+class QueueStatus(Answer):
+    """One tier's queue of replicas."""
+
+    tier: Tier
+    depth: int
+    oldest_wait_seconds: float | None
+
+
+class FleetStatus(Answer):
+    """Nodes of one tier: registered and not revoked, and seen in the last two minutes."""
+
+    tier: Tier
+    registered: int
+    seen: int
+
+
+class LedgerStatus(Answer):
+    """The public log: leaves written, and what the newest signed checkpoint covers."""
+
+    leaves: int
+    checkpoint_size: int
+    checkpoint_at: AwareDatetime | None
+
+
+class StatusAnswer(Answer):
+    """What the portal is doing now, as its database says."""
+
+    version: str
+    time: AwareDatetime
+    queues: list[QueueStatus]
+    nodes: list[FleetStatus]
+    jobs: dict[JobState, int]
+    ledger: LedgerStatus
+
+
+class CostAnswer(Answer):
+    """What a descriptor would cost: `reserved_micro` at most, `expected_micro` if its estimate is right."""
+
+    reserved_micro: str
+    expected_micro: str
+    replicas_max: int
+
+
+def summary_of(job: Job) -> JobSummary:
+    return JobSummary(**_summary(job))
+
+
+def detail_of(job: Job, inputs: Sequence[JobInput]) -> JobDetail:
+    concluded = is_concluded(job)
+    return JobDetail(
+        **_summary(job),
+        descriptor=job.descriptor,
+        descriptor_digest=job.descriptor_digest,
+        image=ImageReference.model_validate(job.image),
+        inputs=[InputAnswer(path=each.path, digest=each.blob.digest, size_bytes=each.blob.size_bytes) for each in inputs],
+        copies=job.copies,
+        quorum=job.quorum,
+        priority=job.priority,
+        reserved_micro=str(job.reserved_micro),
+        queue_deadline_at=job.queue_deadline_at,
+        failure_message=job.failure_message,
+        verdict=job.verdict_summary if concluded else None,
+        canonical_replica=job.canonical_replica_id if concluded else None,
+    )
+
+
+def replica_of(replica: Replica, *, concluded: bool) -> ReplicaAnswer:
+    """`concluded`: whether the replica's job is."""
+    state = ReplicaState(replica.state)
+    if not concluded and state in (ReplicaState.ACCEPTED, ReplicaState.REJECTED):
+        state = ReplicaState.REPORTED
+    report = replica.progress or {}
+    progress = ProgressAnswer(
+        stage=str(report.get("stage", "")),
+        progress=report.get("progress"),
+        message=str(report.get("message", "")),
+        elapsed_seconds=report.get("elapsed_seconds"),
+    )
+    return ReplicaAnswer(
+        id=replica.pk,
+        state=state,
+        tier=Tier(replica.tier),
+        node=replica.node.name if replica.node else None,
+        created_at=replica.created_at,
+        leased_at=replica.leased_at,
+        deadline_at=replica.deadline_at,
+        progress=progress if report else None,
+        result=_result_of(replica) if concluded else None,
+    )
+
+
+def event_of(event: JobEvent) -> EventAnswer:
+    return EventAnswer(id=event.pk, kind=event.kind, replica=event.replica_id, payload=event.payload, created_at=event.created_at)
+
+
+def _summary(job: Job) -> dict[str, Any]:
+    return {
+        "id": job.pk,
+        "job_id": job.label,
+        "type": job.job_type,
+        "title": job.descriptor.get("title", ""),
+        "state": JobState(job.state),
+        "tier": Tier(job.tier),
+        "submitted_at": job.submitted_at,
+        "concluded_at": job.concluded_at,
+        "failure_code": job.failure_code,
+    }
+
+
+def _result_of(replica: Replica) -> ReplicaResult:
+    receipt = getattr(replica, "receipt", None)
+    return ReplicaResult(
+        verdict=replica.verdict,
+        paid_micro=str(replica.paid_micro),
+        failure_code=replica.failure_code,
+        failure_message=replica.failure_message,
+        order_digest=replica.order_digest,
+        receipt_digest=receipt.digest if receipt else None,
+        result_digest=(receipt.result_digest or None) if receipt else None,
+        archive_digest=receipt.archive_id if receipt else None,
+        log_digest=receipt.log_id if receipt else None,
+        late=receipt.late if receipt else False,
+        evidence=[
+            EvidenceAnswer(check=each.check, passed=each.passed, code=each.code, other=each.other_id, detail=each.detail)
+            for each in replica.evidence.all()
+        ],
+    )

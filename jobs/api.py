@@ -1,0 +1,293 @@
+"""REST of jobs: submit, list, look, cancel, and the portal's public status."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from datetime import datetime
+from typing import IO, Annotated, Any, ClassVar, Final, TypeVar
+from uuid import UUID
+
+from django.http import FileResponse, Http404
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from rest_framework import status
+from rest_framework.parsers import BaseParser
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from jobs import answers, selectors
+from jobs.descriptor import Descriptor, descriptor_parse, descriptor_schema
+from jobs.descriptor.model import DESCRIPTOR_BYTES_MAX
+from jobs.errors import QueryInvalidError
+from jobs.models import Job
+from jobs.services.submission import job_cancel, job_cost, job_submit
+from jobs.states import JobState
+from people.api import PROBLEM, user_of
+from people.models import Scope
+from people.permissions import ScopePermission
+from workers import __version__ as version
+from workers.protocol.validation import validation_errors
+
+PAGE_DEFAULT: Final = 50
+PAGE_MAX: Final = 200
+SUBMIT_RESPONSES = {201: answers.JobDetail, 200: answers.JobDetail, **dict.fromkeys((400, 401, 402, 403, 409, 413, 415, 422), PROBLEM)}
+READ_PROBLEMS = dict.fromkeys((400, 401, 403, 404), PROBLEM)
+
+
+QueryT = TypeVar("QueryT", bound=BaseModel)
+
+
+class DescriptorParser(BaseParser):
+    """Leaves the body to `descriptor_parse`, which reads untrusted bytes; one byte beyond its limit is enough for it to refuse."""
+
+    media_type = "application/json"
+
+    def parse(self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> bytes:
+        return bytes(stream.read(DESCRIPTOR_BYTES_MAX + 1))
+
+
+class JobListQuery(BaseModel):
+    """Which jobs. `before` is the `next` of the page before."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    state: JobState | None = None
+    job_id: Annotated[str, StringConstraints(max_length=128, pattern=r"^[^\x00]*$")] | None = None
+    before: Annotated[str, StringConstraints(max_length=200)] | None = None
+    limit: int = Field(default=PAGE_DEFAULT, ge=1, le=PAGE_MAX)
+
+
+class EventListQuery(BaseModel):
+    """Which events: those behind the id `after`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    after: int = Field(default=0, ge=0, le=2**53 - 1)
+    limit: int = Field(default=PAGE_MAX, ge=1, le=PAGE_MAX)
+
+
+def submission_answer(request: Request) -> Response:
+    """Submits the request's body: 201 for a new job, 200 for the one that the same label and content made before."""
+    job, created = job_submit(owner=user_of(request), descriptor=_descriptor_of(request))
+    detail = answers.detail_of(job, selectors.inputs_of(job=job))
+    headers = {"Location": f"/api/v1/jobs/{job.pk}"}
+    return Response(detail.model_dump(mode="json"), status.HTTP_201_CREATED if created else status.HTTP_200_OK, headers=headers)
+
+
+class SubmitJobView(APIView):
+    """`POST /submit-job`, the seed's name for `POST /api/v1/jobs`."""
+
+    parser_classes: ClassVar = [DescriptorParser]
+    permission_classes: ClassVar = [ScopePermission]
+    required_scopes: ClassVar[dict[str, Scope | None]] = {"POST": Scope.JOBS_WRITE}
+
+    @extend_schema(operation_id="submit_job", request=Descriptor, responses=SUBMIT_RESPONSES)
+    def post(self, request: Request) -> Response:
+        """Submits a job. Idempotent by `job_id`: the same content again answers 200 with the same job, other content 409."""
+        return submission_answer(request)
+
+
+class JobListView(APIView):
+    """`/api/v1/jobs`."""
+
+    parser_classes: ClassVar = [DescriptorParser]
+    permission_classes: ClassVar = [ScopePermission]
+    required_scopes: ClassVar[dict[str, Scope | None]] = {"GET": Scope.JOBS_READ, "POST": Scope.JOBS_WRITE}
+
+    @extend_schema(
+        operation_id="jobs_list",
+        parameters=[
+            OpenApiParameter("state", str, enum=[state.value for state in JobState]),
+            OpenApiParameter("job_id", str, description="the submitter's label"),
+            OpenApiParameter("before", str, description="`next` of the page before"),
+            OpenApiParameter("limit", {"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": PAGE_DEFAULT}),
+        ],
+        responses={200: answers.JobPage, **dict.fromkeys((400, 401, 403), PROBLEM)},
+    )
+    def get(self, request: Request) -> Response:
+        """The caller's jobs, newest first."""
+        query = _query_of(request, JobListQuery)
+        before = _key_parse(query.before) if query.before is not None else None
+        jobs = selectors.jobs_of(owner=user_of(request), state=query.state, label=query.job_id, before=before, limit=query.limit + 1)
+        page = jobs[: query.limit]
+        following = _key_of(page[-1]) if len(jobs) > query.limit else None
+        return _answered(answers.JobPage(jobs=[answers.summary_of(job) for job in page], next=following))
+
+    @extend_schema(operation_id="jobs_submit", request=Descriptor, responses=SUBMIT_RESPONSES)
+    def post(self, request: Request) -> Response:
+        """Submits a job. Idempotent by `job_id`: the same content again answers 200 with the same job, other content 409."""
+        return submission_answer(request)
+
+
+class JobView(APIView):
+    """`GET /api/v1/jobs/<id>`."""
+
+    permission_classes: ClassVar = [ScopePermission]
+    required_scopes: ClassVar[dict[str, Scope | None]] = {"GET": Scope.JOBS_READ}
+
+    @extend_schema(operation_id="job", responses={200: answers.JobDetail, **READ_PROBLEMS})
+    def get(self, request: Request, job_id: UUID) -> Response:
+        """One job of the caller."""
+        job = _job_or_404(request, job_id)
+        return _answered(answers.detail_of(job, selectors.inputs_of(job=job)))
+
+
+class JobReplicasView(APIView):
+    """`GET /api/v1/jobs/<id>/replicas`."""
+
+    permission_classes: ClassVar = [ScopePermission]
+    required_scopes: ClassVar[dict[str, Scope | None]] = {"GET": Scope.JOBS_READ}
+
+    @extend_schema(operation_id="job_replicas", responses={200: answers.ReplicaList, **READ_PROBLEMS})
+    def get(self, request: Request, job_id: UUID) -> Response:
+        """The job's replicas; what they delivered once the job is concluded."""
+        job = _job_or_404(request, job_id)
+        concluded = selectors.is_concluded(job)
+        replicas = [answers.replica_of(each, concluded=concluded) for each in selectors.replicas_of(job=job)]
+        return _answered(answers.ReplicaList(replicas=replicas))
+
+
+class JobEventsView(APIView):
+    """`GET /api/v1/jobs/<id>/events`."""
+
+    permission_classes: ClassVar = [ScopePermission]
+    required_scopes: ClassVar[dict[str, Scope | None]] = {"GET": Scope.JOBS_READ}
+
+    @extend_schema(
+        operation_id="job_events",
+        parameters=[
+            OpenApiParameter("after", {"type": "integer", "minimum": 0, "default": 0}),
+            OpenApiParameter("limit", {"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": PAGE_MAX}),
+        ],
+        responses={200: answers.EventPage, **READ_PROBLEMS},
+    )
+    def get(self, request: Request, job_id: UUID) -> Response:
+        """What happened to the job, oldest first."""
+        job = _job_or_404(request, job_id)
+        query = _query_of(request, EventListQuery)
+        events = selectors.events_of(job=job, after=query.after, limit=query.limit)
+        following = events[-1].pk if events else query.after
+        return _answered(answers.EventPage(events=[answers.event_of(event) for event in events], next=following))
+
+
+class JobCancelView(APIView):
+    """`POST /api/v1/jobs/<id>/cancel`."""
+
+    permission_classes: ClassVar = [ScopePermission]
+    required_scopes: ClassVar[dict[str, Scope | None]] = {"POST": Scope.JOBS_WRITE}
+
+    @extend_schema(operation_id="job_cancel", request=None, responses={200: answers.JobDetail, **READ_PROBLEMS, 409: PROBLEM})
+    def post(self, request: Request, job_id: UUID) -> Response:
+        """Cancels an open job and gives its reservation back. Idempotent."""
+        job = job_cancel(job=_job_or_404(request, job_id), by=user_of(request))
+        return _answered(answers.detail_of(job, selectors.inputs_of(job=job)))
+
+
+class JobBundleView(APIView):
+    """`GET /api/v1/jobs/<id>/bundle`."""
+
+    permission_classes: ClassVar = [ScopePermission]
+    required_scopes: ClassVar[dict[str, Scope | None]] = {"GET": Scope.JOBS_READ}
+
+    @extend_schema(
+        operation_id="job_bundle",
+        responses={(200, "application/zip"): OpenApiTypes.BINARY, **READ_PROBLEMS, 409: PROBLEM},
+    )
+    def get(self, request: Request, job_id: UUID) -> FileResponse:
+        """The result with all that proves it, as a ZIP for `nexa verify`."""
+        from jobs.bundles import bundle_response  # late: the builder reads ledger proofs, which nothing else here needs
+
+        return bundle_response(job=_job_or_404(request, job_id))
+
+
+class EstimateView(APIView):
+    """`POST /api/v1/jobs/estimate`."""
+
+    parser_classes: ClassVar = [DescriptorParser]
+    permission_classes: ClassVar = [ScopePermission]
+    required_scopes: ClassVar[dict[str, Scope | None]] = {"POST": Scope.JOBS_READ}
+
+    @extend_schema(
+        operation_id="jobs_estimate",
+        request=Descriptor,
+        responses={200: answers.CostAnswer, **dict.fromkeys((400, 401, 403, 413, 415, 422), PROBLEM)},
+    )
+    def post(self, request: Request) -> Response:
+        """Checks a descriptor and says what it would cost, without submitting it."""
+        reserved_micro, expected_micro, replicas_max = job_cost(_descriptor_of(request))
+        cost = answers.CostAnswer(reserved_micro=str(reserved_micro), expected_micro=str(expected_micro), replicas_max=replicas_max)
+        return _answered(cost)
+
+
+class StatusView(APIView):
+    """`GET /status`, public."""
+
+    authentication_classes: ClassVar = []
+    permission_classes: ClassVar = [AllowAny]
+
+    @extend_schema(operation_id="status", auth=[], responses={200: answers.StatusAnswer})
+    def get(self, request: Request) -> Response:
+        """Queues, nodes, jobs and ledger in numbers."""
+        return _answered(answers.StatusAnswer(version=version, **selectors.portal_status()))
+
+
+class DescriptorSchemaView(APIView):
+    """`GET /api/v1/descriptor.schema.json`, public."""
+
+    authentication_classes: ClassVar = []
+    permission_classes: ClassVar = [AllowAny]
+
+    @extend_schema(
+        operation_id="descriptor_schema", auth=[], responses={200: OpenApiResponse(OpenApiTypes.OBJECT, description="JSON Schema 2020-12")}
+    )
+    def get(self, request: Request) -> Response:
+        """The descriptor as JSON Schema."""
+        return Response(descriptor_schema())
+
+
+def _answered(answer: answers.Answer) -> Response:
+    return Response(answer.model_dump(mode="json"))
+
+
+def _descriptor_of(request: Request) -> Descriptor:
+    body = request.data
+    # Without a body DRF parses nothing and gives an empty form instead.
+    return descriptor_parse(body if isinstance(body, bytes) else b"")
+
+
+def _job_or_404(request: Request, job_id: UUID) -> Job:
+    job = selectors.job_of(owner=user_of(request), job_id=job_id)
+    if job is None:
+        raise Http404("You have no job with this id.")
+    return job
+
+
+def _query_of(request: Request, model: type[QueryT]) -> QueryT:
+    try:
+        return model.model_validate(request.query_params.dict())
+    except ValidationError as error:
+        faults = validation_errors(error)
+        raise QueryInvalidError(f"At {faults[0]['path']}: {faults[0]['message']}.", errors=faults) from error
+
+
+_KEY_TIME: Final = TypeAdapter(AwareDatetime)
+
+
+def _key_of(job: Job) -> str:
+    """The keyset position behind `job`, opaque to callers."""
+    return base64.urlsafe_b64encode(f"{job.submitted_at.isoformat()}|{job.pk}".encode()).decode().rstrip("=")
+
+
+def _key_parse(text: str) -> tuple[datetime, UUID]:
+    """Raises QueryInvalidError."""
+    try:
+        decoded = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode("ascii")
+        submitted_at, _, job_id = decoded.partition("|")
+        return _KEY_TIME.validate_strings(submitted_at), UUID(job_id)
+    except (binascii.Error, ValueError, OverflowError) as error:
+        raise QueryInvalidError(f"before: expected the `next` of an earlier page; found {text[:80]!r}.") from error

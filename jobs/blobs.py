@@ -1,0 +1,205 @@
+"""The blob store: bytes by SHA-256, through Django's storage API, and the staging area of uploads that are still coming in.
+
+1. A blob is written once, after its digest was checked, and never changes. Its name is its digest.
+2. Staged bytes are files of a local folder that all web processes share, one for each upload, written at the offset that the database
+   says. The database is the truth about the offset: bytes beyond it are leftovers of a request that failed, and are overwritten.
+3. Bytes are hashed as they come in. The state of the hash is this process's memory, so it is only a saving: where it is missing or was
+   taken at another offset, the staged file is read again. An upload whose bytes were refused is gone, and its id with it: else a second
+   process could have staged other bytes under a hash that this one remembers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar, Final, cast
+from uuid import UUID
+
+from django.conf import settings
+from django.core.files import File
+from django.core.files.storage import Storage, default_storage
+
+from jobs.models import Blob
+from workers.protocol.digests import DIGEST_PREFIX, Readable, digest_parse
+from workers.protocol.problems import ProblemError
+
+READ_BYTES: Final = 1024 * 1024
+_HASHES_KEPT: Final = 256
+
+
+class BlobTooLargeError(ProblemError):
+    """A stream held more bytes than it may."""
+
+    code: ClassVar[str] = "blob_too_large"
+    status: ClassVar[int] = 413
+    title: ClassVar[str] = "There are too many bytes"
+
+
+class BlobDigestMismatchError(ProblemError):
+    """The bytes are not those of the digest they were announced with; what was staged is gone."""
+
+    code: ClassVar[str] = "upload_digest_mismatch"
+    status: ClassVar[int] = 460
+    title: ClassVar[str] = "Checksum mismatch"
+
+
+class _StagedFile(File):  # type: ignore[type-arg]  # not generic at run time
+    """Lets a file storage move the staged file into place instead of copying it."""
+
+    def temporary_file_path(self) -> str:
+        return str(self.name)
+
+
+class BlobStore:
+    """Reads and writes bytes. Knows nothing of who may: that is for the services."""
+
+    def __init__(self, storage: Storage, staging: Path) -> None:
+        self._storage = storage
+        self._staging = staging
+        self._hashes: OrderedDict[UUID, tuple[int, Any]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def staged_append(self, upload_id: UUID, *, offset: int, data: bytes) -> None:
+        """Stages `data` at `offset`. The caller holds the upload's row lock and stores the new offset."""
+        path = self._staged_path(upload_id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        with open(descriptor, "r+b") as file:
+            file.seek(offset)
+            file.write(data)
+            file.truncate()
+        self._hash_add(upload_id, offset, data)
+
+    def staged_commit(self, upload_id: UUID, *, digest: str, size_bytes: int) -> None:
+        """Makes the staged bytes the blob `digest`. Raises BlobDigestMismatchError, after which nothing is staged."""
+        path = self._staged_path(upload_id)
+        if size_bytes == 0:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"")
+        found = self._staged_digest(upload_id, size_bytes)
+        if found != digest:
+            self.staged_discard(upload_id)
+            raise BlobDigestMismatchError(
+                f"Expected {size_bytes} bytes with the digest {digest}; found {found}. Send them again, from offset 0."
+            )
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        self._keep(path, digest)
+        self.hash_drop(upload_id)
+
+    def staged_discard(self, upload_id: UUID) -> None:
+        """Forgets what was staged; nothing to forget is fine."""
+        self.hash_drop(upload_id)
+        self._staged_path(upload_id).unlink(missing_ok=True)
+
+    def open(self, digest: str) -> BinaryIO:
+        """The blob's bytes. Raises FileNotFoundError, DigestMalformedError."""
+        return cast("BinaryIO", self._storage.open(self._name(digest), "rb"))
+
+    def write(self, stream: Readable, *, limit_bytes: int | None = None) -> tuple[str, int]:
+        """Stores what is left to read and returns its digest and size. Raises BlobTooLargeError."""
+        self._staging.mkdir(parents=True, exist_ok=True)
+        sha256, size_bytes = hashlib.sha256(), 0
+        with tempfile.NamedTemporaryFile(dir=self._staging, prefix="write-", delete=False) as file:
+            path = Path(file.name)
+            try:
+                while chunk := stream.read(READ_BYTES):
+                    size_bytes += len(chunk)
+                    if limit_bytes is not None and size_bytes > limit_bytes:
+                        raise BlobTooLargeError(f"Expected at most {limit_bytes} bytes; the stream holds more.")
+                    sha256.update(chunk)
+                    file.write(chunk)
+                file.flush()
+                os.fsync(file.fileno())
+            except BaseException:
+                path.unlink()
+                raise
+        digest = DIGEST_PREFIX + sha256.hexdigest()
+        self._keep(path, digest)
+        return digest, size_bytes
+
+    def _keep(self, path: Path, digest: str) -> None:
+        """Moves a checked file to its place, unless the same bytes are there already."""
+        name = self._name(digest)
+        try:
+            if not self._storage.exists(name):
+                with path.open("rb") as opened:
+                    saved = self._storage.save(name, _StagedFile(opened, name=str(path)))
+                if saved != name:  # somebody else stored the same bytes meanwhile, and ours got another name
+                    self._storage.delete(saved)
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _staged_digest(self, upload_id: UUID, size_bytes: int) -> str:
+        with self._lock:
+            offset, sha256 = self._hashes.get(upload_id, (-1, None))
+        if offset != size_bytes or sha256 is None:
+            sha256 = hashlib.sha256()
+            with self._staged_path(upload_id).open("rb") as file:
+                for chunk in chunks_of(file, size_bytes):
+                    sha256.update(chunk)
+        return DIGEST_PREFIX + str(sha256.hexdigest())
+
+    def _hash_add(self, upload_id: UUID, offset: int, data: bytes) -> None:
+        with self._lock:
+            known_offset, sha256 = self._hashes.pop(upload_id, (-1, None))
+        if offset == 0:
+            sha256 = hashlib.sha256()
+        elif known_offset != offset:
+            return
+        sha256.update(data)
+        with self._lock:
+            self._hashes[upload_id] = (offset + len(data), sha256)
+            while len(self._hashes) > _HASHES_KEPT:
+                self._hashes.popitem(last=False)
+
+    def hash_drop(self, upload_id: UUID) -> None:
+        """Forgets the state of the hash. Whoever staged bytes and failed to store the offset must call this."""
+        with self._lock:
+            self._hashes.pop(upload_id, None)
+
+    def _staged_path(self, upload_id: UUID) -> Path:
+        return self._staging / str(upload_id)
+
+    @staticmethod
+    def _name(digest: str) -> str:
+        digest_hex = digest_parse(digest)
+        return f"sha256/{digest_hex[:2]}/{digest_hex}"
+
+
+def chunks_of(file: Readable, size_bytes: int) -> Iterator[bytes]:
+    """The next `size_bytes` bytes of `file`, or what there is of them, in pieces of at most READ_BYTES."""
+    left = size_bytes
+    while left > 0 and (chunk := file.read(min(READ_BYTES, left))):
+        left -= len(chunk)
+        yield chunk
+
+
+@cache
+def blob_store() -> BlobStore:
+    """The store that the settings name."""
+    return BlobStore(default_storage, settings.NEXA_BLOB_ROOT / "staging")
+
+
+def blob_open(digest: str) -> BinaryIO:
+    """The bytes of a stored blob, for reading; close it. Raises FileNotFoundError, DigestMalformedError."""
+    return blob_store().open(digest)
+
+
+def blob_write(stream: Readable, *, limit_bytes: int | None = None) -> Blob:
+    """Stores what is left to read of `stream` as a blob; the same bytes give the same one. Raises BlobTooLargeError."""
+    digest, size_bytes = blob_store().write(stream, limit_bytes=limit_bytes)
+    return Blob.objects.get_or_create(digest=digest, defaults={"size_bytes": size_bytes})[0]
+
+
+def blob_discard(upload_id: UUID) -> None:
+    """Forgets staged bytes of an upload that nobody will finish."""
+    with contextlib.suppress(OSError):
+        blob_store().staged_discard(upload_id)

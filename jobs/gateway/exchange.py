@@ -1,0 +1,157 @@
+"""`POST /api/v1/exchange`: the one conversation of a host with the coordinator.
+
+A database connection is held while there is something to ask, never while the exchange waits.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from channels.db import database_sync_to_async
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_POST
+
+from jobs.gateway.requests import JSON_BYTES_MAX, json_body, node_identify
+from jobs.gateway.wakes import WakeHub, wake_hub
+from jobs.matching import TAKEN, no_work_reason
+from jobs.models import Replica
+from jobs.services.leases import cancel_commands, leases_claim, leases_renew
+from jobs.services.outages import portal_alive_record, silence_permitted
+from ledger.checkpoints import checkpoint_latest
+from nodes.models import Node, NodeState
+from nodes.services import node_exchange_record
+from workers.protocol.messages import (
+    PROTOCOL_VERSION,
+    Command,
+    CommandKind,
+    ExchangeAnswer,
+    ExchangeRequest,
+    NoWork,
+    Renewal,
+)
+from workers.protocol.validation import message_parse
+
+RETRY_SECONDS: Final = 0.03
+"""When what fits is locked by another exchange: it is free again, or gone, as soon as that one commits."""
+
+STOPPING_WAIT_SECONDS: Final = 1.0
+"""A host that is told to stop a run goes on reporting it until it is down; it need not ask again at once."""
+
+
+@dataclass
+class _Talk:
+    """One exchange as it goes on."""
+
+    node: Node
+    message: ExchangeRequest
+    renewed: Sequence[Renewal]
+    commands: list[Command]
+    orders: Sequence[Replica] = ()
+    no_work: NoWork | None = None
+
+    @property
+    def wait_seconds(self) -> float:
+        """As asked, but short enough that the host's leases are renewed in time."""
+        wait_seconds = min(self.message.wait_seconds, settings.NEXA_LEASE_SECONDS / 3)
+        return min(wait_seconds, STOPPING_WAIT_SECONDS) if self.commands else wait_seconds
+
+
+@csrf_exempt
+@require_POST
+async def exchange_view(request: HttpRequest) -> HttpResponse:
+    """Renews leases, then answers with orders or commands as soon as there are any, at the latest when the wait is over."""
+    body = json_body(request)
+    started = time.monotonic()
+    talk = await database_sync_to_async(_open)(request, body)
+    until = started + talk.wait_seconds
+    if not talk.orders and talk.wait_seconds > 0:
+        await _wait(talk, until)
+    return HttpResponse(await database_sync_to_async(_answer)(talk), content_type="application/json")
+
+
+async def _wait(talk: _Talk, until: float) -> None:
+    told = len(talk.commands)
+    async with _hub().waiter(talk.message.queues) as waiter:
+        while True:
+            # Also before the first wait: what was queued before the subscription stood would wake nobody.
+            await database_sync_to_async(_look)(talk)
+            left = until - time.monotonic()
+            if talk.orders or len(talk.commands) > told or left <= 0:
+                return
+            is_taken = talk.no_work is not None and talk.no_work.code == TAKEN
+            await waiter.wait(min(left, RETRY_SECONDS) if is_taken else left)
+
+
+def _open(request: HttpRequest, body: bytes) -> _Talk:
+    """Who it is, what they report, and whether there is work at once."""
+    node = node_identify(request, body=body)
+    message = message_parse(ExchangeRequest, body, limit_bytes=JSON_BYTES_MAX)
+    now = timezone.now()
+    portal_alive_record(now=now)
+    renewed = leases_renew(node=node, reports=message.leases, now=now)
+    talk = _Talk(node=node, message=message, renewed=renewed.renewals, commands=renewed.commands)
+    talk.orders = leases_claim(node=node, request_id=message.request_id, wanted=message.queues, free=message.free, now=now)
+    return talk
+
+
+def _look(talk: _Talk) -> None:
+    """Looks for orders and for leases to stop; where there is no order, says whether that is so for a moment only."""
+    message = talk.message
+    node = talk.node
+    node.refresh_from_db(fields=["state", "queues"])
+    talk.orders = leases_claim(
+        node=node, request_id=message.request_id, wanted=message.queues, free=message.free, now=timezone.now()
+    )
+    known = {command.lease_id for command in talk.commands}
+    reported = {renewal.lease_id for renewal in talk.renewed} - known
+    talk.commands += cancel_commands(node=node, lease_ids=reported)
+    talk.no_work = None
+    if not talk.orders and message.free.slots > 0:
+        talk.no_work = no_work_reason(node=node, wanted=message.queues, free=message.free)
+
+
+def _answer(talk: _Talk) -> str:
+    message = talk.message
+    if not talk.orders and talk.no_work is None and message.free.slots > 0:
+        talk.no_work = no_work_reason(node=talk.node, wanted=message.queues, free=message.free)
+    now = timezone.now()
+    node_exchange_record(node=talk.node, no_work=talk.no_work, now=now)
+    checkpoint = checkpoint_latest()
+    return ExchangeAnswer(
+        protocol_version=PROTOCOL_VERSION,
+        request_id=message.request_id,
+        server_time=now,
+        orders=tuple(json.loads(bytes(replica.order_envelope or b"")) for replica in talk.orders),
+        renewed=tuple(talk.renewed),
+        commands=(*talk.commands, *_node_commands(talk.node)),
+        no_work=talk.no_work,
+        checkpoint=checkpoint.note if checkpoint else None,
+    ).model_dump_json()
+
+
+def _node_commands(node: Node) -> list[Command]:
+    """What concerns the whole node. Repeated with each answer, and no reason to answer early."""
+    match NodeState(node.state):
+        case NodeState.PAUSED:
+            return [Command(kind=CommandKind.PAUSE, reason="This node was paused in the portal.")]
+        case NodeState.QUARANTINED:
+            return [Command(kind=CommandKind.PAUSE, reason="This node is quarantined: a moderator looks at its results.")]
+        case NodeState.REVOKED:
+            return [Command(kind=CommandKind.DRAIN, reason="This node was revoked.")]
+        case NodeState.ACTIVE:
+            return []
+
+
+def _hub() -> WakeHub:
+    return wake_hub(alive=_alive, alive_seconds=silence_permitted().total_seconds() / 4)
+
+
+async def _alive() -> None:
+    await database_sync_to_async(portal_alive_record)(now=timezone.now())

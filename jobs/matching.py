@@ -1,0 +1,226 @@
+"""Matching: which queued replicas a node may have now, and if none, why.
+
+Rules:
+
+1. A node is given replicas of its own tier first, then of the tiers below: hardware that few have is not spent on what anybody can do.
+2. Within a tier: higher priority first, then older first. There is no fair share between researchers beyond that: whoever queued first
+   is served first.
+3. A replica fits when cores, memory, disk and GPUs that the host has free hold what it needs, each GPU with the memory asked for.
+   Several are claimed by one statement; they are then packed in order into what is free, and what no longer fits is left.
+4. One owner has at most one live lease or vote on a job (also a unique index). A node that failed a job is not given it again.
+5. Only the oldest queued replica of a job is a candidate. So an exchange never claims two of one job, and two exchanges of one owner
+   never claim two: the second replica becomes a candidate by the commit that also makes the owner's lease visible.
+6. Nothing waits: rows and jobs that somebody else has locked are skipped, and looked at again shortly after (`TAKEN`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from django.db import connection
+
+from jobs.models import Job, Replica
+from jobs.states import JOB_OPEN, REPLICA_EXCLUSIVE
+from nodes.models import Node, NodeState
+from workers.protocol.messages import FreeResources, NoWork, Tier
+
+SAMPLE: Final = 200
+"""How many queued replicas of a tier, in claim order, are looked at to say why none is given."""
+
+TAKEN: Final = "taken_by_others"
+"""Code of a refusal that is about a moment: something fits, and another exchange has it locked."""
+
+_EXCLUSIVE: Final = sorted(state.value for state in REPLICA_EXCLUSIVE)
+
+# The conditions of rules 3 to 5 on a queued replica `r`, as one list for the claim and for the reasons.
+_FITS_CPUS: Final = "r.cpus <= %(cpus)s"
+_FITS_MEMORY: Final = "r.memory_bytes <= %(memory_bytes)s"
+_FITS_DISK: Final = "r.disk_bytes <= %(disk_bytes)s"
+# Free GPUs are sorted by memory, largest first: n GPUs of m bytes are there when the n-th largest has m.
+_FITS_GPUS: Final = "(r.gpus = 0 OR coalesce(r.gpu_memory_bytes <= (%(gpus)s::bigint[])[r.gpus], false))"
+_OWNER_FREE: Final = """NOT EXISTS (SELECT 1 FROM jobs_replica o
+    WHERE o.job_id = r.job_id AND o.node_owner_id = %(owner)s AND o.state = ANY(%(exclusive)s))"""
+_NOT_FAILED_HERE: Final = """NOT EXISTS (SELECT 1 FROM jobs_replica f
+    WHERE f.job_id = r.job_id AND f.node_id = %(node)s AND f.state = 'failed')"""
+_OLDEST_OF_JOB: Final = """NOT EXISTS (SELECT 1 FROM jobs_replica e
+    WHERE e.job_id = r.job_id AND e.state = 'queued' AND (e.created_at, e.id) < (r.created_at, r.id))"""
+
+# The constants above are the only text put together here; every value is a parameter.
+_CLAIM: Final = f"""
+SELECT r.id FROM jobs_replica r
+WHERE r.state = 'queued' AND r.tier = %(tier)s
+  AND {_FITS_CPUS} AND {_FITS_MEMORY} AND {_FITS_DISK} AND {_FITS_GPUS}
+  AND {_OWNER_FREE} AND {_NOT_FAILED_HERE} AND {_OLDEST_OF_JOB}
+ORDER BY r.priority DESC, r.created_at
+LIMIT %(slots)s
+FOR NO KEY UPDATE OF r SKIP LOCKED
+"""  # noqa: S608  as said above
+_REASONS: Final = f"""
+SELECT count(*),
+       count(*) FILTER (WHERE NOT owner_free),
+       count(*) FILTER (WHERE NOT not_failed_here),
+       count(*) FILTER (WHERE NOT fits_cpus), min(cpus),
+       count(*) FILTER (WHERE NOT fits_memory), min(memory_bytes),
+       count(*) FILTER (WHERE NOT fits_disk), min(disk_bytes),
+       count(*) FILTER (WHERE NOT fits_gpus),
+       count(*) FILTER (WHERE owner_free AND not_failed_here AND fits_cpus AND fits_memory AND fits_disk AND fits_gpus),
+       (SELECT array_agg(DISTINCT q.tier::text) FROM
+         (SELECT t.tier FROM unnest(%(all_tiers)s::text[]) AS t(tier) WHERE NOT t.tier = ANY(%(tiers)s)
+            AND EXISTS (SELECT 1 FROM jobs_replica x WHERE x.state = 'queued' AND x.tier = t.tier)) q)
+FROM unnest(%(tiers)s::text[]) AS wanted(tier) CROSS JOIN LATERAL (
+  SELECT r.cpus, r.memory_bytes, r.disk_bytes, {_OWNER_FREE} AS owner_free, {_NOT_FAILED_HERE} AS not_failed_here,
+         {_FITS_CPUS} AS fits_cpus, {_FITS_MEMORY} AS fits_memory, {_FITS_DISK} AS fits_disk, {_FITS_GPUS} AS fits_gpus
+  FROM jobs_replica r WHERE r.state = 'queued' AND r.tier = wanted.tier
+  ORDER BY r.priority DESC, r.created_at LIMIT {SAMPLE}) AS head
+"""  # noqa: S608  as said above
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A replica and its job, both locked by the transaction that claimed them."""
+
+    replica: Replica
+    job: Job
+
+
+def queues_served(*, node: Node, wanted: Sequence[Tier]) -> list[Tier]:
+    """The tiers that a node may be given work of now: those it asks for, of those it may serve, its own first."""
+    return [Tier(queue) for queue in node.queues if Tier(queue) in wanted]
+
+
+def replicas_claim(*, node: Node, tiers: Sequence[Tier], free: FreeResources) -> list[Claim]:
+    """Locks and returns up to `free.slots` replicas that fit together, in the order of rules 1 and 2; `[]` when there are none.
+
+    Needs a transaction; the caller takes the leases and commits. One statement for each tier, and one for the jobs.
+    """
+    room = _Room(free)
+    claims: list[Claim] = []
+    for tier in tiers:
+        if room.slots == 0:
+            break
+        with connection.cursor() as cursor:
+            cursor.execute(_CLAIM, {**_parameters(node, room), "tier": tier.value, "slots": room.slots})
+            found = [row[0] for row in cursor.fetchall()]
+        if found:
+            claims += [claim for claim in _with_jobs(found) if room.take(claim.replica)]
+    return claims
+
+
+def no_work_reason(*, node: Node, wanted: Sequence[Tier], free: FreeResources) -> NoWork:
+    """Why an exchange brings no order, by at most one query; true of the first SAMPLE queued replicas of each tier."""
+    match NodeState(node.state):
+        case NodeState.PAUSED:
+            return NoWork(code="node_paused", message="This node is paused. Resume it on its page in the portal.")
+        case NodeState.QUARANTINED:
+            message = "This node is quarantined: a moderator looks at its results. Its page in the portal says more."
+            return NoWork(code="node_quarantined", message=message)
+        case NodeState.REVOKED:
+            return NoWork(code="node_revoked", message="This node was revoked. Remove its home and join with a new token.")
+        case NodeState.ACTIVE:
+            pass
+    tiers = queues_served(node=node, wanted=wanted)
+    if not tiers:
+        asked, may = ", ".join(wanted), ", ".join(node.queues)
+        return NoWork(code="queue_not_served", message=f"This node asked for {asked}; by its profile it serves {may}.")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _REASONS,
+            {
+                **_parameters(node, _Room(free)),
+                "tiers": [tier.value for tier in tiers],
+                "all_tiers": [tier.value for tier in Tier],
+            },
+        )
+        return _reason_of(cursor.fetchone() or (), tiers, free)
+
+
+def _reason_of(row: Sequence[Any], tiers: Sequence[Tier], free: FreeResources) -> NoWork:
+    seen, owned, failed, cpus, cpus_min, memory, memory_min, disk, disk_min, gpus, available, elsewhere = row
+    names = ", ".join(tiers)
+    if seen == 0:
+        others = f" Jobs are queued for {', '.join(sorted(elsewhere))}, which this node does not serve or ask for." if elsewhere else ""
+        return NoWork(code="no_jobs_queued", message=f"No job is queued for {names}.{others}")
+    if available:
+        return NoWork(code=TAKEN, message="What is queued and fits is being given to other nodes at this moment.")
+    if owned == seen:
+        message = f"Of {seen} queued for {names}, all are of jobs of which your nodes run or ran a copy: the other copies go to other owners."
+        return NoWork(code="owner_has_vote", message=message)
+    if failed == seen:
+        return NoWork(code="failed_here", message=f"Of {seen} queued for {names}, all are of jobs that failed on this node before.")
+    parts = [
+        f"{cpus} need more than the {free.cpus:g} free cores (the least: {cpus_min:g})" if cpus else "",
+        f"{memory} need more than the {_gib(free.memory_bytes)} of free memory (the least: {_gib(memory_min)})" if memory else "",
+        f"{disk} need more than the {_gib(free.disk_bytes)} of free disk (the least: {_gib(disk_min)})" if disk else "",
+        f"{gpus} need more or larger GPUs than the {len(free.gpus)} free ones" if gpus else "",
+        f"{owned} have a copy on another of your nodes" if owned else "",
+        f"{failed} failed here before" if failed else "",
+    ]
+    return NoWork(code="none_fits", message=f"Of {seen} queued for {names}: {'; '.join(part for part in parts if part)}."[:500])
+
+
+class _Room:
+    """What a host has free, less what this claim has packed into it."""
+
+    def __init__(self, free: FreeResources) -> None:
+        self.slots = free.slots
+        self.cpus = free.cpus
+        self.memory_bytes = free.memory_bytes
+        self.disk_bytes = free.disk_bytes
+        self.gpus = sorted((gpu.memory_bytes for gpu in free.gpus), reverse=True)
+
+    def take(self, replica: Replica) -> bool:
+        """Packs the replica in and returns True, if it fits. The smallest GPUs that do are used."""
+        fitting = [index for index, memory_bytes in enumerate(self.gpus) if memory_bytes >= replica.gpu_memory_bytes]
+        if (
+            self.slots < 1
+            or replica.cpus > self.cpus
+            or replica.memory_bytes > self.memory_bytes
+            or replica.disk_bytes > self.disk_bytes
+            or replica.gpus > len(fitting)
+        ):
+            return False
+        self.slots -= 1
+        self.cpus -= replica.cpus
+        self.memory_bytes -= replica.memory_bytes
+        self.disk_bytes -= replica.disk_bytes
+        used = set(fitting[len(fitting) - replica.gpus :])
+        self.gpus = [memory_bytes for index, memory_bytes in enumerate(self.gpus) if index not in used]
+        return True
+
+
+def _with_jobs(replica_ids: Sequence[UUID]) -> list[Claim]:
+    """The locked replicas whose open jobs could be locked too, in the given order. Others stay queued."""
+    replicas = Replica.objects.in_bulk(replica_ids)
+    job_ids = {replica.job_id for replica in replicas.values()}
+    open_states = sorted(state.value for state in JOB_OPEN)
+    jobs = {
+        job.pk: job
+        for job in Job.objects.select_for_update(skip_locked=True, no_key=True).filter(pk__in=job_ids, state__in=open_states)
+    }
+    claims = []
+    for replica_id in replica_ids:
+        replica = replicas[replica_id]
+        if replica.job_id in jobs:
+            replica.job = jobs[replica.job_id]
+            claims.append(Claim(replica=replica, job=replica.job))
+    return claims
+
+
+def _parameters(node: Node, room: _Room) -> dict[str, Any]:
+    return {
+        "owner": node.owner_id,
+        "node": node.pk,
+        "exclusive": _EXCLUSIVE,
+        "cpus": room.cpus,
+        # What a host says may exceed what the column holds; more than that much is free is all the same.
+        "memory_bytes": min(room.memory_bytes, 2**63 - 1),
+        "disk_bytes": min(room.disk_bytes, 2**63 - 1),
+        "gpus": [min(memory_bytes, 2**63 - 1) for memory_bytes in room.gpus],
+    }
+
+
+def _gib(size_bytes: int) -> str:
+    return f"{size_bytes / 2**30:.1f} GiB"

@@ -1,0 +1,255 @@
+"""Leases: taken by exchanges, renewed by them, expired by the reaper. The database alone says who holds what.
+
+Locks are taken in one order, job before replica; only a claim locks replicas first, and it waits for nothing (jobs/matching.py).
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from django.conf import settings
+from django.db import IntegrityError, connection, transaction
+from django.db.models import Min, Q
+
+from jobs.matching import Claim, queues_served, replicas_claim
+from jobs.models import Job, JobInput, Replica
+from jobs.orders import order_build, order_sign
+from jobs.services.outages import expiry_horizon
+from jobs.services.replicas import replicas_queue
+from jobs.services.settlement import job_fail
+from jobs.services.transitions import job_state_derive, job_transition, replica_transition
+from jobs.states import JOB_OPEN, REPLICA_LIVE, JobState, ReplicaState
+from nodes.models import Node, NodeState
+from workers.protocol.messages import Command, CommandKind, FreeResources, LeaseReport, Renewal, Stage, Tier
+
+REAP_LEASES_MAX: Final = 500
+"""Leases that one run of the reaper expires; beat runs it again in seconds."""
+
+_RUNNING_STAGES: Final = frozenset({Stage.RUNNING, Stage.ARCHIVING, Stage.UPLOADING})
+
+_RENEW: Final = """
+UPDATE jobs_replica r SET progress = v.progress,
+       lease_expires_at = greatest(r.lease_expires_at, least(%(until)s, r.deadline_at + %(lease)s))
+FROM (SELECT * FROM unnest(%(lease_ids)s::uuid[], %(progress)s::jsonb[]) AS u(lease_id, progress)) v
+WHERE r.lease_id = v.lease_id AND r.node_id = %(node)s AND r.state = ANY(%(live)s)
+RETURNING r.lease_id, r.lease_expires_at, r.state
+"""
+
+
+@dataclass(frozen=True)
+class Renewed:
+    """What the reports of an exchange led to."""
+
+    renewals: list[Renewal] = field(default_factory=list)
+    commands: list[Command] = field(default_factory=list)
+
+
+def leases_claim(
+    *, node: Node, request_id: UUID, wanted: Sequence[Tier], free: FreeResources, now: datetime
+) -> list[Replica]:
+    """The live leases that exchange `request_id` of this node took, or takes now; `[]` when there is nothing for it.
+
+    The same request id gives the same leases, also while two of its exchanges run at once.
+    """
+    taken = leases_of_request(node=node, request_id=request_id)
+    tiers = queues_served(node=node, wanted=wanted)
+    if taken or free.slots == 0 or not tiers or node.state != NodeState.ACTIVE:
+        return taken
+    try:
+        return _claim(node, request_id, tiers, free, now)
+    except IntegrityError:
+        # Between our look and our write, a late receipt of the same owner became a vote on the job. Now we see it.
+        return _claim(node, request_id, tiers, free, now)
+
+
+def leases_of_request(*, node: Node, request_id: UUID) -> list[Replica]:
+    """The live leases that exchange `request_id` of this node took, oldest first."""
+    return list(
+        Replica.objects.filter(node=node, lease_request_id=request_id, state__in=REPLICA_LIVE).order_by("leased_at", "pk")
+    )
+
+
+def leases_renew(*, node: Node, reports: Sequence[LeaseReport], now: datetime) -> Renewed:
+    """Renews what is live of the reported leases, stores their progress, and says which ones the host must stop.
+
+    A renewal never goes beyond the order's deadline by more than a lease. An expired lease is not revived: the host may
+    go on and report late. A lease that this node doesn't hold is to be stopped, whoever else may hold it.
+    """
+    if not reports:
+        return Renewed()
+    by_id = {report.lease_id: report for report in sorted(reports, key=lambda report: report.lease_id)}
+    lease = timedelta(seconds=settings.NEXA_LEASE_SECONDS)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _RENEW,
+            {
+                "until": now + lease,
+                "lease": lease,
+                "lease_ids": list(by_id),
+                "progress": [json.dumps(report.model_dump(mode="json")) for report in by_id.values()],
+                "node": node.pk,
+                "live": [state.value for state in REPLICA_LIVE],
+            },
+        )
+        rows = cursor.fetchall()
+    for lease_id, _, state in rows:
+        if state == ReplicaState.LEASED and by_id[lease_id].stage in _RUNNING_STAGES:
+            _running_record(lease_id)
+    renewals = [Renewal(lease_id=lease_id, expires_at=expires_at) for lease_id, expires_at, _ in rows]
+    ended = by_id.keys() - {renewal.lease_id for renewal in renewals}
+    return Renewed(renewals=renewals, commands=cancel_commands(node=node, lease_ids=ended) if ended else [])
+
+
+def cancel_commands(*, node: Node, lease_ids: Sequence[UUID] | set[UUID]) -> list[Command]:
+    """Which of these leases the host must stop, and why. One query. Leases that are live, or expired and still useful, are not named."""
+    if not lease_ids:
+        return []
+    found = {
+        replica.lease_id: replica
+        for replica in Replica.objects.filter(node=node, lease_id__in=lease_ids).select_related("job").only(
+            "lease_id", "state", "cancel_reason", "job__state"
+        )
+    }
+    commands = []
+    for lease_id in sorted(lease_ids):
+        replica = found.get(lease_id)
+        if replica is None:
+            reason = "This portal knows no such lease of this node."
+        elif replica.state == ReplicaState.CANCELLED:
+            reason = replica.cancel_reason or "The job needs this run no more."
+        elif replica.state == ReplicaState.EXPIRED and JobState(replica.job.state) not in JOB_OPEN:
+            reason = "The lease expired, and the job was concluded since."
+        else:
+            continue
+        commands.append(Command(kind=CommandKind.CANCEL, lease_id=lease_id, reason=reason))
+    return commands
+
+
+def leases_reap(*, now: datetime) -> int:
+    """Expires leases whose hosts went silent and queues substitutes; returns how many. Idempotent, safe to run twice at once."""
+    overdue = Replica.objects.filter(state__in=REPLICA_LIVE).filter(_overdue(now))
+    found = overdue.order_by("lease_expires_at").values_list("pk", "job_id")[:REAP_LEASES_MAX]
+    return sum(_lease_expire(replica_id, job_id, now) for replica_id, job_id in list(found))
+
+
+def queue_deadlines_enforce(*, now: datetime) -> int:
+    """Fails queued jobs of which a replica waited for the whole queue deadline without being taken; returns how many."""
+    found = Job.objects.filter(state=JobState.QUEUED, queue_deadline_at__lte=now).values_list("pk", flat=True)
+    return sum(_queue_deadline_enforce(job_id, now) for job_id in list(found[:REAP_LEASES_MAX]))
+
+
+def replica_substitute(*, job: Job) -> None:
+    """Queues one replica in place of one that ended without a vote, or fails the job whose attempts are used up.
+
+    The caller holds the job's lock, and the job is open.
+    """
+    used = job.replicas.filter(state__in=[ReplicaState.EXPIRED, ReplicaState.FAILED]).count()
+    if used >= settings.NEXA_ATTEMPTS_MAX:
+        message = (
+            f"{used} runs ended without a result: hosts fell silent or reported a failure. "
+            "The job's replicas show which; submit it again under another label when the reason is gone."
+        )
+        job_fail(job=job, code="attempts_exhausted", message=message)
+        return
+    replicas_queue(job=job, count=1)
+    job_state_derive(job=job)
+
+
+def _claim(node: Node, request_id: UUID, tiers: Sequence[Tier], free: FreeResources, now: datetime) -> list[Replica]:
+    with transaction.atomic():
+        claims = replicas_claim(node=node, tiers=tiers, free=free)
+        if not claims:
+            return []
+        # Exchanges of one node take their leases one after the other; only now, so that idle ones never meet.
+        locked = Node.objects.select_for_update(no_key=True).get(pk=node.pk)
+        taken = leases_of_request(node=node, request_id=request_id)
+        if taken or locked.state != NodeState.ACTIVE:
+            return taken
+        inputs: dict[UUID, list[JobInput]] = {claim.job.pk: [] for claim in claims}
+        for one in JobInput.objects.filter(job__in=inputs).select_related("blob").order_by("path"):
+            inputs[one.job_id].append(one)
+        for claim in claims:
+            _lease_take(claim, inputs[claim.job.pk], locked, request_id, now)
+        return [claim.replica for claim in claims]
+
+
+def _lease_take(claim: Claim, inputs: Sequence[JobInput], node: Node, request_id: UUID, now: datetime) -> None:
+    lease_id = uuid.uuid4()
+    order = order_build(
+        replica=claim.replica, job=claim.job, inputs=inputs, lease_id=lease_id, node_key_id=node.key_id, now=now
+    )
+    envelope, order_digest = order_sign(order)
+    replica_transition(
+        replica=claim.replica,
+        to=ReplicaState.LEASED,
+        node=node,
+        node_owner_id=node.owner_id,
+        lease_id=lease_id,
+        lease_request_id=request_id,
+        leased_at=now,
+        lease_expires_at=now + timedelta(seconds=settings.NEXA_LEASE_SECONDS),
+        deadline_at=order.deadline_at,
+        order_envelope=envelope,
+        order_digest=order_digest,
+    )
+    if claim.job.state != JobState.RUNNING:
+        job_transition(job=claim.job, to=JobState.RUNNING)
+
+
+def _running_record(lease_id: UUID) -> None:
+    """The first report that the container runs."""
+    with transaction.atomic():
+        job = Job.objects.select_for_update(no_key=True).get(replicas__lease_id=lease_id)
+        replica = job.replicas.select_for_update(no_key=True).get(lease_id=lease_id)
+        if replica.state == ReplicaState.LEASED:
+            replica_transition(replica=replica, to=ReplicaState.RUNNING)
+
+
+def _overdue(now: datetime) -> Q:
+    lease = timedelta(seconds=settings.NEXA_LEASE_SECONDS)
+    return Q(lease_expires_at__lte=expiry_horizon(now=now)) | Q(deadline_at__lte=now - lease)
+
+
+def _lease_expire(replica_id: UUID, job_id: UUID, now: datetime) -> bool:
+    with transaction.atomic():
+        job = Job.objects.select_for_update(no_key=True).get(pk=job_id)
+        # Again, under the lock: it may have been renewed or reported since.
+        still = job.replicas.select_for_update(no_key=True).filter(pk=replica_id, state__in=REPLICA_LIVE)
+        replica = still.filter(_overdue(now)).first()
+        if replica is None:
+            return False
+        replica_transition(replica=replica, to=ReplicaState.EXPIRED)
+        if JobState(job.state) in JOB_OPEN:
+            replica_substitute(job=job)
+        return True
+
+
+def _queue_deadline_enforce(job_id: UUID, now: datetime) -> bool:
+    with transaction.atomic():
+        job = Job.objects.select_for_update(no_key=True).get(pk=job_id)
+        if job.state != JobState.QUEUED:
+            return False
+        # A substitute has the same time to be taken as the first replica had.
+        permitted = job.queue_deadline_at - job.submitted_at
+        oldest = job.replicas.filter(state=ReplicaState.QUEUED).aggregate(at=Min("created_at"))["at"]
+        if oldest is not None and oldest + permitted > now:
+            return False
+        needs = job.replicas.order_by("created_at").first()
+        asked = (
+            f"{needs.cpus:g} cores, {needs.memory_bytes / 2**30:.1f} GiB of memory, {needs.disk_bytes / 2**30:.1f} GiB of disk "
+            f"and {needs.gpus} GPUs"
+            if needs
+            else "nothing"
+        )
+        message = (
+            f"No host took it within {permitted.total_seconds():.0f} seconds of waiting. It needs a node of tier {job.tier} or above with {asked} "
+            "free, of an owner who has not run it yet. Ask for less, wait longer, or find more hosts."
+        )
+        job_fail(job=job, code="no_eligible_host", message=message)
+        return True

@@ -1,0 +1,51 @@
+"""The clock of leases: time in which the portal served no exchange does not count against anybody's lease.
+
+Hosts renew by exchanges, so a host can be blamed for silence only while others were heard. Every process that serves exchanges, also one
+that merely holds some open, records that it is alive. When the record resumes after a gap, every live lease gets the gap's length back;
+while it is silent, nothing expires but what is past its order's absolute deadline. A portal whose last host died keeps that host's leases
+until another host calls or the deadline passes: before that there is nobody to give the work to anyway.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F
+
+from jobs.models import CoordinatorClock, Replica
+from jobs.states import REPLICA_LIVE
+
+log = logging.getLogger(__name__)
+
+
+def silence_permitted() -> timedelta:
+    """How long no exchange may be served before it counts as an outage: half a lease."""
+    return timedelta(seconds=settings.NEXA_LEASE_SECONDS / 2)
+
+
+def portal_alive_record(*, now: datetime) -> timedelta:
+    """Records that exchanges are served, and credits the time before, if that was an outage, to every live lease.
+
+    Returns what was credited. Call it before leases are renewed or expired, at least every half of `silence_permitted`.
+    """
+    with transaction.atomic():
+        clock, created = CoordinatorClock.objects.select_for_update().get_or_create(pk=1, defaults={"alive_at": now})
+        gap = now - clock.alive_at
+        if created or gap <= timedelta(0):
+            return timedelta(0)
+        clock.alive_at = now
+        clock.save(update_fields=["alive_at"])
+        if gap <= silence_permitted():
+            return timedelta(0)
+        credited = Replica.objects.filter(state__in=REPLICA_LIVE).update(lease_expires_at=F("lease_expires_at") + gap)
+    log.warning("no exchange was served for %.1f s; %d live leases were extended by that", gap.total_seconds(), credited)
+    return gap
+
+
+def expiry_horizon(*, now: datetime) -> datetime:
+    """Leases that expired up to this moment may be expired: `now`, or the end of what is known of a portal that fell silent."""
+    clock = CoordinatorClock.objects.filter(pk=1).first()
+    return now if clock is None else min(now, clock.alive_at + silence_permitted())

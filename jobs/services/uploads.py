@@ -1,0 +1,202 @@
+"""Resumable uploads: of a host for a lease that it holds or held, and of a person who will submit a job.
+
+1. Whether the portal has a blob already is never answered: each lease and each person uploads in full what they refer to.
+2. An offset moves only by a chunk that starts at it. Two requests at once: one gets on, the other is told the offset.
+3. The last byte commits: the whole must have the digest that was announced, else the upload is gone and starts anew.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q, Sum
+from django.utils import timezone
+
+from jobs.blobs import BlobDigestMismatchError, blob_store
+from jobs.models import Blob, Replica, Upload
+from jobs.states import JOB_OPEN, REPLICA_LIVE, JobState, ReplicaState
+from nodes.models import Node
+from people.models import User
+from workers.protocol.problems import ProblemError
+
+UPLOADS_PER_LEASE_MAX: Final = 16
+UPLOADS_OPEN_PER_USER_MAX: Final = 64
+
+
+class UploadUnknownError(ProblemError):
+    """No such upload of this uploader; whether somebody else has it is not said."""
+
+    code: ClassVar[str] = "upload_unknown"
+    status: ClassVar[int] = 404
+    title: ClassVar[str] = "There is no such upload"
+
+
+class LeaseUnknownError(ProblemError):
+    """No such lease of this node; whether another node holds it is not said."""
+
+    code: ClassVar[str] = "lease_unknown"
+    status: ClassVar[int] = 404
+    title: ClassVar[str] = "There is no such lease"
+
+
+class LeaseOverError(ProblemError):
+    """The lease's result can't count any more."""
+
+    code: ClassVar[str] = "lease_over"
+    status: ClassVar[int] = 409
+    title: ClassVar[str] = "The lease is over"
+
+
+class UploadConflictError(ProblemError):
+    """The digest was announced before with another length."""
+
+    code: ClassVar[str] = "upload_conflict"
+    status: ClassVar[int] = 409
+    title: ClassVar[str] = "The upload was announced differently before"
+
+
+class UploadOffsetConflictError(ProblemError):
+    """The chunk doesn't start where the upload stands."""
+
+    code: ClassVar[str] = "upload_offset_conflict"
+    status: ClassVar[int] = 409
+    title: ClassVar[str] = "The upload stands at another offset"
+
+
+class UploadTooLargeError(ProblemError):
+    """More bytes than may be uploaded, or than were announced."""
+
+    code: ClassVar[str] = "upload_too_large"
+    status: ClassVar[int] = 413
+    title: ClassVar[str] = "The upload is too large"
+
+
+class UploadsTooManyError(ProblemError):
+    """More uploads than one lease or one person may have."""
+
+    code: ClassVar[str] = "uploads_too_many"
+    status: ClassVar[int] = 429
+    title: ClassVar[str] = "There are too many uploads"
+
+
+def upload_create(*, uploader: Node | User, digest: str, size_bytes: int, lease_id: UUID | None) -> Upload:
+    """The upload of these bytes for this lease (hosts) or by this person; the same one when asked again.
+
+    An upload of no bytes is committed at once. Raises LeaseUnknownError, LeaseOverError, UploadConflictError,
+    UploadTooLargeError, UploadsTooManyError, BlobDigestMismatchError.
+    """
+    with transaction.atomic():
+        if isinstance(uploader, Node):
+            upload = _create_for_lease(uploader, lease_id, digest, size_bytes)
+        else:
+            upload = _create_for_user(uploader, digest, size_bytes)
+        if upload.size_bytes != size_bytes:
+            raise UploadConflictError(
+                f"{digest} was announced with {upload.size_bytes} bytes before; found {size_bytes}. One digest has one length."
+            )
+        if size_bytes == 0 and upload.committed_at is None:
+            _commit(upload)
+    return upload
+
+
+def upload_find(*, uploader: Node | User, upload_id: UUID) -> Upload:
+    """An upload of this uploader. Raises UploadUnknownError."""
+    upload = Upload.objects.filter(_of(uploader), pk=upload_id).first()
+    if upload is None:
+        raise _unknown()
+    return upload
+
+
+def upload_append(*, uploader: Node | User, upload_id: UUID, offset: int, data: bytes) -> Upload:
+    """Adds `data` at `offset`; the last byte commits the blob. Returns the upload as it stands then.
+
+    Raises UploadUnknownError, UploadOffsetConflictError (it names the offset), UploadTooLargeError, LeaseOverError, and
+    BlobDigestMismatchError, after which the upload is gone.
+    """
+    try:
+        with transaction.atomic():
+            upload = Upload.objects.select_for_update(of=("self",)).select_related("replica__job").filter(_of(uploader), pk=upload_id).first()
+            if upload is None:
+                raise _unknown()
+            if offset != upload.offset_bytes:
+                raise UploadOffsetConflictError(
+                    f"The upload stands at offset {upload.offset_bytes}; the chunk is for {offset}. Go on from there.",
+                    offset=upload.offset_bytes,
+                )
+            if offset + len(data) > upload.size_bytes:
+                raise UploadTooLargeError(
+                    f"{upload.size_bytes} bytes were announced; this chunk would make it {offset + len(data)}. Announce the right length."
+                )
+            if data:
+                if upload.replica is not None:
+                    _lease_check(upload.replica)
+                blob_store().staged_append(upload.pk, offset=offset, data=data)
+                upload.offset_bytes += len(data)
+                if upload.offset_bytes == upload.size_bytes:
+                    _commit(upload)
+                else:
+                    upload.save(update_fields=["offset_bytes"])
+            return upload
+    except BlobDigestMismatchError:
+        Upload.objects.filter(_of(uploader), pk=upload_id).delete()
+        raise
+    except BaseException:
+        blob_store().hash_drop(upload_id)
+        raise
+
+
+def _create_for_lease(node: Node, lease_id: UUID | None, digest: str, size_bytes: int) -> Upload:
+    replica = Replica.objects.select_for_update(of=("self",), no_key=True).select_related("job").filter(node=node, lease_id=lease_id).first()
+    if lease_id is None or replica is None:
+        raise LeaseUnknownError("This node has no such lease. A host uploads for a lease of its own: name it as `lease_id`.")
+    existing = replica.uploads.filter(digest=digest).first()
+    if existing is not None:
+        return existing
+    _lease_check(replica)
+    uploads = replica.uploads.all()
+    if len(uploads) >= UPLOADS_PER_LEASE_MAX:
+        raise UploadsTooManyError(f"A lease has at most {UPLOADS_PER_LEASE_MAX} uploads, and this one has them: an archive and a log are enough.")
+    announced = uploads.aggregate(total=Sum("size_bytes"))["total"] or 0
+    _size_check(announced + size_bytes, settings.NEXA_UPLOAD_BYTES_MAX, "all uploads of a lease")
+    return Upload.objects.create(replica=replica, digest=digest, size_bytes=size_bytes)
+
+
+def _create_for_user(user: User, digest: str, size_bytes: int) -> Upload:
+    User.objects.select_for_update(no_key=True).get(pk=user.pk)  # one at a time: the count below holds
+    existing = Upload.objects.filter(user=user, digest=digest).first()
+    if existing is not None:
+        return existing
+    _size_check(size_bytes, settings.NEXA_INPUT_BYTES_MAX, "an input")
+    if Upload.objects.filter(user=user, committed_at=None).count() >= UPLOADS_OPEN_PER_USER_MAX:
+        raise UploadsTooManyError(f"You have {UPLOADS_OPEN_PER_USER_MAX} unfinished uploads, which is the most. Finish some first.")
+    return Upload.objects.create(user=user, digest=digest, size_bytes=size_bytes)
+
+
+def _size_check(size_bytes: int, limit_bytes: int, what: str) -> None:
+    if size_bytes > limit_bytes:
+        raise UploadTooLargeError(f"Expected at most {limit_bytes} bytes for {what}; found {size_bytes}.", limit_bytes=limit_bytes)
+
+
+def _lease_check(replica: Replica) -> None:
+    """Raises LeaseOverError where a result of this lease can't count: its job is closed, or its receipt is in."""
+    state = ReplicaState(replica.state)
+    if (state not in REPLICA_LIVE and state != ReplicaState.EXPIRED) or JobState(replica.job.state) not in JOB_OPEN:
+        raise LeaseOverError("The lease has ended: its receipt is recorded, or its job is closed. There is nothing left to upload for it.")
+
+
+def _commit(upload: Upload) -> None:
+    blob_store().staged_commit(upload.pk, digest=upload.digest, size_bytes=upload.size_bytes)
+    Blob.objects.get_or_create(digest=upload.digest, defaults={"size_bytes": upload.size_bytes})
+    upload.committed_at = timezone.now()
+    upload.save(update_fields=["offset_bytes", "committed_at"])
+
+
+def _of(uploader: Node | User) -> Q:
+    return Q(replica__node=uploader) if isinstance(uploader, Node) else Q(user=uploader)
+
+
+def _unknown() -> UploadUnknownError:
+    return UploadUnknownError("You have no upload of that id. It may be gone because its bytes had another digest; announce it again.")

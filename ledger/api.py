@@ -1,0 +1,188 @@
+"""The public ledger: anyone may read it, and nobody's name is in it.
+
+`checkpoint` and `tile/…` follow C2SP tlog-tiles, so that its readers work here; the rest is for people and small scripts.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.http import HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework import serializers
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from ledger import selectors, tiles
+from ledger.checkpoints import checkpoint_latest
+from ledger.errors import BeyondLogError, LedgerQueryInvalidError
+from workers.protocol.messages import Problem
+from workers.protocol.strict_base64 import base64_encode
+
+NUMBER_MAX = 2**62
+PAGE_MAX = 1000
+_IMMUTABLE = "public, max-age=31536000, immutable"
+PROBLEM = OpenApiResponse(Problem, description="Problem details (RFC 9457) with a stable `code`.")
+
+
+class PublicView(APIView):
+    """For everybody: no credential is looked at."""
+
+    authentication_classes: ClassVar = []
+    permission_classes: ClassVar = [AllowAny]
+
+
+class LeafSerializer(serializers.Serializer[Any]):
+    """One entry of the log, as its leaf holds it; amounts are whole millionths of a credit, as strings."""
+
+    index = serializers.IntegerField()
+    entry = serializers.CharField()
+    kind = serializers.CharField()
+    key = serializers.CharField()
+    at = serializers.DateTimeField()
+    evidence = serializers.DictField()
+    postings = serializers.ListField(child=serializers.DictField())
+
+
+class LeavesSerializer(serializers.Serializer[Any]):
+    """A page of the log; `next_after` is null on the last."""
+
+    entries = LeafSerializer(many=True)
+    next_after = serializers.IntegerField(allow_null=True)
+
+
+class ProofSerializer(serializers.Serializer[Any]):
+    """An RFC 9162 proof: base64 of 32-byte hashes, in the order in which a verifier takes them."""
+
+    proof = serializers.ListField(child=serializers.CharField())
+
+
+def _number_parameter(name: str, *, required: bool, description: str) -> OpenApiParameter:
+    return OpenApiParameter(name, OpenApiTypes.INT64, required=required, description=description)
+
+
+class CheckpointView(PublicView):
+    """`GET /api/v1/ledger/checkpoint`."""
+
+    @extend_schema(operation_id="ledger_checkpoint", responses={(200, "text/plain"): str, 404: PROBLEM})
+    def get(self, request: Request) -> HttpResponseBase:
+        """The newest checkpoint, a C2SP signed note."""
+        checkpoint = checkpoint_latest()
+        if checkpoint is None:
+            raise BeyondLogError("The log has no entry yet; the first checkpoint comes with the first entry.")
+        return HttpResponse(checkpoint.note, content_type="text/plain; charset=utf-8", headers={"Cache-Control": "no-cache"})
+
+
+class EntriesView(PublicView):
+    """`GET /api/v1/ledger/entries`."""
+
+    @extend_schema(
+        operation_id="ledger_entries",
+        parameters=[
+            _number_parameter("after", required=False, description="index after which to start; absent: at the beginning"),
+            _number_parameter("limit", required=False, description=f"1 to {PAGE_MAX}; absent: 100"),
+        ],
+        responses={200: LeavesSerializer, 400: PROBLEM},
+    )
+    def get(self, request: Request) -> Response:
+        """Entries in the order of the log."""
+        after = _number(request, "after", default=-1, lowest=-1)
+        limit = _number(request, "limit", default=100, lowest=1, highest=PAGE_MAX)
+        page = selectors.leaves_page(after=after, limit=limit)
+        following = page[-1].index if len(page) == limit else None
+        return Response({"entries": [selectors.leaf_document(leaf) for leaf in page], "next_after": following})
+
+
+class ExportView(PublicView):
+    """`GET /api/v1/ledger/export`."""
+
+    @extend_schema(operation_id="ledger_export", responses={(200, "application/jsonl"): OpenApiTypes.STR})
+    def get(self, request: Request) -> HttpResponseBase:
+        """The whole log as JSON lines: each line is exactly what its leaf hash covers."""
+        return StreamingHttpResponse(selectors.leaves_export(), content_type="application/jsonl")
+
+
+class InclusionView(PublicView):
+    """`GET /api/v1/ledger/proof/inclusion`."""
+
+    @extend_schema(
+        operation_id="ledger_proof_inclusion",
+        parameters=[
+            _number_parameter("index", required=True, description="the leaf"),
+            _number_parameter("size", required=True, description="the tree: a checkpoint's size"),
+        ],
+        responses={200: ProofSerializer, 400: PROBLEM, 404: PROBLEM},
+    )
+    def get(self, request: Request) -> Response:
+        """That a leaf is in a tree."""
+        index, size = _number(request, "index"), _number(request, "size", lowest=1)
+        if index >= size:
+            raise LedgerQueryInvalidError(f"Expected an index below size; found {index} and {size}.")
+        _within_log(size)
+        return Response({"proof": [base64_encode(one) for one in selectors.inclusion_proof_of(index=index, size=size)]})
+
+
+class ConsistencyView(PublicView):
+    """`GET /api/v1/ledger/proof/consistency`."""
+
+    @extend_schema(
+        operation_id="ledger_proof_consistency",
+        parameters=[
+            _number_parameter("old", required=True, description="an older checkpoint's size"),
+            _number_parameter("new", required=True, description="a newer checkpoint's size"),
+        ],
+        responses={200: ProofSerializer, 400: PROBLEM, 404: PROBLEM},
+    )
+    def get(self, request: Request) -> Response:
+        """That a tree begins with an older one."""
+        old, new = _number(request, "old"), _number(request, "new")
+        if old > new:
+            raise LedgerQueryInvalidError(f"Expected old to be at most new; found {old} and {new}.")
+        _within_log(new)
+        return Response({"proof": [base64_encode(one) for one in selectors.consistency_proof_of(old=old, new=new)]})
+
+
+class TileView(PublicView):
+    """`GET /api/v1/ledger/tile/<level>/<place>` and `tile/entries/<place>` (C2SP tlog-tiles)."""
+
+    @extend_schema(
+        operation_id="ledger_tile",
+        parameters=[
+            OpenApiParameter("level", str, OpenApiParameter.PATH, description="0 to 7, or `entries`", pattern="^([0-7]|entries)$"),
+            OpenApiParameter("place", str, OpenApiParameter.PATH, description="tlog-tiles index, for example x001/234.p/7"),
+        ],
+        responses={(200, "application/octet-stream"): OpenApiTypes.BINARY, 404: PROBLEM},
+    )
+    def get(self, request: Request, level: str, place: str) -> HttpResponseBase:
+        """A tile of hashes, 32 bytes each, or a bundle of entries, each after its length in 2 bytes. Never changes."""
+        found = tiles.place_parse(place)
+        if found is None:
+            raise BeyondLogError("Expected a tile index as tlog-tiles writes it, for example x001/234 or 000.p/7.")
+        index, width = found
+        try:
+            data = tiles.entry_bundle(index, width) if level == "entries" else b"".join(tiles.tile_hashes(int(level), index, width))
+        except tiles.TileMissingError as error:
+            raise BeyondLogError(str(error)) from error
+        return HttpResponse(data, content_type="application/octet-stream", headers={"Cache-Control": _IMMUTABLE})
+
+
+def _number(request: Request, name: str, *, default: int | None = None, lowest: int = 0, highest: int = NUMBER_MAX) -> int:
+    """A whole number from the query. Raises LedgerQueryInvalidError."""
+    text = request.query_params.get(name)
+    if text is None and default is not None:
+        return default
+    negative_allowed = text is not None and text.startswith("-") and lowest < 0
+    digits = (text or "")[1:] if negative_allowed else (text or "")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 19) or not lowest <= int(text or "") <= highest:
+        raise LedgerQueryInvalidError(f"Expected {name} to be a whole number from {lowest} to {highest}; found {(text or '')[:40]!r}.")
+    return int(text or "")
+
+
+def _within_log(size: int) -> None:
+    latest = checkpoint_latest()
+    if latest is None or size > latest.size:
+        raise BeyondLogError(f"The newest checkpoint covers {latest.size if latest else 0} leaves; asked for {size}.")

@@ -1,0 +1,63 @@
+"""Every read of the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from django.db.models import Sum
+
+from ledger.models import Account, Checkpoint, Entry, LogLeaf, Posting
+from ledger.tiles import range_root
+from workers.protocol.canonical import json_parse
+from workers.protocol.merkle import consistency_ranges, inclusion_ranges
+
+EXPORT_PAGE_LEAVES = 1000
+LEAF_LIMIT_BYTES = 1024 * 1024
+
+
+def inclusion_proof_of(*, index: int, size: int) -> list[bytes]:
+    """The RFC 9162 proof that leaf `index` is in the tree of the first `size` leaves. Raises ProofRangeError, TileMissingError."""
+    return [range_root(start, end) for start, end in inclusion_ranges(index, size)]
+
+
+def consistency_proof_of(*, old: int, new: int) -> list[bytes]:
+    """The RFC 9162 proof that the tree of `new` leaves begins with that of `old`. Raises ProofRangeError, TileMissingError."""
+    return [range_root(start, end) for start, end in consistency_ranges(old, new)]
+
+
+def checkpoint_at_least(*, size: int) -> Checkpoint | None:
+    """The smallest checkpoint that covers `size` leaves."""
+    return Checkpoint.objects.filter(size__gte=size).order_by("size").first()
+
+
+def leaves_page(*, after: int, limit: int) -> Sequence[LogLeaf]:
+    """Up to `limit` leaves with an index above `after` (-1 starts), in order."""
+    return list(LogLeaf.objects.filter(index__gt=after).order_by("index")[:limit])
+
+
+def leaf_document(leaf: LogLeaf) -> dict[str, Any]:
+    """A leaf as JSON: its index, and the entry that its data holds."""
+    return {"index": leaf.index, **json_parse(bytes(leaf.data), limit_bytes=LEAF_LIMIT_BYTES)}
+
+
+def leaves_export() -> Iterator[bytes]:
+    """The whole log as JSON lines, each the exact bytes that its leaf hash covers and a newline; flat memory."""
+    after = -1
+    while page := leaves_page(after=after, limit=EXPORT_PAGE_LEAVES):
+        for leaf in page:
+            yield bytes(leaf.data) + b"\n"
+        after = page[-1].index
+
+
+def statement_page(*, account: Account, before: int | None, limit: int) -> Sequence[Posting]:
+    """Up to `limit` postings of an account below posting id `before`, newest first, with their entries and leaves."""
+    postings = Posting.objects.filter(account=account).select_related("entry__leaf").order_by("-pk")
+    return list((postings.filter(pk__lt=before) if before is not None else postings)[:limit])
+
+
+def totals() -> dict[str, int]:
+    """{entries, granted_micro, paid_micro}: what the public status shows."""
+    paid = Posting.objects.filter(entry__kind="payment", amount_micro__gt=0).aggregate(total=Sum("amount_micro"))["total"]
+    granted = Posting.objects.filter(entry__kind="grant", amount_micro__gt=0).aggregate(total=Sum("amount_micro"))["total"]
+    return {"entries": Entry.objects.count(), "granted_micro": granted or 0, "paid_micro": paid or 0}

@@ -1,0 +1,89 @@
+"""The Merkle log as tiles (C2SP tlog-tiles) and the roots of its subtrees.
+
+A tile of level 0 holds up to 256 leaf hashes, one of level L up to 256 roots of full tiles of level L - 1. Full tiles never change, so they
+are cached for good, here and by whoever reads them; losing the cache loses time only.
+"""
+
+from __future__ import annotations
+
+import re
+
+from django.core.cache import cache
+
+from ledger.models import LogLeaf
+from workers.protocol.merkle import HASH_BYTES, leaf_hash, node_hash, tree_root
+
+TILE_WIDTH = 256
+_TILE_BITS = 8
+LEVEL_MAX = 7
+_PLACE = re.compile(r"(?P<index>(?:x[0-9]{3}/){0,5}[0-9]{3})(?:\.p/(?P<width>[1-9][0-9]{0,2}))?")
+
+
+class TileMissingError(LookupError):
+    """The log does not have that many leaves."""
+
+
+def tile_hashes(level: int, index: int, width: int = TILE_WIDTH) -> list[bytes]:
+    """The first `width` hashes of tile `index` of `level`, each 32 bytes. Raises TileMissingError."""
+    key = f"ledger:tile:{level}:{index}"
+    if width == TILE_WIDTH and (kept := cache.get(key)) is not None:
+        return [kept[start : start + HASH_BYTES] for start in range(0, len(kept), HASH_BYTES)]
+    first = index * TILE_WIDTH
+    if level == 0:
+        leaves = LogLeaf.objects.filter(index__gte=first, index__lt=first + width).order_by("index").values_list("data", flat=True)
+        hashes = [leaf_hash(bytes(data)) for data in leaves]
+    else:
+        hashes = [tree_root(tile_hashes(level - 1, first + place)) for place in range(width)]
+    if len(hashes) != width:
+        raise TileMissingError(f"Tile {index} of level {level} has {len(hashes)} hashes so far, not {width}.")
+    if width == TILE_WIDTH:
+        cache.set(key, b"".join(hashes), timeout=None)
+    return hashes
+
+
+def range_root(start: int, end: int) -> bytes:
+    """The root over the leaves [start, end), as RFC 9162 splits them; `start` must be where such a subtree begins."""
+    size = end - start
+    if size & (size - 1) == 0:
+        bits = size.bit_length() - 1
+        level = min(bits // _TILE_BITS, LEVEL_MAX)
+        place = start >> (level * _TILE_BITS)
+        count = size >> (level * _TILE_BITS)
+        offset = place % TILE_WIDTH
+        return tree_root(tile_hashes(level, place // TILE_WIDTH, _width(level, place // TILE_WIDTH, offset + count))[offset : offset + count])
+    middle = start + (1 << (size.bit_length() - 1))
+    return node_hash(range_root(start, middle), range_root(middle, end))
+
+
+def _width(level: int, index: int, needed: int) -> int:
+    """The full width where the tile is full already (it is cached then), else just what is needed."""
+    last_leaf = ((index + 1) << (_TILE_BITS * (level + 1))) - 1
+    return TILE_WIDTH if LogLeaf.objects.filter(index=last_leaf).exists() else needed
+
+
+def entry_bundle(index: int, width: int = TILE_WIDTH) -> bytes:
+    """The data of the leaves under tile `index` of level 0, each after its length as 2 bytes, big-endian. Raises TileMissingError."""
+    first = index * TILE_WIDTH
+    leaves = LogLeaf.objects.filter(index__gte=first, index__lt=first + width).order_by("index").values_list("data", flat=True)
+    parts = [len(data).to_bytes(2, "big") + bytes(data) for data in leaves]
+    if len(parts) != width:
+        raise TileMissingError(f"Entry bundle {index} has {len(parts)} entries so far, not {width}.")
+    return b"".join(parts)
+
+
+def place_parse(text: str) -> tuple[int, int] | None:
+    """(index, width) of a tlog-tiles path such as `x001/x234/067` or `067.p/12`; None for anything else."""
+    match = _PLACE.fullmatch(text)
+    if match is None:
+        return None
+    index = int("".join(re.findall(r"\d{3}", match["index"])))
+    width = int(match["width"] or TILE_WIDTH)
+    is_canonical = place_text(index) == match["index"] and (match["width"] is None or 0 < width < TILE_WIDTH)
+    return (index, width) if is_canonical else None
+
+
+def place_text(index: int) -> str:
+    """The index as tlog-tiles writes it: groups of three digits, all but the last after an `x`."""
+    groups = f"{index:,}".split(",")
+    groups[0] = groups[0].zfill(3)
+    return "/".join([*(f"x{group}" for group in groups[:-1]), groups[-1]])

@@ -1,0 +1,359 @@
+"""A portal for hosts, in this process, over real HTTP: the host's whole interface, with signatures and digests really checked.
+
+It keeps what a host may rely on: the same request id gives the same orders, uploads go on where they stopped, receipts are idempotent.
+Faults are switched on by attributes: `outage` (502 for everything), `answers_to_lose` (an exchange is carried out, its answer is not sent).
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID, uuid4
+
+from workers.protocol.canonical import canonical_json, json_parse
+from workers.protocol.digests import digest_of
+from workers.protocol.dsse import PAYLOAD_TYPE_ORDER, PAYLOAD_TYPE_STATEMENT, envelope_open, envelope_sign
+from workers.protocol.errors import VerificationError
+from workers.protocol.http_signatures import request_key_id, request_verify
+from workers.protocol.keys import PrivateKey, PublicKey
+from workers.protocol.messages import (
+    PROTOCOL_VERSION,
+    RECEIPT_PREDICATE_TYPE,
+    Command,
+    CommandKind,
+    CoordinatorInfo,
+    ExchangeAnswer,
+    ExchangeRequest,
+    ImageReference,
+    Limits,
+    NoWork,
+    Order,
+    ReceiptAnswer,
+    ReceiptPredicate,
+    ReceiptSubmission,
+    RegistrationAnswer,
+    RegistrationRequest,
+    Renewal,
+    Tier,
+)
+from workers.protocol.statements import Statement, statement_parse
+from workers.protocol.strict_base64 import base64_decode
+
+JOIN_SECRET = "s" * 43
+WAIT_SECONDS = 20.0
+
+
+class Refused(Exception):
+    def __init__(self, status: int, code: str, detail: str = "as the test wants it") -> None:
+        super().__init__(code)
+        self.status, self.code, self.detail = status, code, detail
+
+
+class FakePortal:
+    """Orders go in with `order_add`; what came of them is in `receipts`, `blobs`, `exchanges`. Close with `stop`."""
+
+    def __init__(self, *, lease_seconds: float = 5.0) -> None:
+        self.key = PrivateKey.generate()
+        self.nodes: dict[str, PublicKey] = {}
+        self.lease_seconds = lease_seconds
+        self.changed = threading.Condition()
+        self.orders: list[Order] = []
+        self.given: dict[UUID, list[Order]] = {}
+        self.leased: dict[UUID, Order] = {}
+        self.exchanges: list[ExchangeRequest] = []
+        self.commands: list[Command] = []
+        self.blobs: dict[str, bytes] = {}
+        self.uploads: dict[str, dict[str, Any]] = {}
+        self.receipts: dict[UUID, tuple[Statement, ReceiptPredicate]] = {}
+        self.receipt_posts = 0
+        self.left: list[str] = []
+        self.nonces: set[str] = set()
+        self.outage = False
+        self.outages_served = 0
+        self.answers_to_lose = 0
+        self.refusals: dict[str, Refused] = {}
+        self.upload_patches_to_break = 0
+        self.stopping = False
+        handler = type("Handler", (_Handler,), {"portal": self})
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.server.daemon_threads = True
+        self.origin = f"http://127.0.0.1:{self.server.server_port}"
+        self._thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self.stopping = True
+        with self.changed:
+            self.changed.notify_all()
+        self.server.shutdown()
+        self.server.server_close()
+        self._thread.join()
+
+    # --- for tests ----------------------------------------------------------------------------------------------------
+
+    def order_make(self, key: PublicKey, *command: str, **overrides: Any) -> Order:
+        now = datetime.now(UTC)
+        values: dict[str, Any] = {
+            "replica_id": uuid4(),
+            "lease_id": uuid4(),
+            "node_key_id": key.key_id,
+            "origin": self.origin,
+            "issued_at": now,
+            "deadline_at": now + timedelta(minutes=5),
+            "tier": Tier.CPU,
+            "job_type": "test",
+            "image": ImageReference(name="registry.example.org/test", image_id="sha256:" + "1a" * 32),
+            "command": command,
+            "limits": Limits(
+                wall_seconds=60, memory_bytes=64 * 2**20, cpus=0.5, pids=64, disk_bytes=2**24, output_bytes=2**22
+            ),
+        }
+        return Order(**(values | overrides))
+
+    def order_add(self, order: Order) -> Order:
+        with self.changed:
+            self.orders.append(order)
+            self.changed.notify_all()
+        return order
+
+    def envelope(self, order: Order) -> dict[str, Any]:
+        data = envelope_sign(canonical_json(order.model_dump(mode="json")), PAYLOAD_TYPE_ORDER, self.key)
+        return dict(json_parse(data, limit_bytes=2**22))
+
+    def wait_for(self, condition: Callable[[], object], what: str, seconds: float = WAIT_SECONDS) -> None:
+        end = time.monotonic() + seconds
+        with self.changed:
+            while not condition():
+                left = end - time.monotonic()
+                assert left > 0, f"waited {seconds} s for: {what}"
+                self.changed.wait(min(left, 0.05))
+
+    def receipt_of(self, order: Order, seconds: float = WAIT_SECONDS) -> ReceiptPredicate:
+        self.wait_for(lambda: order.replica_id in self.receipts, f"the receipt of {order.replica_id}", seconds)
+        return self.receipts[order.replica_id][1]
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        with self.changed:
+            yield
+            self.changed.notify_all()
+
+    # --- the interface ------------------------------------------------------------------------------------------------
+
+    def register(self, message: RegistrationRequest, key: PublicKey) -> RegistrationAnswer:
+        if message.join_token != JOIN_SECRET:
+            raise Refused(403, "join_token_unknown")
+        self.nodes[key.key_id] = key
+        return RegistrationAnswer(
+            protocol_version=PROTOCOL_VERSION,
+            node_id=UUID(key.key_id.removeprefix("sha256:")[:32]),
+            key_id=key.key_id,
+            name=message.name,
+            owner="ada",
+            tier=Tier.CPU,
+            queues=(Tier.CPU,),
+            coordinator_key=self.key.public.to_base64(),
+            origin=self.origin,
+        )
+
+    def exchange(self, message: ExchangeRequest) -> ExchangeAnswer:
+        end = time.monotonic() + message.wait_seconds
+        with self.changed:
+            self.exchanges.append(message)
+            self.changed.notify_all()
+            orders = self.given.get(message.request_id, [])
+            while not orders and message.free.slots:
+                orders = self._claim(message.free.slots)
+                if orders or self.commands or self.stopping or self.outage or time.monotonic() >= end:
+                    break
+                self.changed.wait(min(0.5, end - time.monotonic()))
+            self.given[message.request_id] = orders
+            now = datetime.now(UTC)
+            no_work = None if orders or not message.free.slots else NoWork(code="no_jobs_queued", message="Nothing is queued.")
+            return ExchangeAnswer(
+                protocol_version=PROTOCOL_VERSION,
+                request_id=message.request_id,
+                server_time=now,
+                orders=tuple(self.envelope(order) for order in orders),
+                renewed=tuple(
+                    Renewal(lease_id=lease.lease_id, expires_at=now + timedelta(seconds=self.lease_seconds)) for lease in message.leases
+                ),
+                commands=tuple(self.commands),
+                no_work=no_work,
+            )
+
+    def _claim(self, slots: int) -> list[Order]:
+        claimed, self.orders = self.orders[:slots], self.orders[slots:]
+        self.leased |= {order.lease_id: order for order in claimed}
+        return claimed
+
+    def receipt(self, message: ReceiptSubmission, key: PublicKey) -> ReceiptAnswer:
+        payload = envelope_open(canonical_json(message.envelope), payload_type=PAYLOAD_TYPE_STATEMENT, key=key)
+        statement = statement_parse(payload, predicate_type=RECEIPT_PREDICATE_TYPE)
+        predicate = ReceiptPredicate.model_validate(statement.predicate)
+        order = self.leased.get(predicate.lease_id)
+        if order is None or order.replica_id != predicate.replica_id:
+            raise Refused(409, "lease_unknown")
+        if predicate.order_digest != digest_of(canonical_json(order.model_dump(mode="json"))):
+            raise Refused(409, "receipt_contradiction")
+        for stored in (predicate.log, predicate.archive):
+            if stored is not None and len(self.blobs.get(stored.digest, b"")) != stored.size_bytes:
+                raise Refused(409, "blob_missing")
+        with self.changing():
+            self.receipt_posts += 1
+            self.receipts[predicate.replica_id] = (statement, predicate)
+        return ReceiptAnswer(
+            replica_id=predicate.replica_id, status="recorded", receipt_digest=digest_of(payload), received_at=datetime.now(UTC)
+        )
+
+    def cancel(self, order: Order) -> None:
+        with self.changing():
+            self.commands.append(Command(kind=CommandKind.CANCEL, lease_id=order.lease_id, reason="nobody wants it any more"))
+
+
+class _Handler(BaseHTTPRequestHandler):
+    portal: FakePortal
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._handle()
+
+    do_POST = do_PATCH = do_HEAD = do_GET
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Quiet."""
+
+    def _handle(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        try:
+            if self.portal.outage:
+                self.portal.outages_served += 1
+                self._answer(502, b"<html>Bad Gateway</html>", {"Content-Type": "text/html"})
+                return
+            self._route(body)
+        except Refused as error:
+            self._problem(error.status, error.code, error.detail)
+        except VerificationError as error:
+            self._problem(401, error.code, str(error))
+        except BrokenPipeError:
+            self.close_connection = True
+
+    def _route(self, body: bytes) -> None:
+        portal, path = self.portal, urlsplit(self.path).path
+        if path in portal.refusals:
+            raise portal.refusals[path]
+        if path == "/api/v1/coordinator":
+            self._json(
+                CoordinatorInfo(
+                    protocol_versions=(PROTOCOL_VERSION,),
+                    origin=portal.origin,
+                    public_key=portal.key.public.to_base64(),
+                    key_id=portal.key.public.key_id,
+                )
+            )
+            return
+        if path == "/api/v1/nodes":
+            message = RegistrationRequest.model_validate_json(body)
+            key = self._signed(body, PublicKey.from_base64(message.public_key))
+            self._json(portal.register(message, key), 201)
+            return
+        key = self._signed(body)
+        if path == "/api/v1/exchange":
+            answer = portal.exchange(ExchangeRequest.model_validate_json(body))
+            if portal.outage:
+                raise Refused(503, "unavailable")
+            if answer.orders and portal.answers_to_lose:
+                portal.answers_to_lose -= 1
+                self.close_connection = True
+                return
+            self._json(answer)
+        elif path == "/api/v1/receipts":
+            self._json(portal.receipt(ReceiptSubmission.model_validate_json(body), key))
+        elif path == "/api/v1/nodes/self/leave":
+            portal.left.append(key.key_id)
+            self._answer(204, b"")
+        elif path == "/api/v1/uploads":
+            self._upload_create()
+        elif path.startswith("/api/v1/uploads/"):
+            self._upload(path, body)
+        elif path.startswith("/api/v1/blobs/"):
+            data = portal.blobs.get(path.removeprefix("/api/v1/blobs/"))
+            if data is None:
+                raise Refused(404, "blob_unknown")
+            self._answer(200, data, {"Content-Type": "application/octet-stream"})
+        else:
+            raise Refused(404, "not_found")
+
+    def _signed(self, body: bytes, key: PublicKey | None = None) -> PublicKey:
+        key = key or self.portal.nodes.get(request_key_id(dict(self.headers)))
+        if key is None:
+            raise Refused(401, "node_unknown")
+        parts = urlsplit(self.path)
+        found = request_verify(
+            method=self.command,
+            authority=self.headers["Host"],
+            path=parts.path,
+            query=parts.query,
+            headers=dict(self.headers),
+            body=body,
+            key=key,
+            now=int(time.time()),
+            scheme="http",
+        )
+        if found.nonce in self.portal.nonces:
+            raise Refused(401, "signature_replayed")
+        self.portal.nonces.add(found.nonce)
+        return key
+
+    def _upload_create(self) -> None:
+        metadata = dict(pair.split(" ") for pair in self.headers["Upload-Metadata"].split(","))
+        digest = base64_decode(metadata["digest"]).decode()
+        lease_id = UUID(base64_decode(metadata["lease_id"]).decode())
+        if lease_id not in self.portal.leased:
+            raise Refused(404, "lease_unknown")
+        path = f"/api/v1/uploads/{uuid4()}"
+        self.portal.uploads[path] = {"digest": digest, "size": int(self.headers["Upload-Length"]), "data": b""}
+        self._answer(201, b"", {"Location": path, "Tus-Resumable": "1.0.0"})
+
+    def _upload(self, path: str, body: bytes) -> None:
+        upload = self.portal.uploads.get(path)
+        if upload is None:
+            raise Refused(404, "upload_unknown")
+        if self.command == "PATCH":
+            if int(self.headers["Upload-Offset"]) != len(upload["data"]):
+                raise Refused(409, "upload_offset_wrong")
+            upload["data"] += body
+            if self.portal.upload_patches_to_break:
+                self.portal.upload_patches_to_break -= 1
+                self.close_connection = True
+                return
+            if len(upload["data"]) == upload["size"]:
+                if digest_of(upload["data"]) != upload["digest"]:
+                    raise Refused(422, "digest_mismatch")
+        if len(upload["data"]) == upload["size"]:
+            self.portal.blobs[upload["digest"]] = upload["data"]
+        self._answer(204 if self.command == "PATCH" else 200, b"", {"Upload-Offset": str(len(upload["data"])), "Tus-Resumable": "1.0.0"})
+
+    def _json(self, model: Any, status: int = 200) -> None:
+        self._answer(status, model.model_dump_json().encode(), {"Content-Type": "application/json"})
+
+    def _problem(self, status: int, code: str, detail: str) -> None:
+        document = {"type": "about:blank", "title": "Refused", "status": status, "code": code, "detail": detail}
+        self._answer(status, json.dumps(document).encode(), {"Content-Type": "application/problem+json"})
+
+    def _answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        if status != 204:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD" and status != 204:
+            self.wfile.write(body)

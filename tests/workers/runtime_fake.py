@@ -1,0 +1,77 @@
+"""A container runtime without containers: runs small Python functions, by the order's command, and raises what the real one raises.
+
+Commands: `write PATH TEXT`, `sleep SECONDS`, `progress FRACTION`, `fail CODE`, `exit N`, `crash` (the sink's caller raises); several in one
+order are separated by `;`. Everything that it does can be cancelled.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from workers.protocol.messages import EngineProfile, Failure, FailureCode, ImageReference, Usage
+from workers.runtime.interface import PullProgress, RunResult, RunSink, RunSpec, RuntimeFailureError, Sample
+
+IMAGE_ID = "sha256:" + "1a" * 32
+
+
+@dataclass
+class FakeRuntime:
+    """Implements workers.runtime.interface.Runtime; `specs` are the runs asked for, `leftovers` containers of a home by its id."""
+
+    specs: list[RunSpec] = field(default_factory=list)
+    leftovers: dict[str, int] = field(default_factory=dict)
+    images_absent: set[str] = field(default_factory=set)
+
+    def profile(self) -> EngineProfile:
+        return EngineProfile(name="fake", version="1", cgroup_version="2", rootless=False)
+
+    def image_ensure(
+        self,
+        image: ImageReference,
+        *,
+        cancel: threading.Event,
+        report: Callable[[PullProgress], None],
+        timeout_seconds: float = 3600.0,
+    ) -> str:
+        if cancel.is_set():
+            raise RuntimeFailureError(FailureCode.CANCELLED, "cancelled while pulling")
+        if image.name in self.images_absent:
+            raise RuntimeFailureError(FailureCode.IMAGE_UNAVAILABLE, f"no image {image.name}")
+        report(PullProgress("pulling", 50, 100))
+        return image.image_id or IMAGE_ID
+
+    def run(self, spec: RunSpec, sink: RunSink, cancel: threading.Event) -> RunResult:
+        self.specs.append(spec)
+        started_at, began = datetime.now(UTC), time.monotonic()
+        exit_code: int | None = 0
+        failure: Failure | None = None
+        for command in " ".join(spec.command).split(" ; "):
+            word, *rest = command.split()
+            if word == "write":
+                (spec.outputs_dir / rest[0]).write_text(" ".join(rest[1:]))
+            elif word == "copy":
+                (spec.outputs_dir / rest[1]).write_bytes((spec.inputs_dir / rest[0]).read_bytes())
+            elif word == "progress":
+                sink.on_output("stdout", json.dumps({"nexa_progress": float(rest[0]), "stage": "annealing"}).encode() + b"\n")
+            elif word == "sleep":
+                if cancel.wait(float(rest[0])):
+                    exit_code, failure = None, Failure(code=FailureCode.CANCELLED, message="cancelled")
+                    break
+            elif word == "exit":
+                exit_code = int(rest[0])
+            elif word == "fail":
+                exit_code, failure = None, Failure(code=FailureCode(rest[0]), message="as told")
+            elif word == "crash":
+                raise RuntimeError("the engine's client has a bug")
+        elapsed = time.monotonic() - began
+        sink.on_sample(Sample(datetime.now(UTC), elapsed, elapsed, 100.0, 2**20, 2**21))
+        usage = Usage(wall_seconds=elapsed, cpu_seconds=elapsed, memory_peak_bytes=2**21, samples=1)
+        return RunResult(exit_code, failure, usage, started_at, datetime.now(UTC))
+
+    def leftovers_remove(self, home_id: str) -> int:
+        return self.leftovers.pop(home_id, 0)

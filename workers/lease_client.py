@@ -1,0 +1,291 @@
+"""The lease client: one thread that holds the conversation with the coordinator, and the only one that asks for work.
+
+1. One exchange at a time, always the next one at once: it asks for work as long as there are free slots, renews every lease that it
+   names, and tells the coordinator that this node lives.
+2. With leases running, an exchange waits a few seconds only (a fraction of the lease time), so that progress and renewals get through;
+   without, up to 25 seconds. With nothing free it doesn't wait at the portal at all, but here, where finishing a run ends the wait.
+3. A request keeps its id until it was answered, also across restarts: an answer that got lost is given again, with the same orders.
+4. Orders are in the journal before the next exchange is sent. Errors stay in this thread: runs go on, the next try comes after a backoff.
+5. `drain` takes effect at once: the exchange in progress is broken off, and repeated (same id) with no slots free, which brings the
+   orders that it may have claimed and no others; those are given back.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from queue import Empty, SimpleQueue
+from uuid import UUID, uuid4
+
+from workers.backoff import Backoff
+from workers.home import NodeIdentity
+from workers.journal import Fact, Journal, JournalError
+from workers.orders import order_open
+from workers.portal import PortalClient, PortalError, PortalInterruptedError, PortalRefusedError
+from workers.protocol.errors import VerificationError
+from workers.protocol.keys import PublicKey
+from workers.protocol.messages import (
+    EXCHANGE_WAIT_SECONDS_MAX,
+    PROTOCOL_VERSION,
+    Command,
+    CommandKind,
+    ExchangeAnswer,
+    ExchangeRequest,
+    FailureCode,
+    Tier,
+)
+from workers.resources import NOTHING_FREE, Resources, ResourcesExhaustedError
+from workers.runs import Runs
+
+log = logging.getLogger(__name__)
+
+RENEW_SHARE = 0.2
+"""Renewals come five times in a lease's time, so that four may get lost."""
+RENEW_SECONDS_MIN, RENEW_SECONDS_MAX = 0.2, 5.0
+PROGRESS_SECONDS_MIN = 0.2
+"""However often things change, exchanges are at least this far apart."""
+QUICK_ANSWER_SECONDS = 1.0
+"""A portal that answers a long poll at once with nothing is asked again this much later."""
+
+
+@dataclass
+class DrainLimits:
+    """How long a stopping worker lets runs go on, and then tries to report them."""
+
+    drain_seconds: float
+    report_seconds: float
+
+
+@dataclass
+class _Stopping:
+    """Written by signal handlers, in plain fields; read by the thread."""
+
+    requests: int = 0
+    since: float | None = None
+    cancelled_at: float | None = None
+    thread_over: bool = False
+    gave_up: threading.Event = field(default_factory=threading.Event)
+
+
+class LeaseClient:
+    """Start once, `drain` (twice to cancel what runs), then `close`. Does not run orders: it journals them and passes their lease ids on."""
+
+    def __init__(
+        self,
+        *,
+        identity: NodeIdentity,
+        queues: tuple[Tier, ...],
+        journal: Journal,
+        portal: PortalClient,
+        resources: Resources,
+        limits: DrainLimits,
+        order_take: Callable[[UUID], None],
+        order_give_back: Callable[[UUID], None],
+    ) -> None:
+        self._queues = queues
+        self._coordinator = PublicKey.from_base64(identity.coordinator_key)
+        self._journal = journal
+        self._portal = portal
+        self._resources = resources
+        self._limits = limits
+        self._order_take = order_take
+        self._order_give_back = order_give_back
+        self._wakes: SimpleQueue[None] = SimpleQueue()
+        self._stopping = _Stopping()
+        self._paused = False
+        self._sent_away = False
+        """The coordinator wants this node to take no more work."""
+        self._renew_seconds = 2.0
+        self._backoff = Backoff(longest_seconds=30)
+        self._thread = threading.Thread(target=self._loop, name="nexa-lease-client", daemon=True)
+        self.runs = Runs(self.wake)
+        self.give_up = self._stopping.gave_up
+        """Set when reporting has to stop: the worker is to exit, and what is left stays in the journal."""
+
+    def start(self) -> None:
+        """Begin the conversation."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Say that something changed which the coordinator should hear of soon. Safe in a signal handler."""
+        self._wakes.put(None)
+
+    def drain(self) -> None:
+        """Take no more work. A second call stops what runs. Safe in a signal handler: takes no lock, doesn't block."""
+        self._stopping.requests += 1
+        if self._stopping.since is None:
+            self._stopping.since = time.monotonic()
+        self._portal.interrupt()
+        self.wake()
+
+    @property
+    def draining(self) -> bool:
+        return self._stopping.since is not None or self._sent_away
+
+    def close(self) -> None:
+        """End the conversation; leases that are still open will be renewed no more."""
+        self._stopping.thread_over = True
+        while self._thread.is_alive():
+            self._portal.interrupt()
+            self.wake()
+            self._thread.join(timeout=0.1)
+        self._portal.close()
+
+    # --- the thread ---------------------------------------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        while not self._stopping.thread_over:
+            try:
+                self._drain_enforce()
+                self.runs.deadlines_enforce(datetime.now(UTC))
+                self._pause(self._exchange())
+            except JournalError as error:
+                log.error("%s No work is taken until that is mended.", error)  # noqa: TRY400  the message says it all
+                self._pause(self._backoff.failed())
+            except Exception:
+                # Whatever it is, runs in progress need their renewals: the conversation goes on.
+                log.exception("a fault of this software in the lease client")
+                self._pause(self._backoff.failed())
+
+    def _exchange(self) -> float:
+        """One exchange; returns the seconds to wait before the next."""
+        request = self._request()
+        began = time.monotonic()
+        try:
+            answer = self._portal.exchange(request)
+        except PortalInterruptedError:
+            return 0.0
+        except PortalError as error:
+            self._trouble(error)
+            return self._backoff.failed()
+        if self._journal.fact(Fact.PORTAL) != "ok":
+            log.info("connected to %s", self._portal.origin)
+        self._backoff.worked()
+        self._journal.fact_note(Fact.PORTAL, "ok")
+        self._answer_apply(answer)
+        if request.free.slots == 0:
+            return self._renew_seconds if len(self.runs) else RENEW_SECONDS_MAX
+        quick = time.monotonic() - began < QUICK_ANSWER_SECONDS and request.wait_seconds >= QUICK_ANSWER_SECONDS
+        return QUICK_ANSWER_SECONDS if quick and not answer.orders else 0.0
+
+    def _request(self) -> ExchangeRequest:
+        request_id = self._journal.fact(Fact.REQUEST_ID)
+        if request_id is None:
+            request_id = str(uuid4())
+            self._journal.fact_note(Fact.REQUEST_ID, request_id)
+        free = NOTHING_FREE if self.draining or self._paused else self._resources.free()
+        leases = self.runs.reports()
+        if free.slots == 0:
+            wait_seconds = 0.0
+        else:
+            wait_seconds = self._renew_seconds if leases else float(EXCHANGE_WAIT_SECONDS_MAX)
+        return ExchangeRequest(
+            protocol_version=PROTOCOL_VERSION,
+            request_id=UUID(request_id),
+            wait_seconds=wait_seconds,
+            queues=self._queues,
+            free=free,
+            leases=leases,
+        )
+
+    def _answer_apply(self, answer: ExchangeAnswer) -> None:
+        for envelope in answer.orders:
+            self._order_accept(envelope)
+        # Only now: had this process died before, the same request would have brought the same orders.
+        self._journal.fact_note(Fact.REQUEST_ID, str(uuid4()))
+        remaining = [(renewal.expires_at - answer.server_time).total_seconds() for renewal in answer.renewed]
+        if remaining:
+            self._renew_seconds = min(RENEW_SECONDS_MAX, max(RENEW_SECONDS_MIN, min(remaining) * RENEW_SHARE))
+        for command in answer.commands:
+            self._command_apply(command)
+        paused = any(command.kind is CommandKind.PAUSE for command in answer.commands)
+        if paused != self._paused:
+            log.info("the coordinator %s this node", "pauses" if paused else "resumes")
+        self._paused = paused
+        no_work = answer.no_work
+        self._journal.fact_note(Fact.NO_WORK, "" if no_work is None else f"{no_work.code}: {no_work.message}")
+        self._journal.fact_note(Fact.STATE, "draining" if self.draining else "paused" if paused else "working")
+        if answer.checkpoint is not None:
+            self._journal.fact_note(Fact.CHECKPOINT, answer.checkpoint)
+
+    def _order_accept(self, envelope: dict[str, object]) -> None:
+        try:
+            opened = order_open(envelope, coordinator=self._coordinator)
+        except VerificationError as error:
+            log.error("the portal sent what is no order of our coordinator, dropped: %s: %s", error.code, error)  # noqa: TRY400
+            return
+        order = opened.order
+        new = self._journal.lease_add(
+            lease_id=order.lease_id,
+            replica_id=order.replica_id,
+            envelope=opened.envelope,
+            order_digest=opened.digest,
+            job_type=order.job_type,
+            image=order.image.name,
+        )
+        if not new:
+            return
+        log.info("lease %s: %s, image %s", order.lease_id, order.job_type, order.image.name)
+        self.runs.add(order.lease_id, deadline_at=order.deadline_at)
+        try:
+            self._resources.reserve(order.lease_id, order.limits)
+        except ResourcesExhaustedError:
+            # The executor finds the same, and says so in a receipt; until then the lease counts as one of ours.
+            self._resources.hold_slot(order.lease_id)
+        if self.draining:
+            self.runs.cancel(order.lease_id, FailureCode.HOST_STOPPED, "The worker is stopping and takes no more work.")
+            self._order_give_back(order.lease_id)
+        else:
+            self._order_take(order.lease_id)
+
+    def _command_apply(self, command: Command) -> None:
+        match command.kind:
+            case CommandKind.CANCEL:
+                if command.lease_id is not None:
+                    self.runs.cancel(command.lease_id, FailureCode.CANCELLED, command.reason or "Cancelled by the coordinator.")
+            case CommandKind.DRAIN:
+                if not self.draining:
+                    log.warning("the coordinator asks this node to take no more work: %s", command.reason)
+                    self._sent_away = True
+            case CommandKind.UPGRADE:
+                log.warning("the coordinator asks for a newer version of this software: %s", command.reason)
+            case CommandKind.PAUSE | CommandKind.RESUME:
+                """Pausing lasts as long as the command is repeated; see the caller."""
+
+    def _trouble(self, error: PortalError) -> None:
+        text = f"{error.code}: {error.detail}" if isinstance(error, PortalRefusedError) else str(error)
+        log.warning("exchange: %s", text)
+        self._journal.fact_note(Fact.PORTAL, text)
+
+    def _drain_enforce(self) -> None:
+        stopping, now = self._stopping, time.monotonic()
+        if stopping.since is None:
+            return
+        if stopping.cancelled_at is None and (stopping.requests > 1 or now - stopping.since > self._limits.drain_seconds):
+            stopping.cancelled_at = now
+        if stopping.cancelled_at is not None:
+            self.runs.cancel_all(FailureCode.HOST_STOPPED, "The worker was stopped before the run had ended.")
+            if now - stopping.cancelled_at > self._limits.report_seconds:
+                stopping.gave_up.set()
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, unless something happens that the coordinator should hear of; never less than a moment after something did."""
+        if seconds <= 0 or self._stopping.thread_over:
+            return
+        if self.draining:
+            seconds = min(seconds, 1.0)
+        try:
+            self._wakes.get(timeout=seconds)
+        except Empty:
+            return
+        if not self.draining:
+            time.sleep(min(seconds, PROGRESS_SECONDS_MIN))
+        while True:
+            try:
+                self._wakes.get_nowait()
+            except Empty:
+                return

@@ -1,0 +1,69 @@
+"""Receipts: what a host states about a run, signed with the node's key (DSSE around an in-toto Statement v1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from workers.orders import OpenedOrder
+from workers.protocol.archives import ArchiveInfo
+from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, envelope_sign
+from workers.protocol.keys import PrivateKey
+from workers.protocol.messages import (
+    RECEIPT_PREDICATE_TYPE,
+    Failure,
+    LogReference,
+    ReceiptPredicate,
+    StoredObject,
+    Usage,
+)
+from workers.protocol.statements import Subject, statement_build
+
+NOTHING_USED = Usage(wall_seconds=0, cpu_seconds=0, memory_peak_bytes=0, samples=0)
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """How a run ended: `archive` for one that completed, `failure` for one that did not, never both."""
+
+    started_at: datetime
+    finished_at: datetime
+    usage: Usage = NOTHING_USED
+    exit_code: int | None = None
+    image_id: str | None = None
+    archive: ArchiveInfo | None = None
+    failure: Failure | None = None
+
+
+def receipt_sign(
+    *, opened: OpenedOrder, outcome: RunOutcome, log: LogReference, key: PrivateKey, benchmark_gflops: float, engine: str
+) -> bytes:
+    """The receipt's envelope, canonical JSON. Subjects: `outputs/<path>` for each file, `manifest.json` and `log.jsonl`."""
+    archive = outcome.archive
+    predicate = ReceiptPredicate(
+        order_digest=opened.digest,
+        replica_id=opened.order.replica_id,
+        lease_id=opened.order.lease_id,
+        node_key_id=key.public.key_id,
+        started_at=outcome.started_at,
+        finished_at=outcome.finished_at,
+        outcome="failed" if archive is None else "completed",
+        exit_code=outcome.exit_code,
+        failure=outcome.failure,
+        result_digest=None if archive is None else archive.result_digest,
+        archive=None if archive is None else StoredObject(digest=archive.digest, size_bytes=archive.size_bytes),
+        log=log,
+        usage=outcome.usage,
+        benchmark_gflops=benchmark_gflops,
+        image_id=outcome.image_id,
+        engine=engine[:200],
+    )
+    subjects = [Subject.of("log.jsonl", log.digest)]
+    if archive is not None:
+        subjects = [
+            *(Subject.of(f"outputs/{file.path}", file.digest) for file in archive.manifest.files),
+            Subject.of("manifest.json", archive.result_digest),
+            *subjects,
+        ]
+    payload = statement_build(subjects, RECEIPT_PREDICATE_TYPE, predicate.model_dump(mode="json"))
+    return envelope_sign(payload, PAYLOAD_TYPE_STATEMENT, key)

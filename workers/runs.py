@@ -1,0 +1,90 @@
+"""The leases that this worker holds right now, as its threads see them: how far each has come, and whether it must stop."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from workers.protocol.messages import Failure, FailureCode, LeaseReport, Stage
+
+
+@dataclass
+class Run:
+    """One lease. Threads write single fields; `cancel` is what the runtime watches, `cancelled` says why it was set."""
+
+    lease_id: UUID
+    deadline_at: datetime
+    began: float = field(default_factory=time.monotonic)
+    stage: Stage = Stage.ACCEPTED
+    progress: float | None = None
+    message: str = ""
+    cpu_percent: float | None = None
+    memory_bytes: int | None = None
+    cancel: threading.Event = field(default_factory=threading.Event)
+    cancelled: Failure | None = None
+
+    def report(self) -> LeaseReport:
+        """This lease, for an exchange."""
+        return LeaseReport(
+            lease_id=self.lease_id,
+            stage=self.stage,
+            progress=self.progress,
+            message=self.message[:200],
+            elapsed_seconds=max(0.0, time.monotonic() - self.began),
+            cpu_percent=self.cpu_percent,
+            memory_bytes=self.memory_bytes,
+        )
+
+
+class Runs:
+    """All of them. Thread-safe; `changed` is called, without a lock, whenever the portal should hear of something soon."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self.changed = changed
+        self._runs: dict[UUID, Run] = {}
+        self._mutex = threading.Lock()
+
+    def add(self, lease_id: UUID, *, deadline_at: datetime) -> Run:
+        """Begin to report a lease; the same one again changes nothing."""
+        with self._mutex:
+            return self._runs.setdefault(lease_id, Run(lease_id, deadline_at))
+
+    def remove(self, lease_id: UUID) -> None:
+        """Stop reporting a lease."""
+        with self._mutex:
+            self._runs.pop(lease_id, None)
+        self.changed()
+
+    def reports(self) -> tuple[LeaseReport, ...]:
+        """Every lease, for an exchange."""
+        with self._mutex:
+            return tuple(run.report() for run in self._runs.values())
+
+    def cancel(self, lease_id: UUID, code: FailureCode, reason: str) -> None:
+        """Stop a run, if it is here and not being stopped already."""
+        with self._mutex:
+            run = self._runs.get(lease_id)
+            if run is not None and run.cancelled is None:
+                run.cancelled = Failure(code=code, message=reason)
+                run.cancel.set()
+
+    def cancel_all(self, code: FailureCode, reason: str) -> None:
+        """Stop every run."""
+        with self._mutex:
+            lease_ids = list(self._runs)
+        for lease_id in lease_ids:
+            self.cancel(lease_id, code, reason)
+
+    def deadlines_enforce(self, now: datetime) -> None:
+        """Stop runs whose deadline has passed: nothing that they bring can count any more."""
+        with self._mutex:
+            late = [run for run in self._runs.values() if run.deadline_at <= now and run.stage is not Stage.UPLOADING]
+        for run in late:
+            self.cancel(run.lease_id, FailureCode.HOST_STOPPED, f"The order's deadline, {run.deadline_at.isoformat()}, has passed.")
+
+    def __len__(self) -> int:
+        return len(self._runs)
