@@ -48,7 +48,8 @@ lint: setup  ## ruff, format check, import-linter, bandit
 
 .PHONY: types
 types: setup  ## mypy, strict
-	@exec .venv/bin/mypy .
+	@source devstack/checks.env
+	exec .venv/bin/mypy .
 
 .PHONY: format
 format: setup  ## Format the code, and repair what ruff can

@@ -64,8 +64,12 @@ class PortalApi:
         return self._json("POST", "/api/v1/jobs", document=dict(descriptor))
 
     def job(self, job_id: str) -> dict[str, Any]:
-        """One own job with its replicas."""
+        """One own job."""
         return self._json("GET", f"/api/v1/jobs/{job_id}")
+
+    def job_replicas(self, job_id: str) -> list[dict[str, Any]]:
+        """A job's replicas, oldest first; what they delivered is shown once the job is concluded."""
+        return cast("list[dict[str, Any]]", self._json("GET", f"/api/v1/jobs/{job_id}/replicas")["replicas"])
 
     def jobs(self, **filters: str) -> dict[str, Any]:
         """A page of own jobs, newest first."""

@@ -12,13 +12,13 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from workers.cli import host_commands
 
 from client.api import PortalApi
 from client.settings import Login, LoginMissingError, login_load, login_save
 from client.submission import DescriptorFileError, descriptor_load, inputs_upload
 from client.verification import Report, bundle_verify
 from client.watching import job_watch
+from workers.cli import COMMANDS
 from workers.portal import PortalError
 from workers.protocol.digests import digest_parse
 from workers.protocol.errors import VerificationError
@@ -57,7 +57,7 @@ def submit(descriptor: Path, watch: bool) -> None:
         with _transfer_bars(console) as bar:
             document = inputs_upload(api, document, descriptor.parent, progress=bar)
         job = api.job_submit(document)
-        console.print(f"{job['label']}: {job['id']} ({job['state']})")
+        console.print(f"{job['job_id']}: {job['id']} ({job['state']})")
         if watch:
             job = job_watch(api, str(job["id"]), console)
             sys.exit(0 if job["state"] == "completed" else EXIT_REFUSED)
@@ -75,19 +75,19 @@ def jobs_list(state: str | None, as_json: bool) -> None:
             return
         table = Table("label", "id", "state", "tier", "submitted", box=None)
         for job in page["jobs"]:
-            table.add_row(job["label"], job["id"], job["state"], job["tier"], job["submitted_at"])
+            table.add_row(job["job_id"], job["id"], job["state"], job["tier"], job["submitted_at"])
         Console().print(table)
 
 
 @main.command()
 @click.argument("job_id")
-@click.option("--out", type=click.Path(path_type=Path), help="where to write the bundle; default: <label>.nexa.zip")
+@click.option("--out", type=click.Path(path_type=Path), help="where to write the bundle; default: <job_id>.nexa.zip")
 def result(job_id: str, out: Path | None) -> None:
     """Download a result with its evidence, and verify it."""
     with _errors_told():
         api = _api()
         login_ = login_load()
-        path = out or Path(f"{api.job(job_id)['label']}.nexa.zip")
+        path = out or Path(f"{api.job(job_id)['job_id']}.nexa.zip")
         console = Console()
         with path.open("wb") as file, _transfer_bars(console) as bar:
             api.bundle_download(job_id, file, progress=bar(path.name))
@@ -107,7 +107,7 @@ def verify(bundle: Path, coordinator: str | None) -> None:
         report_print(bundle_verify(bundle, coordinator_key_id=key_id), Console())
 
 
-for _command in host_commands():
+for _command in COMMANDS:
     main.add_command(_command)
 
 

@@ -27,30 +27,35 @@ def descriptor_load(path: Path) -> dict[str, Any]:
         raise DescriptorFileError(f"{path}: {error}") from error
     if not isinstance(document, dict):
         raise DescriptorFileError(f"{path}: expected a JSON object, found {type(document).__name__}.")
+    names, inputs = document.get("input_files", []), document.get("inputs", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DescriptorFileError(f"{path}: input_files: expected a list of file names.")
+    if not isinstance(inputs, list) or not all(isinstance(each, dict) and isinstance(each.get("path"), str) for each in inputs):
+        raise DescriptorFileError(f"{path}: inputs: expected a list of objects with a path.")
     return document
 
 
 def inputs_upload(
     api: PortalApi, descriptor: dict[str, Any], folder: Path, *, progress: Callable[[str], Progress] | None = None
 ) -> dict[str, Any]:
-    """The descriptor with a digest for each of its `input_files`, uploaded from `folder`/inputs or `folder`.
+    """The descriptor with a digest for each input, after uploading it from `folder`/inputs or `folder`.
 
-    Descriptors whose inputs come from an `input_uri`, or that name digests already, are returned as they are. `progress(name)` gives the
-    callback of one file. Raises DescriptorFileError, PortalError.
+    A descriptor whose inputs come from an `input_uri` is returned as it is; a stated digest must be the file's. `progress(name)`
+    gives the callback of one file. Raises DescriptorFileError, PortalError.
     """
-    if descriptor.get("input_uri") or descriptor.get("inputs"):
+    if descriptor.get("input_uri"):
         return descriptor
+    stated = {each["path"]: each.get("digest") for each in descriptor.get("inputs", [])}
     inputs = []
-    for name, path in _inputs_found(descriptor, folder):
+    for name, path in _inputs_found([*stated, *(name for name in descriptor.get("input_files", []) if name not in stated)], folder):
         digest, size_bytes = api.input_upload(path, progress=progress(name) if progress else None)
+        if stated.get(name) not in (None, digest):
+            raise DescriptorFileError(f"{path} has the digest {digest}; the descriptor states {stated[name]}. Which one is meant?")
         inputs.append({"path": name, "digest": digest, "size_bytes": size_bytes})
     return {**descriptor, "inputs": inputs} if inputs else descriptor
 
 
-def _inputs_found(descriptor: dict[str, Any], folder: Path) -> Iterator[tuple[str, Path]]:
-    names = descriptor.get("input_files", [])
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DescriptorFileError("input_files: expected a list of file names.")
+def _inputs_found(names: list[str], folder: Path) -> Iterator[tuple[str, Path]]:
     for name in names:
         candidates = [folder / "inputs" / name, folder / name]
         found = next((path for path in candidates if path.is_file()), None)

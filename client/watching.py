@@ -30,14 +30,15 @@ def job_watch(
         tasks: dict[str, TaskID] = {}
         while True:
             try:
+                job = api.job(job_id)  # before its events: the last ones of an ended job are not missed
                 for event in api.job_events(job_id, after=shown)["events"]:
                     shown = event["id"]
                     console.print(f"  {time.monotonic() - started:6.1f} s  {_event_text(event)}", highlight=False)
-                job = api.job(job_id)
+                replicas = api.job_replicas(job_id)
             except PortalUnreachableError as error:
                 console.print(f"  {time.monotonic() - started:6.1f} s  {error}", highlight=False)
             else:
-                for replica in job["replicas"]:
+                for replica in replicas:
                     _bar_update(bars, tasks, replica)
                 if job["state"] in TERMINAL:
                     return job

@@ -120,7 +120,20 @@ class Stack:
             raise StackError(f"manage.py {arguments[0]} ended with {done.returncode}:\n{done.stderr.strip()[-2000:]}")
 
     def _worker(self, queue: str, environment: dict[str, str], *options: str) -> Child:
-        argv = [SERVER_BIN / "celery", "-A", "nexaportal", "worker", "-Q", queue, "-n", f"{queue}@%h", "--loglevel=INFO", *options]
+        argv = [
+            SERVER_BIN / "celery",
+            "-A",
+            "nexaportal",
+            "worker",
+            "-Q",
+            queue,
+            "-n",
+            f"{queue}@%h",
+            "--loglevel=INFO",
+            "--without-mingle",
+            "--without-gossip",
+            *options,
+        ]
         return self._start(queue, argv, environment, group="server")
 
     def _start(self, name: str, argv: Sequence[str | Path], environment: dict[str, str], *, group: str) -> Child:

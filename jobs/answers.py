@@ -1,4 +1,4 @@
-"""What the API says about jobs: one model an answer, made from rows. What is hidden until the conclusion is left out here, and nowhere else."""
+"""What the API says about jobs: one model an answer, made from rows. What is hidden until the conclusion is left out here."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ class LedgerStatus(Answer):
 
 
 class StatusAnswer(Answer):
-    """What the portal is doing now, as its database says."""
+    """What the portal is doing now, as its database says. `version` is that of the API."""
 
     version: str
     time: AwareDatetime
@@ -261,7 +261,7 @@ def _result_of(replica: Replica) -> ReplicaResult:
         log_digest=receipt.log_id if receipt else None,
         late=receipt.late if receipt else False,
         evidence=[
-            EvidenceAnswer(check=each.check, passed=each.passed, code=each.code, other=each.other_id, detail=each.detail)
+            EvidenceAnswer(check=each.check_name, passed=each.passed, code=each.code, other=each.other_id, detail=each.detail)
             for each in replica.evidence.all()
         ],
     )

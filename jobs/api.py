@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import IO, Annotated, Any, ClassVar, Final, TypeVar
 from uuid import UUID
 
+from django.conf import settings
 from django.http import FileResponse, Http404
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
@@ -21,6 +22,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from jobs import answers, selectors
+from jobs.bundles import bundle_response
 from jobs.descriptor import Descriptor, descriptor_parse, descriptor_schema
 from jobs.descriptor.model import DESCRIPTOR_BYTES_MAX
 from jobs.errors import QueryInvalidError
@@ -30,7 +32,6 @@ from jobs.states import JobState
 from people.api import PROBLEM, user_of
 from people.models import Scope
 from people.permissions import ScopePermission
-from workers import __version__ as version
 from workers.protocol.validation import validation_errors
 
 PAGE_DEFAULT: Final = 50
@@ -200,8 +201,6 @@ class JobBundleView(APIView):
     )
     def get(self, request: Request, job_id: UUID) -> FileResponse:
         """The result with all that proves it, as a ZIP for `nexa verify`."""
-        from jobs.bundles import bundle_response  # late: the builder reads ledger proofs, which nothing else here needs
-
         return bundle_response(job=_job_or_404(request, job_id))
 
 
@@ -233,7 +232,7 @@ class StatusView(APIView):
     @extend_schema(operation_id="status", auth=[], responses={200: answers.StatusAnswer})
     def get(self, request: Request) -> Response:
         """Queues, nodes, jobs and ledger in numbers."""
-        return _answered(answers.StatusAnswer(version=version, **selectors.portal_status()))
+        return _answered(answers.StatusAnswer(version=settings.SPECTACULAR_SETTINGS["VERSION"], **selectors.portal_status()))
 
 
 class DescriptorSchemaView(APIView):

@@ -71,7 +71,7 @@ def addresses_of(host: str, port: int) -> list[str]:
 
 @dataclass(frozen=True)
 class FetchPolicy:
-    """From where, how much and how long. The checks of addresses are parameters so that tests can speak to a server of their own."""
+    """From where, how much and how long. Checks of addresses are parameters, so that tests can have a server of their own."""
 
     hosts: Sequence[str]
     bytes_max: int
@@ -87,7 +87,7 @@ class FetchPolicy:
 
 
 def inputs_fetch(*, descriptor: Descriptor, policy: FetchPolicy) -> dict[str, Blob]:
-    """The job's `input_files` from its `input_uri` as blobs, by path; empty without an `input_uri`. `bytes_max` is for all of them together.
+    """The job's `input_files` from its `input_uri` as blobs, by path; empty without one. `bytes_max` is for all together.
 
     Raises the input errors of jobs.errors.
     """

@@ -205,7 +205,7 @@ class Evidence(models.Model):
 
     replica = models.ForeignKey(Replica, on_delete=models.CASCADE, related_name="evidence")
     other = models.ForeignKey(Replica, null=True, blank=True, on_delete=models.CASCADE, related_name="+")
-    check = models.CharField(max_length=32)
+    check_name = models.CharField(max_length=32)
     """signature, archive, log, outputs or comparison."""
     passed = models.BooleanField(null=True)
     """None: the check could not be made (our fault); it is made again."""
@@ -215,11 +215,11 @@ class Evidence(models.Model):
 
     class Meta:
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["replica", "check", "other"], name="evidence_unique", nulls_distinct=False)
+            models.UniqueConstraint(fields=["replica", "check_name", "other"], name="evidence_unique", nulls_distinct=False)
         ]
 
     def __str__(self) -> str:
-        return f"{self.check} {self.passed} {self.replica_id}"
+        return f"{self.check_name} {self.passed} {self.replica_id}"
 
 
 class ImageApproval(models.Model):

@@ -66,7 +66,7 @@ def is_concluded(job: Job) -> bool:
 
 
 def largest_node(*, tier: Tier) -> dict[str, Any] | None:
-    """The node of `tier` with the most memory on one GPU, as it says itself: {gpus, gpu_memory_bytes, memory_bytes, cores}. None: there is none."""
+    """The node of `tier` with the most memory on one GPU, as its profile says; None: there is none."""
     profiles = Node.objects.filter(tier=tier).exclude(state=NodeState.REVOKED).values_list("profile", flat=True)
     sizes = (
         {

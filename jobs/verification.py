@@ -59,7 +59,7 @@ def job_check(*, job_id: UUID) -> None:
     )
     passed = [replica for replica in replicas if _replica_check(job, replica)]
     compared = {
-        frozenset((row.replica_id, row.other_id)) for row in Evidence.objects.filter(check="comparison", replica__in=passed)
+        frozenset((row.replica_id, row.other_id)) for row in Evidence.objects.filter(check_name="comparison", replica__in=passed)
     }
     for one, other in combinations(passed, 2):
         if frozenset((one.pk, other.pk)) not in compared:
@@ -68,7 +68,7 @@ def job_check(*, job_id: UUID) -> None:
 
 def _replica_check(job: Job, replica: Replica) -> bool:
     """Whether the replica passed its own checks, made now or before. The first failure ends them: the rest is recorded as failed with it."""
-    known = {row.check: row for row in Evidence.objects.filter(replica=replica, other=None)}
+    known = {row.check_name: row for row in Evidence.objects.filter(replica=replica, other=None)}
     if all(name in known for name in OWN_CHECKS):
         return all(known[name].passed for name in OWN_CHECKS)
     checking = _ReplicaCheck(job, replica)
@@ -208,7 +208,7 @@ def _evidence_write(
 ) -> None:
     """The first finding stands: a second worker that makes the same check adds nothing."""
     Evidence.objects.get_or_create(
-        replica=replica, check=check, other=other, defaults={"passed": passed, "code": code, "detail": detail}
+        replica=replica, check_name=check, other=other, defaults={"passed": passed, "code": code, "detail": detail}
     )
 
 

@@ -25,17 +25,17 @@ class TileMissingError(LookupError):
 
 def tile_hashes(level: int, index: int, width: int = TILE_WIDTH) -> list[bytes]:
     """The first `width` hashes of tile `index` of `level`, each 32 bytes. Raises TileMissingError."""
-    key = f"ledger:tile:{level}:{index}"
+    key = f"ledger:{_log_id()}:tile:{level}:{index}"
     if width == TILE_WIDTH and (kept := cache.get(key)) is not None:
         return [kept[start : start + HASH_BYTES] for start in range(0, len(kept), HASH_BYTES)]
     first = index * TILE_WIDTH
+    if not _leaf_exists(((first + width) << (_TILE_BITS * level)) - 1):
+        raise TileMissingError(f"Tile {index} of level {level} does not have {width} hashes yet.")
     if level == 0:
         leaves = LogLeaf.objects.filter(index__gte=first, index__lt=first + width).order_by("index").values_list("data", flat=True)
         hashes = [leaf_hash(bytes(data)) for data in leaves]
     else:
         hashes = [tree_root(tile_hashes(level - 1, first + place)) for place in range(width)]
-    if len(hashes) != width:
-        raise TileMissingError(f"Tile {index} of level {level} has {len(hashes)} hashes so far, not {width}.")
     if width == TILE_WIDTH:
         cache.set(key, b"".join(hashes), timeout=None)
     return hashes
@@ -57,18 +57,28 @@ def range_root(start: int, end: int) -> bytes:
 
 def _width(level: int, index: int, needed: int) -> int:
     """The full width where the tile is full already (it is cached then), else just what is needed."""
-    last_leaf = ((index + 1) << (_TILE_BITS * (level + 1))) - 1
-    return TILE_WIDTH if LogLeaf.objects.filter(index=last_leaf).exists() else needed
+    return TILE_WIDTH if _leaf_exists(((index + 1) << (_TILE_BITS * (level + 1))) - 1) else needed
+
+
+def _leaf_exists(index: int) -> bool:
+    """Indexes have no gaps, so the last leaf of a tile stands for all."""
+    return LogLeaf.objects.filter(index=index).exists()
+
+
+def _log_id() -> str:
+    """What tells this log from any other that the cache may have seen, such as the one before a restore: its newest full tile can differ,
+    its first leaf never does without all else differing too. Part of the cache's keys."""
+    first = LogLeaf.objects.filter(index=0).values_list("data", flat=True).first()
+    return leaf_hash(bytes(first)).hex()[:32] if first is not None else "empty"
 
 
 def entry_bundle(index: int, width: int = TILE_WIDTH) -> bytes:
     """The data of the leaves under tile `index` of level 0, each after its length as 2 bytes, big-endian. Raises TileMissingError."""
     first = index * TILE_WIDTH
     leaves = LogLeaf.objects.filter(index__gte=first, index__lt=first + width).order_by("index").values_list("data", flat=True)
-    parts = [len(data).to_bytes(2, "big") + bytes(data) for data in leaves]
-    if len(parts) != width:
-        raise TileMissingError(f"Entry bundle {index} has {len(parts)} entries so far, not {width}.")
-    return b"".join(parts)
+    if not _leaf_exists(first + width - 1):
+        raise TileMissingError(f"Entry bundle {index} does not have {width} entries yet.")
+    return b"".join(len(data).to_bytes(2, "big") + bytes(data) for data in leaves)
 
 
 def place_parse(text: str) -> tuple[int, int] | None:

@@ -8,9 +8,11 @@ from urllib.parse import urlsplit
 from psycopg.conninfo import conninfo_to_dict
 
 from nexaportal import environment
+from workers.protocol.version import SOFTWARE_VERSION
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
+NEXA_VERSION = SOFTWARE_VERSION
 DEBUG = environment.boolean("NEXA_DEBUG", False)
 SECRET_KEY = environment.text("NEXA_SECRET_KEY")
 NEXA_ORIGIN = environment.text("NEXA_ORIGIN", "http://127.0.0.1:8000")

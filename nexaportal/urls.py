@@ -3,8 +3,8 @@
 from django.contrib import admin
 from django.urls import include, path
 from drf_spectacular.views import SpectacularJSONAPIView
-from jobs.api import StatusView, SubmitJobView
 
+from jobs.api import StatusView, SubmitJobView
 from nodes.api import RegistrationView
 
 api_v1 = [

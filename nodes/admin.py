@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
@@ -40,7 +40,7 @@ class NodeAdmin(_ReadOnlyAdmin):
     list_filter = ("state", "tier")
     search_fields = ("name", "key_id", "owner__username")
     exclude = ("public_key",)
-    actions: ClassVar = ["nodes_quarantine", "nodes_release", "nodes_revoke"]
+    actions = ["nodes_quarantine", "nodes_release", "nodes_revoke"]
 
     def has_moderate_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("nodes.change_node")

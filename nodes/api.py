@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.http import Http404
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import serializers, status
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import AllowAny, BasePermission
@@ -18,7 +18,7 @@ from rest_framework.views import APIView
 
 from ledger.coordinator_key import coordinator_public_key
 from nodes import selectors, services
-from nodes.authentication import RegistrationAuthentication
+from nodes.authentication import RegistrationAuthentication, RegistrationPermission
 from nodes.models import Node, NodeState
 from nodes.tiers import tier_classify
 from people.api import PROBLEM, user_of
@@ -129,8 +129,8 @@ def registration_answer(request: Request) -> Response:
 class RegistrationView(APIView):
     """`POST /register`: signed (RFC 9421) with the key that it registers."""
 
-    authentication_classes: ClassVar = [RegistrationAuthentication]
-    permission_classes: ClassVar = [AllowAny]
+    authentication_classes = [RegistrationAuthentication]
+    permission_classes = [RegistrationPermission]
 
     @extend_schema(operation_id="register", request=RegistrationRequest, responses=REGISTRATION_RESPONSES)
     def post(self, request: Request) -> Response:
@@ -141,7 +141,7 @@ class RegistrationView(APIView):
 class NodeListView(APIView):
     """`/api/v1/nodes`: `POST` registers a host (as `/register`), `GET` lists the caller's nodes."""
 
-    parser_classes: ClassVar = [StrictJSONParser]
+    parser_classes = [StrictJSONParser]
     required_scopes: ClassVar[dict[str, Scope | None]] = {"GET": Scope.NODES_READ}
 
     def get_authenticators(self) -> list[BaseAuthentication]:
@@ -150,7 +150,7 @@ class NodeListView(APIView):
         return super().get_authenticators()
 
     def get_permissions(self) -> list[BasePermission]:
-        return [AllowAny() if self.request.method == "POST" else ScopePermission()]
+        return [RegistrationPermission() if self.request.method == "POST" else ScopePermission()]
 
     @extend_schema(
         operation_id="nodes_list",
@@ -176,7 +176,7 @@ class NodeListView(APIView):
 class NodeView(APIView):
     """`GET /api/v1/nodes/<id>`."""
 
-    permission_classes: ClassVar = [ScopePermission]
+    permission_classes = [ScopePermission]
     required_scopes: ClassVar[dict[str, Scope | None]] = {"GET": Scope.NODES_READ}
 
     @extend_schema(operation_id="node", responses={200: NodeSerializer, 401: PROBLEM, 403: PROBLEM, 404: PROBLEM})
@@ -188,7 +188,7 @@ class NodeView(APIView):
 class _NodeActionView(APIView):
     """Something that an owner does to a node: POST without a body, idempotent, answers with the node."""
 
-    permission_classes: ClassVar = [ScopePermission]
+    permission_classes = [ScopePermission]
     required_scopes: ClassVar[dict[str, Scope | None]] = {"POST": Scope.NODES_WRITE}
     act: ClassVar[Callable[..., Node]]
 
@@ -200,21 +200,21 @@ class _NodeActionView(APIView):
 _ACTION_RESPONSES = {200: NodeSerializer, **dict.fromkeys((401, 403, 404, 409), PROBLEM)}
 
 
-@extend_schema(operation_id="node_revoke", request=None, responses=_ACTION_RESPONSES)
+@extend_schema_view(post=extend_schema(operation_id="node_revoke", request=None, responses=_ACTION_RESPONSES))
 class NodeRevokeView(_NodeActionView):
     """Ends a node's identity for good; its key opens nothing any more."""
 
     act = staticmethod(services.node_revoke)
 
 
-@extend_schema(operation_id="node_pause", request=None, responses=_ACTION_RESPONSES)
+@extend_schema_view(post=extend_schema(operation_id="node_pause", request=None, responses=_ACTION_RESPONSES))
 class NodePauseView(_NodeActionView):
     """No further work for a node; what it runs goes on."""
 
     act = staticmethod(services.node_pause)
 
 
-@extend_schema(operation_id="node_resume", request=None, responses=_ACTION_RESPONSES)
+@extend_schema_view(post=extend_schema(operation_id="node_resume", request=None, responses=_ACTION_RESPONSES))
 class NodeResumeView(_NodeActionView):
     """Work for a paused node again."""
 
@@ -224,8 +224,8 @@ class NodeResumeView(_NodeActionView):
 class JoinTokenView(APIView):
     """`POST /api/v1/join-tokens`."""
 
-    parser_classes: ClassVar = [StrictJSONParser]
-    permission_classes: ClassVar = [ScopePermission]
+    parser_classes = [StrictJSONParser]
+    permission_classes = [ScopePermission]
     required_scopes: ClassVar[dict[str, Scope | None]] = {"POST": Scope.NODES_WRITE}
 
     @extend_schema(
@@ -246,8 +246,8 @@ class JoinTokenView(APIView):
 class CoordinatorView(APIView):
     """`GET /api/v1/coordinator`: public."""
 
-    authentication_classes: ClassVar = []
-    permission_classes: ClassVar = [AllowAny]
+    authentication_classes = []
+    permission_classes = [AllowAny]
 
     @extend_schema(operation_id="coordinator", auth=[], responses={200: CoordinatorInfo})
     def get(self, request: Request) -> Response:

@@ -22,7 +22,9 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest
 from redis.exceptions import RedisError
 from rest_framework.authentication import BaseAuthentication
+from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
+from rest_framework.views import APIView
 
 from nodes.errors import NodeOwnerInactiveError, NodeRevokedError, NodeUnknownError, SignatureReplayedError
 from nodes.models import Node, NodeState
@@ -131,6 +133,13 @@ class RegistrationAuthentication(BaseAuthentication):
 
     def authenticate_header(self, request: Request) -> str:
         return "Signature"
+
+
+class RegistrationPermission(BasePermission):
+    """Only what RegistrationAuthentication has verified registers; other methods get the 405 that awaits them."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        return request.method != "POST" or isinstance(request.auth, RegistrationRequest)
 
 
 def _replay_check(verified: VerifiedRequest) -> None:

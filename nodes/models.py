@@ -39,9 +39,7 @@ class Node(models.Model):
 
     class Meta:
         constraints: ClassVar = [
-            models.UniqueConstraint(
-                fields=["owner", "name"], condition=~Q(state="revoked"), name="node_name_unique_per_owner"
-            )
+            models.UniqueConstraint(fields=["owner", "name"], condition=~Q(state="revoked"), name="node_name_unique_per_owner")
         ]
         indexes: ClassVar = [models.Index(fields=["tier", "last_seen_at"])]
 

@@ -69,9 +69,7 @@ def join_token_create(*, owner: User, lifetime_seconds: float) -> tuple[JoinToke
     now = timezone.now()
     User.objects.select_for_update().get(pk=owner.pk)  # one mint at a time, so that the limit holds
     if JoinToken.objects.filter(owner=owner, used_at=None, expires_at__gt=now).count() >= JOIN_TOKENS_PER_OWNER_MAX:
-        raise JoinTokensTooManyError(
-            f"There are {JOIN_TOKENS_PER_OWNER_MAX} unused join tokens of yours; use some, or let them expire."
-        )
+        raise JoinTokensTooManyError(f"There are {JOIN_TOKENS_PER_OWNER_MAX} unused join tokens of yours; use some, or let them expire.")
     secret = secrets.token_urlsafe(32)
     token = JoinToken.objects.create(
         owner=owner,
@@ -112,8 +110,7 @@ def node_register(*, message: RegistrationRequest, now: datetime | None = None) 
         return _profile_store(token.node, message.profile), False
     if token.expires_at <= now:
         raise JoinTokenExpiredError(
-            f"The join token expired at {token.expires_at:%Y-%m-%dT%H:%M:%SZ}; it is now {now:%Y-%m-%dT%H:%M:%SZ}. "
-            "Mint a new one."
+            f"The join token expired at {token.expires_at:%Y-%m-%dT%H:%M:%SZ}; it is now {now:%Y-%m-%dT%H:%M:%SZ}. Mint a new one."
         )
     node = _node_create(owner=token.owner, name=message.name, key=key, profile=message.profile)
     token.used_at = now
@@ -195,13 +192,9 @@ def _node_create(*, owner: User, name: str, key: PublicKey, profile: NodeProfile
     except IntegrityError as error:
         # The constraints decide, so that two registrations at once can't both pass a look beforehand.
         if Node.objects.filter(key_id=key.key_id).exists():
-            raise KeyRegisteredError(
-                f"The key {key.key_id} belongs to a node already. Use that node's home, or make a new key."
-            ) from error
+            raise KeyRegisteredError(f"The key {key.key_id} belongs to a node already. Use that node's home, or make a new key.") from error
         if Node.objects.filter(owner=owner, name=name).exclude(state=NodeState.REVOKED).exists():
-            raise NodeNameTakenError(
-                f"You have a node named {name!r}. Give another name, or revoke that node first."
-            ) from error
+            raise NodeNameTakenError(f"You have a node named {name!r}. Give another name, or revoke that node first.") from error
         raise
 
 

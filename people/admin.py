@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
@@ -26,7 +26,7 @@ class UserAdmin(DjangoUserAdmin):  # type: ignore[type-arg]  # not generic at ru
     list_filter = ("is_staff", "is_superuser", "is_active", ("researcher_approved_at", admin.EmptyFieldListFilter))
     readonly_fields = ("researcher_approved_at", "last_login", "date_joined")
     fieldsets = (*(DjangoUserAdmin.fieldsets or ()), ("Researcher", {"fields": ("researcher_approved_at",)}))
-    actions: ClassVar = ["researchers_approve"]
+    actions = ["researchers_approve"]
 
     @admin.action(description="Approve as researchers, with the start grant", permissions=["change"])
     def researchers_approve(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
@@ -44,7 +44,7 @@ class ApiTokenAdmin(_TokenAdmin):
     list_display = ("name", "owner", "scopes", "created_at", "expires_at", "revoked_at", "last_used_at")
     search_fields = ("name", "owner__username")
     exclude = ("secret_sha256",)
-    actions: ClassVar = ["tokens_revoke"]
+    actions = ["tokens_revoke"]
 
     @admin.action(description="Revoke", permissions=["view"])
     def tokens_revoke(self, request: HttpRequest, queryset: QuerySet[ApiToken]) -> None:

@@ -69,7 +69,7 @@ class MeSerializer(serializers.Serializer[Any]):
 class MeView(APIView):
     """`GET /api/v1/me`."""
 
-    permission_classes: ClassVar = [ScopePermission]
+    permission_classes = [ScopePermission]
     required_scopes: ClassVar[dict[str, Scope | None]] = {"GET": None}
 
     @extend_schema(operation_id="me", responses={200: MeSerializer, 401: PROBLEM, 403: PROBLEM})
@@ -92,8 +92,8 @@ class MeView(APIView):
 class TokenListView(APIView):
     """`GET` and `POST /api/v1/tokens`: for sessions only."""
 
-    parser_classes: ClassVar = [StrictJSONParser]
-    permission_classes: ClassVar = [SessionPermission]
+    parser_classes = [StrictJSONParser]
+    permission_classes = [SessionPermission]
 
     @extend_schema(operation_id="tokens_list", responses={200: TokenSerializer(many=True), 401: PROBLEM, 403: PROBLEM})
     def get(self, request: Request) -> Response:
@@ -124,7 +124,7 @@ class TokenListView(APIView):
 class TokenView(APIView):
     """`DELETE /api/v1/tokens/<id>`: a session revokes any token of its user, a token only itself."""
 
-    permission_classes: ClassVar = [TokenItselfOrSessionPermission]
+    permission_classes = [TokenItselfOrSessionPermission]
 
     @extend_schema(
         operation_id="tokens_revoke",

@@ -20,8 +20,6 @@ class StrictJSONParser(BaseParser):
 
     media_type = "application/json"
 
-    def parse(
-        self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
-    ) -> Any:
+    def parse(self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> Any:
         """Raises JsonTooLargeError, JsonMalformedError."""
         return json_parse(stream.read(BODY_BYTES_MAX + 1), limit_bytes=BODY_BYTES_MAX)

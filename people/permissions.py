@@ -16,8 +16,7 @@ def scope_check(*, token: ApiToken | None, scope: Scope) -> None:
     """Return if the token has `scope`; a session (`token` None) has all. Raises ScopeMissingError."""
     if token is not None and scope.value not in token.scopes:
         raise ScopeMissingError(
-            f"Expected a token with the scope {scope.value} ({scope.label}); this one has {', '.join(token.scopes)}. "
-            "Mint one that has it.",
+            f"Expected a token with the scope {scope.value} ({scope.label}); this one has {', '.join(token.scopes)}. Mint one that has it.",
             required_scope=scope.value,
         )
 

@@ -21,7 +21,7 @@ from people.errors import (
 )
 from people.models import ApiToken, Scope, User
 
-TOKEN_PREFIX: Final = "nexa_"  # noqa: S105  what every token starts with, so that scanners find leaked ones  # nosec B105
+TOKEN_PREFIX: Final = "nexa_"  # noqa: S105  what every token starts with, so that scanners find leaked ones
 TOKENS_PER_OWNER_MAX: Final = 100
 LAST_USED_RESOLUTION: Final = timedelta(minutes=1)
 
@@ -32,9 +32,7 @@ def token_secret_sha256(secret: str) -> bytes:
 
 
 @transaction.atomic
-def token_mint(
-    *, owner: User, name: str, scopes: Iterable[str], expires_at: datetime | None = None
-) -> tuple[ApiToken, str]:
+def token_mint(*, owner: User, name: str, scopes: Iterable[str], expires_at: datetime | None = None) -> tuple[ApiToken, str]:
     """A new token of `owner` and its secret (`nexa_` and 43 characters), which is told here and never again.
 
     `scopes` are values of Scope, at least one; `expires_at` None: it lives until it is revoked.

@@ -1,18 +1,18 @@
 """`node.toml`: what the contributor lends, and how this worker behaves. Everything in it may be left out.
 
-    [lend]
-    cores = 4                   # default: all
-    memory_gib = 8              # default: four fifths of the machine's
-    disk_gib = 50               # for running work, default: half of what is free, at most 100
-    slots = 2                   # runs at once, default: one for every two cores, at most 8
-    gpus = ["GPU-5d..."]        # uuids, default: all; [] lends none
+[lend]
+cores = 4                   # default: all
+memory_gib = 8              # default: four fifths of the machine's
+disk_gib = 50               # for running work, default: half of what is free, at most 100
+slots = 2                   # runs at once, default: one for every two cores, at most 8
+gpus = ["GPU-5d..."]        # uuids, default: all; [] lends none
 
-    [images]
-    allowed = ["registry.example.org/*"]   # patterns on the image's name, default: whatever the coordinator allows
+[images]
+allowed = ["registry.example.org/*"]   # patterns on the image's name, default: whatever the coordinator allows
 
-    [worker]
-    drain_seconds = 600         # how long a stopping worker lets its runs go on
-    report_seconds = 20         # how long it then goes on trying to tell the portal
+[worker]
+drain_seconds = 600         # how long a stopping worker lets its runs go on
+report_seconds = 20         # how long it then goes on trying to tell the portal
 """
 
 from __future__ import annotations
@@ -112,9 +112,7 @@ class Caps:
             )
         memory_bytes = int(profile.memory_bytes * MEMORY_SHARE) if lend.memory_gib is None else int(lend.memory_gib * GIB)
         disk_bytes = (
-            min(int(profile.disk_free_bytes * DISK_SHARE), DISK_DEFAULT_BYTES_MAX)
-            if lend.disk_gib is None
-            else int(lend.disk_gib * GIB)
+            min(int(profile.disk_free_bytes * DISK_SHARE), DISK_DEFAULT_BYTES_MAX) if lend.disk_gib is None else int(lend.disk_gib * GIB)
         )
         return cls(
             slots=lend.slots or max(1, min(SLOTS_DEFAULT_MAX, profile.cores // 2)),

@@ -63,7 +63,7 @@ class _Worker:
         self._orders = orders
         self._runtime_make = runtime_make
         self._host: Host | None = None
-        app.task(self.order_run, name=TASK_NAME, shared=False)
+        app.task(name=TASK_NAME, shared=False)(self.order_run)
         signals.celeryd_init.connect(self._initialise, weak=False)
         signals.worker_ready.connect(self._ready, weak=False)
         signals.worker_shutting_down.connect(self._shutting_down, weak=False)

@@ -179,9 +179,7 @@ class Executor:
         failure = run.cancelled or failure
         if result is None:
             return RunOutcome(began, datetime.now(UTC), image_id=image_id, failure=failure)
-        return RunOutcome(
-            result.started_at, result.finished_at, result.usage, result.exit_code, image_id, archive=None, failure=failure
-        )
+        return RunOutcome(result.started_at, result.finished_at, result.usage, result.exit_code, image_id, archive=None, failure=failure)
 
     def _prepare(self, order: Order, run: Run, portal: PortalClient, writer: LogWriter, folder: Path) -> RunSpec:
         self._cancel_check(run)
@@ -223,12 +221,12 @@ class Executor:
             self._cache.place(wanted, target, portal=portal, cancel=run.cancel)
 
         try:
-            if not portal_retry(place, stop=run.cancel):
-                raise InputCancelledError(wanted.path)
+            portal_retry(place, stop=run.cancel)
         except InputFailedError as error:
             raise _RunFailedError(error.code, str(error)) from error
-        except InputCancelledError as error:
-            raise _RunFailedError(FailureCode.CANCELLED, "Cancelled while inputs were fetched.") from error
+        except InputCancelledError:
+            """As when it was cancelled before it began."""
+        self._cancel_check(run)
 
     def _run(self, spec: RunSpec, run: Run, writer: LogWriter) -> RunResult:
         self._cancel_check(run)

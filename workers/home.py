@@ -238,4 +238,3 @@ def portal_origin_parse(text: str) -> str:
     if not host or parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc or port == 0:
         raise HomeError(f"The portal's address is a scheme, a host and perhaps a port, nothing else; found {text!r}.")
     return f"{parts.scheme}://{parts.netloc}"
-

@@ -133,5 +133,3 @@ class Host:
             for folder in self._home.work_folder.iterdir():
                 if folder.name not in known:
                     shutil.rmtree(folder, ignore_errors=True)
-
-

@@ -51,7 +51,6 @@ class InterruptibleAdapter(HTTPAdapter):
         found = self._open
         if found is None:
             return
-        with contextlib.suppress(OSError, ValueError):
-            # A second handle on the same connection: the reading thread's own (TLS) object stays as it is.
-            with socket.socket(fileno=os.dup(found.fileno())) as handle:
-                handle.shutdown(socket.SHUT_RDWR)
+        # A second handle on the same connection: the reading thread's own (TLS) object stays as it is.
+        with contextlib.suppress(OSError, ValueError), socket.socket(fileno=os.dup(found.fileno())) as handle:
+            handle.shutdown(socket.SHUT_RDWR)

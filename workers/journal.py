@@ -144,9 +144,7 @@ class Journal:
 
     # --- leases -------------------------------------------------------------------------------------------------------
 
-    def lease_add(
-        self, *, lease_id: UUID, replica_id: UUID, envelope: bytes, order_digest: str, job_type: str, image: str
-    ) -> bool:
+    def lease_add(self, *, lease_id: UUID, replica_id: UUID, envelope: bytes, order_digest: str, job_type: str, image: str) -> bool:
         """Take a lease on; False if it is known already."""
         with self._transaction() as connection:
             cursor = connection.execute(
@@ -167,7 +165,9 @@ class Journal:
 
     def leases_ended(self, limit: int = 10) -> list[LeaseRow]:
         """The newest leases that are over, newest first."""
-        return [_lease_row(row) for row in self._query("SELECT * FROM lease WHERE ending IS NOT NULL ORDER BY ended_at DESC LIMIT ?", limit)]
+        return [
+            _lease_row(row) for row in self._query("SELECT * FROM lease WHERE ending IS NOT NULL ORDER BY ended_at DESC LIMIT ?", limit)
+        ]
 
     def lease_started(self, lease_id: UUID) -> None:
         """Note that the order is being carried out: after a restart it will not be begun again."""
@@ -175,9 +175,7 @@ class Journal:
 
     def lease_progress(self, lease_id: UUID, *, stage: Stage, progress: float | None, message: str) -> None:
         """Note how far a lease has come."""
-        self._execute(
-            "UPDATE lease SET stage = ?, progress = ?, message = ? WHERE lease_id = ?", stage, progress, message, str(lease_id)
-        )
+        self._execute("UPDATE lease SET stage = ?, progress = ?, message = ? WHERE lease_id = ?", stage, progress, message, str(lease_id))
 
     def lease_finished(self, lease_id: UUID, *, receipt: bytes, failure: FailureCode | None, uploads: list[UploadRow]) -> None:
         """Note the signed receipt and the blobs that it names, in one step: from here on only reporting is left."""
@@ -210,9 +208,7 @@ class Journal:
     def uploads(self, lease_id: UUID) -> list[UploadRow]:
         """The blobs that a lease's receipt names, whether sent or not."""
         rows = self._query("SELECT * FROM upload WHERE lease_id = ? ORDER BY size_bytes, digest", str(lease_id))
-        return [
-            UploadRow(lease_id, row["digest"], row["size_bytes"], Path(row["path"]), row["url"], row["offset_bytes"]) for row in rows
-        ]
+        return [UploadRow(lease_id, row["digest"], row["size_bytes"], Path(row["path"]), row["url"], row["offset_bytes"]) for row in rows]
 
     def upload_progress(self, lease_id: UUID, digest: str, *, url: str | None, offset_bytes: int) -> None:
         """Note where an upload goes and how far it has come."""

@@ -36,6 +36,8 @@ from workers.protocol.messages import (
     ExchangeAnswer,
     ExchangeRequest,
     FailureCode,
+    LeaseReport,
+    Stage,
     Tier,
 )
 from workers.resources import NOTHING_FREE, Resources, ResourcesExhaustedError
@@ -44,8 +46,10 @@ from workers.runs import Runs
 log = logging.getLogger(__name__)
 
 RENEW_SHARE = 0.2
-"""Renewals come five times in a lease's time, so that four may get lost."""
-RENEW_SECONDS_MIN, RENEW_SECONDS_MAX = 0.2, 5.0
+"""Renewals come at least five times in a lease's time, so that four may get lost; cancelling reaches a run as soon."""
+RENEW_SECONDS_MIN, RENEW_SECONDS_MAX = 0.2, 2.0
+IDLE_SECONDS = 5.0
+"""Between heartbeats of a node that neither works nor wants to."""
 PROGRESS_SECONDS_MIN = 0.2
 """However often things change, exchanges are at least this far apart."""
 QUICK_ANSWER_SECONDS = 1.0
@@ -72,7 +76,7 @@ class _Stopping:
 
 
 class LeaseClient:
-    """Start once, `drain` (twice to cancel what runs), then `close`. Does not run orders: it journals them and passes their lease ids on."""
+    """Start once, `drain` (twice to cancel what runs), then `close`. Doesn't run orders: it journals them and passes lease ids on."""
 
     def __init__(
         self,
@@ -99,6 +103,7 @@ class LeaseClient:
         self._paused = False
         self._sent_away = False
         """The coordinator wants this node to take no more work."""
+        self._noted: dict[UUID, tuple[Stage, float | None, str]] = {}
         self._renew_seconds = 2.0
         self._backoff = Backoff(longest_seconds=30)
         self._thread = threading.Thread(target=self._loop, name="nexa-lease-client", daemon=True)
@@ -154,6 +159,7 @@ class LeaseClient:
     def _exchange(self) -> float:
         """One exchange; returns the seconds to wait before the next."""
         request = self._request()
+        self._progress_note(request.leases)
         began = time.monotonic()
         try:
             answer = self._portal.exchange(request)
@@ -168,7 +174,7 @@ class LeaseClient:
         self._journal.fact_note(Fact.PORTAL, "ok")
         self._answer_apply(answer)
         if request.free.slots == 0:
-            return self._renew_seconds if len(self.runs) else RENEW_SECONDS_MAX
+            return self._renew_seconds if len(self.runs) else IDLE_SECONDS
         quick = time.monotonic() - began < QUICK_ANSWER_SECONDS and request.wait_seconds >= QUICK_ANSWER_SECONDS
         return QUICK_ANSWER_SECONDS if quick and not answer.orders else 0.0
 
@@ -179,18 +185,23 @@ class LeaseClient:
             self._journal.fact_note(Fact.REQUEST_ID, request_id)
         free = NOTHING_FREE if self.draining or self._paused else self._resources.free()
         leases = self.runs.reports()
-        if free.slots == 0:
-            wait_seconds = 0.0
-        else:
-            wait_seconds = self._renew_seconds if leases else float(EXCHANGE_WAIT_SECONDS_MAX)
+        patience = self._renew_seconds if leases else float(EXCHANGE_WAIT_SECONDS_MAX)
         return ExchangeRequest(
             protocol_version=PROTOCOL_VERSION,
             request_id=UUID(request_id),
-            wait_seconds=wait_seconds,
+            wait_seconds=patience if free.slots else 0.0,
             queues=self._queues,
             free=free,
             leases=leases,
         )
+
+    def _progress_note(self, leases: tuple[LeaseReport, ...]) -> None:
+        """Keep what the coordinator is told in the journal as well, for `nexa status`."""
+        shown = {lease.lease_id: (lease.stage, lease.progress, lease.message) for lease in leases}
+        for lease_id, (stage, progress, message) in shown.items():
+            if self._noted.get(lease_id) != shown[lease_id]:
+                self._journal.lease_progress(lease_id, stage=stage, progress=progress, message=message)
+        self._noted = shown
 
     def _answer_apply(self, answer: ExchangeAnswer) -> None:
         for envelope in answer.orders:

@@ -239,9 +239,7 @@ class PortalClient:
         try:
             # The environment's proxies and certificate bundle apply, as in any other use of requests.
             settings = self._session.merge_environment_settings(prepared.url, {}, True, None, None)
-            response = self._session.send(
-                prepared, timeout=(CONNECT_SECONDS, read_seconds), allow_redirects=False, **settings
-            )
+            response = self._session.send(prepared, timeout=(CONNECT_SECONDS, read_seconds), allow_redirects=False, **settings)
         except (requests.RequestException, OSError) as error:
             raise self._unreachable(error) from error
         if response.status_code >= 300:

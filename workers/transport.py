@@ -10,8 +10,8 @@ Why not a broker, and why the long poll is not in here: ARCHITECTURE.md, "Two pl
 from __future__ import annotations
 
 import json
-import queue
 import time
+from queue import Empty, SimpleQueue
 from typing import Any, Never
 from uuid import UUID, uuid4
 
@@ -30,7 +30,7 @@ class OrderQueue:
 
     def __init__(self) -> None:
         # SimpleQueue: its put may interrupt a get of the same thread, which is what a signal handler does.
-        self._leases: queue.SimpleQueue[UUID | None] = queue.SimpleQueue()
+        self._leases: SimpleQueue[UUID | None] = SimpleQueue()
 
     def put(self, lease_id: UUID) -> None:
         """Hand a lease to Celery."""
@@ -44,7 +44,7 @@ class OrderQueue:
         """The next lease; None after the time, or when woken."""
         try:
             return self._leases.get(timeout=timeout_seconds)
-        except queue.Empty:
+        except Empty:
             return None
 
     def __len__(self) -> int:
@@ -61,29 +61,29 @@ class Channel(virtual.Channel):
     def _get_many(self, queues: list[str], timeout: float | None = None) -> None:
         lease_id = self.order_queue.get(IDLE_SECONDS if timeout is None else timeout)
         if lease_id is None or not queues:
-            raise queue.Empty
+            raise Empty
         # Which tier's queue it came from no longer matters: the coordinator has matched it.
         self.connection._deliver(order_message(lease_id, queues[0]), queues[0])
 
-    def _get(self, name: str, timeout: float | None = None) -> Never:
-        raise queue.Empty
+    def _get(self, queue: str, timeout: float | None = None) -> Never:
+        raise Empty
 
-    def _put(self, name: str, message: Any, **_: Any) -> Never:
-        raise NotImplementedError(f"A host publishes nothing; found a message for {name!r}.")
+    def _put(self, queue: str, message: Any, **_: Any) -> Never:
+        raise NotImplementedError(f"A host publishes nothing; found a message for {queue!r}.")
 
-    def _new_queue(self, name: str, **_: Any) -> None:
+    def _new_queue(self, queue: str, **kwargs: Any) -> None:
         """Queues are the coordinator's."""
 
-    def _has_queue(self, name: str, **_: Any) -> bool:
+    def _has_queue(self, queue: str, **kwargs: Any) -> bool:
         return True
 
-    def _size(self, name: str) -> int:
+    def _size(self, queue: str) -> int:
         return len(self.order_queue)
 
-    def _purge(self, name: str) -> int:
+    def _purge(self, queue: str) -> int:
         return 0
 
-    def _delete(self, name: str, *_: Any, **__: Any) -> None:
+    def _delete(self, queue: str, *args: Any, **kwargs: Any) -> None:
         """Nothing is stored here."""
 
 
@@ -99,12 +99,14 @@ class Transport(virtual.Transport):
     def driver_version(self) -> str:
         return "1"
 
-    def drain_events(self, connection: Any, timeout: float | None = None) -> None:
+    def drain_events(self, connection: Any, timeout: float | None = None, **kwargs: Any) -> None:
         """Deliver one message. Raises TimeoutError when there is none, without polling in between."""
         began = time.monotonic()
         try:
+            if self.cycle is None:  # closed
+                raise Empty
             self.cycle.get(self._deliver, timeout=timeout)
-        except queue.Empty:
+        except Empty:
             if time.monotonic() - began < 0.001:
                 # Every channel declined without waiting (no consumer yet, or as much prefetched as allowed).
                 time.sleep(min(IDLE_SECONDS, timeout or IDLE_SECONDS))

@@ -11,22 +11,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from channels.db import database_sync_to_async
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
+from jobs.gateway.database import in_database
 from jobs.gateway.requests import JSON_BYTES_MAX, json_body, node_identify
 from jobs.gateway.wakes import WakeHub, wake_hub
 from jobs.matching import TAKEN, no_work_reason
 from jobs.models import Replica
+from jobs.services.heartbeats import PortalAlive, node_heard
 from jobs.services.leases import cancel_commands, leases_claim, leases_renew
-from jobs.services.outages import portal_alive_record, silence_permitted
+from jobs.services.outages import silence_permitted
 from ledger.checkpoints import checkpoint_latest
 from nodes.models import Node, NodeState
-from nodes.services import node_exchange_record
 from workers.protocol.messages import (
     PROTOCOL_VERSION,
     Command,
@@ -39,10 +39,13 @@ from workers.protocol.messages import (
 from workers.protocol.validation import message_parse
 
 RETRY_SECONDS: Final = 0.03
-"""When what fits is locked by another exchange: it is free again, or gone, as soon as that one commits."""
+"""When what fits is locked by another exchange: it is free again, or gone, as soon as that one commits. Doubled with each retry."""
 
 STOPPING_WAIT_SECONDS: Final = 1.0
 """A host that is told to stop a run goes on reporting it until it is down; it need not ask again at once."""
+
+
+_portal_alive: Final = PortalAlive()
 
 
 @dataclass
@@ -69,24 +72,27 @@ async def exchange_view(request: HttpRequest) -> HttpResponse:
     """Renews leases, then answers with orders or commands as soon as there are any, at the latest when the wait is over."""
     body = json_body(request)
     started = time.monotonic()
-    talk = await database_sync_to_async(_open)(request, body)
+    talk = await in_database(_open)(request, body)
     until = started + talk.wait_seconds
     if not talk.orders and talk.wait_seconds > 0:
         await _wait(talk, until)
-    return HttpResponse(await database_sync_to_async(_answer)(talk), content_type="application/json")
+    return HttpResponse(await in_database(_answer)(talk), content_type="application/json")
 
 
 async def _wait(talk: _Talk, until: float) -> None:
-    told = len(talk.commands)
+    told, retry_seconds = len(talk.commands), RETRY_SECONDS
     async with _hub().waiter(talk.message.queues) as waiter:
         while True:
             # Also before the first wait: what was queued before the subscription stood would wake nobody.
-            await database_sync_to_async(_look)(talk)
+            await in_database(_look)(talk)
             left = until - time.monotonic()
             if talk.orders or len(talk.commands) > told or left <= 0:
                 return
-            is_taken = talk.no_work is not None and talk.no_work.code == TAKEN
-            await waiter.wait(min(left, RETRY_SECONDS) if is_taken else left)
+            if talk.no_work is not None and talk.no_work.code == TAKEN:
+                left, retry_seconds = min(left, retry_seconds), retry_seconds * 2
+            else:
+                retry_seconds = RETRY_SECONDS
+            await waiter.wait(left)
 
 
 def _open(request: HttpRequest, body: bytes) -> _Talk:
@@ -94,7 +100,7 @@ def _open(request: HttpRequest, body: bytes) -> _Talk:
     node = node_identify(request, body=body)
     message = message_parse(ExchangeRequest, body, limit_bytes=JSON_BYTES_MAX)
     now = timezone.now()
-    portal_alive_record(now=now)
+    _portal_alive.record(now=now)
     renewed = leases_renew(node=node, reports=message.leases, now=now)
     talk = _Talk(node=node, message=message, renewed=renewed.renewals, commands=renewed.commands)
     talk.orders = leases_claim(node=node, request_id=message.request_id, wanted=message.queues, free=message.free, now=now)
@@ -122,7 +128,7 @@ def _answer(talk: _Talk) -> str:
     if not talk.orders and talk.no_work is None and message.free.slots > 0:
         talk.no_work = no_work_reason(node=talk.node, wanted=message.queues, free=message.free)
     now = timezone.now()
-    node_exchange_record(node=talk.node, no_work=talk.no_work, now=now)
+    node_heard(node=talk.node, no_work=talk.no_work, now=now)
     checkpoint = checkpoint_latest()
     return ExchangeAnswer(
         protocol_version=PROTOCOL_VERSION,
@@ -154,4 +160,4 @@ def _hub() -> WakeHub:
 
 
 async def _alive() -> None:
-    await database_sync_to_async(portal_alive_record)(now=timezone.now())
+    await in_database(_portal_alive.record)(now=timezone.now())

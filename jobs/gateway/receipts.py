@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from channels.db import database_sync_to_async
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
+from jobs.gateway.database import in_database
 from jobs.gateway.requests import JSON_BYTES_MAX, json_body, node_identify
 from jobs.models import Receipt
 from jobs.services.receipts import receipt_accept
@@ -15,13 +15,12 @@ from workers.protocol.messages import ReceiptAnswer, ReceiptSubmission
 from workers.protocol.validation import message_parse
 
 
-
 @csrf_exempt
 @require_POST
 async def receipts_view(request: HttpRequest) -> HttpResponse:
     """A receipt in, its row's digest out; the same receipt again gives the same answer."""
     body = json_body(request)
-    receipt = await database_sync_to_async(_accept)(request, body)
+    receipt = await in_database(_accept)(request, body)
     answer = ReceiptAnswer(
         replica_id=receipt.replica_id,
         status="late" if receipt.late else "recorded",

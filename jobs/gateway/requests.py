@@ -70,8 +70,9 @@ def media_type_check(request: HttpRequest, expected: str) -> None:
 def body_read(request: HttpRequest, *, limit_bytes: int) -> bytes:
     """The whole body. Raises BodyTooLargeError, by its announced length if there is one."""
     announced = request.headers.get("Content-Length", "")
-    body = b"" if _NUMBER.fullmatch(announced) and int(announced) > limit_bytes else request.read(limit_bytes + 1)
-    if len(body) > limit_bytes or (not body and _NUMBER.fullmatch(announced) and int(announced) > limit_bytes):
+    is_larger = announced.isdecimal() and (len(announced) > 16 or int(announced) > limit_bytes)
+    body = b"" if is_larger else request.read(limit_bytes + 1)
+    if is_larger or len(body) > limit_bytes:
         raise BodyTooLargeError(f"Expected a body of at most {limit_bytes} bytes; this one is larger.", limit_bytes=limit_bytes)
     return body
 

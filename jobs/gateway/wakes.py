@@ -91,6 +91,7 @@ class WakeHub:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _listen(self) -> None:
+        has_missed = False
         while True:
             try:
                 async with redis.asyncio.Redis.from_url(self._redis_url, socket_connect_timeout=1) as client, client.pubsub() as subscription:
@@ -99,12 +100,13 @@ class WakeHub:
                         if message["type"] == "subscribe":
                             self.is_subscribed = True
                             self._tried.set()
-                            self._wake(set(self._waiters))  # for what was published while nobody listened
+                            if has_missed:  # what was published while Redis was away
+                                self._wake(set(self._waiters))
                         elif message["type"] == "message":
                             self._wake({message["data"].decode("utf-8", "replace")})
             except (RedisError, OSError) as error:
                 log.warning("wakes are not heard, exchanges look each second: %s", error)
-            self.is_subscribed = False
+            self.is_subscribed, has_missed = False, True
             self._tried.set()
             await asyncio.sleep(POLL_SECONDS_WITHOUT_REDIS)
 

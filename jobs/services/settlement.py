@@ -82,7 +82,7 @@ def _decide(job: Job, reported: Sequence[Replica]) -> Decision:
     agreements: dict[frozenset[UUID], bool] = {}
     for row in evidence:
         if row.other_id is None:
-            own[row.replica_id][row.check] = row.passed
+            own[row.replica_id][row.check_name] = row.passed
         elif row.passed is not None:
             agreements[pair(row.replica_id, row.other_id)] = row.passed
     states = list(job.replicas.values_list("state", flat=True))
@@ -149,7 +149,7 @@ def _conclude(job: Job, reported: Sequence[Replica], canonical_id: UUID) -> None
 
 def _verdict_summary(job: Job, canonical: Replica, accepted: Sequence[Replica], reported: Sequence[Replica]) -> dict[str, object]:
     """{agreeing, reported, quorum, worst}: `worst` is the largest deviation between the canonical result and another accepted one."""
-    compared = Evidence.objects.filter(check="comparison", replica__in=accepted, other__in=accepted).filter(
+    compared = Evidence.objects.filter(check_name="comparison", replica__in=accepted, other__in=accepted).filter(
         Q(replica=canonical) | Q(other=canonical)
     )
     found = [row.detail["worst"] for row in compared if row.detail.get("worst")]
@@ -172,7 +172,7 @@ def _replicas_cancel(job: Job, reason: str) -> None:
 
 def _verification_rest(job: Job, reported: Sequence[Replica]) -> None:
     """Keeps the dispatcher from claiming checked replicas again before another receipt comes. Unfinished checks are claimed again."""
-    checks = set(Evidence.objects.filter(replica__in=reported, other=None, passed__isnull=False).values_list("replica_id", "check"))
+    checks = set(Evidence.objects.filter(replica__in=reported, other=None, passed__isnull=False).values_list("replica_id", "check_name"))
     done = [replica.pk for replica in reported if all((replica.pk, name) in checks for name in OWN_CHECKS)]
     Replica.objects.filter(pk__in=done).update(verify_claimed_until=NEVER)
 

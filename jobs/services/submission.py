@@ -42,7 +42,7 @@ REPLICAS_MAX = 32
 
 
 def job_submit(*, owner: User, descriptor: Descriptor, policy: FetchPolicy | None = None) -> tuple[Job, bool]:
-    """Queues a job; (job, True), or (the job of before, False) for the same label and content. Inputs are fetched before anything is written.
+    """Queues a job; (job, True), or (the job of before, False) for the same label and content. Inputs are fetched first.
 
     Raises ResearcherRequiredError, LabelConflictError, RequirementsImpossibleError, the image and input errors of jobs.errors, and
     CreditsInsufficientError. `policy` None: as the settings say.

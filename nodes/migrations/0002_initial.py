@@ -6,36 +6,39 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('nodes', '0001_initial'),
+        ("nodes", "0001_initial"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='jointoken',
-            name='owner',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='join_tokens', to=settings.AUTH_USER_MODEL),
+            model_name="jointoken",
+            name="owner",
+            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name="join_tokens", to=settings.AUTH_USER_MODEL),
         ),
         migrations.AddField(
-            model_name='node',
-            name='owner',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='nodes', to=settings.AUTH_USER_MODEL),
+            model_name="node",
+            name="owner",
+            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name="nodes", to=settings.AUTH_USER_MODEL),
         ),
         migrations.AddField(
-            model_name='jointoken',
-            name='node',
-            field=models.OneToOneField(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='join_token', to='nodes.node'),
+            model_name="jointoken",
+            name="node",
+            field=models.OneToOneField(
+                blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name="join_token", to="nodes.node"
+            ),
         ),
         migrations.AddIndex(
-            model_name='node',
-            index=models.Index(fields=['tier', 'last_seen_at'], name='nodes_node_tier_7d21a2_idx'),
+            model_name="node",
+            index=models.Index(fields=["tier", "last_seen_at"], name="nodes_node_tier_7d21a2_idx"),
         ),
         migrations.AddConstraint(
-            model_name='node',
-            constraint=models.UniqueConstraint(condition=models.Q(('state', 'revoked'), _negated=True), fields=('owner', 'name'), name='node_name_unique_per_owner'),
+            model_name="node",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("state", "revoked"), _negated=True), fields=("owner", "name"), name="node_name_unique_per_owner"
+            ),
         ),
     ]

@@ -53,7 +53,7 @@ def context(tmp_path: Path) -> Path:
     (folder / "Dockerfile").write_text(
         "ARG BASE=none\nFROM ${BASE}\nCOPY program.py /program.py\n"
         "RUN --mount=type=secret,id=pip,target=/run/secrets/pip.conf "
-        "touch /built; if [ -e /run/secrets/pip.conf ]; then touch /secret-seen; fi\n"
+        "touch /built\n"
     )
     (folder / "program.py").write_text("print('hello')\n")
     (folder / ".dockerignore").write_text("# text for people\n*.md\n")
@@ -123,8 +123,7 @@ class TestBase:
             base_image_ensure(client, report=print, pulled="127.0.0.1:1/none:1", built=ABSENT, temporary=temporary)
         assert list(temporary.iterdir()) == []
 
-    @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-    def test_interrupted_bootstrap_leaves_no_process_mount_or_folder(self, tmp_path: Path, signum: signal.Signals) -> None:
+    def test_interrupted_bootstrap_leaves_no_process_mount_or_folder(self, tmp_path: Path) -> None:
         script = (
             "import sys, docker\nfrom pathlib import Path\n"
             "from devstack.images import base_image_ensure\nfrom devstack.processes import Interrupts\n"
@@ -139,7 +138,7 @@ class TestBase:
             lines = iter(process.stdout.readline, "")
             # From here on it works inside the new root, which is when mounts and chrooted processes exist.
             assert any("extracting packages" in line for line in lines)
-            process.send_signal(signum)
+            process.send_signal(signal.SIGTERM)
             rest = process.stdout.read()
             assert process.wait(timeout=30) != 0
         assert "StackInterrupted" in rest
@@ -172,14 +171,16 @@ class TestWorkload:
         self, client: docker.DockerClient, context: Path, tag: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         base = base_image_ensure(client, report=print)
+        with (context / "Dockerfile").open("a") as dockerfile:  # a layer of its own: secrets are no part of a cache's key
+            dockerfile.write(f"RUN --mount=type=secret,id=pip,target=/run/secrets/pip.conf grep -q hunter2 /run/secrets/pip.conf # {tag}\n")
         monkeypatch.setenv("PIP_INDEX_URL", "https://me:hunter2@index.example/simple")
         image_id = workload_image_ensure(client, context=context, tag=tag, base=base, report=print)
         image = client.images.get(image_id)
         assert "index.example" not in str(image.history()) + str(image.attrs)
         looked = client.containers.run(
-            image_id, ["sh", "-c", "ls /secret-seen; cat /run/secrets/* 2>&1 | grep -c hunter2"], remove=True, network_mode="none"
+            image_id, ["sh", "-c", "cat /run/secrets/* 2>&1 | grep -c hunter2 || true"], remove=True, network_mode="none"
         )
-        assert looked == b"/secret-seen\n0\n"
+        assert looked == b"0\n"
 
     def test_without_a_buildkit_cli_the_engine_builds_alone(
         self, client: docker.DockerClient, context: Path, tag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -68,9 +68,7 @@ def registration_make(*, secret: str, key: PrivateKey, **fields: Any) -> dict[st
     return {**values, **fields}
 
 
-def signed_headers(
-    key: PrivateKey, method: str, path: str, body: bytes = b"", *, age_seconds: int = 0, **headers: str
-) -> dict[str, str]:
+def signed_headers(key: PrivateKey, method: str, path: str, body: bytes = b"", *, age_seconds: int = 0, **headers: str) -> dict[str, str]:
     """`headers=` for Django's test client: a signature over this request, made `age_seconds` ago."""
     if body:
         headers = {"Content-Type": "application/json", **headers}

@@ -141,9 +141,7 @@ def test_revoked_node_neither_pauses_nor_resumes(client: Client) -> None:
     owner = user_make()
     node = node_revoke(node=node_make(owner)[0])
     for action in ("pause", "resume"):
-        problem_check(
-            client.post(f"/api/v1/nodes/{node.pk}/{action}", headers=token_header(owner)), 403, "node_revoked"
-        )
+        problem_check(client.post(f"/api/v1/nodes/{node.pk}/{action}", headers=token_header(owner)), 403, "node_revoked")
 
 
 def test_owner_does_not_end_a_quarantine_but_may_revoke(client: Client) -> None:
@@ -173,9 +171,7 @@ def test_moderators_services() -> None:
 
 def test_join_token_comes_with_the_command_to_run(client: Client) -> None:
     owner = user_make()
-    response = client.post(
-        "/api/v1/join-tokens", {"lifetime_seconds": 60}, "application/json", headers=token_header(owner)
-    )
+    response = client.post("/api/v1/join-tokens", {"lifetime_seconds": 60}, "application/json", headers=token_header(owner))
     minted = response.json()
     assert response.status_code == 201
     assert minted["command"] == f"nexa join {minted['token']}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -102,9 +103,7 @@ def test_stale_signature(client: Client, signer: tuple[Node, PrivateKey], age_se
     ("method", "address"),
     [("PUT", ADDRESS), ("POST", ADDRESS + "/other"), ("POST", ADDRESS + "?node=2"), ("POST", "/api/v1/exchange")],
 )
-def test_signature_made_for_another_target(
-    client: Client, signer: tuple[Node, PrivateKey], method: str, address: str
-) -> None:
+def test_signature_made_for_another_target(client: Client, signer: tuple[Node, PrivateKey], method: str, address: str) -> None:
     problem_check(post(client, signed_headers(signer[1], method, address, BODY)), "signature_retargeted")
 
 
@@ -177,9 +176,7 @@ def test_nonce_is_remembered_as_long_as_its_signature_could_be_fresh(signer: tup
     assert not cache.add(f"nonce:{signer[0].key_id}:{nonce}", 1)
 
 
-REDIS_AWAY = {
-    "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "unix:///nonexistent/redis.sock"}
-}
+REDIS_AWAY = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "unix:///nonexistent/redis.sock"}}
 
 
 @override_settings(CACHES=REDIS_AWAY)
@@ -203,7 +200,7 @@ def test_asgi_path_is_the_one_on_the_wire() -> None:
         "headers": [(b"host", b"testserver")],
         "server": ("testserver", 80),
     }
-    parts = request_parts(ASGIRequest(scope, None))
+    parts = request_parts(ASGIRequest(scope, BytesIO()))
     assert (parts["path"], parts["query"], parts["scheme"]) == ("/api/who/a%3Ab", "q=1", "http")
 
 

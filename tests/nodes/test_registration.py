@@ -39,9 +39,7 @@ from workers.protocol.keys import PrivateKey
 from workers.protocol.messages import EngineProfile, RegistrationRequest
 from workers.protocol.problems import ProblemError
 
-PODMAN = EngineProfile(
-    name="podman", version="4.3", cgroup_version="1", rootless=True, limits_ignored=("memory", "pids")
-)
+PODMAN = EngineProfile(name="podman", version="4.3", cgroup_version="1", rootless=True, limits_ignored=("memory", "pids"))
 
 
 def secret_of(owner: User) -> str:
@@ -49,9 +47,7 @@ def secret_of(owner: User) -> str:
 
 
 def message_make(secret: str, key: PrivateKey | None = None, **fields: Any) -> RegistrationRequest:
-    return RegistrationRequest.model_validate(
-        registration_make(secret=secret, key=key or PrivateKey.generate(), **fields)
-    )
+    return RegistrationRequest.model_validate(registration_make(secret=secret, key=key or PrivateKey.generate(), **fields))
 
 
 def problem_check(response: Any, status: int, code: str) -> dict[str, Any]:
@@ -277,9 +273,7 @@ class TestHttp:
         owner, key = user_make(), PrivateKey.generate()
         unknown = registration_make(secret="x" * 43, key=key)
         problem_check(signed_post(client, "/register", unknown, key), 403, "join_token_unknown")
-        weak = registration_make(
-            secret=secret_of(owner), key=key, profile=profile_make(engine=PODMAN).model_dump(mode="json")
-        )
+        weak = registration_make(secret=secret_of(owner), key=key, profile=profile_make(engine=PODMAN).model_dump(mode="json"))
         document = problem_check(signed_post(client, "/register", weak, key), 422, "engine_limits_ignored")
         assert document["limits"] == ["memory", "pids"]
         good = registration_make(secret=secret_of(owner), key=key)

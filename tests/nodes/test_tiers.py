@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,13 +45,13 @@ def test_machine_without_gpu_is_cpu_and_hears_why() -> None:
 @pytest.mark.parametrize("floor", ["memory_bytes", "cores"])
 def test_memory_and_cores_at_each_floor(tier: Tier, floor: str) -> None:
     least = TIER_FLOORS[tier]
-    exact = {
+    exact: dict[str, Any] = {
         "gpus": gpus_of(least.gpu_memory_bytes) if least.gpu_memory_bytes else (),
         "memory_bytes": least.memory_bytes,
         "cores": least.cores,
     }
     assert tier_classify(profile_make(**exact)).tier is tier
-    below = exact[floor] - 1  # type: ignore[operator]  # both floors are integers
+    below = exact[floor] - 1
     if below == 0:
         return  # no profile has zero cores: messages.NodeProfile refuses it
     short = tier_classify(profile_make(**{**exact, floor: below}))
@@ -84,7 +86,5 @@ def test_queues_are_the_own_tier_first_then_those_below() -> None:
 )
 def test_more_of_anything_never_lowers_the_tier(gpu: int, memory: int, cores: int, more: tuple[int, int, int]) -> None:
     small = tier_classify(profile_make(gpus=gpus_of(gpu), memory_bytes=memory, cores=cores)).tier
-    large = tier_classify(
-        profile_make(gpus=gpus_of(gpu + more[0]), memory_bytes=memory + more[1], cores=min(4096, cores + more[2]))
-    ).tier
+    large = tier_classify(profile_make(gpus=gpus_of(gpu + more[0]), memory_bytes=memory + more[1], cores=min(4096, cores + more[2]))).tier
     assert small is None or (large is not None and large.rank >= small.rank)

@@ -77,9 +77,7 @@ def test_token_of_a_closed_account_is_403(client: Client) -> None:
 
 
 def test_token_before_its_expiry_works_and_its_use_is_recorded(client: Client) -> None:
-    token, secret = token_mint(
-        owner=user_make(), name="laptop", scopes=Scope.values, expires_at=timezone.now() + timedelta(minutes=1)
-    )
+    token, secret = token_mint(owner=user_make(), name="laptop", scopes=Scope.values, expires_at=timezone.now() + timedelta(minutes=1))
     assert client.get("/api/v1/me", headers={"Authorization": f"bearer  {secret} "}).status_code == 200
     token.refresh_from_db()
     assert token.last_used_at is not None

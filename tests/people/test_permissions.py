@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
 
 
 class ScopedView(APIView):
-    permission_classes: ClassVar = [ScopePermission]
+    permission_classes = [ScopePermission]
     required_scopes: ClassVar[dict[str, Scope | None]] = {"GET": Scope.JOBS_READ, "POST": Scope.JOBS_WRITE, "PUT": None}
 
     def get(self, request: Request) -> Response:

@@ -50,7 +50,7 @@ JOIN_SECRET = "s" * 43
 WAIT_SECONDS = 20.0
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     def __init__(self, status: int, code: str, detail: str = "as the test wants it") -> None:
         super().__init__(code)
         self.status, self.code, self.detail = status, code, detail
@@ -78,7 +78,7 @@ class FakePortal:
         self.outage = False
         self.outages_served = 0
         self.answers_to_lose = 0
-        self.refusals: dict[str, Refused] = {}
+        self.refusals: dict[str, RefusedError] = {}
         self.upload_patches_to_break = 0
         self.stopping = False
         handler = type("Handler", (_Handler,), {"portal": self})
@@ -111,9 +111,7 @@ class FakePortal:
             "job_type": "test",
             "image": ImageReference(name="registry.example.org/test", image_id="sha256:" + "1a" * 32),
             "command": command,
-            "limits": Limits(
-                wall_seconds=60, memory_bytes=64 * 2**20, cpus=0.5, pids=64, disk_bytes=2**24, output_bytes=2**22
-            ),
+            "limits": Limits(wall_seconds=60, memory_bytes=64 * 2**20, cpus=0.5, pids=64, disk_bytes=2**24, output_bytes=2**22),
         }
         return Order(**(values | overrides))
 
@@ -149,7 +147,7 @@ class FakePortal:
 
     def register(self, message: RegistrationRequest, key: PublicKey) -> RegistrationAnswer:
         if message.join_token != JOIN_SECRET:
-            raise Refused(403, "join_token_unknown")
+            raise RefusedError(403, "join_token_unknown")
         self.nodes[key.key_id] = key
         return RegistrationAnswer(
             protocol_version=PROTOCOL_VERSION,
@@ -200,12 +198,12 @@ class FakePortal:
         predicate = ReceiptPredicate.model_validate(statement.predicate)
         order = self.leased.get(predicate.lease_id)
         if order is None or order.replica_id != predicate.replica_id:
-            raise Refused(409, "lease_unknown")
+            raise RefusedError(409, "lease_unknown")
         if predicate.order_digest != digest_of(canonical_json(order.model_dump(mode="json"))):
-            raise Refused(409, "receipt_contradiction")
+            raise RefusedError(409, "receipt_contradiction")
         for stored in (predicate.log, predicate.archive):
             if stored is not None and len(self.blobs.get(stored.digest, b"")) != stored.size_bytes:
-                raise Refused(409, "blob_missing")
+                raise RefusedError(409, "blob_missing")
         with self.changing():
             self.receipt_posts += 1
             self.receipts[predicate.replica_id] = (statement, predicate)
@@ -225,7 +223,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._handle()
 
-    do_POST = do_PATCH = do_HEAD = do_GET
+    do_POST = do_PATCH = do_HEAD = do_GET  # noqa: N815  names that http.server looks up
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Quiet."""
@@ -238,14 +236,14 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(502, b"<html>Bad Gateway</html>", {"Content-Type": "text/html"})
                 return
             self._route(body)
-        except Refused as error:
+        except RefusedError as error:
             self._problem(error.status, error.code, error.detail)
         except VerificationError as error:
             self._problem(401, error.code, str(error))
         except BrokenPipeError:
             self.close_connection = True
 
-    def _route(self, body: bytes) -> None:
+    def _route(self, body: bytes) -> None:  # noqa: C901, PLR0912  one line for each address
         portal, path = self.portal, urlsplit(self.path).path
         if path in portal.refusals:
             raise portal.refusals[path]
@@ -268,7 +266,7 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/api/v1/exchange":
             answer = portal.exchange(ExchangeRequest.model_validate_json(body))
             if portal.outage:
-                raise Refused(503, "unavailable")
+                raise RefusedError(503, "unavailable")
             if answer.orders and portal.answers_to_lose:
                 portal.answers_to_lose -= 1
                 self.close_connection = True
@@ -286,15 +284,15 @@ class _Handler(BaseHTTPRequestHandler):
         elif path.startswith("/api/v1/blobs/"):
             data = portal.blobs.get(path.removeprefix("/api/v1/blobs/"))
             if data is None:
-                raise Refused(404, "blob_unknown")
+                raise RefusedError(404, "blob_unknown")
             self._answer(200, data, {"Content-Type": "application/octet-stream"})
         else:
-            raise Refused(404, "not_found")
+            raise RefusedError(404, "not_found")
 
     def _signed(self, body: bytes, key: PublicKey | None = None) -> PublicKey:
         key = key or self.portal.nodes.get(request_key_id(dict(self.headers)))
         if key is None:
-            raise Refused(401, "node_unknown")
+            raise RefusedError(401, "node_unknown")
         parts = urlsplit(self.path)
         found = request_verify(
             method=self.command,
@@ -308,7 +306,7 @@ class _Handler(BaseHTTPRequestHandler):
             scheme="http",
         )
         if found.nonce in self.portal.nonces:
-            raise Refused(401, "signature_replayed")
+            raise RefusedError(401, "signature_replayed")
         self.portal.nonces.add(found.nonce)
         return key
 
@@ -317,7 +315,7 @@ class _Handler(BaseHTTPRequestHandler):
         digest = base64_decode(metadata["digest"]).decode()
         lease_id = UUID(base64_decode(metadata["lease_id"]).decode())
         if lease_id not in self.portal.leased:
-            raise Refused(404, "lease_unknown")
+            raise RefusedError(404, "lease_unknown")
         path = f"/api/v1/uploads/{uuid4()}"
         self.portal.uploads[path] = {"digest": digest, "size": int(self.headers["Upload-Length"]), "data": b""}
         self._answer(201, b"", {"Location": path, "Tus-Resumable": "1.0.0"})
@@ -325,18 +323,17 @@ class _Handler(BaseHTTPRequestHandler):
     def _upload(self, path: str, body: bytes) -> None:
         upload = self.portal.uploads.get(path)
         if upload is None:
-            raise Refused(404, "upload_unknown")
+            raise RefusedError(404, "upload_unknown")
         if self.command == "PATCH":
             if int(self.headers["Upload-Offset"]) != len(upload["data"]):
-                raise Refused(409, "upload_offset_wrong")
+                raise RefusedError(409, "upload_offset_wrong")
             upload["data"] += body
             if self.portal.upload_patches_to_break:
                 self.portal.upload_patches_to_break -= 1
                 self.close_connection = True
                 return
-            if len(upload["data"]) == upload["size"]:
-                if digest_of(upload["data"]) != upload["digest"]:
-                    raise Refused(422, "digest_mismatch")
+            if len(upload["data"]) == upload["size"] and digest_of(upload["data"]) != upload["digest"]:
+                raise RefusedError(422, "digest_mismatch")
         if len(upload["data"]) == upload["size"]:
             self.portal.blobs[upload["digest"]] = upload["data"]
         self._answer(204 if self.command == "PATCH" else 200, b"", {"Upload-Offset": str(len(upload["data"])), "Tus-Resumable": "1.0.0"})

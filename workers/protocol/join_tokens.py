@@ -36,15 +36,11 @@ class JoinTokenMalformedError(VerificationError):
 class JoinTokenContent(Message):
     """What a join token says. Well-formed, not true: the coordinator's key is believed because the owner pasted it."""
 
-    portal: Annotated[
-        str, StringConstraints(strict=True, max_length=255, pattern=r"^https?://[A-Za-z0-9.\-_\[\]:]+(?::[0-9]+)?$")
-    ]
+    portal: Annotated[str, StringConstraints(strict=True, max_length=255, pattern=r"^https?://[A-Za-z0-9.\-_\[\]:]+(?::[0-9]+)?$")]
     """Scheme and authority of the portal, no trailing slash."""
     coordinator: Digest
     """The key id of the coordinator."""
-    secret: Annotated[str, StringConstraints(strict=True, pattern=rf"^[A-Za-z0-9_\-]{{{JOIN_SECRET_CHARACTERS}}}$")] = (
-        Field(repr=False)
-    )
+    secret: Annotated[str, StringConstraints(strict=True, pattern=rf"^[A-Za-z0-9_\-]{{{JOIN_SECRET_CHARACTERS}}}$")] = Field(repr=False)
 
 
 def join_token_encode(content: JoinTokenContent) -> str:
@@ -61,9 +57,7 @@ def join_token_decode(text: str) -> JoinTokenContent:
     text = text.strip()
     encoded = text.removeprefix(JOIN_TOKEN_PREFIX)
     if encoded == text:
-        raise JoinTokenMalformedError(
-            f"A join token starts with {JOIN_TOKEN_PREFIX!r}; copy the whole line that the portal shows."
-        )
+        raise JoinTokenMalformedError(f"A join token starts with {JOIN_TOKEN_PREFIX!r}; copy the whole line that the portal shows.")
     if len(text) > JOIN_TOKEN_CHARACTERS_MAX or _BASE64URL.fullmatch(encoded) is None:
         raise JoinTokenMalformedError(
             f"A join token has at most {JOIN_TOKEN_CHARACTERS_MAX} characters: letters, digits, '-' and '_' after the "

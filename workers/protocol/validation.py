@@ -49,9 +49,7 @@ def json_pointer(location: tuple[int | str, ...]) -> str:
 def validation_errors(error: ValidationError) -> list[dict[str, str]]:
     """The faults as `{path, code, message}`, at most ERRORS_MAX, in the document's order; no value is repeated."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    return [{"path": json_pointer(item["loc"]), "code": item["type"], "message": item["msg"]} for item in found][
-        :ERRORS_MAX
-    ]
+    return [{"path": json_pointer(item["loc"]), "code": item["type"], "message": item["msg"]} for item in found][:ERRORS_MAX]
 
 
 def protocol_version_check(document: Any) -> None:

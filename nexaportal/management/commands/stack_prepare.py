@@ -32,9 +32,10 @@ class Command(BaseCommand):
         seed = json.loads(options["seed"].read_text())
         call_command("migrate", interactive=False, verbosity=0)
         with transaction.atomic():
+            operator = _person("operator", is_staff=True)
             researcher = _person(seed["researcher"])
             if not researcher.is_researcher:
-                researcher_approve(user=researcher, approved_by=None)
+                researcher_approve(user=researcher, approved_by=operator)
             access = {
                 "researcher_token": token_mint(owner=researcher, name="stack", scopes=RESEARCHER_SCOPES)[1],
                 "contributor_tokens": {
@@ -42,14 +43,14 @@ class Command(BaseCommand):
                 },
             }
             for name, image_id in seed["images"].items():
-                ImageApproval.objects.update_or_create(name=name, defaults={"image_id": image_id})
+                ImageApproval.objects.update_or_create(name=name, defaults={"image_id": image_id, "approved_by": operator})
         with open(os.open(options["access"], os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
             json.dump(access, file)
 
 
-def _person(name: str) -> User:
+def _person(name: str, *, is_staff: bool = False) -> User:
     """A user without a password: they can use their token, nobody can sign in as them."""
-    person, created = User.objects.get_or_create(username=name, defaults={"email": f"{name}@example.org"})
+    person, created = User.objects.get_or_create(username=name, defaults={"email": f"{name}@example.org", "is_staff": is_staff})
     if created:
         person.set_unusable_password()
         person.save(update_fields=["password"])

@@ -22,9 +22,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("username")
         parser.add_argument("--name", default="command line", help="what the token is for (at most 64 characters)")
-        parser.add_argument(
-            "--scope", action="append", choices=Scope.values, help="repeat for several; without any: all scopes"
-        )
+        parser.add_argument("--scope", action="append", choices=Scope.values, help="repeat for several; without any: all scopes")
         parser.add_argument("--days", type=int, help="how long it lives; without: until revoked")
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -1,0 +1,166 @@
+"""The contributor's commands: `join`, `worker`, `profile`, `status`, `leave`. client/cli.py hangs them under `nexa`.
+
+Each command prints for people and exits 0, or prints one paragraph that says what was expected, found and to do, and exits 1.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import IO, ParamSpec
+
+import click
+from rich.console import Console
+
+from workers.home import HomeError, HomeLockedError, NodeHome
+from workers.joining import JoinRefusedError, coordinator_check, name_default, node_join
+from workers.journal import Journal, JournalError
+from workers.portal import PortalClient, PortalError
+from workers.profile import machine_profile
+from workers.protocol.join_tokens import JoinTokenMalformedError, join_token_decode
+from workers.protocol.messages import NodeProfile
+from workers.runtime.docker_engine import DockerRuntime
+from workers.runtime.interface import RuntimeFailureError
+from workers.status import status_render
+from workers.worker_queues import QueuesRefusedError, queues_check
+
+Parameters = ParamSpec("Parameters")
+
+_TELLABLE = (HomeError, JournalError, PortalError, JoinRefusedError, JoinTokenMalformedError, QueuesRefusedError, RuntimeFailureError)
+
+
+def _told(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
+    """Errors that are for the user become one paragraph and exit status 1; anything else is a fault and keeps its trace."""
+
+    @wraps(command)
+    def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except _TELLABLE as error:
+            raise click.ClickException(str(error)) from error
+
+    return run
+
+
+@click.command()
+@click.argument("token", required=False)
+@click.option(
+    "--token-file", type=click.File("r"), help="Read the token from a file (`-`: standard input), so that it shows in no process list."
+)
+@click.option("--name", default=None, help="What to call this node; default: the machine's name.")
+@_told
+def join(token: str | None, token_file: IO[str] | None, name: str | None) -> None:
+    """Make this machine a node, with the one-time TOKEN from the portal's page for contributors."""
+    console = Console()
+    home = NodeHome.default()
+    home.free_check()
+    text = token_file.read(4096) if token_file is not None else token
+    if text is None:
+        raise click.UsageError("Give the token, or --token-file.")
+    content = join_token_decode(text)
+    coordinator = coordinator_check(content)
+    console.print(f"Portal {content.portal}, coordinator key {coordinator.key_id}: as the token says.")
+    profile = _profile(console)
+    answer = node_join(home, token=content, coordinator=coordinator, name=name or name_default(), profile=profile)
+    console.print(f"Joined as [bold]{answer.name}[/] of {answer.owner}, tier {answer.tier}; queues: {', '.join(answer.queues)}.")
+    console.print(f"Node home: {home.folder}. Its key is in the file `key`: whoever has that file is this node.")
+    console.print("Start working with: [bold]nexa worker[/]")
+
+
+@click.command()
+@click.option("--queues", "-Q", default=None, help="Tier queues to serve, separated by commas; default: all that this node may.")
+@click.option("--loglevel", "-l", default="INFO", show_default=True)
+@_told
+def worker(queues: str | None, loglevel: str) -> None:
+    """Work: take jobs from the queues of this machine's tier until stopped (Ctrl-C or SIGTERM; twice to cancel what runs)."""
+    identity = NodeHome.default().identity()
+    served = queues_check(queues.split(",") if queues else None, allowed=identity.queues)
+    arguments = [sys.executable, "-m", "celery", "-A", "nexaportal", "worker", "-Q", ",".join(served), "--loglevel", loglevel]
+    sys.stdout.flush()
+    # A plain Celery worker takes this process's place: signals reach it directly.
+    os.execv(sys.executable, arguments)  # noqa: S606  our own interpreter, no shell
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the profile as JSON.")
+@_told
+def profile(as_json: bool) -> None:
+    """Show what this machine is: processor, memory, disk, GPUs, container engine, speed."""
+    console = Console(stderr=as_json)
+    found = _profile(console)
+    if as_json:
+        click.echo(found.model_dump_json(indent=2))
+        return
+    gib = 2**30
+    console.print(f"Processor  {found.cpu_model}, {found.cores} cores, {found.benchmark_gflops:.1f} GFLOP/s a core")
+    console.print(f"Memory     {found.memory_bytes / gib:.1f} GiB")
+    console.print(f"Disk       {found.disk_free_bytes / gib:.1f} GiB free")
+    for gpu in found.gpus:
+        console.print(f"GPU {gpu.index}      {gpu.name}, {gpu.memory_bytes / gib:.1f} GiB, {gpu.uuid}")
+    if not found.gpus:
+        console.print("GPU        none found")
+    engine = found.engine
+    console.print(f"Engine     {engine.name} {engine.version}, cgroup v{engine.cgroup_version}{', rootless' if engine.rootless else ''}")
+    if engine.limits_ignored:
+        console.print(f"[red]The engine would ignore the limits {', '.join(engine.limits_ignored)}: this machine gets no jobs.[/]")
+
+
+@click.command()
+@_told
+def status() -> None:
+    """Show what this node is doing, how far it has come, and why there is no work."""
+    home = NodeHome.default()
+    identity = home.identity()
+    journal = Journal.read_only(home.journal_path)
+    try:
+        Console().print(status_render(identity, journal, worker_running=_worker_running(home)))
+    finally:
+        journal.close()
+
+
+@click.command()
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@_told
+def leave(yes: bool) -> None:
+    """Stop being a node: the portal is told, and the key removed from this machine. Credits stay with their owner."""
+    home = NodeHome.default()
+    identity = home.identity()
+    lock = home.lock()
+    try:
+        journal = Journal.open(home.journal_path)
+        owed = journal.leases_open()
+        journal.close()
+        if owed:
+            click.echo(f"{len(owed)} results have not been reported yet and would be lost; `nexa worker` reports them.")
+        if not yes:
+            click.confirm(f"Remove the key of node {identity.name!r} ({identity.portal}) from {home.folder}?", abort=True)
+        portal = PortalClient(identity.portal, home.key())
+        try:
+            portal.leave()
+        except PortalError as error:
+            click.echo(f"The portal could not be told: {error}\nRevoke the node on its page there.", err=True)
+        finally:
+            portal.close()
+        home.forget()
+        click.echo("This machine is no node any more.")
+    finally:
+        lock.release()
+
+
+COMMANDS: tuple[click.Command, ...] = (join, worker, profile, status, leave)
+"""For the root command."""
+
+
+def _profile(console: Console) -> NodeProfile:
+    with console.status("Looking at this machine and measuring its speed..."):
+        return machine_profile(DockerRuntime().profile())
+
+
+def _worker_running(home: NodeHome) -> bool:
+    try:
+        home.lock().release()
+    except HomeLockedError:
+        return True
+    return False

@@ -1,0 +1,89 @@
+"""Joining a coordinator: from a one-time token to a node home. What a user must be told is a HomeError, PortalError or JoinRefusedError."""
+
+from __future__ import annotations
+
+import platform
+
+from workers.home import NodeHome, NodeIdentity, portal_origin_parse
+from workers.portal import PortalClient, PortalProtocolError
+from workers.protocol.errors import KeyMalformedError
+from workers.protocol.join_tokens import JoinTokenContent
+from workers.protocol.keys import PrivateKey, PublicKey
+from workers.protocol.messages import PROTOCOL_VERSION, CoordinatorInfo, NodeProfile, RegistrationAnswer, RegistrationRequest
+
+
+class JoinRefusedError(Exception):
+    """This host will not join: the portal is not the one that the token was made by, or speaks another protocol."""
+
+
+def coordinator_key_check(info: CoordinatorInfo, *, fingerprint: str) -> PublicKey:
+    """The coordinator's key, if it is the one that the token names. Raises JoinRefusedError."""
+    try:
+        key = PublicKey.from_base64(info.public_key)
+    except KeyMalformedError as error:
+        raise JoinRefusedError(f"The portal's key can't be read: {error}") from error
+    # The id that the portal claims is worth nothing: the fingerprint is taken from the key itself.
+    if key.key_id != fingerprint:
+        raise JoinRefusedError(
+            f"The token expects the coordinator {fingerprint}, but {info.origin} has the key {key.key_id}. "
+            "Do not go on: the portal was replaced, or someone is between you and it. Ask its operator for a new token."
+        )
+    if PROTOCOL_VERSION not in info.protocol_versions:
+        spoken = ", ".join(map(str, info.protocol_versions))
+        raise JoinRefusedError(f"The portal speaks protocol {spoken}; this software speaks {PROTOCOL_VERSION}. Upgrade the older one.")
+    return key
+
+
+def coordinator_check(token: JoinTokenContent) -> PublicKey:
+    """Ask the token's portal for its key and check it. Raises HomeError, PortalError, JoinRefusedError."""
+    portal = PortalClient(portal_origin_parse(token.portal), None)
+    try:
+        return coordinator_key_check(portal.coordinator(), fingerprint=token.coordinator)
+    finally:
+        portal.close()
+
+
+def node_join(home: NodeHome, *, token: JoinTokenContent, coordinator: PublicKey, name: str, profile: NodeProfile) -> RegistrationAnswer:
+    """Register this machine and write its home. Called again after a lost answer, it registers the same key.
+
+    Raises HomeError, PortalError, JoinRefusedError.
+    """
+    home.free_check()
+    origin = portal_origin_parse(token.portal)
+    key = home.key_pending() or PrivateKey.generate()
+    # Kept before it is registered: the answer may get lost, and the token works for one key only.
+    home.key_write(key)
+    portal = PortalClient(origin, key)
+    try:
+        answer = portal.register(
+            RegistrationRequest(
+                protocol_version=PROTOCOL_VERSION,
+                join_token=token.secret,
+                name=name,
+                public_key=key.public.to_base64(),
+                profile=profile,
+            )
+        )
+    finally:
+        portal.close()
+    if answer.key_id != key.public.key_id:
+        raise PortalProtocolError(f"Expected the registration of {key.public.key_id}; the portal answered about {answer.key_id}.")
+    if answer.coordinator_key != coordinator.to_base64():
+        raise JoinRefusedError("The portal named another coordinator key when it registered this node than before. Nothing was joined.")
+    identity = NodeIdentity(
+        portal=origin,
+        node_id=answer.node_id,
+        key_id=answer.key_id,
+        coordinator_key=answer.coordinator_key,
+        tier=answer.tier,
+        queues=answer.queues,
+        name=answer.name,
+        owner=answer.owner,
+    )
+    home.write(identity=identity, key=key, profile=profile)
+    return answer
+
+
+def name_default() -> str:
+    """A name for this machine: what it calls itself, without its domain."""
+    return "".join(character for character in platform.node().split(".")[0] if character.isprintable())[:64] or "node"
