@@ -81,7 +81,7 @@ class Demo:
         client = engine.client()
         try:
             base = base_image_ensure(client, report=self._report)
-            image_id = workload_image_ensure(client, context=EXAMPLE, tag=name, base=base, report=self._report)
+            image_id = workload_image_ensure(client, context=EXAMPLE, tag=name, base=base, report=self._report, engine_url=engine.base_url)
         finally:
             client.close()
         self._report(f"image {name}: {image_id[:19]}…")

@@ -36,7 +36,14 @@ def host_make(*, name: str, owner: str, folder: Path, docker_host: str) -> DemoH
 def host_join(host: DemoHost, api: PortalApi) -> None:
     """Mints a join token as the host's owner and joins with it, as the onboarding page says. Raises StackError."""
     done = subprocess.run(
-        [HOST_BIN / "nexa", "join", "--token-file", "-", "--name", host.name],  # the token comes by standard input: no secret on a command line
+        [
+            HOST_BIN / "nexa",
+            "join",
+            "--token-file",
+            "-",
+            "--name",
+            host.name,
+        ],  # the token comes by standard input: no secret on a command line
         input=api.join_token_mint(),
         cwd=CHECKOUT,
         env=host.environment,

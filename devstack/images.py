@@ -165,7 +165,7 @@ def _pull(client: docker.DockerClient, reference: str, report: Report) -> str | 
     # client during set-up. An engine that can't ask (Podman) says so at once, and then the pull decides.
     usual, client.api.timeout = client.api.timeout, PULL_SILENCE_SECONDS
     try:
-        client.api.inspect_distribution(reference)
+        client.api.inspect_distribution(reference)  # type: ignore[no-untyped-call]  # missing in types-docker
     except APIError:
         pass
     except requests.RequestException:
@@ -218,13 +218,13 @@ def _own_namespaces() -> list[str]:
 
 
 def _stages_only(report: Report) -> Report:
-    last = ""
+    """Of debootstrap's hundreds of lines, the first of each stage."""
+    stages = {"Retrieving", "Extracting", "Unpacking", "Configuring"}
 
     def on_line(line: str) -> None:
-        nonlocal last
-        stage = " ".join(line.removeprefix("I: ").split()[:1])
-        if stage != last and stage in {"Retrieving", "Validating", "Extracting", "Unpacking", "Configuring"}:
-            last = stage
+        stage = line.removeprefix("I: ").partition(" ")[0]
+        if stage in stages:
+            stages.remove(stage)
             report(f"base image: {stage.lower()} packages")
 
     return on_line

@@ -156,6 +156,7 @@ class Stack:
             "NEXA_DATABASE_URL": self._services.postgres_dsn,
             "NEXA_REDIS_URL": self._services.redis_url,
             "NEXA_BROKER_URL": self._services.redis.celery_url(),
+            "NEXA_STATIC_ROOT": str(_folder_ensure(self.folder / "static")),
             "NEXA_BLOB_ROOT": str(self.folder / "blobs"),
             "NEXA_EMAIL_BACKEND": "django.core.mail.backends.console.EmailBackend",
             **self._settings,
@@ -187,6 +188,11 @@ def _key_ensure(path: Path) -> PrivateKey:
     if not path.exists():
         _secret_write(path, base64.b64encode(PrivateKey.generate().raw).decode())
     return PrivateKey.from_raw(base64.b64decode(path.read_text()))
+
+
+def _folder_ensure(path: Path) -> Path:
+    path.mkdir(exist_ok=True)
+    return path
 
 
 def _secret_ensure(path: Path) -> Path:

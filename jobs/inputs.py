@@ -132,7 +132,7 @@ def _file_fetch(url: str, policy: FetchPolicy, bytes_max: int, give_up_at: float
     for _ in range(REDIRECTS_MAX + 1):
         with _opened(url, policy, give_up_at) as response:
             if response.status in _REDIRECTS and (target := response.headers.get("Location")):
-                url = urljoin(url, target)
+                url = _redirect_target(url, target)
                 continue
             if response.status != 200:
                 raise InputUnreachableError(f"{url[:200]} was answered with status {response.status}; expected 200.", url=url)
@@ -143,6 +143,13 @@ def _file_fetch(url: str, policy: FetchPolicy, bytes_max: int, give_up_at: float
                     f"Fetched inputs may have {policy.bytes_max} bytes together; {url[:200]} goes beyond. Upload it instead.", url=url
                 ) from error
     raise InputUnreachableError(f"More than {REDIRECTS_MAX} redirects, the last to {url[:200]}.", url=url)
+
+
+def _redirect_target(url: str, target: str) -> str:
+    try:
+        return urljoin(url, target)
+    except ValueError as error:
+        raise InputHostNotAllowedError(f"{url[:200]} redirects to {target[:200]!r}, which is no address.") from error
 
 
 @contextmanager

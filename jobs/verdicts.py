@@ -2,10 +2,11 @@
 
 1. A replica whose own checks failed is invalid: it neither votes nor earns.
 2. Two valid replicas agree or not; tolerance is not transitive, so agreement is asked of pairs, never chained.
-3. The canonical result is the earliest valid replica that agrees with quorum - 1 others. They are accepted with it; so is every further one
+3. Nothing is decided while a check or a comparison of a reported replica is missing: each of them gets its verdict once, from all there is.
+4. The canonical result is the earliest valid replica that agrees with quorum - 1 others. They are accepted with it; so is every further one
    that agrees with it. The rest disagree.
-4. Without a quorum: wait while enough replicas are still out; else ask for as many as are missing; at the cap, dispute.
-5. A job whose every replica is invalid and that may have no more has no result to dispute: it fails.
+5. Without a quorum: wait while enough replicas are still out; else ask for as many as are missing; at the cap, dispute.
+6. A job whose every replica is invalid and that may have no more has no result to dispute: it fails.
 """
 
 from __future__ import annotations
@@ -43,9 +44,10 @@ class Conclude:
 
 @dataclass(frozen=True)
 class Wait:
-    """Replicas that are out, or checks that are being made, may still bring the quorum."""
+    """Replicas that are out may still bring the quorum, or (`checks_missing`) checks that are not made yet."""
 
     verdicts: Mapping[UUID, Verdict]
+    checks_missing: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,15 +97,14 @@ def decide(
     valid = [r.replica_id for r in replicas if r.valid]
     agreeing = {one: [other for other in valid if other != one and agreements.get(pair(one, other))] for one in valid}
 
+    if any(r.valid is None for r in replicas) or _comparison_missing(valid, agreements):
+        return Wait(verdicts, checks_missing=True)
     for candidate in valid:
         if len(agreeing[candidate]) + 1 >= quorum:
             for replica_id in valid:
                 agrees = replica_id == candidate or replica_id in agreeing[candidate]
                 verdicts[replica_id] = Verdict.AGREE if agrees else Verdict.DISAGREE
             return Conclude(canonical=candidate, verdicts=verdicts)
-
-    if any(r.valid is None for r in replicas) or _comparison_missing(valid, agreements):
-        return Wait(verdicts)
     missing = quorum - max((len(others) + 1 for others in agreeing.values()), default=0) - outstanding
     if missing <= 0:
         return Wait(verdicts)

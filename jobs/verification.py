@@ -1,12 +1,13 @@
 """The checks behind a verdict: they read strangers' bytes and write evidence, nothing else. They hold no key and move no state.
 
 1. `signature`: the stored envelope again, with the node's key; the predicate names this order, this lease, these blobs.
-2. `archive`: the bytes are a well-formed archive with the digests that the receipt states.
-3. `outputs`: every required output is in the manifest, and the files are those that the receipt's subjects name.
+2. `archive`: the bytes are a well-formed archive, within the job's limits, with the digests that the receipt states.
+3. `outputs`: every required output is in the manifest, and the receipt's subjects are its files and blobs, no more and no fewer.
 4. `log`: an unbroken hash chain from the order to the stated head.
 5. `comparison`: each pair of replicas that passed 1 to 4, by the job's own rules.
 
-A check that fails is evidence; a check that can't be made (the store is away, a bug) writes nothing and is made again.
+A check that fails is evidence; a check that can't be made (the store is away, a bug) writes nothing and is made again. After ATTEMPTS_MAX
+tries it fails as `check_impossible`, so that a job never waits for ever for a check of ours; the log of this process says why.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from jobs.comparison.results import FileUnreadableError, results_compare, rules_
 from jobs.descriptor import Descriptor
 from jobs.models import Evidence, Job, Receipt, Replica
 from jobs.states import ReplicaState
-from workers.protocol.archives import ArchiveInfo, ArchiveReader, archive_check
+from workers.protocol.archives import ArchiveInfo, ArchiveLimits, ArchiveReader, archive_check
 from workers.protocol.compute_log import log_check
 from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, envelope_open
 from workers.protocol.errors import StatementMalformedError, VerificationError
@@ -130,8 +131,10 @@ class _ReplicaCheck:
     def _archive_bytes(self) -> dict[str, Any]:
         stated = self._predicate.archive
         assert stated is not None  # a completed receipt's model has one
+        _same("archive", stated.digest, self._receipt.archive_id)
+        limits = ArchiveLimits(content_bytes=self._descriptor.run_limits.output_bytes)
         with blob_open(stated.digest) as stream:
-            self._archive = archive_check(stream)
+            self._archive = archive_check(stream, limits=limits)
         _same("archive digest", stated.digest, self._archive.digest)
         _same("archive size", stated.size_bytes, self._archive.size_bytes)
         _same("result digest", self._predicate.result_digest, self._archive.result_digest)
@@ -142,18 +145,23 @@ class _ReplicaCheck:
         missing = [output.path for output in self._descriptor.outputs if output.required and output.path not in found]
         if missing:
             raise OutputMissingError(f"Required outputs are not in the archive: {', '.join(missing[:20])}.")
-        stated = {
-            subject.name.removeprefix("outputs/"): subject.digest_text
-            for subject in self._statement.subjects
-            if subject.name.startswith("outputs/")
+        stated = {subject.name: subject.digest_text for subject in self._statement.subjects}
+        named = {
+            "archive": self._archive.digest,
+            "log": self._predicate.log.digest,
+            "manifest": self._archive.result_digest,
+            **{f"outputs/{path}": digest for path, digest in found.items()},
         }
-        _same("list of output files", sorted(stated.items()), sorted(found.items()))
+        for name in sorted(stated.keys() | named.keys()):
+            _same(f"subject {name}", stated.get(name), named.get(name))
         return {"required": sum(output.required for output in self._descriptor.outputs), "files": len(found)}
 
     def _log(self) -> dict[str, Any]:
         stated = self._predicate.log
+        _same("log", stated.digest, self._receipt.log_id)
         with blob_open(stated.digest) as lines:
             summary = log_check(lines, order_digest=self._replica.order_digest, head=stated.head, lines_expected=stated.lines)
+        _same("log size", stated.size_bytes, summary.size_bytes)
         return {"lines": summary.lines, "samples": summary.samples, "head": stated.head}
 
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import serializers
+from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -29,11 +31,22 @@ _IMMUTABLE = "public, max-age=31536000, immutable"
 PROBLEM = OpenApiResponse(Problem, description="Problem details (RFC 9457) with a stable `code`.")
 
 
+class AnyAcceptNegotiation(BaseContentNegotiation):
+    """Each address has one representation, whatever `Accept` says: readers of tiles and notes ask for text or octets."""
+
+    def select_parser(self, request: Request, parsers: Any) -> Any:
+        return parsers[0]
+
+    def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> tuple[Any, str]:
+        return renderers[0], renderers[0].media_type
+
+
 class PublicView(APIView):
     """For everybody: no credential is looked at."""
 
     authentication_classes: ClassVar = []
     permission_classes: ClassVar = [AllowAny]
+    content_negotiation_class = AnyAcceptNegotiation
 
 
 class LeafSerializer(serializers.Serializer[Any]):
@@ -103,7 +116,10 @@ class ExportView(PublicView):
     @extend_schema(operation_id="ledger_export", responses={(200, "application/jsonl"): OpenApiTypes.STR})
     def get(self, request: Request) -> HttpResponseBase:
         """The whole log as JSON lines: each line is exactly what its leaf hash covers."""
-        return StreamingHttpResponse(selectors.leaves_export(), content_type="application/jsonl")
+        # Django reads a whole synchronous iterator into memory before it serves it under ASGI, and an asynchronous one under WSGI.
+        is_async = isinstance(request._request, ASGIRequest)
+        lines = selectors.leaves_export_async() if is_async else selectors.leaves_export()
+        return StreamingHttpResponse(lines, content_type="application/jsonl")
 
 
 class InclusionView(PublicView):

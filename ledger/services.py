@@ -130,8 +130,8 @@ def reversal_post(*, entry: Entry, reason: str) -> Entry:
     """
     gained = entry.postings.filter(amount_micro__gt=0).select_related("account").first()
     to = _reversal_receiver(entry)
-    if gained is None or to is None:
-        raise EntryNotReversibleError(f"expected a grant or a payment of a reservation; entry {entry.pk} is a {entry.kind}")
+    if gained is None or to is None or to == gained.account:  # the last: a researcher whose own node ran the job
+        raise EntryNotReversibleError(f"expected a grant, or a payment to another than who reserved; entry {entry.pk} is a {entry.kind}")
     key = f"reversal:{entry.pk}"
     balance = _balances_lock([gained.account, to])[gained.account]
     if balance < gained.amount_micro and not Entry.objects.filter(idempotency_key=key).exists():
@@ -140,9 +140,6 @@ def reversal_post(*, entry: Entry, reason: str) -> Entry:
             needed_micro=str(gained.amount_micro),
             balance_micro=str(balance),
         )
-    # A researcher whose own node was paid gave to themselves: the way back leads through the escrow's place, the treasury.
-    if to.pk == gained.account.pk:
-        to = treasury_account()
     postings = {gained.account: -gained.amount_micro, to: gained.amount_micro}
     return _entry_post(EntryKind.REVERSAL, key, {"entry": str(entry.pk), "reason": reason}, postings)
 

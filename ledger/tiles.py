@@ -25,12 +25,14 @@ class TileMissingError(LookupError):
 
 def tile_hashes(level: int, index: int, width: int = TILE_WIDTH) -> list[bytes]:
     """The first `width` hashes of tile `index` of `level`, each 32 bytes. Raises TileMissingError."""
-    key = f"ledger:{_log_id()}:tile:{level}:{index}"
+    first = index * TILE_WIDTH
+    last_leaf = LogLeaf.objects.filter(index=((first + width) << (_TILE_BITS * level)) - 1).values_list("data", flat=True).first()
+    if last_leaf is None:
+        raise TileMissingError(f"Tile {index} of level {level} does not have {width} hashes yet.")
+    # Names the content: a log that was restored from a backup and went on otherwise has another last leaf under the same index.
+    key = f"ledger:tile:{level}:{index}:{leaf_hash(bytes(last_leaf)).hex()}"
     if width == TILE_WIDTH and (kept := cache.get(key)) is not None:
         return [kept[start : start + HASH_BYTES] for start in range(0, len(kept), HASH_BYTES)]
-    first = index * TILE_WIDTH
-    if not _leaf_exists(((first + width) << (_TILE_BITS * level)) - 1):
-        raise TileMissingError(f"Tile {index} of level {level} does not have {width} hashes yet.")
     if level == 0:
         leaves = LogLeaf.objects.filter(index__gte=first, index__lt=first + width).order_by("index").values_list("data", flat=True)
         hashes = [leaf_hash(bytes(data)) for data in leaves]
@@ -63,13 +65,6 @@ def _width(level: int, index: int, needed: int) -> int:
 def _leaf_exists(index: int) -> bool:
     """Indexes have no gaps, so the last leaf of a tile stands for all."""
     return LogLeaf.objects.filter(index=index).exists()
-
-
-def _log_id() -> str:
-    """What tells this log from any other that the cache may have seen, such as the one before a restore: its newest full tile can differ,
-    its first leaf never does without all else differing too. Part of the cache's keys."""
-    first = LogLeaf.objects.filter(index=0).values_list("data", flat=True).first()
-    return leaf_hash(bytes(first)).hex()[:32] if first is not None else "empty"
 
 
 def entry_bundle(index: int, width: int = TILE_WIDTH) -> bytes:

@@ -34,6 +34,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     key_file = folder / "coordinator.key"
     key_file.write_bytes(base64.b64encode(COORDINATOR_KEY_RAW))
     key_file.chmod(0o600)
+    (folder / "static").mkdir()
     os.environ.update(
         {
             "NEXA_ROLE": "server",
@@ -44,6 +45,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
             "NEXA_REDIS_URL": services.redis_url,
             "NEXA_BROKER_URL": services.redis.celery_url(),
             "NEXA_COORDINATOR_KEY_FILE": str(key_file),
+            "NEXA_STATIC_ROOT": str(folder / "static"),
             "NEXA_BLOB_ROOT": str(folder / "blobs"),
             "NEXA_EMAIL_BACKEND": "django.core.mail.backends.locmem.EmailBackend",
             "NEXA_INPUT_HOSTS": "data.example.org",

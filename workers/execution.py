@@ -257,10 +257,14 @@ class Executor:
         """The log of this run, with its first line; after a restart, what there is of it."""
         if begun:
             try:
-                return LogWriter.resume(file, opened.digest)
-            except LogRefusedError:
+                writer = LogWriter.resume(file, opened.digest)
+                writer.event("worker_restarted")
+            except (LogRefusedError, RuntimeError):
+                # Damaged, never begun, or ended with a receipt that was never signed: nobody has seen any of it.
                 file.seek(0)
                 file.truncate()
+            else:
+                return writer
         writer = LogWriter(file, opened.digest)
         order = opened.order
         writer.start({"image": order.image.model_dump(mode="json"), "limits": order.limits.model_dump(mode="json")})

@@ -101,14 +101,15 @@ class Host:
     def drain(self) -> None:
         """Take no more work; again: stop what runs. Safe in a signal handler."""
         self.lease_client.drain()
-        self._orders.wake()
+        self._orders.close()
 
     def close(self) -> None:
         """After the pool has ended: give back what was never begun, end the conversation, let go of the home."""
         if self._started:
             if not self.lease_client.draining:
                 self.lease_client.drain()
-            while (lease_id := self._orders.get(0)) is not None:
+            self._orders.close()
+            for lease_id in self._orders.undelivered():
                 self.lease_client.runs.cancel(lease_id, FailureCode.HOST_STOPPED, "The worker is stopping and takes no more work.")
                 self._give_back(lease_id)
             for helper in self._helpers:

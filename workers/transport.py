@@ -4,7 +4,7 @@ Why not a broker, and why the long poll is not in here: ARCHITECTURE.md, "Two pl
 
 1. Messages hold a lease id only; the order is in the journal, which says what runs. Acknowledging means nothing, nothing is restored.
 2. Nothing can be published: there is no broker behind this that others would read.
-3. Waiting for a message blocks in `OrderQueue.get`, which `OrderQueue.wake` ends at once, so that a signal is acted on without delay.
+3. Waiting for a message blocks in `OrderQueue.get`, which `OrderQueue.close` ends at once, so that a signal is acted on without delay.
 """
 
 from __future__ import annotations
@@ -22,30 +22,46 @@ from workers.protocol.strict_base64 import base64_encode
 TASK_NAME = "nexa.order_run"
 SCHEMES = ("nexa+https", "nexa+http")
 QUEUE_OPTION = "order_queue"
-IDLE_SECONDS = 0.2
+IDLE_SECONDS = 1.0
+DECLINED_SECONDS = 0.05
 
 
 class OrderQueue:
-    """Leases on their way from the lease client to Celery's consumer, in this process. Thread-safe; `wake` is safe in a signal handler."""
+    """Leases on their way from the lease client to Celery's consumer, in this process. Thread-safe; `close` is safe in a signal handler."""
 
     def __init__(self) -> None:
         # SimpleQueue: its put may interrupt a get of the same thread, which is what a signal handler does.
         self._leases: SimpleQueue[UUID | None] = SimpleQueue()
+        self._closed = False
 
     def put(self, lease_id: UUID) -> None:
         """Hand a lease to Celery."""
         self._leases.put(lease_id)
 
-    def wake(self) -> None:
-        """End the wait of whoever waits in `get`."""
+    def close(self) -> None:
+        """Deliver nothing more, and end the wait of whoever waits in `get`."""
+        self._closed = True
         self._leases.put(None)
 
     def get(self, timeout_seconds: float) -> UUID | None:
-        """The next lease; None after the time, or when woken."""
+        """The next lease; None after the time, and at once when closed."""
+        if self._closed:
+            return None
         try:
             return self._leases.get(timeout=timeout_seconds)
         except Empty:
             return None
+
+    def undelivered(self) -> list[UUID]:
+        """Take out what a closed queue still holds."""
+        found: list[UUID] = []
+        while True:
+            try:
+                lease_id = self._leases.get_nowait()
+            except Empty:
+                return found
+            if lease_id is not None:
+                found.append(lease_id)
 
     def __len__(self) -> int:
         return self._leases.qsize()
@@ -103,14 +119,17 @@ class Transport(virtual.Transport):
         """Deliver one message. Raises TimeoutError when there is none, without polling in between."""
         began = time.monotonic()
         try:
-            if self.cycle is None:  # closed
-                raise Empty
-            self.cycle.get(self._deliver, timeout=timeout)
+            self._drain(timeout)
         except Empty:
             if time.monotonic() - began < 0.001:
-                # Every channel declined without waiting (no consumer yet, or as much prefetched as allowed).
-                time.sleep(min(IDLE_SECONDS, timeout or IDLE_SECONDS))
+                # Every channel declined without waiting: no consumer yet, as much prefetched as allowed, or closed.
+                time.sleep(min(DECLINED_SECONDS, timeout or DECLINED_SECONDS))
             raise TimeoutError from None
+
+    def _drain(self, timeout: float | None) -> None:
+        if self.cycle is None:
+            raise Empty
+        self.cycle.get(self._deliver, timeout=timeout)
 
 
 def order_message(lease_id: UUID, queue_name: str) -> dict[str, Any]:

@@ -15,13 +15,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.comparison.tolerance import Deviation, Tolerance, numbers_compare, texts_compare
+from jobs.comparison.tolerance import Deviation, Tolerance, numbers_compare, texts_compare, worst_of
 from workers.protocol.canonical import json_parse
 from workers.protocol.errors import VerificationError
 
-FILE_BYTES_MAX = 64 * 2**20
-CELL_CHARACTERS_MAX = 10_000
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|inf|infinity)", re.IGNORECASE)
+FILE_BYTES_MAX = 16 * 2**20
+"""A table or tree takes many times its bytes while it is compared; this bounds what a stranger's file costs a verify worker."""
+NUMBER_CHARACTERS_MAX = 400
+"""Longer cells are texts."""
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?|[+-]?(?:nan|inf|infinity)", re.IGNORECASE | re.ASCII)
+"""Has one way to match anything, so that a long cell costs time in proportion to its length."""
 
 
 class FileUnreadableError(VerificationError):
@@ -44,24 +47,25 @@ def numeric_supported(path: str) -> bool:
     return path.rpartition(".")[2].lower() in {"csv", "tsv", "json"}
 
 
-def files_compare(rule: FileRule, one: bytes, other: bytes) -> list[Deviation]:
-    """Every deviation between two versions of the file `rule.path`. Raises FileUnreadableError."""
+def files_compare(rule: FileRule, one: bytes, other: bytes) -> Deviation | None:
+    """The worst deviation between two versions of the file `rule.path`, None where there is none. Raises FileUnreadableError."""
     if max(len(one), len(other)) > FILE_BYTES_MAX:
         raise FileUnreadableError(f"{rule.path}: numeric comparison reads files of at most {FILE_BYTES_MAX} bytes; found {max(len(one), len(other))}.")
     match rule.path.rpartition(".")[2].lower():
         case "json":
-            return list(_documents_compare(rule, _document(rule.path, one), _document(rule.path, other)))
+            return worst_of(_documents_compare(rule, _document(rule.path, one), _document(rule.path, other)))
         case "tsv":
-            return list(_tables_compare(rule, _table(rule.path, one, "\t"), _table(rule.path, other, "\t")))
+            return worst_of(_tables_compare(rule, _table(rule.path, one, "\t"), _table(rule.path, other, "\t")))
         case "csv":
-            return list(_tables_compare(rule, _table(rule.path, one, ","), _table(rule.path, other, ",")))
+            return worst_of(_tables_compare(rule, _table(rule.path, one, ","), _table(rule.path, other, ",")))
         case ending:
             raise FileUnreadableError(f"{rule.path}: numeric comparison reads csv, tsv and json; found {ending!r}. Compare it exactly.")
 
 
 def _table(path: str, data: bytes, delimiter: str) -> list[list[str]]:
     try:
-        rows = list(csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), delimiter=delimiter, strict=True))
+        reader = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), delimiter=delimiter, strict=True)
+        rows = [row for row in reader if row]  # blank lines are not rows
     except (UnicodeDecodeError, csv.Error) as error:
         raise FileUnreadableError(f"{path}: expected a UTF-8 table; {error}.") from error
     if not rows:
@@ -83,7 +87,8 @@ def _tables_compare(rule: FileRule, one: list[list[str]], other: list[list[str]]
     tolerances = [rule.columns.get(name) if rule.columns else rule.tolerance for name in header]
     for number, (row, counterpart) in enumerate(zip(one[1:], other[1:], strict=True), start=1):
         if len(row) != len(header) or len(counterpart) != len(header):
-            yield Deviation(rule.path, f"row {number}", f"{len(row)} cells", f"{len(counterpart)} cells", float("inf"), 0.0)
+            if row != counterpart:
+                yield Deviation(rule.path, f"row {number}", f"{len(row)} cells", f"{len(counterpart)} cells", float("inf"), 0.0)
             continue
         for name, tolerance, cell, other_cell in zip(header, tolerances, row, counterpart, strict=True):
             if tolerance is not None and (found := _cells_compare(rule.path, f"row {number}, {name}", cell, other_cell, tolerance)):
@@ -92,9 +97,13 @@ def _tables_compare(rule: FileRule, one: list[list[str]], other: list[list[str]]
 
 def _cells_compare(path: str, place: str, one: str, other: str, tolerance: Tolerance) -> Deviation | None:
     one, other = one.strip(), other.strip()
-    if one != other and _NUMBER.fullmatch(one[:CELL_CHARACTERS_MAX]) and _NUMBER.fullmatch(other[:CELL_CHARACTERS_MAX]):
+    if one != other and _is_number(one) and _is_number(other):
         return numbers_compare(path, place, float(one), float(other), tolerance)
     return texts_compare(path, place, one, other)
+
+
+def _is_number(cell: str) -> bool:
+    return len(cell) <= NUMBER_CHARACTERS_MAX and _NUMBER.fullmatch(cell) is not None
 
 
 def _document(path: str, data: bytes) -> Any:
@@ -117,9 +126,9 @@ def _documents_compare(rule: FileRule, one: Any, other: Any) -> Iterator[Deviati
 def _values_compare(path: str, place: str, one: Any, other: Any, tolerance: Tolerance) -> Iterator[Deviation]:
     match one, other:
         case (bool() | None, _) | (_, bool() | None):
-            found = texts_compare(path, place, repr(one), repr(other))
+            found = None if one is other else Deviation(path, place or "/", _shape(one), _shape(other), float("inf"), 0.0)
         case (int() | float(), int() | float()):
-            found = numbers_compare(path, place, _as_float(one), _as_float(other), tolerance)
+            found = numbers_compare(path, place or "/", float(one), float(other), tolerance)  # the parser bounds integers
         case (dict(), dict()) if one.keys() == other.keys():
             for name in one:
                 yield from _values_compare(path, f"{place}/{name}", one[name], other[name], tolerance)
@@ -129,26 +138,20 @@ def _values_compare(path: str, place: str, one: Any, other: Any, tolerance: Tole
                 yield from _values_compare(path, f"{place}/{index}", item, counterpart, tolerance)
             return
         case (str(), str()):
-            found = texts_compare(path, place, one, other)
+            found = texts_compare(path, place or "/", one, other)
         case _:
             found = Deviation(path, place or "/", _shape(one), _shape(other), float("inf"), 0.0)
     if found:
         yield found
 
 
-def _as_float(value: float) -> float:
-    """Integers beyond the range of a double become infinite rather than raise."""
-    try:
-        return float(value)
-    except OverflowError:
-        return float("inf") if value > 0 else float("-inf")
-
-
 def _shape(value: Any) -> str:
     match value:
         case dict():
-            return f"object with {', '.join(sorted(value))[:60]}"
+            return f"object with {len(value)} members"
         case list():
             return f"list of {len(value)}"
+        case bool() | None:
+            return {True: "true", False: "false", None: "null"}[value]
         case _:
-            return type(value).__name__
+            return "text" if isinstance(value, str) else "number"

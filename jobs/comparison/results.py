@@ -48,7 +48,8 @@ def results_compare(
         if rule.path not in digests[0] or rule.path not in digests[1]:
             deviations.append(_missing(rule.path, digests))
             continue
-        deviations.extend(files_compare(rule, read(0, rule.path), read(1, rule.path)))
+        if (worst := files_compare(rule, read(0, rule.path), read(1, rule.path))) is not None:
+            deviations.append(worst)
     for path in exact:
         if path not in digests[0] or path not in digests[1]:
             deviations.extend([_missing(path, digests)] if path in digests[0] or path in digests[1] else [])
@@ -63,12 +64,11 @@ def _missing(path: str, digests: tuple[Mapping[str, str], Mapping[str, str]]) ->
 
 
 def _tolerance(absolute: float | None, relative: float | None, fallback: Tolerance) -> Tolerance:
-    """What a rule says; a rule that says nothing takes the fallback, one that says one half has 0 in the other."""
-    if absolute is None and relative is None:
-        return fallback
-    if relative is None:
-        return Tolerance(absolute or 0.0, fallback.relative)
-    return Tolerance(absolute or 0.0, relative)
+    """What a rule says, each half that it leaves out from the fallback."""
+    return Tolerance(
+        fallback.absolute if absolute is None else absolute,
+        fallback.relative if relative is None else relative,
+    )
 
 
 __all__ = ["FileUnreadableError", "results_compare", "rules_of"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -40,10 +41,15 @@ class Deviation:
         return self.difference / self.allowed if self.allowed > 0 else math.inf
 
     def document(self) -> dict[str, Any]:
-        """For storage and for people: numbers as JSON allows them (infinity becomes None)."""
-        document = asdict(self)
-        document["difference"] = self.difference if math.isfinite(self.difference) else None
-        return document
+        """For storage and for people: short texts, and numbers as JSON allows them (infinity becomes None)."""
+        return {
+            "file": self.file,
+            "place": self.place[:200],
+            "one": self.one[:80],
+            "other": self.other[:80],
+            "difference": self.difference if math.isfinite(self.difference) else None,
+            "allowed": self.allowed if math.isfinite(self.allowed) else None,
+        }
 
 
 @dataclass(frozen=True)
@@ -68,13 +74,18 @@ def numbers_compare(file: str, place: str, one: float, other: float, tolerance: 
 
 
 def texts_compare(file: str, place: str, one: str, other: str) -> Deviation | None:
-    """The deviation of two things that are not both numbers: None or infinite. Long texts are shortened for the report."""
+    """The deviation of two texts: None or infinite. Long texts are shortened for the report."""
     if one == other:
         return None
     return Deviation(file, place, one[:80], other[:80], math.inf, 0.0)
 
 
-def comparison_of(deviations: list[Deviation]) -> Comparison:
+def worst_of(deviations: Iterable[Deviation]) -> Deviation | None:
+    """The one with the largest share; reads a stream of any length in flat memory."""
+    return max(deviations, key=lambda deviation: deviation.share, default=None)
+
+
+def comparison_of(deviations: Iterable[Deviation]) -> Comparison:
     """The worst of them decides."""
-    worst = max(deviations, key=lambda deviation: deviation.share, default=None)
+    worst = worst_of(deviations)
     return Comparison(agree=worst is None or worst.share <= 1, worst=worst)

@@ -78,18 +78,25 @@ async def blob_view(request: HttpRequest, digest: str) -> HttpResponseBase:
     if request.method == "HEAD":
         return HttpResponse(status=status, headers=headers)
     file = await sync_to_async(blob_open)(blob.digest)
-    return StreamingHttpResponse(_stream(file, part), status=status, headers=headers)
+    return StreamingHttpResponse(_FilePart(file, part), status=status, headers=headers)
 
 
-async def _stream(file: BinaryIO, part: _Part) -> AsyncIterator[bytes]:
-    try:
-        await sync_to_async(file.seek)(part.first)
-        left = part.size_bytes
-        while left > 0 and (chunk := await sync_to_async(file.read)(min(READ_BYTES, left))):
+class _FilePart:
+    """The bytes of a part, asynchronously. The response that has it closes it, also when nobody reads."""
+
+    def __init__(self, file: BinaryIO, part: _Part) -> None:
+        self._file = file
+        self._part = part
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        await sync_to_async(self._file.seek)(self._part.first)
+        left = self._part.size_bytes
+        while left > 0 and (chunk := await sync_to_async(self._file.read)(min(READ_BYTES, left))):
             left -= len(chunk)
             yield chunk
-    finally:
-        file.close()
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def _readable_blob(reader: Node | User, digest: str) -> Blob:

@@ -42,23 +42,38 @@ def gateway_paths_add(result: dict[str, Any], generator: Any, request: Any, publ
     schemas.setdefault("ProblemDetails", _PROBLEM)
     components.setdefault("securitySchemes", {}).setdefault(HTTP_SIGNATURE_NAME, HTTP_SIGNATURE_SCHEME)
     result.setdefault("paths", {}).update(
-        {
-            "/api/v1/exchange": {"post": _message("exchange", "Renew leases, ask for orders", "ExchangeRequest", "ExchangeAnswer")},
-            "/api/v1/receipts": {"post": _message("receipt_submit", "Report a run", "ReceiptSubmission", "ReceiptAnswer", 409, 422)},
-            "/api/v1/uploads": {"post": _upload_create(), "options": _upload_options()},
-            "/api/v1/uploads/{upload_id}": {
-                "parameters": [_parameter("upload_id", "path", {"type": "string", "format": "uuid"}), _tus()],
-                "head": _upload_head(),
-                "patch": _upload_patch(),
-            },
-            "/api/v1/blobs/{digest}": {
-                "parameters": [_parameter("digest", "path", _DIGEST), _parameter("Range", "header", {"type": "string"}, required=False)],
-                "get": _blob("blob_read", "Bytes by digest", with_body=True),
-                "head": _blob("blob_size", "Size of a blob", with_body=False),
-            },
-        }
+        _flattened(
+            {
+                "/api/v1/exchange": {"post": _message("exchange", "Renew leases, ask for orders", "ExchangeRequest", "ExchangeAnswer")},
+                "/api/v1/receipts": {"post": _message("receipt_submit", "Report a run", "ReceiptSubmission", "ReceiptAnswer", 409, 422)},
+                "/api/v1/uploads": {"post": _upload_create(), "options": _upload_options()},
+                "/api/v1/uploads/{upload_id}": {
+                    "parameters": [_parameter("upload_id", "path", {"type": "string", "format": "uuid"}), _tus()],
+                    "head": _upload_head(),
+                    "patch": _upload_patch(),
+                },
+                "/api/v1/blobs/{digest}": {
+                    "parameters": [
+                        _parameter("digest", "path", _DIGEST),
+                        _parameter("Range", "header", {"type": "string"}, required=False),
+                    ],
+                    "get": _blob("blob_read", "Bytes by digest", with_body=True),
+                    "head": _blob("blob_size", "Size of a blob", with_body=False),
+                },
+            }
+        )
     )
     return result
+
+
+def _flattened(paths: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Parameters of a path as those of each of its operations: drf-spectacular takes every member of a path for an operation."""
+    for operations in paths.values():
+        shared = operations.pop("parameters", [])
+        for operation in operations.values():
+            if shared:
+                operation["parameters"] = [*shared, *operation.get("parameters", [])]
+    return paths
 
 
 def _operation(name: str, summary: str, security: list[dict[str, list[str]]], responses: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -100,7 +115,8 @@ def _upload_create() -> dict[str, Any]:
 
 
 def _upload_options() -> dict[str, Any]:
-    return _operation("upload_options", "What of tus is spoken", [], {"204": {"description": "See the Tus- fields.", "headers": _TUS_HEADER}})
+    responses = {"204": {"description": "See the Tus- fields.", "headers": _TUS_HEADER}}
+    return _operation("upload_options", "What of tus is spoken", [], responses)
 
 
 def _upload_head() -> dict[str, Any]:
@@ -143,7 +159,8 @@ def _blob(name: str, summary: str, *, with_body: bool) -> dict[str, Any]:
 
 
 def _problems(*statuses: int, with_body: bool = True) -> dict[str, Any]:
-    content = {"content": {"application/problem+json": {"schema": {"$ref": _REFERENCE.format(model="ProblemDetails")}}}} if with_body else {}
+    schema = {"$ref": _REFERENCE.format(model="ProblemDetails")}
+    content = {"content": {"application/problem+json": {"schema": schema}}} if with_body else {}
     return {str(status): {"description": "A problem; `code` says which.", **content} for status in statuses}
 
 

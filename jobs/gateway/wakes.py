@@ -94,7 +94,8 @@ class WakeHub:
         has_missed = False
         while True:
             try:
-                async with redis.asyncio.Redis.from_url(self._redis_url, socket_connect_timeout=1) as client, client.pubsub() as subscription:
+                client = redis.asyncio.Redis.from_url(self._redis_url, socket_connect_timeout=1)
+                async with client, client.pubsub() as subscription:
                     await subscription.subscribe(WAKE_CHANNEL)
                     async for message in subscription.listen():
                         if message["type"] == "subscribe":

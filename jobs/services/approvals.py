@@ -11,7 +11,7 @@ from workers.protocol.errors import DigestMalformedError
 
 
 def image_approve(*, name: str, pull: str = "", image_id: str = "", approved_by: User | None = None) -> ImageApproval:
-    """Approves `name` or `name:tag`, pinned by `pull` (`name@sha256:…`), by `image_id`, by both, or not at all; replaces what was pinned before.
+    """Approves `name` or `name:tag`, pinned by `pull` (`name@sha256:…`), by `image_id`, both, or not at all; replaces an older pin.
 
     Raises ImageMalformedError.
     """

@@ -165,6 +165,7 @@ class TestWorkload:
         (context / "program.py").write_text("print('changed')\n")
         second = workload_image_ensure(client, context=context, tag=tag, base=base, report=said.append)
         assert second != first
+        client.images.remove(first, force=True)
         assert _run(client, second, "python3 /program.py") == "changed\n"
 
     def test_package_index_reaches_the_build_and_not_the_image(

@@ -30,7 +30,7 @@ JSON_VALUES = st.recursive(st.none() | st.floats() | st.text(), lambda each: st.
 
 def _parameters(**overrides: Any) -> dict[str, Any]:
     """The job's own, shortened to a second of dynamics."""
-    parameters = json.loads((FOLDER / "inputs" / "params.json").read_text())
+    parameters: dict[str, Any] = json.loads((FOLDER / "inputs" / "params.json").read_text())
     stages = [
         {"name": "heating", "from_kelvin": 300, "to_kelvin": 500, "steps": 400},
         {"name": "cooling", "from_kelvin": 500, "to_kelvin": 50, "steps": 600},

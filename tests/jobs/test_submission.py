@@ -50,7 +50,9 @@ def test_submission_writes_job_replicas_reservation_and_event() -> None:
     assert created
     assert (job.state, job.tier, job.copies, job.quorum, job.replicas_max, job.priority) == (JobState.QUEUED, "cpu", 2, 2, 4, 3)
     replicas = list(Replica.objects.filter(job=job))
-    assert [(each.state, each.memory_bytes, each.gpus, each.priority) for each in replicas] == [(ReplicaState.QUEUED, 100_000_000, 0, 3)] * 2
+    assert [(each.state, each.memory_bytes, each.gpus, each.priority) for each in replicas] == [
+        (ReplicaState.QUEUED, 100_000_000, 0, 3)
+    ] * 2
     # 3.6e12 FLOPs are a thousandth of a credit; four times that for each of at most four replicas.
     assert job.reserved_micro == 1000 * 4 * 4
     assert balance_of(owner) == 10_000_000 - job.reserved_micro
@@ -206,7 +208,13 @@ def test_requirements_beyond_the_tier_name_the_tier_that_fits_and_the_largest() 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
     ("requirements", "field"),
-    [({"vram_gb": 5000}, "vram_gb"), ({"ram_gb": 1e6}, "ram_gb"), ({"cores": 5000}, "cores"), ({"disk_gb": 1e8}, "disk_gb"), ({"gpu_count": 65}, "gpu_count")],
+    [
+        ({"vram_gb": 5000}, "vram_gb"),
+        ({"ram_gb": 1e6}, "ram_gb"),
+        ({"cores": 5000}, "cores"),
+        ({"disk_gb": 1e8}, "disk_gb"),
+        ({"gpu_count": 65}, "gpu_count"),
+    ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_requirements_beyond_any_machine_are_refused(requirements: dict[str, float], field: str) -> None:

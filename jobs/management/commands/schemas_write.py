@@ -28,7 +28,9 @@ class Command(BaseCommand):
         drifted = [name for name, text in schemas_of().items() if _text_of(folder / name) != text]
         if options["check"]:
             if drifted:
-                raise CommandError(f"{', '.join(drifted)} in {folder} differ from the code. Run manage.py schemas_write and commit the result.")
+                raise CommandError(
+                    f"{', '.join(drifted)} in {folder} differ from the code. Run manage.py schemas_write and commit the result."
+                )
             self.stdout.write("the published schemas are those of the code")
             return
         folder.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ import json
 import uuid
 from typing import Any
 
+from asgiref.sync import async_to_sync
 from django.test import Client
 from django.utils import timezone
 
@@ -14,6 +15,7 @@ from nodes.models import Node
 from people.models import User
 from tests.factories.nodes import node_make, signed_headers, signed_post
 from tests.factories.people import user_make
+from workers.protocol.canonical import canonical_json
 from workers.protocol.digests import digest_of
 from workers.protocol.dsse import PAYLOAD_TYPE_ORDER, PAYLOAD_TYPE_STATEMENT, envelope_open, envelope_sign
 from workers.protocol.keys import PrivateKey
@@ -105,8 +107,6 @@ def order_digest(envelope: Any) -> str:
 
 
 def receipt_make(order: Order, key: PrivateKey, *, failure: tuple[str, str] | None = None, **changed: Any) -> dict[str, Any]:
-    from workers.protocol.canonical import canonical_json
-
     now = timezone.now().isoformat()
     predicate: dict[str, Any] = {
         "receipt_version": 1,
@@ -129,6 +129,15 @@ def receipt_make(order: Order, key: PrivateKey, *, failure: tuple[str, str] | No
     payload = statement_build([Subject.of("log.jsonl", digest_of(LOG))], RECEIPT_PREDICATE_TYPE, predicate)
     envelope: dict[str, Any] = json.loads(envelope_sign(payload, PAYLOAD_TYPE_STATEMENT, key))
     return envelope
+
+
+def body_of(response: Any) -> bytes:
+    """The whole body of a streamed answer."""
+
+    async def read() -> bytes:
+        return b"".join([chunk async for chunk in response.streaming_content])
+
+    return async_to_sync(read)()
 
 
 def _encoded(text: str) -> str:

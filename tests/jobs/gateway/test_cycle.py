@@ -7,7 +7,7 @@ import pytest
 from jobs.models import Receipt
 from jobs.states import JobState, ReplicaState
 from tests.jobs.gateway.queued_jobs import queued_job
-from tests.jobs.gateway.simulated_host import ARCHIVE, SimulatedHost
+from tests.jobs.gateway.simulated_host import ARCHIVE, SimulatedHost, body_of
 
 pytestmark = pytest.mark.django_db
 
@@ -21,7 +21,7 @@ def test_order_input_upload_and_receipt_make_a_reported_replica() -> None:
     assert order.limits.cpus == 1
     [given] = order.inputs
     read = host.send("GET", given.url.removeprefix("http://testserver"))
-    assert (read.status_code, read.getvalue()) == (200, b"hello")
+    assert (read.status_code, body_of(read)) == (200, b"hello")
 
     reported = host.exchange(leases=[{"lease_id": str(order.lease_id), "stage": "running", "elapsed_seconds": 1, "progress": 0.5}])
     assert [one["lease_id"] for one in reported.json()["renewed"]] == [str(order.lease_id)]

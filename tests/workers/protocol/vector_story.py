@@ -219,6 +219,7 @@ def compute_log() -> tuple[bytes, LogReference]:
     writer.output("stdout", b'{"nexa_progress": 0.5, "stage": "adding"}\n')
     writer.sample({"elapsed_seconds": 1.0, "cpu_seconds": 0.9, "cpu_percent": 90.0, "memory_bytes": 20_000_000, "pids": 1})
     writer.output("stderr", "fertig: größer als 5\n".encode())
+    writer.output("stderr", b"\xff is no UTF-8\n")
     reference = writer.end({"outcome": "completed", "exit_code": 0, "failure": None})
     return out.getvalue(), reference
 

@@ -1,0 +1,259 @@
+"""Fetched inputs, from a real TLS server; and every door that must stay shut."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import ssl
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from django.conf import settings as django_settings
+
+from jobs.blobs import blob_open
+from jobs.descriptor import descriptor_parse
+from jobs.errors import (
+    InputAddressPrivateError,
+    InputHostNotAllowedError,
+    InputMismatchError,
+    InputTooLargeError,
+    InputUnreachableError,
+    InputUriMalformedError,
+    InputUriUnsupportedError,
+)
+from jobs.inputs import FetchPolicy, address_is_public, addresses_of, folder_uri_check, inputs_fetch
+from tests.factories.jobs import descriptor_make
+from workers.protocol.digests import digest_of
+
+HOST = "data.example.org"
+
+
+class _Files(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        match self.path:
+            case "/set/a%20b.txt":
+                self._send(200, b"hello")
+            case "/set/moved.txt":
+                self._send(302, b"", Location="/set/a%20b.txt")
+            case "/set/away.txt":
+                self._send(302, b"", Location="https://elsewhere.example.net/a")
+            case "/set/plain.txt":
+                self._send(302, b"", Location=f"http://{HOST}/a")
+            case "/set/loop.txt":
+                self._send(302, b"", Location="/set/loop.txt")
+            case "/set/odd.txt":
+                self._send(302, b"", Location="https://[/")
+            case "/set/short.txt":
+                self.send_response(200)
+                self.send_header("Content-Length", "100")
+                self.end_headers()
+                self.wfile.write(b"only this")
+            case _:
+                self._send(404, b"")
+
+    def _send(self, status: int, body: bytes, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+def _certificate_write(folder: Path) -> Path:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(HOST)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "server.pem"
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path.write_bytes(private + certificate.public_bytes(pem))
+    return path
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FetchPolicy]:
+    """A policy whose one host is a TLS server of this test, on the loopback address."""
+    pem = _certificate_write(tmp_path_factory.mktemp("tls"))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Files)
+    server.daemon_threads = True
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    port = server.server_address[1]
+    yield FetchPolicy(
+        hosts=(f"{HOST}:{port}",),
+        bytes_max=1000,
+        ca_certificates=str(pem),
+        address_allowed=lambda address: ipaddress.ip_address(address).is_loopback,
+        resolve=lambda host, _: ["127.0.0.1"],
+    )
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def fetch(policy: FetchPolicy, *files: str, **overrides: Any) -> Any:
+    uri = f"https://{policy.hosts[0]}/set/"
+    document = descriptor_make(**{"input_uri": uri, "input_files": list(files), **overrides})
+    return inputs_fetch(descriptor=descriptor_parse(document), policy=policy)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", ["a b.txt", "moved.txt"], ids=["direct", "redirected on the list"])
+def test_file_is_fetched_into_a_blob(policy: FetchPolicy, name: str) -> None:
+    blob = fetch(policy, name, inputs=[{"path": name, "digest": digest_of(b"hello")}])[name]
+    with blob_open(blob.digest) as stored:
+        assert stored.read() == b"hello"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("name", "error", "code"),
+    [
+        ("absent.txt", InputUnreachableError, "input_unreachable"),
+        ("loop.txt", InputUnreachableError, "input_unreachable"),
+        ("short.txt", InputUnreachableError, "input_unreachable"),
+        ("away.txt", InputHostNotAllowedError, "input_host_not_allowed"),
+        ("plain.txt", InputHostNotAllowedError, "input_host_not_allowed"),
+        ("odd.txt", InputHostNotAllowedError, "input_host_not_allowed"),
+    ],
+)
+def test_file_that_cannot_be_had_has_its_code(policy: FetchPolicy, name: str, error: type[InputUnreachableError], code: str) -> None:
+    with pytest.raises(error) as caught:
+        fetch(policy, name)
+    assert caught.value.code == code
+
+
+@pytest.mark.django_db
+def test_files_beyond_the_size_are_refused(policy: FetchPolicy) -> None:
+    with pytest.raises(InputTooLargeError, match="8 bytes together"):
+        fetch(replace(policy, bytes_max=8), "a b.txt", "moved.txt")
+
+
+@pytest.mark.django_db
+def test_file_beyond_the_time_is_refused(policy: FetchPolicy) -> None:
+    with pytest.raises(InputUnreachableError, match="longer than 0 s"):
+        fetch(replace(policy, seconds_max=0), "a b.txt")
+
+
+@pytest.mark.django_db
+def test_file_with_another_digest_is_refused(policy: FetchPolicy) -> None:
+    with pytest.raises(InputMismatchError) as caught:
+        fetch(policy, "a b.txt", inputs=[{"path": "a b.txt", "digest": digest_of(b"other")}])
+    assert caught.value.code == "input_mismatch"
+
+
+def test_certificate_of_another_name_is_refused(policy: FetchPolicy) -> None:
+    port = policy.hosts[0].partition(":")[2]
+    with pytest.raises(InputUnreachableError, match="SSLError"):
+        fetch(replace(policy, hosts=(f"other.example.org:{port}",)), "a b.txt")
+
+
+def test_certificate_nobody_vouches_for_is_refused(policy: FetchPolicy) -> None:
+    with pytest.raises(InputUnreachableError, match="SSLError"):
+        fetch(replace(policy, ca_certificates=None), "a b.txt")
+
+
+def test_connection_goes_to_the_address_that_was_checked(policy: FetchPolicy) -> None:
+    """A resolver that answers otherwise the second time is never asked a second time."""
+    answers = iter([["127.0.0.1"]])
+    with pytest.raises(InputUnreachableError, match="404"):
+        fetch(replace(policy, resolve=lambda host, _: next(answers)), "absent.txt")
+
+
+def test_one_private_address_among_public_ones_is_enough_to_refuse(policy: FetchPolicy) -> None:
+    checked = replace(policy, address_allowed=address_is_public, resolve=lambda host, _: ["93.184.215.14", "10.0.0.1"])
+    with pytest.raises(InputAddressPrivateError, match=r"10\.0\.0\.1") as caught:
+        fetch(checked, "a b.txt")
+    assert caught.value.code == "input_address_not_public"
+
+
+def test_host_off_the_list_is_refused_before_it_is_resolved(policy: FetchPolicy) -> None:
+    def resolve(host: str, port: int) -> list[str]:
+        raise AssertionError("resolved")
+
+    with pytest.raises(InputHostNotAllowedError):
+        fetch(replace(policy, hosts=("other.example.org",), resolve=resolve), "a", input_uri="https://data.example.org/")
+
+
+def test_loopback_is_refused_by_the_policy_of_the_settings() -> None:
+    policy = replace(FetchPolicy.from_settings(), hosts=("localhost",))
+    assert FetchPolicy.from_settings().hosts == tuple(django_settings.NEXA_INPUT_HOSTS)
+    with pytest.raises(InputAddressPrivateError):
+        fetch(policy, "a", input_uri="https://localhost/")
+
+
+def test_name_without_an_address_is_unreachable() -> None:
+    with pytest.raises(InputUnreachableError, match="has no address"):
+        addresses_of("no-such-host.invalid", 443)
+
+
+@pytest.mark.parametrize(
+    ("uri", "error"),
+    [
+        ("s3://bucket/x/", InputUriUnsupportedError),
+        ("ipfs://cid/", InputUriUnsupportedError),
+        ("http://data.example.org/", InputUriUnsupportedError),
+        ("file:///etc/", InputUriUnsupportedError),
+        ("folder", InputUriUnsupportedError),
+        ("https://data.example.org/x", InputUriMalformedError),
+        ("https:///x/", InputUriMalformedError),
+        ("https://me:secret@data.example.org/", InputUriMalformedError),
+        ("https://data.example.org/?a=/", InputUriMalformedError),
+        ("https://data.example.org/#/", InputUriMalformedError),
+        ("https://data.example.org:99999/", InputUriMalformedError),
+        ("https://[/", InputUriMalformedError),
+        ("https://dätä.example.org/", InputUriMalformedError),
+    ],
+)
+def test_address_of_another_kind_is_refused(uri: str, error: type[InputUriMalformedError]) -> None:
+    with pytest.raises(error) as caught:
+        folder_uri_check(uri)
+    assert caught.value.code in ("input_uri_unsupported", "input_uri_malformed")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "255.255.255.255", "224.0.0.1"),
+        "0.0.0.0",  # noqa: S104 -- never bound, only refused
+        *("::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "ff02::1"),
+        *("::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::"),
+        "not an address",
+    ],
+)
+def test_address_that_is_not_public(address: str) -> None:
+    assert not address_is_public(address)
+
+
+@pytest.mark.parametrize(
+    "address", ["93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c", "::ffff:93.184.215.14", "64:ff9b::5db8:d70e"]
+)
+def test_address_that_is_public(address: str) -> None:
+    assert address_is_public(address)

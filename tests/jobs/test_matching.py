@@ -1,0 +1,245 @@
+"""Matching against a real queue: what fits, in which order, and why not."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+from django.utils import timezone
+
+from jobs.matching import no_work_reason, replicas_claim
+from jobs.models import Replica
+from jobs.services.leases import leases_claim
+from jobs.states import JobState, ReplicaState
+from nodes.models import Node, NodeState
+from nodes.services import node_pause
+from tests.factories.nodes import node_make
+from tests.factories.people import user_make
+from tests.jobs.gateway.queued_jobs import queued_job
+from workers.protocol.messages import FreeResources, Gpu, Tier
+
+GIB = 2**30
+
+
+def free_make(**fields: Any) -> FreeResources:
+    return FreeResources(**{"slots": 1, "cpus": 8, "memory_bytes": 32 * GIB, "disk_bytes": 100 * GIB, **fields})
+
+
+def gpu(gib: int) -> Gpu:
+    return Gpu(index=0, uuid="GPU", name="GPU", memory_bytes=gib * GIB)
+
+
+def claim(node: Node, *, wanted: tuple[Tier, ...] = (Tier.CPU,), request_id: uuid.UUID | None = None, **free: Any) -> list[Replica]:
+    return leases_claim(node=node, request_id=request_id or uuid.uuid4(), wanted=wanted, free=free_make(**free), now=timezone.now())
+
+
+@pytest.mark.django_db
+class TestFit:
+    def test_a_claim_writes_lease_order_and_states(self) -> None:
+        job = queued_job()
+        node, _ = node_make(user_make())
+        [taken] = claim(node)
+        replica = Replica.objects.get(pk=taken.pk)
+        job.refresh_from_db()
+        assert (replica.state, job.state) == (ReplicaState.LEASED, JobState.RUNNING)
+        assert (replica.node, replica.node_owner) == (node, node.owner)
+        assert replica.deadline_at is not None
+        assert replica.leased_at is not None
+        assert replica.deadline_at - replica.leased_at == timedelta(seconds=100 + 600)
+
+    @pytest.mark.parametrize(
+        "free", [{"cpus": 0.5}, {"memory_bytes": GIB - 1}, {"disk_bytes": GIB - 1}, {"slots": 0}], ids=lambda free: next(iter(free))
+    )
+    def test_what_is_not_free_is_not_given(self, free: dict[str, Any]) -> None:
+        queued_job()
+        node, _ = node_make(user_make())
+        assert claim(node, **free) == []
+        assert len(claim(node, cpus=1, memory_bytes=GIB, disk_bytes=GIB)) == 1
+
+    @pytest.mark.parametrize(
+        ("memories", "fits"), [((), False), ((24,), False), ((24, 8), False), ((16, 16), True), ((8, 24, 17), True)], ids=str
+    )
+    def test_each_gpu_has_the_memory_asked_for(self, memories: tuple[int, ...], fits: bool) -> None:
+        queued_job(tier="gpu-tier1", descriptor={"tier": 1, "requirements": {"gpu_count": 2, "vram_gb": 16}})
+        node, _ = node_make(user_make(), tier=Tier.GPU_TIER1)
+        taken = claim(node, wanted=(Tier.GPU_TIER1,), gpus=tuple(gpu(size) for size in memories))
+        assert len(taken) == fits
+
+    def test_several_slots_take_what_fits_together_in_one_go(self) -> None:
+        for cores in (3, 4, 2, 1):
+            queued_job(descriptor={"limits": {"cpus": cores, "memory_mb": 1024, "disk_mb": 1024, "output_mb": 100}})
+        node, _ = node_make(user_make())
+        assert [replica.cpus for replica in claim(node, slots=4, cpus=6)] == [3, 2, 1]
+
+    def test_gpus_are_packed_smallest_first(self) -> None:
+        for size in (8, 20):
+            queued_job(tier="gpu-tier1", descriptor={"tier": 1, "requirements": {"gpu_count": 1, "vram_gb": size}})
+        node, _ = node_make(user_make(), tier=Tier.GPU_TIER1)
+        assert len(claim(node, wanted=(Tier.GPU_TIER1,), slots=2, gpus=(gpu(24), gpu(10)))) == 2
+
+    def test_own_tier_before_those_below_and_never_above(self) -> None:
+        below = queued_job(priority=10)
+        own = queued_job(tier="gpu-tier1", descriptor={"tier": 1})
+        queued_job(tier="gpu-tier2", descriptor={"tier": 2})
+        node, _ = node_make(user_make(), tier=Tier.GPU_TIER1)
+        taken = claim(node, wanted=tuple(Tier), slots=4, gpus=(gpu(24), gpu(24)))
+        assert [replica.job_id for replica in taken] == [own.pk, below.pk]
+
+    def test_priority_before_age(self) -> None:
+        jobs = [queued_job(), queued_job(), queued_job(priority=5)]
+        node, _ = node_make(user_make())
+        assert [replica.job_id for replica in claim(node, slots=3)] == [jobs[2].pk, jobs[0].pk, jobs[1].pk]
+
+    def test_two_slots_never_take_two_copies_of_one_job(self) -> None:
+        job = queued_job(copies=2)
+        owner = user_make()
+        assert len(claim(node_make(owner)[0], slots=2)) == 1
+        assert claim(node_make(owner)[0], slots=2) == []
+        assert [replica.job_id for replica in claim(node_make(user_make())[0])] == [job.pk]
+
+    def test_a_node_is_not_given_a_job_that_failed_on_it(self) -> None:
+        job = queued_job()
+        node, _ = node_make(user_make())
+        [taken] = claim(node)
+        Replica.objects.filter(pk=taken.pk).update(state=ReplicaState.FAILED)
+        Replica.objects.create(job=job, tier="cpu", cpus=1, memory_bytes=1, disk_bytes=1)
+        assert claim(node) == []
+        assert no_work_reason(node=node, wanted=[Tier.CPU], free=free_make()).code == "failed_here"
+        assert len(claim(node_make(node.owner)[0])) == 1
+
+    def test_the_same_request_gets_the_same_leases_and_no_more(self) -> None:
+        queued_job()
+        queued_job()
+        node, _ = node_make(user_make())
+        request_id = uuid.uuid4()
+        first = claim(node, request_id=request_id)
+        assert [replica.lease_id for replica in claim(node, request_id=request_id, slots=5)] == [first[0].lease_id]
+        assert [bytes(replica.order_envelope or b"") for replica in claim(node, request_id=request_id)] == [first[0].order_envelope]
+        assert claim(node_make(user_make())[0], request_id=request_id)[0].lease_id != first[0].lease_id
+
+    def test_statements_of_an_idle_look_are_few(self, django_assert_num_queries: Any) -> None:
+        node, _ = node_make(user_make())
+        with django_assert_num_queries(4):  # the request's leases, begin, the claim, end
+            assert claim(node) == []
+
+
+@pytest.mark.django_db
+class TestReasons:
+    def reason(self, node: Node, *, wanted: tuple[Tier, ...] = (Tier.CPU,), **free: Any) -> tuple[str, str]:
+        found = no_work_reason(node=node, wanted=wanted, free=free_make(**free))
+        return found.code, found.message
+
+    def test_an_empty_queue_says_which_tiers_have_work(self) -> None:
+        queued_job(tier="gpu-tier2", descriptor={"tier": 2})
+        code, message = self.reason(node_make(user_make())[0])
+        assert code == "no_jobs_queued"
+        assert "gpu-tier2" in message
+
+    def test_a_small_host_hears_what_is_missing(self) -> None:
+        queued_job()
+        code, message = self.reason(node_make(user_make())[0], cpus=0.5, memory_bytes=GIB // 2)
+        assert code == "none_fits"
+        assert "0.5 free cores (the least: 1)" in message
+        assert "0.5 GiB of free memory (the least: 1.0 GiB)" in message
+
+    def test_gpus_missing_are_named(self) -> None:
+        queued_job(tier="gpu-tier1", descriptor={"tier": 1})
+        code, message = self.reason(node_make(user_make(), tier=Tier.GPU_TIER1)[0], wanted=(Tier.GPU_TIER1,))
+        assert (code, "GPUs" in message) == ("none_fits", True)
+
+    def test_an_owner_who_has_a_copy_hears_so(self) -> None:
+        queued_job(copies=2)
+        node, _ = node_make(user_make())
+        claim(node)
+        assert self.reason(node)[0] == "owner_has_vote"
+
+    def test_a_queue_that_is_not_served(self) -> None:
+        assert self.reason(node_make(user_make())[0], wanted=(Tier.GPU_TIER3,))[0] == "queue_not_served"
+
+    def test_states_of_the_node_come_first(self) -> None:
+        queued_job()
+        node, _ = node_make(user_make())
+        node_pause(node=node)
+        node.refresh_from_db()
+        assert claim(node) == []
+        assert self.reason(node)[0] == "node_paused"
+        node.state = NodeState.QUARANTINED
+        assert self.reason(node)[0] == "node_quarantined"
+        node.state = NodeState.REVOKED
+        assert self.reason(node)[0] == "node_revoked"
+
+    def test_something_that_fits_is_said_to_be_taken(self) -> None:
+        queued_job()
+        assert self.reason(node_make(user_make())[0])[0] == "taken_by_others"
+
+
+class TestRaces:
+    def test_ten_exchanges_of_one_owner_get_one_copy(self, own_database: str) -> None:
+        job = queued_job(copies=5)
+        owner = user_make()
+        taken = _at_once([node_make(owner)[0] for _ in range(10)])
+        assert len(taken) == 1
+        assert job.replicas.filter(state=ReplicaState.LEASED).count() == 1
+
+    def test_ten_exchanges_of_one_request_get_one_lease(self, own_database: str) -> None:
+        for _ in range(10):
+            queued_job()
+        node, _ = node_make(user_make())
+        request_id = uuid.uuid4()
+        taken = _at_once([node] * 10, request_id=request_id)
+        assert len({replica.lease_id for replica in taken}) == 1
+        assert Replica.objects.filter(state=ReplicaState.LEASED).count() == 1
+
+    def test_ten_owners_share_ten_jobs_without_a_collision(self, own_database: str) -> None:
+        for _ in range(10):
+            queued_job()
+        nodes = [node_make(user_make())[0] for _ in range(10)]
+        taken: list[Replica] = []
+        for _ in range(10):  # a locked row is skipped, not waited for: who got none looks again
+            without = [node for node in nodes if node.pk not in {replica.node_id for replica in taken}]
+            taken += _at_once(without) if without else []
+        assert len({replica.pk for replica in taken}) == len({replica.job_id for replica in taken}) == 10
+
+    def test_a_locked_job_is_skipped_and_nothing_waits(self, own_database: str) -> None:
+        job = queued_job()
+        node, _ = node_make(user_make())
+        with transaction.atomic():
+            type(job).objects.select_for_update().get(pk=job.pk)
+            [taken] = _in_threads([lambda: claim(node)])
+            assert taken == []
+        assert len(claim(node)) == 1
+
+    def test_a_locked_replica_hides_its_job(self, own_database: str) -> None:
+        queued_job(copies=2)
+        first, second = node_make(user_make())[0], node_make(user_make())[0]
+        with transaction.atomic():
+            assert len(replicas_claim(node=first, tiers=[Tier.CPU], free=free_make())) == 1
+            [taken] = _in_threads([lambda: claim(second)])
+            assert taken == []
+        assert len(claim(second)) == 1
+
+
+def _at_once(nodes: list[Node], request_id: uuid.UUID | None = None) -> list[Replica]:
+    gate = threading.Barrier(len(nodes))
+
+    def work(node: Node) -> list[Replica]:
+        gate.wait(10)
+        return claim(node, request_id=request_id)
+
+    return [replica for taken in _in_threads([lambda node=node: work(node) for node in nodes]) for replica in taken]
+
+
+def _in_threads(functions: list[Any]) -> list[Any]:
+    def run(function: Any) -> Any:
+        try:
+            return function()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(len(functions)) as pool:
+        return list(pool.map(run, functions))

@@ -1,0 +1,257 @@
+"""Containers of a real engine: what they may do is read back from inside, what ends them is told by the right failure."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+
+from devstack.images import base_image_ensure
+from workers.protocol.messages import FailureCode, ImageReference, Limits
+from workers.runtime import docker_engine
+from workers.runtime.docker_engine import DockerRuntime
+from workers.runtime.interface import RunResult, RunSpec, RuntimeFailureError, Sample
+
+pytestmark = pytest.mark.docker
+HOME = "test-home-runtime"
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.output = {"stdout": b"", "stderr": b""}
+        self.samples: list[Sample] = []
+        self.running = threading.Event()
+
+    def on_output(self, stream: str, data: bytes) -> None:
+        self.output[stream] += data
+        self.running.set()
+
+    def on_sample(self, sample: Sample) -> None:
+        self.samples.append(sample)
+
+
+@pytest.fixture(scope="module")
+def image_id() -> str:
+    client = docker.from_env()
+    try:
+        reference = base_image_ensure(client, report=lambda _: None)
+        return str(client.images.get(reference).id)
+    finally:
+        client.close()
+
+
+@pytest.fixture
+def runtime() -> Iterator[DockerRuntime]:
+    made = DockerRuntime()
+    yield made
+    client = docker.APIClient(version="auto")
+    left = client.containers(all=True, filters={"label": f"nexapod.home={HOME}"})
+    client.close()
+    made.leftovers_remove(HOME)
+    made.close()
+    assert left == []
+
+
+def _spec(folder: Path, image_id: str, *command: str, **limits: Any) -> RunSpec:
+    for name in ("inputs", "outputs"):
+        (folder / name).mkdir(exist_ok=True)
+    defaults = {"wall_seconds": 60, "memory_bytes": 128 * 2**20, "cpus": 0.5, "pids": 50, "disk_bytes": 64 * 2**20, "output_bytes": 32 * 2**20}
+    return RunSpec(
+        name=f"nexapod-test-{time.monotonic_ns()}",
+        labels={"nexapod.home": HOME, "nexapod.lease": "test"},
+        image_id=image_id,
+        command=command,
+        environment={"GIVEN": "yes", "NEXA_INPUTS": "/elsewhere"},
+        inputs_dir=folder / "inputs",
+        outputs_dir=folder / "outputs",
+        limits=Limits(**(defaults | limits)),
+    )
+
+
+def _run(runtime: DockerRuntime, spec: RunSpec) -> tuple[RunResult, Sink]:
+    sink = Sink()
+    return runtime.run(spec, sink, threading.Event()), sink
+
+
+def _failure_of(result: RunResult) -> FailureCode | None:
+    return result.failure.code if result.failure else None
+
+
+def test_container_finds_itself_in_the_sandbox(runtime: DockerRuntime, tmp_path: Path, image_id: str) -> None:
+    spec = _spec(
+        tmp_path,
+        image_id,
+        "sh",
+        "-c",
+        "grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status; id -u; id -g; ls /sys/class/net; echo $NEXA_INPUTS $GIVEN;"
+        "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory/memory.memsw.limit_in_bytes /sys/fs/cgroup/pids/pids.max"
+        " /sys/fs/cgroup/cpu/cpu.cfs_quota_us 2>/dev/null || cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max /sys/fs/cgroup/cpu.max;"
+        "cat /inputs/data; touch /outputs/w && echo outputs-writable; touch /inputs/w || echo inputs-refused; touch /w || echo root-refused;"
+        "touch /tmp/w && echo tmp-writable; ulimit -c; df -k /dev/shm | tail -1; cat /proc/1/comm; ls /dev",
+    )
+    (spec.inputs_dir / "data").write_text("given-data\n")
+    (spec.inputs_dir / "data").chmod(0o600)
+    result, sink = _run(runtime, spec)
+    text = sink.output["stdout"].decode()
+    assert (result.exit_code, result.failure) == (0, None), sink.output
+    lines = text.split()
+    assert text.startswith("CapBnd") or "CapEff:\t0000000000000000" in text
+    assert "CapEff:\t0000000000000000" in text
+    assert "CapBnd:\t0000000000000000" in text
+    assert "NoNewPrivs:\t1" in text
+    assert "Seccomp:\t2" in text
+    assert "65534\n65534\nlo\n/inputs yes\n" in text
+    assert str(128 * 2**20) in lines
+    assert "50" in lines
+    assert "50000" in lines
+    for said in ("given-data", "outputs-writable", "inputs-refused", "root-refused", "tmp-writable"):
+        assert said in lines
+    assert "docker-init" in lines or "tini" in lines
+    assert str(32 * 1024) in lines
+    assert not {"sda", "vda", "kmsg", "mem", "fuse"} & set(lines)
+    assert (spec.outputs_dir / "w").exists()
+
+
+def test_container_reaches_no_network(runtime: DockerRuntime, tmp_path: Path, image_id: str) -> None:
+    code = "import socket\ntry:\n socket.create_connection(('1.1.1.1', 53), 2)\nexcept OSError as e: print(e.errno)\ntry:\n socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)\nexcept PermissionError: print('raw-refused')"
+    _, sink = _run(runtime, _spec(tmp_path, image_id, "python3", "-c", code))
+    assert sink.output["stdout"].split() == [b"101", b"raw-refused"]
+
+
+def test_exit_code_and_both_streams_are_told(runtime: DockerRuntime, tmp_path: Path, image_id: str) -> None:
+    result, sink = _run(runtime, _spec(tmp_path, image_id, "sh", "-c", "echo out; echo err >&2; exit 7"))
+    assert (result.exit_code, _failure_of(result)) == (7, FailureCode.EXIT_NONZERO)
+    assert sink.output == {"stdout": b"out\n", "stderr": b"err\n"}
+
+
+def test_command_that_the_image_lacks_is_the_jobs_fault(runtime: DockerRuntime, tmp_path: Path, image_id: str) -> None:
+    result, _ = _run(runtime, _spec(tmp_path, image_id, "/no/such/program"))
+    assert _failure_of(result) is FailureCode.EXIT_NONZERO
+
+
+def test_container_past_its_time_is_killed(runtime: DockerRuntime, tmp_path: Path, image_id: str) -> None:
+    result, _ = _run(runtime, _spec(tmp_path, image_id, "sh", "-c", "trap '' TERM; while :; do sleep 1; done", wall_seconds=1))
+    assert (result.exit_code, _failure_of(result)) == (None, FailureCode.LIMIT_WALL)
+    assert 1 <= result.usage.wall_seconds < 3
+
+
+def test_cancelled_container_is_gone_within_two_seconds(runtime: DockerRuntime, tmp_path: Path, image_id: str) -> None:
+    sink, cancel, results = Sink(), threading.Event(), []
+    spec = _spec(tmp_path, image_id, "sh", "-c", "trap '' TERM; echo up; while :; do sleep 1; done")
+    thread = threading.Thread(target=lambda: results.append(runtime.run(spec, sink, cancel)))
+    thread.start()
+    assert sink.running.wait(20)
+    begun = time.monotonic()
+    cancel.set()
+    thread.join(20)
+    assert time.monotonic() - begun < 2
+    assert _failure_of(results[0]) is FailureCode.CANCELLED
+
+
+def test_memory_bomb_ends_as_memory_limit(runtime: DockerRuntime, tmp_path: Path, image_id: str) -> None:
+    result, _ = _run(runtime, _spec(tmp_path, image_id, "python3", "-c", "x = bytearray(2**30)", memory_bytes=32 * 2**20))
+    assert _failure_of(result) is FailureCode.LIMIT_MEMORY
+
+
+def test_fork_bomb_stays_within_its_processes(runtime: DockerRuntime, tmp_path: Path, image_id: str) -> None:
+    code = "import os, time\nn = 0\ntry:\n while True:\n  if os.fork() == 0: time.sleep(60)\n  n += 1\nexcept OSError: print(n, flush=True)\nos._exit(0)"
+    result, sink = _run(runtime, _spec(tmp_path, image_id, "python3", "-c", code, pids=20))
+    assert result.exit_code == 0
+    assert int(sink.output["stdout"]) <= 19
+
+
+def test_flood_of_output_is_capped_and_blocks_nothing(
+    runtime: DockerRuntime, tmp_path: Path, image_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(docker_engine, "OUTPUT_BYTES_MAX", 2**20)
+    result, sink = _run(runtime, _spec(tmp_path, image_id, "sh", "-c", "yes 123456789 | head -c 100000000", cpus=2))
+    assert result.exit_code == 0
+    assert len(sink.output["stdout"]) == 2**20
+    assert result.output_dropped_bytes == 100_000_000 - 2**20
+
+
+@pytest.mark.parametrize(
+    ("script", "limits", "code"),
+    [
+        ("for i in 1 2 3 4 5 6 7 8; do head -c 1000000 /dev/zero > /outputs/$i; done; sleep 60", {"output_bytes": 2**21}, FailureCode.LIMIT_OUTPUT),
+        ("head -c 4000000 /dev/zero > /outputs/x", {"output_bytes": 2**21}, FailureCode.LIMIT_OUTPUT),
+        ("truncate -s 30M /outputs/x; sleep 60", {"output_bytes": 2**21}, FailureCode.LIMIT_OUTPUT),
+        ("head -c 4000000 /dev/zero > /outputs/x; sleep 60", {"disk_bytes": 2**21}, FailureCode.LIMIT_DISK),
+        ("head -c 90000000 /dev/zero > /outputs/x", {}, FailureCode.LIMIT_OUTPUT),
+        ("mkdir /outputs/d; python3 -c 'for i in range(25000): open(f\"/outputs/d/{i}\", \"w\")'; sleep 60", {"cpus": 2}, FailureCode.LIMIT_DISK),
+    ],
+)
+def test_filled_outputs_end_the_run(runtime: DockerRuntime, tmp_path: Path, image_id: str, script: str, limits: Any, code: FailureCode) -> None:
+    result, _ = _run(runtime, _spec(tmp_path, image_id, "sh", "-c", script, **limits))
+    assert _failure_of(result) is code
+    assert result.usage.wall_seconds < 20
+
+
+def test_usage_is_measured(runtime: DockerRuntime, tmp_path: Path, image_id: str) -> None:
+    code = "import time\nx = bytearray(50 * 2**20)\nend = time.monotonic() + 1.5\nwhile time.monotonic() < end: pass"
+    result, sink = _run(runtime, _spec(tmp_path, image_id, "python3", "-c", code, cpus=1))
+    assert result.usage.samples == len(sink.samples) >= 2
+    assert result.usage.memory_peak_bytes > 50 * 2**20
+    assert 0.2 < result.usage.cpu_seconds < 3
+    assert result.usage.gpu_seconds is None
+
+
+def test_sink_that_fails_ends_the_run(runtime: DockerRuntime, tmp_path: Path, image_id: str) -> None:
+    class Broken(Sink):
+        def on_output(self, stream: str, data: bytes) -> None:
+            raise ValueError("disk of the host")
+
+    result = runtime.run(_spec(tmp_path, image_id, "sh", "-c", "echo x; sleep 60"), Broken(), threading.Event())
+    assert _failure_of(result) is FailureCode.HOST_ERROR
+
+
+def test_leftovers_of_a_home_are_removed(runtime: DockerRuntime, image_id: str) -> None:
+    client = docker.APIClient(version="auto")
+    made = client.create_container(image_id, command=["sleep", "60"], labels={"nexapod.home": HOME})["Id"]
+    client.start(made)
+    client.close()
+    assert runtime.leftovers_remove(HOME) == 1
+    assert runtime.leftovers_remove(HOME) == 0
+
+
+def _image_ensure(runtime: DockerRuntime, **kwargs: Any) -> str:
+    return runtime.image_ensure(ImageReference(name="x", **kwargs), cancel=threading.Event(), report=lambda _: None, timeout_seconds=60)
+
+
+def test_image_that_is_here_is_found_and_others_are_unavailable(runtime: DockerRuntime, tmp_path: Path, image_id: str) -> None:
+    absent = "sha256:" + "0" * 64
+    assert _image_ensure(runtime, image_id=image_id) == image_id
+    for wanted in ({"image_id": absent}, {"pull": f"127.0.0.1:1/none@{absent}"}):
+        with pytest.raises(RuntimeFailureError) as failed:
+            _image_ensure(runtime, **wanted)
+        assert failed.value.failure.code is FailureCode.IMAGE_UNAVAILABLE
+    with pytest.raises(RuntimeFailureError) as failed:
+        _run(runtime, _spec(tmp_path, absent, "true"))
+    assert failed.value.failure.code is FailureCode.IMAGE_UNAVAILABLE
+
+
+def test_engine_that_is_away_is_the_hosts_fault(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeFailureError) as failed:
+        DockerRuntime(f"unix://{tmp_path}/none.sock").profile()
+    assert failed.value.failure.code is FailureCode.HOST_ENGINE
+
+
+def test_short_run_costs_little_over_the_bare_engine(runtime: DockerRuntime, tmp_path: Path, image_id: str) -> None:
+    def median(work: Any) -> float:
+        times = []
+        for _ in range(5):
+            begun = time.monotonic()
+            work()
+            times.append(time.monotonic() - begun)
+        return sorted(times)[2]
+
+    bare = median(lambda: subprocess.run(["docker", "run", "--rm", "--network=none", "--init", image_id, "true"], check=True))
+    ours = median(lambda: _run(runtime, _spec(tmp_path, image_id, "true")))
+    print(f"bare {bare:.3f} s, ours {ours:.3f} s")
+    assert ours - bare < 0.5

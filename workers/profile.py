@@ -1,0 +1,73 @@
+"""What this machine says it is: processor, memory, disk, GPUs, engine, and the benchmark."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import socket
+from pathlib import Path
+
+import psutil
+
+from workers.benchmark import benchmark_gflops
+from workers.gpus import gpus_found
+from workers.protocol.messages import NodeProfile
+from workers.runtime.interface import Runtime
+
+_CPU_FILE = Path("/proc/cpuinfo")
+
+
+def profile_make(*, runtime: Runtime, work_folder: Path, gflops: float | None = None) -> NodeProfile:
+    """The profile of this machine; takes about a second unless `gflops` is known already.
+
+    `work_folder` lies on the disk that runs will use; it, or a parent of it, exists. Raises RuntimeFailureError when the engine can't be reached.
+    """
+    return NodeProfile(
+        hostname_hint=socket.gethostname()[:200],
+        os=_os_name()[:200],
+        architecture=platform.machine(),
+        cpu_model=_cpu_model()[:200],
+        cores=_cores(),
+        memory_bytes=psutil.virtual_memory().total,
+        disk_free_bytes=shutil.disk_usage(_existing(work_folder)).free,
+        gpus=gpus_found(),
+        engine=runtime.profile(),
+        benchmark_gflops=benchmark_gflops() if gflops is None else gflops,
+        software_version=_software_version(),
+    )
+
+
+def _cores() -> int:
+    """Cores that this process may use, which a cpuset makes fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return psutil.cpu_count() or 1
+
+
+def _existing(folder: Path) -> Path:
+    return next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+
+
+def _os_name() -> str:
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        return platform.platform(terse=True) or "unknown"
+
+
+def _cpu_model() -> str:
+    if _CPU_FILE.exists():
+        for line in _CPU_FILE.read_text(encoding="utf-8", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() in {"model name", "Model"}:
+                return value.strip()
+    return platform.processor() or "unknown"
+
+
+def _software_version() -> str:
+    try:
+        return importlib.metadata.version("nexapod")
+    except importlib.metadata.PackageNotFoundError:
+        return "0+source"

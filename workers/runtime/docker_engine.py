@@ -1,0 +1,333 @@
+"""Runs containers through Docker's API: Docker Engine, or Podman where it enforces what it is told.
+
+One run has three threads beside the caller's: one reads output, one takes samples and looks at the outputs folder, one waits for the end. They report
+to `_Run`; the caller's thread alone decides to kill, and always removes the container. A container of this host that an earlier process left
+is found by its label (`leftovers_remove`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import docker
+import psutil
+from docker.errors import APIError, ImageNotFound, NotFound
+from docker.utils import kwargs_from_env
+
+from workers.protocol.messages import EngineProfile, Failure, FailureCode, ImageReference
+from workers.runtime.docker_images import ENGINE_ERRORS, image_present, image_pull
+from workers.runtime.interface import PullProgress, RunResult, RunSink, RunSpec, RuntimeFailureError
+from workers.runtime.output_watch import excess_of, folder_measure
+from workers.runtime.sandbox import CONTAINER_USER, container_arguments, host_config_arguments
+from workers.runtime.usage import UsageMeter
+
+log = logging.getLogger(__name__)
+
+OUTPUT_BYTES_MAX: Final = 64 * 2**20
+"""Container output handed to the sink; more is read, so that the container never blocks, and counted."""
+
+_LOOK_SECONDS: Final = 0.1
+_SAMPLE_SECONDS_MAX: Final = 1.0
+_REQUEST_SECONDS: Final = 60
+_END_SECONDS: Final = 10.0
+_FILE_SIZE_EXIT_CODE: Final = 128 + 25  # SIGXFSZ, by the fsize limit
+_NOT_STARTABLE: Final = (126, 127)
+
+
+class DockerRuntime:
+    """A Docker engine. Connects at first use, so it can be made while the engine is away."""
+
+    def __init__(self, base_url: str | None = None) -> None:
+        """`base_url` None: as DOCKER_HOST and its companions say, else the local socket."""
+        self._base_url = base_url
+        self._lock = threading.Lock()
+        self._client: docker.APIClient | None = None
+        self._profile: EngineProfile | None = None
+
+    def profile(self) -> EngineProfile:
+        client = self._connected()
+        try:
+            info, version = client.info(), client.version()
+        except ENGINE_ERRORS as error:
+            raise _engine_failure("can't be asked what it is", error) from error
+        self._profile = engine_profile(info, version, swap_bytes=psutil.swap_memory().total)
+        return self._profile
+
+    def image_ensure(
+        self,
+        image: ImageReference,
+        *,
+        cancel: threading.Event,
+        report: Callable[[PullProgress], None],
+        timeout_seconds: float = 3600.0,
+    ) -> str:
+        client = self._connected()
+        found = image_present(client, image)
+        if found is None and image.pull is not None:
+            image_pull(client, image.pull, cancel=cancel, report=report, timeout_seconds=timeout_seconds)
+            found = image_present(client, image)
+        if found is None:
+            raise RuntimeFailureError(FailureCode.IMAGE_UNAVAILABLE, f"{image.name} ({image.image_id}) is not loaded in this host's engine; load it.")
+        return found
+
+    def run(self, spec: RunSpec, sink: RunSink, cancel: threading.Event) -> RunResult:
+        client = self._connected()
+        profile = self._profile or self.profile()
+        if profile.limits_ignored:
+            ignored = ", ".join(profile.limits_ignored)
+            raise RuntimeFailureError(FailureCode.HOST_REFUSED, f"This host's engine would ignore limits ({ignored}), so it runs nothing.")
+        user = _folders_prepare(spec, rootless=profile.rootless)
+        container_id = self._create(client, spec, user)
+        try:
+            return _Run(client, container_id, spec, sink, cancel).result()
+        finally:
+            try:
+                client.remove_container(container_id, v=True, force=True)
+            except NotFound:
+                pass
+            except ENGINE_ERRORS:
+                log.exception("container %s could not be removed; the next start removes it", spec.name)
+
+    def leftovers_remove(self, home_id: str) -> int:
+        client = self._connected()
+        try:
+            found = client.containers(all=True, filters={"label": f"nexapod.home={home_id}"})
+            for container in found:
+                with suppress(NotFound):
+                    client.remove_container(container["Id"], v=True, force=True)
+        except ENGINE_ERRORS as error:
+            raise _engine_failure("can't be asked for leftovers", error) from error
+        return len(found)
+
+    def close(self) -> None:
+        """Give connections back; a later call connects again."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _connected(self) -> docker.APIClient:
+        with self._lock:
+            if self._client is None:
+                where = {"base_url": self._base_url} if self._base_url else kwargs_from_env()
+                try:
+                    self._client = docker.APIClient(**where, timeout=_REQUEST_SECONDS, version="auto")
+                except ENGINE_ERRORS as error:
+                    raise _engine_failure("can't be reached; is it started, and may this user use it?", error) from error
+            return self._client
+
+    def _create(self, client: docker.APIClient, spec: RunSpec, user: str) -> str:
+        try:
+            volumes = (client.inspect_image(spec.image_id)["Config"] or {}).get("Volumes") or {}
+            host_config = client.create_host_config(**host_config_arguments(spec, volumes=volumes))
+            return str(client.create_container(**container_arguments(spec, user=user), host_config=host_config)["Id"])
+        except ImageNotFound as error:
+            raise RuntimeFailureError(FailureCode.IMAGE_UNAVAILABLE, f"The image {spec.image_id} is not on this host.") from error
+        except ENGINE_ERRORS as error:
+            raise _engine_failure("can't create the container", error) from error
+
+
+class _Run:
+    """One container from start to end. Made for one call of `result`."""
+
+    def __init__(self, client: docker.APIClient, container_id: str, spec: RunSpec, sink: RunSink, cancel: threading.Event) -> None:
+        self._client = client
+        self._id = container_id
+        self._spec = spec
+        self._sink = sink
+        self._cancel = cancel
+        self._sink_lock = threading.Lock()
+        self._ended = threading.Event()
+        self._failure: Failure | None = None
+        self._failure_lock = threading.Lock()
+        self._meter = UsageMeter()
+        self._output_bytes = 0
+        self._dropped_bytes = 0
+        self._begun = time.monotonic()
+
+    def result(self) -> RunResult:
+        started_at = datetime.now(UTC)
+        # Attached before the start, so that no output is missed; the engine keeps none.
+        try:
+            output = self._client.attach(self._id, stdout=True, stderr=True, stream=True, demux=True)
+            self._begun = time.monotonic()
+            self._client.start(self._id)
+        except ENGINE_ERRORS as error:
+            return self._not_started(started_at, error)
+        threads = [
+            threading.Thread(target=self._guarded, args=(work, *arguments), name=f"{self._spec.name}-{work.__name__}", daemon=True)
+            for work, arguments in ((self._output_read, (output,)), (self._samples_take, ()), (self._end_await, ()))
+        ]
+        for thread in threads:
+            thread.start()
+        self._watch()
+        wall_seconds = time.monotonic() - self._begun
+        for thread in threads:
+            thread.join(_END_SECONDS)
+        return self._conclude(started_at, wall_seconds)
+
+    def _watch(self) -> None:
+        """Until the container has ended, killing it when it must."""
+        killed_at: float | None = None
+        while not self._ended.wait(_LOOK_SECONDS):
+            if self._cancel.is_set():
+                self._fail(FailureCode.CANCELLED, "Cancelled while the container ran.")
+            elif time.monotonic() - self._begun > self._spec.limits.wall_seconds:
+                self._fail(FailureCode.LIMIT_WALL, f"The container ran longer than its {self._spec.limits.wall_seconds} s.")
+            if self._failure is None:
+                continue
+            if killed_at is not None and time.monotonic() - killed_at > _END_SECONDS:
+                log.error("container %s does not end after being killed; going on without it", self._spec.name)
+                self._ended.set()
+                return
+            killed_at = killed_at or time.monotonic()
+            with suppress(*ENGINE_ERRORS):  # it may have ended meanwhile; an engine that is away is noticed by the thread that waits
+                self._client.kill(self._id, "SIGKILL")
+
+    def _conclude(self, started_at: datetime, wall_seconds: float) -> RunResult:
+        exit_code: int | None = None
+        try:
+            state = self._client.inspect_container(self._id)["State"]
+            if state["Status"] == "exited" and self._failure is None:
+                exit_code = int(state["ExitCode"])
+                self._exit_judge(exit_code, oom_killed=bool(state.get("OOMKilled")))
+        except ENGINE_ERRORS as error:
+            self._fail(FailureCode.HOST_ENGINE, f"The container engine was lost during the run: {type(error).__name__}.")
+        return RunResult(
+            exit_code=exit_code,
+            failure=self._failure,
+            usage=self._meter.usage(wall_seconds=wall_seconds, gpus=len(self._spec.gpus)),
+            started_at=started_at,
+            finished_at=datetime.now(UTC),
+            output_dropped_bytes=self._dropped_bytes,
+        )
+
+    def _exit_judge(self, exit_code: int, *, oom_killed: bool) -> None:
+        excess = excess_of(folder_measure(self._spec.outputs_dir), self._spec.limits)
+        if excess is not None:
+            self._fail(excess.code, excess.message)
+        elif exit_code == 0:
+            return
+        elif oom_killed:
+            self._fail(FailureCode.LIMIT_MEMORY, f"The container needed more than its {self._spec.limits.memory_bytes} bytes of memory.")
+        elif exit_code == _FILE_SIZE_EXIT_CODE:
+            self._fail(FailureCode.LIMIT_OUTPUT, "The container wrote a file larger than its outputs may be.")
+        else:
+            self._fail(FailureCode.EXIT_NONZERO, f"The container ended with exit code {exit_code}.")
+
+    def _not_started(self, started_at: datetime, error: Exception) -> RunResult:
+        """A command that the image lacks is the job's fault; anything else is raised as ours."""
+        exit_code = None
+        with suppress(*ENGINE_ERRORS):
+            exit_code = int(self._client.inspect_container(self._id)["State"]["ExitCode"])
+        if not isinstance(error, APIError) or exit_code not in _NOT_STARTABLE:
+            raise _engine_failure("can't start the container", error) from error
+        command = " ".join(self._spec.command[:1]) or "its own command"
+        self._fail(FailureCode.EXIT_NONZERO, f"The image can't run {command[:200]!r}: no such program, or it is not executable.")
+        usage = self._meter.usage(wall_seconds=time.monotonic() - self._begun, gpus=0)
+        return RunResult(exit_code, self._failure, usage, started_at, datetime.now(UTC))
+
+    def _guarded(self, work: Callable[..., None], *arguments: Any) -> None:
+        """A thread's fault ends the run instead of vanishing with the thread."""
+        try:
+            work(*arguments)
+        except ENGINE_ERRORS as error:
+            # When a container ends, so do its streams, in ways that differ between engines: only the waiting thread's word counts.
+            if work == self._end_await:
+                self._fail(FailureCode.HOST_ENGINE, f"The container engine was lost during the run: {type(error).__name__}.")
+                self._ended.set()
+            else:
+                log.debug("%s of %s ended: %s", work.__name__, self._spec.name, error)
+        except Exception:
+            log.exception("a fault of this software while %s ran", self._spec.name)
+            self._fail(FailureCode.HOST_ERROR, "The host's software failed while the container ran.")
+
+    def _output_read(self, output: Any) -> None:
+        for pair in output:
+            for stream, data in zip(("stdout", "stderr"), pair, strict=True):
+                if not data:
+                    continue
+                kept = data[: max(0, OUTPUT_BYTES_MAX - self._output_bytes)]
+                self._output_bytes += len(data)
+                self._dropped_bytes += len(data) - len(kept)
+                if kept:
+                    with self._sink_lock:
+                        self._sink.on_output(stream, kept)
+
+    def _samples_take(self) -> None:
+        # Soon at first, so that short runs are measured too; later once a second.
+        pause_seconds = _LOOK_SECONDS
+        while not self._ended.wait(pause_seconds):
+            pause_seconds = min(_SAMPLE_SECONDS_MAX, pause_seconds * 1.5)
+            size = folder_measure(self._spec.outputs_dir)
+            excess = excess_of(size, self._spec.limits)
+            if excess is not None:
+                self._fail(excess.code, excess.message)
+                return
+            stats = self._client.stats(self._id, stream=False, one_shot=True)
+            sample = self._meter.sample(
+                stats, at=datetime.now(UTC), elapsed_seconds=time.monotonic() - self._begun, output_bytes=size.content_bytes
+            )
+            if sample is not None:
+                with self._sink_lock:
+                    self._sink.on_sample(sample)
+
+    def _end_await(self) -> None:
+        self._client.wait(self._id, timeout=self._spec.limits.wall_seconds + _REQUEST_SECONDS)
+        self._ended.set()
+
+    def _fail(self, code: FailureCode, message: str) -> None:
+        """The first failure is the one that counts."""
+        with self._failure_lock:
+            self._failure = self._failure or Failure(code=code, message=message[:1000])
+
+
+def engine_profile(info: dict[str, Any], version: dict[str, Any], *, swap_bytes: int) -> EngineProfile:
+    """What an engine's answers amount to. A limit counts as ignored when the engine says so, or is rootless under cgroup v1, where it can't be set."""
+    options = " ".join(info.get("SecurityOptions") or [])
+    rootless = "rootless" in options
+    cgroup = str(info.get("CgroupVersion") or "unknown")
+    helpless = info.get("CgroupDriver") == "none" or (rootless and cgroup == "1")
+    ignored = [name for name, key in (("memory", "MemoryLimit"), ("pids", "PidsLimit"), ("cpus", "CpuCfsQuota")) if helpless or not info.get(key)]
+    if swap_bytes and "memory" not in ignored and not info.get("SwapLimit"):
+        ignored.append("swap")
+    names = [str(part.get("Name", "")) for part in version.get("Components") or []]
+    return EngineProfile(
+        name="podman" if any("podman" in name.lower() for name in names) else "docker",
+        version=str(version.get("Version", ""))[:200],
+        cgroup_version="1" if cgroup == "1" else "2" if cgroup == "2" else "unknown",
+        rootless=rootless,
+        limits_ignored=tuple(ignored),
+    )
+
+
+def _folders_prepare(spec: RunSpec, *, rootless: bool) -> str:
+    """Let the container read its inputs and write its outputs; the user it runs as.
+
+    A host that is root gives the outputs to uid 65534. One that is not can't, and could not read or remove what that user leaves: its
+    containers run as the host's own user, which has no capabilities in there either. Under a rootless engine user ids mean others: open to all.
+    """
+    for folder, _, files in os.walk(spec.inputs_dir):
+        Path(folder).chmod(0o755)
+        for name in files:
+            (Path(folder) / name).chmod(0o644)
+    if os.geteuid() == 0:
+        os.chown(spec.outputs_dir, 65534, 65534)
+        spec.outputs_dir.chmod(0o700)
+        return CONTAINER_USER
+    spec.outputs_dir.chmod(0o777 if rootless else 0o700)
+    return CONTAINER_USER if rootless else f"{os.geteuid()}:{os.getegid()}"
+
+
+def _engine_failure(what: str, error: Exception) -> RuntimeFailureError:
+    # The engine's own words may name paths of the host: they go to the host's log, not into the receipt.
+    log.warning("the container engine %s: %s", what, error)
+    return RuntimeFailureError(FailureCode.HOST_ENGINE, f"The container engine {what} ({type(error).__name__}).")

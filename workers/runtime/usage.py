@@ -1,0 +1,71 @@
+"""What a container used, read from the engine's stats: cgroup v1 and v2 name things differently, and either may be partly absent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from workers.protocol.messages import Usage
+from workers.runtime.interface import Sample
+
+
+def _number(of: Any, *names: str) -> int | None:
+    """The whole number under nested names, or None where any is absent or something else."""
+    for name in names:
+        of = of.get(name) if isinstance(of, Mapping) else None
+    return of if isinstance(of, int) and not isinstance(of, bool) and of >= 0 else None
+
+
+def _io_bytes(stats: Mapping[str, Any], operation: str) -> int | None:
+    entries = (stats.get("blkio_stats") or {}).get("io_service_bytes_recursive")
+    if not isinstance(entries, list):
+        return None
+    return sum(_number(entry, "value") or 0 for entry in entries if str(entry.get("op", "")).lower() == operation)
+
+
+class UsageMeter:
+    """Makes samples of an engine's stats, and the usage of the whole run of samples. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._last: Sample | None = None
+        self._samples = 0
+
+    def sample(self, stats: Mapping[str, Any], *, at: datetime, elapsed_seconds: float, output_bytes: int | None) -> Sample | None:
+        """None where the stats tell nothing, as they do before a container starts and after it has ended."""
+        cpu_nanoseconds = _number(stats, "cpu_stats", "cpu_usage", "total_usage")
+        memory_bytes = _number(stats, "memory_stats", "usage")
+        if not cpu_nanoseconds or memory_bytes is None:
+            return None
+        last = self._last
+        # Pages of files that can be dropped at any time are not what a job needs: subtracted, as `docker stats` does.
+        droppable = _number(stats, "memory_stats", "stats", "total_inactive_file") or _number(stats, "memory_stats", "stats", "inactive_file") or 0
+        cpu_seconds = cpu_nanoseconds / 1e9
+        cpu_percent = None
+        if last is not None and elapsed_seconds > last.elapsed_seconds:
+            cpu_percent = max(0.0, 100 * (cpu_seconds - last.cpu_seconds) / (elapsed_seconds - last.elapsed_seconds))
+        peak = max(memory_bytes, _number(stats, "memory_stats", "max_usage") or 0, last.memory_peak_bytes if last else 0)
+        self._last = Sample(
+            at=at,
+            elapsed_seconds=round(elapsed_seconds, 3),
+            cpu_seconds=cpu_seconds,
+            cpu_percent=None if cpu_percent is None else round(cpu_percent, 1),
+            memory_bytes=max(0, memory_bytes - droppable),
+            memory_peak_bytes=peak,
+            pids=_number(stats, "pids_stats", "current"),
+            read_bytes=_io_bytes(stats, "read"),
+            written_bytes=_io_bytes(stats, "write"),
+            output_bytes=output_bytes,
+        )
+        self._samples += 1
+        return self._last
+
+    def usage(self, *, wall_seconds: float, gpus: int) -> Usage:
+        """Up to the last sample: what the container used after it, at most a second's worth, is not counted. GPU seconds are granted ones."""
+        return Usage(
+            wall_seconds=wall_seconds,
+            cpu_seconds=self._last.cpu_seconds if self._last else 0.0,
+            memory_peak_bytes=self._last.memory_peak_bytes if self._last else 0,
+            samples=self._samples,
+            gpu_seconds=wall_seconds * gpus if gpus else None,
+        )
