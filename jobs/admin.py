@@ -32,19 +32,19 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic 
 
 @admin.register(Job)
 class JobAdmin(ReadOnlyAdmin):
-    list_display: ClassVar = ["label", "owner", "job_type", "tier", "state", "failure_code", "submitted_at", "concluded_at"]
-    list_filter: ClassVar = ["state", "tier", "failure_code"]
-    search_fields: ClassVar = ["label", "owner__username", "id"]
-    list_select_related: ClassVar = ["owner"]
+    list_display = ["label", "owner", "job_type", "tier", "state", "failure_code", "submitted_at", "concluded_at"]
+    list_filter = ["state", "tier", "failure_code"]
+    search_fields = ["label", "owner__username", "id"]
+    list_select_related = ["owner"]
 
 
 @admin.register(Replica)
 class ReplicaAdmin(ReadOnlyAdmin):
-    list_display: ClassVar = ["id", "job", "node", "state", "verdict", "failure_code", "leased_at", "lease_expires_at"]
-    list_filter: ClassVar = ["state", "tier", "verdict", "failure_code"]
-    search_fields: ClassVar = ["id", "job__label", "node__name"]
-    list_select_related: ClassVar = ["job", "node"]
-    exclude: ClassVar = ["order_envelope"]
+    list_display = ["id", "job", "node", "state", "verdict", "failure_code", "leased_at", "lease_expires_at"]
+    list_filter = ["state", "tier", "verdict", "failure_code"]
+    search_fields = ["id", "job__label", "node__name"]
+    list_select_related = ["job", "node"]
+    exclude = ["order_envelope"]
 
 
 class ImageApprovalForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
@@ -73,8 +73,8 @@ class ImageApprovalForm(forms.ModelForm):  # type: ignore[type-arg]  # not gener
 @admin.register(ImageApproval)
 class ImageApprovalAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at run time
     form = ImageApprovalForm
-    list_display: ClassVar = ["name", "pull", "image_id", "approved_by", "approved_at"]
-    search_fields: ClassVar = ["name"]
+    list_display = ["name", "pull", "image_id", "approved_by", "approved_at"]
+    search_fields = ["name"]
 
     def save_model(self, request: HttpRequest, obj: ImageApproval, form: Any, change: bool) -> None:
         if isinstance(request.user, User):

@@ -10,9 +10,9 @@ from typing import IO, Annotated, Any, ClassVar, Final, TypeVar
 from uuid import UUID
 
 from django.conf import settings
-from django.http import FileResponse, Http404
+from django.http import Http404, StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 from rest_framework import status
 from rest_framework.parsers import BaseParser
@@ -48,7 +48,7 @@ class DescriptorParser(BaseParser):
 
     media_type = "application/json"
 
-    def parse(self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> bytes:
+    def parse(self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> Any:
         return bytes(stream.read(DESCRIPTOR_BYTES_MAX + 1))
 
 
@@ -83,8 +83,8 @@ def submission_answer(request: Request) -> Response:
 class SubmitJobView(APIView):
     """`POST /submit-job`, the seed's name for `POST /api/v1/jobs`."""
 
-    parser_classes: ClassVar = [DescriptorParser]
-    permission_classes: ClassVar = [ScopePermission]
+    parser_classes = [DescriptorParser]
+    permission_classes = [ScopePermission]
     required_scopes: ClassVar[dict[str, Scope | None]] = {"POST": Scope.JOBS_WRITE}
 
     @extend_schema(operation_id="submit_job", request=Descriptor, responses=SUBMIT_RESPONSES)
@@ -93,11 +93,16 @@ class SubmitJobView(APIView):
         return submission_answer(request)
 
 
+@extend_schema_view(post=extend_schema(operation_id="submit_job_v1"))
+class SubmitJobV1View(SubmitJobView):
+    """`POST /api/v1/submit-job`: the same, with an operation id of its own."""
+
+
 class JobListView(APIView):
     """`/api/v1/jobs`."""
 
-    parser_classes: ClassVar = [DescriptorParser]
-    permission_classes: ClassVar = [ScopePermission]
+    parser_classes = [DescriptorParser]
+    permission_classes = [ScopePermission]
     required_scopes: ClassVar[dict[str, Scope | None]] = {"GET": Scope.JOBS_READ, "POST": Scope.JOBS_WRITE}
 
     @extend_schema(
@@ -128,7 +133,7 @@ class JobListView(APIView):
 class JobView(APIView):
     """`GET /api/v1/jobs/<id>`."""
 
-    permission_classes: ClassVar = [ScopePermission]
+    permission_classes = [ScopePermission]
     required_scopes: ClassVar[dict[str, Scope | None]] = {"GET": Scope.JOBS_READ}
 
     @extend_schema(operation_id="job", responses={200: answers.JobDetail, **READ_PROBLEMS})
@@ -141,7 +146,7 @@ class JobView(APIView):
 class JobReplicasView(APIView):
     """`GET /api/v1/jobs/<id>/replicas`."""
 
-    permission_classes: ClassVar = [ScopePermission]
+    permission_classes = [ScopePermission]
     required_scopes: ClassVar[dict[str, Scope | None]] = {"GET": Scope.JOBS_READ}
 
     @extend_schema(operation_id="job_replicas", responses={200: answers.ReplicaList, **READ_PROBLEMS})
@@ -156,7 +161,7 @@ class JobReplicasView(APIView):
 class JobEventsView(APIView):
     """`GET /api/v1/jobs/<id>/events`."""
 
-    permission_classes: ClassVar = [ScopePermission]
+    permission_classes = [ScopePermission]
     required_scopes: ClassVar[dict[str, Scope | None]] = {"GET": Scope.JOBS_READ}
 
     @extend_schema(
@@ -179,7 +184,7 @@ class JobEventsView(APIView):
 class JobCancelView(APIView):
     """`POST /api/v1/jobs/<id>/cancel`."""
 
-    permission_classes: ClassVar = [ScopePermission]
+    permission_classes = [ScopePermission]
     required_scopes: ClassVar[dict[str, Scope | None]] = {"POST": Scope.JOBS_WRITE}
 
     @extend_schema(operation_id="job_cancel", request=None, responses={200: answers.JobDetail, **READ_PROBLEMS, 409: PROBLEM})
@@ -192,14 +197,14 @@ class JobCancelView(APIView):
 class JobBundleView(APIView):
     """`GET /api/v1/jobs/<id>/bundle`."""
 
-    permission_classes: ClassVar = [ScopePermission]
+    permission_classes = [ScopePermission]
     required_scopes: ClassVar[dict[str, Scope | None]] = {"GET": Scope.JOBS_READ}
 
     @extend_schema(
         operation_id="job_bundle",
         responses={(200, "application/zip"): OpenApiTypes.BINARY, **READ_PROBLEMS, 409: PROBLEM},
     )
-    def get(self, request: Request, job_id: UUID) -> FileResponse:
+    def get(self, request: Request, job_id: UUID) -> StreamingHttpResponse:
         """The result with all that proves it, as a ZIP for `nexa verify`."""
         return bundle_response(job=_job_or_404(request, job_id))
 
@@ -207,8 +212,8 @@ class JobBundleView(APIView):
 class EstimateView(APIView):
     """`POST /api/v1/jobs/estimate`."""
 
-    parser_classes: ClassVar = [DescriptorParser]
-    permission_classes: ClassVar = [ScopePermission]
+    parser_classes = [DescriptorParser]
+    permission_classes = [ScopePermission]
     required_scopes: ClassVar[dict[str, Scope | None]] = {"POST": Scope.JOBS_READ}
 
     @extend_schema(
@@ -226,8 +231,8 @@ class EstimateView(APIView):
 class StatusView(APIView):
     """`GET /status`, public."""
 
-    authentication_classes: ClassVar = []
-    permission_classes: ClassVar = [AllowAny]
+    authentication_classes = []
+    permission_classes = [AllowAny]
 
     @extend_schema(operation_id="status", auth=[], responses={200: answers.StatusAnswer})
     def get(self, request: Request) -> Response:
@@ -235,11 +240,16 @@ class StatusView(APIView):
         return _answered(answers.StatusAnswer(version=settings.SPECTACULAR_SETTINGS["VERSION"], **selectors.portal_status()))
 
 
+@extend_schema_view(get=extend_schema(operation_id="status_v1"))
+class StatusV1View(StatusView):
+    """`GET /api/v1/status`: the same, with an operation id of its own."""
+
+
 class DescriptorSchemaView(APIView):
     """`GET /api/v1/descriptor.schema.json`, public."""
 
-    authentication_classes: ClassVar = []
-    permission_classes: ClassVar = [AllowAny]
+    authentication_classes = []
+    permission_classes = [AllowAny]
 
     @extend_schema(
         operation_id="descriptor_schema", auth=[], responses={200: OpenApiResponse(OpenApiTypes.OBJECT, description="JSON Schema 2020-12")}
@@ -254,7 +264,7 @@ def _answered(answer: answers.Answer) -> Response:
 
 
 def _descriptor_of(request: Request) -> Descriptor:
-    body = request.data
+    body: object = request.data
     # Without a body DRF parses nothing and gives an empty form instead.
     return descriptor_parse(body if isinstance(body, bytes) else b"")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, ClassVar
+from uuid import UUID
 
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
@@ -15,7 +16,7 @@ CLOSE_FORBIDDEN = 4403
 """Not signed in, not the owner, or no such job: which of them is not told."""
 
 
-class JobConsumer(AsyncJsonWebsocketConsumer):
+class JobConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]  # channels has no types
     """Events of one job as they are pushed, to its owner. What came before is read from the API; nothing is accepted from the browser."""
 
     async def connect(self) -> None:
@@ -28,27 +29,27 @@ class JobConsumer(AsyncJsonWebsocketConsumer):
         await self.channel_layer.group_add(job_group(job_id), self.channel_name)
         await self.accept()
 
-    async def receive_json(self, content: Any, **kwargs: Any) -> None:
-        """Ignores what a browser sends."""
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None, **kwargs: Any) -> None:
+        """Ignores what a browser sends, readable or not."""
 
     async def job_event(self, message: dict[str, Any]) -> None:
         await self.send_json(message["event"])
 
 
-class FleetConsumer(AsyncJsonWebsocketConsumer):
+class FleetConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]  # channels has no types
     """Kinds, types and tiers of job events: no ids, no names."""
 
     groups: ClassVar = [FLEET_GROUP]
 
-    async def receive_json(self, content: Any, **kwargs: Any) -> None:
-        """Ignores what a browser sends."""
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None, **kwargs: Any) -> None:
+        """Ignores what a browser sends, readable or not."""
 
     async def fleet_event(self, message: dict[str, Any]) -> None:
         await self.send_json(message["event"])
 
 
-@database_sync_to_async
-def _is_owner(job_id: object, user_id: int) -> bool:
+@database_sync_to_async  # type: ignore[untyped-decorator]  # channels has no types
+def _is_owner(job_id: UUID, user_id: int) -> bool:
     return Job.objects.filter(pk=job_id, owner=user_id).exists()
 
 

@@ -42,5 +42,5 @@ def exchanges_wake(tiers: Iterable[str]) -> None:
 def _task_send(name: str) -> None:
     try:
         current_app.send_task(name, ignore_result=True, retry=False)
-    except OperationalError as error:
+    except (OperationalError, redis.RedisError, OSError) as error:
         log.warning("%s not nudged, it runs at its next period: %s", name, error)

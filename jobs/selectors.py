@@ -83,17 +83,17 @@ def largest_node(*, tier: Tier) -> dict[str, Any] | None:
 def portal_status() -> dict[str, Any]:
     """What the database says now: queues and nodes by tier, jobs by state, the ledger's size and newest checkpoint. No names, no labels."""
     now = timezone.now()
-    queues = {
+    queues: dict[str, Mapping[str, Any]] = {
         row["tier"]: row
         for row in Replica.objects.filter(state=ReplicaState.QUEUED).values("tier").annotate(depth=Count("pk"), oldest=Min("created_at"))
     }
-    fleet = {
+    fleet: dict[str, Mapping[str, Any]] = {
         row["tier"]: row
         for row in Node.objects.exclude(state=NodeState.REVOKED)
         .values("tier")
         .annotate(registered=Count("pk"), seen=Count("pk", filter=Q(last_seen_at__gte=now - timedelta(seconds=SEEN_SECONDS))))
     }
-    counted = dict(Job.objects.values_list("state").annotate(Count("pk")))
+    counted = {row["state"]: row["count"] for row in Job.objects.values("state").annotate(count=Count("pk"))}
     checkpoint = checkpoint_latest()
     return {
         "time": now,

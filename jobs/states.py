@@ -1,8 +1,8 @@
 """States of jobs and replicas, and every transition that is allowed. Pure; nothing else in the project decides a state.
 
 A replica is one attempt by one node: queued -> leased -> running -> reported -> accepted or rejected, with the exits expired, failed and
-cancelled. An expired replica may still be reported (late) while its job is open. A job: queued -> running -> verifying -> completed, failed,
-disputed or cancelled; a dispute ends as completed or failed by a ruling.
+cancelled. An expired replica may still be reported (late) while its job is open. A job: queued -> running -> verifying -> completed,
+failed, disputed or cancelled; a dispute ends as completed or failed by a ruling.
 """
 
 from __future__ import annotations

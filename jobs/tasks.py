@@ -15,6 +15,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from jobs.models import Replica, VerificationBatch
 from jobs.services import leases, outbox, settlement
@@ -53,7 +54,7 @@ def verification_dispatch() -> None:
         header = [replicas_check.s([str(job_id) for job_id in part]) for part in slices_of(_job_ids(batch), parallel=HEADER_PARALLEL)]
         try:
             chord(header)(batch_settle.si(str(batch.pk)))
-        except OperationalError as error:
+        except (OperationalError, RedisError, OSError) as error:
             log.warning("verification waits, the broker is away: %s", error)
             _claims_release(batch)
             return

@@ -6,20 +6,23 @@
 4. `log`: an unbroken hash chain from the order to the stated head.
 5. `comparison`: each pair of replicas that passed 1 to 4, by the job's own rules.
 
-A check that fails is evidence; a check that can't be made (the store is away, a bug) writes nothing and is made again. After ATTEMPTS_MAX
-tries it fails as `check_impossible`, so that a job never waits for ever for a check of ours; the log of this process says why.
+A check that fails is evidence; a check that can't be made (the store is away, a bug) writes nothing and is made again. CHECK_PATIENCE
+after the receipt it fails as `check_impossible`, so that no job waits for ever for a check of ours; the log of this process says why.
 """
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
+from django.utils import timezone
 from pydantic import ValidationError
 
 from jobs.blobs import blob_open
@@ -28,7 +31,7 @@ from jobs.comparison.results import FileUnreadableError, results_compare, rules_
 from jobs.descriptor import Descriptor
 from jobs.models import Evidence, Job, Receipt, Replica
 from jobs.states import ReplicaState
-from workers.protocol.archives import ArchiveInfo, ArchiveLimits, ArchiveReader, archive_check
+from workers.protocol.archives import ArchiveInfo, ArchiveLimits, ArchiveMember, ArchiveReader, archive_check
 from workers.protocol.compute_log import log_check
 from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, envelope_open
 from workers.protocol.errors import StatementMalformedError, VerificationError
@@ -38,6 +41,11 @@ from workers.protocol.statements import Statement, statement_parse
 
 OWN_CHECKS: Final = ("signature", "archive", "outputs", "log")
 """The checks that concern one replica alone, in the order in which they are made."""
+
+CHECK_IMPOSSIBLE: Final = "check_impossible"
+CHECK_PATIENCE: Final = timedelta(hours=6)
+
+log = logging.getLogger(__name__)
 
 
 class ReceiptContradictionError(VerificationError):
@@ -55,20 +63,16 @@ class OutputMissingError(VerificationError):
 def job_check(*, job_id: UUID) -> None:
     """Makes every check of the job's reported replicas that has not been made. Idempotent."""
     job = Job.objects.get(pk=job_id)
-    replicas = list(
-        job.replicas.filter(state=ReplicaState.REPORTED).select_related("receipt", "node").order_by("receipt__received_at", "pk")
-    )
-    passed = [replica for replica in replicas if _replica_check(job, replica)]
-    compared = {
-        frozenset((row.replica_id, row.other_id)) for row in Evidence.objects.filter(check_name="comparison", replica__in=passed)
-    }
+    reported = job.replicas.filter(state=ReplicaState.REPORTED).select_related("receipt", "node")
+    passed = [replica for replica in reported.order_by("receipt__received_at", "pk") if _replica_check(job, replica)]
+    compared = {frozenset((row.replica_id, row.other_id)) for row in Evidence.objects.filter(check_name="comparison", replica__in=passed)}
     for one, other in combinations(passed, 2):
         if frozenset((one.pk, other.pk)) not in compared:
-            _pair_compare(job, one, other)
+            _pair_check(job, one, other)
 
 
 def _replica_check(job: Job, replica: Replica) -> bool:
-    """Whether the replica passed its own checks, made now or before. The first failure ends them: the rest is recorded as failed with it."""
+    """Whether the replica passed its own checks, made now or before. The first failure ends them; the rest fails with it, not checked."""
     known = {row.check_name: row for row in Evidence.objects.filter(replica=replica, other=None)}
     if all(name in known for name in OWN_CHECKS):
         return all(known[name].passed for name in OWN_CHECKS)
@@ -77,13 +81,35 @@ def _replica_check(job: Job, replica: Replica) -> bool:
         try:
             detail = checking.make(name)
         except VerificationError as error:
-            _evidence_write(replica, name, passed=False, code=error.code, detail={"message": str(error)[:1000]})
-            skipped = OWN_CHECKS[OWN_CHECKS.index(name) + 1 :]
-            for following in skipped:
-                _evidence_write(replica, following, passed=False, code="not_checked", detail={"after": name})
+            _own_failure_write(replica, name, error.code, str(error))
+            return False
+        except Exception as error:  # our fault; the replica's other checks need this one
+            log.exception("the check %s of replica %s was not made", name, replica.pk)
+            if _patience_over(replica):
+                _own_failure_write(replica, name, CHECK_IMPOSSIBLE, f"The portal could not make this check: {type(error).__name__}.")
             return False
         _evidence_write(replica, name, passed=True, code="", detail=detail)
     return True
+
+
+def _own_failure_write(replica: Replica, name: str, code: str, message: str) -> None:
+    _evidence_write(replica, name, passed=False, code=code, detail={"message": message[:1000]})
+    for following in OWN_CHECKS[OWN_CHECKS.index(name) + 1 :]:
+        _evidence_write(replica, following, passed=False, code="not_checked", detail={"after": name})
+
+
+def _pair_check(job: Job, one: Replica, other: Replica) -> None:
+    try:
+        _pair_compare(job, one, other)
+    except Exception as error:  # our fault; other pairs can still be compared
+        log.exception("replicas %s and %s were not compared", one.pk, other.pk)
+        if _patience_over(one, other):
+            detail = {"message": f"The portal could not compare them: {type(error).__name__}.", "worst": None}
+            _evidence_write(one, "comparison", passed=False, code=CHECK_IMPOSSIBLE, detail=detail, other=other)
+
+
+def _patience_over(*replicas: Replica) -> bool:
+    return all(replica.receipt.received_at + CHECK_PATIENCE < timezone.now() for replica in replicas)
 
 
 class _ReplicaCheck:
@@ -91,7 +117,9 @@ class _ReplicaCheck:
 
     def __init__(self, job: Job, replica: Replica) -> None:
         self._descriptor = Descriptor.model_validate(job.descriptor)
-        self._replica = replica
+        if replica.node is None:
+            raise ValueError(f"replica {replica.pk} has a receipt and no node")
+        self._replica, self._node = replica, replica.node
         self._receipt: Receipt = replica.receipt
         self._statement: Statement
         self._predicate: ReceiptPredicate
@@ -109,7 +137,7 @@ class _ReplicaCheck:
 
     def _signature(self) -> dict[str, Any]:
         replica = self._replica
-        key = PublicKey(bytes(replica.node.public_key))
+        key = PublicKey(bytes(self._node.public_key))
         payload = envelope_open(bytes(self._receipt.envelope), payload_type=PAYLOAD_TYPE_STATEMENT, key=key)
         self._statement = statement_parse(payload, predicate_type=RECEIPT_PREDICATE_TYPE)
         try:
@@ -120,7 +148,7 @@ class _ReplicaCheck:
             "order_digest": replica.order_digest,
             "replica_id": replica.pk,
             "lease_id": replica.lease_id,
-            "node_key_id": replica.node.key_id,
+            "node_key_id": self._node.key_id,
             "outcome": "completed",
         }
         for field, value in expected.items():
@@ -130,7 +158,8 @@ class _ReplicaCheck:
 
     def _archive_bytes(self) -> dict[str, Any]:
         stated = self._predicate.archive
-        assert stated is not None  # a completed receipt's model has one
+        if stated is None:  # the model of a completed receipt has one; mypy can't know
+            raise ReceiptContradictionError("The receipt names no archive.")
         _same("archive", stated.digest, self._receipt.archive_id)
         limits = ArchiveLimits(content_bytes=self._descriptor.run_limits.output_bytes)
         with blob_open(stated.digest) as stream:
@@ -194,30 +223,48 @@ class _OpenedResult:
 
 @contextmanager
 def _result_opened(descriptor: Descriptor, replica: Replica) -> Iterator[_OpenedResult]:
-    archive = replica.receipt.archive_id
-    assert archive is not None  # the archive check has passed
+    """The result of a replica whose archive check has passed."""
+    archive = str(replica.receipt.archive_id)
+    limits = ArchiveLimits(content_bytes=descriptor.run_limits.output_bytes)
     with blob_open(archive) as stream:
-        manifest = archive_check(stream).manifest
+        manifest = archive_check(stream, limits=limits).manifest
     wanted = {rule.path for rule in rules_of(descriptor, (manifest, manifest))[0]}
     with tempfile.TemporaryDirectory(prefix="nexapod-compare-") as folder:
         files: dict[str, Path] = {}
         if wanted:
             with blob_open(archive) as stream:
-                for number, member in enumerate(ArchiveReader(stream)):
+                for number, member in enumerate(ArchiveReader(stream, limits=limits)):
                     if member.path in wanted:
                         files[member.path] = Path(folder) / str(number)
-                        # One byte beyond the limit is enough for the comparison to say that the file is too large.
-                        files[member.path].write_bytes(member.read(min(member.size_bytes, FILE_BYTES_MAX + 1)))
+                        _member_save(member, files[member.path])
         yield _OpenedResult(manifest, files)
 
 
+def _member_save(member: ArchiveMember, path: Path) -> None:
+    """One byte beyond the limit is enough for the comparison to say that the file is too large."""
+    left = FILE_BYTES_MAX + 1
+    with path.open("wb") as file:
+        while left > 0 and (chunk := member.read(left)):
+            left -= file.write(chunk)
+
+
 def _evidence_write(
-    replica: Replica, check: str, *, passed: bool, code: str, detail: dict[str, Any], other: Replica | None = None
+    replica: Replica, check_name: str, *, passed: bool, code: str, detail: dict[str, Any], other: Replica | None = None
 ) -> None:
     """The first finding stands: a second worker that makes the same check adds nothing."""
-    Evidence.objects.get_or_create(
-        replica=replica, check_name=check, other=other, defaults={"passed": passed, "code": code, "detail": detail}
-    )
+    defaults = {"passed": passed, "code": code, "detail": _storable(detail)}
+    Evidence.objects.get_or_create(replica=replica, check_name=check_name, other=other, defaults=defaults)
+
+
+def _storable(value: Any) -> Any:
+    """`value` without U+0000, which PostgreSQL can't store and a stranger's file may hold."""
+    match value:
+        case str():
+            return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+        case dict():
+            return {name: _storable(inner) for name, inner in value.items()}
+        case _:
+            return value
 
 
 def _same(what: str, stated: object, found: object) -> None:

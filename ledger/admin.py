@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
@@ -25,7 +25,7 @@ class PostingInline(_ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
     """Both sides of an entry."""
 
     model = Posting
-    fields: ClassVar = ["account", "amount_micro"]
+    fields = ["account", "amount_micro"]
     extra = 0
 
 
@@ -33,11 +33,11 @@ class PostingInline(_ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
 class EntryAdmin(_ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """Entries, newest first."""
 
-    list_display: ClassVar = ["id", "kind", "idempotency_key", "created_at"]
-    list_filter: ClassVar = ["kind"]
-    search_fields: ClassVar = ["idempotency_key"]
-    ordering: ClassVar = ["-id"]
-    inlines: ClassVar = [PostingInline]
+    list_display = ["id", "kind", "idempotency_key", "created_at"]
+    list_filter = ["kind"]
+    search_fields = ["idempotency_key"]
+    ordering = ["-id"]
+    inlines = [PostingInline]
     show_full_result_count = False
 
 
@@ -45,13 +45,13 @@ class EntryAdmin(_ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 class AccountAdmin(_ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """Accounts with their balances."""
 
-    list_display: ClassVar = ["id", "kind", "owner", "balance_micro"]
-    list_filter: ClassVar = ["kind"]
-    list_select_related: ClassVar = ["owner"]
+    list_display = ["id", "kind", "owner", "balance_micro"]
+    list_filter = ["kind"]
+    list_select_related = ["owner"]
 
 
 @admin.register(Checkpoint)
 class CheckpointAdmin(_ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """Published checkpoints."""
 
-    list_display: ClassVar = ["size", "created_at"]
+    list_display = ["size", "created_at"]

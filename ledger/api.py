@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse, StreamingHttpResponse
@@ -44,8 +44,8 @@ class AnyAcceptNegotiation(BaseContentNegotiation):
 class PublicView(APIView):
     """For everybody: no credential is looked at."""
 
-    authentication_classes: ClassVar = []
-    permission_classes: ClassVar = [AllowAny]
+    authentication_classes = []
+    permission_classes = [AllowAny]
     content_negotiation_class = AnyAcceptNegotiation
 
 

@@ -44,7 +44,7 @@ def checkpoint_publish() -> Checkpoint | None:
 
 
 def leaf_data(entry: Entry) -> bytes:
-    """What the log holds of an entry, as canonical JSON: ids and digests, amounts as strings, no names. `entry` has its postings prefetched."""
+    """What the log holds of an entry, as canonical JSON: ids and digests, amounts as strings, no names. Its postings are prefetched."""
     return canonical_json(
         {
             "entry": str(entry.pk),
@@ -72,7 +72,7 @@ def _batch_integrate() -> int:
         for place, entry in enumerate(Entry.objects.filter(pk__in=pending).order_by("pk").prefetch_related("postings"))
     ]
     LogLeaf.objects.bulk_create(leaves)
-    tree.extend(leaf_hash(leaf.data) for leaf in leaves)
+    tree.extend(leaf_hash(bytes(leaf.data)) for leaf in leaves)
     PendingEntry.objects.filter(pk__in=pending).delete()
     origin = log_origin()
     text = signed_note.Checkpoint(origin, tree.size, tree.root()).to_text()

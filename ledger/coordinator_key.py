@@ -1,4 +1,4 @@
-"""The coordinator's Ed25519 key: it signs orders and checkpoints. Web and conclude processes hold it, verify workers only its public half."""
+"""The coordinator's Ed25519 key: it signs orders and checkpoints. Web and conclude processes hold it, verify workers its public half."""
 
 from __future__ import annotations
 

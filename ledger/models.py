@@ -1,4 +1,4 @@
-"""Tables of the ledger. Entry, Posting, LogLeaf and Checkpoint are append-only: triggers refuse UPDATE, DELETE and TRUNCATE (migration 0002)."""
+"""Tables of the ledger. Entry, Posting, LogLeaf and Checkpoint are append-only: migration 0002 refuses UPDATE, DELETE and TRUNCATE."""
 
 from __future__ import annotations
 
@@ -23,9 +23,7 @@ class Account(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     kind = models.CharField(max_length=16, choices=AccountKind.choices)
-    owner = models.OneToOneField(
-        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="ledger_account"
-    )
+    owner = models.OneToOneField(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="ledger_account")
     balance_micro = models.BigIntegerField(default=0)
     created_at = models.DateTimeField(auto_now_add=True)
 

@@ -58,7 +58,7 @@ class Payment:
 
 def account_of(*, user: AbstractBaseUser) -> Account:
     """The account of a person, made on first use."""
-    return Account.objects.get_or_create(owner=user, defaults={"kind": AccountKind.PERSON})[0]
+    return Account.objects.get_or_create(owner_id=user.pk, defaults={"kind": AccountKind.PERSON})[0]
 
 
 def treasury_account() -> Account:
@@ -71,9 +71,7 @@ def escrow_account() -> Account:
     return Account.objects.get_or_create(kind=AccountKind.ESCROW)[0]
 
 
-def grant_post(
-    *, to: Account, amount_micro: int, reason: str, idempotency_key: str, evidence: Mapping[str, Any] | None = None
-) -> Entry:
+def grant_post(*, to: Account, amount_micro: int, reason: str, idempotency_key: str, evidence: Mapping[str, Any] | None = None) -> Entry:
     """Credits from the treasury, with a public reason. Raises ValueError unless the amount is positive."""
     if amount_micro <= 0:
         raise ValueError(f"expected a grant of more than 0; found {amount_micro}. To take a grant back, reverse its entry.")
@@ -96,7 +94,7 @@ def reservation_post(*, account: Account, job_id: UUID, amount_micro: int) -> En
 
 
 def payment_post(*, job_id: UUID, payments: Sequence[Payment], formula: Mapping[str, str]) -> list[Entry]:
-    """Pays accepted receipts from the escrow, an entry each. `formula` holds its inputs as strings, so that anyone can recompute the amount."""
+    """Pays accepted receipts from the escrow, an entry each. `formula`: its inputs as strings, so that anyone can recompute the amount."""
     escrow = escrow_account()
     return [
         _entry_post(
@@ -136,7 +134,7 @@ def reversal_post(*, entry: Entry, reason: str) -> Entry:
     balance = _balances_lock([gained.account, to])[gained.account]
     if balance < gained.amount_micro and not Entry.objects.filter(idempotency_key=key).exists():
         raise CreditsInsufficientError(
-            f"The reversal of entry {entry.pk} takes {gained.amount_micro / 1e6:.6f} credits from an account that holds {balance / 1e6:.6f}.",
+            f"The reversal of entry {entry.pk} takes {gained.amount_micro / 1e6:.6f} credits; the account holds {balance / 1e6:.6f}.",
             needed_micro=str(gained.amount_micro),
             balance_micro=str(balance),
         )
@@ -149,9 +147,7 @@ def start_grant_post(*, user: AbstractBaseUser) -> Entry | None:
     if settings.NEXA_START_GRANT_MICRO == 0:
         return None
     account = account_of(user=user)
-    return grant_post(
-        to=account, amount_micro=settings.NEXA_START_GRANT_MICRO, reason="start grant", idempotency_key=f"start:{account.pk}"
-    )
+    return grant_post(to=account, amount_micro=settings.NEXA_START_GRANT_MICRO, reason="start grant", idempotency_key=f"start:{account.pk}")
 
 
 def _reversal_receiver(entry: Entry) -> Account | None:

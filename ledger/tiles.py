@@ -52,7 +52,8 @@ def range_root(start: int, end: int) -> bytes:
         place = start >> (level * _TILE_BITS)
         count = size >> (level * _TILE_BITS)
         offset = place % TILE_WIDTH
-        return tree_root(tile_hashes(level, place // TILE_WIDTH, _width(level, place // TILE_WIDTH, offset + count))[offset : offset + count])
+        width = _width(level, place // TILE_WIDTH, offset + count)
+        return tree_root(tile_hashes(level, place // TILE_WIDTH, width)[offset : offset + count])
     middle = start + (1 << (size.bit_length() - 1))
     return node_hash(range_root(start, middle), range_root(middle, end))
 

@@ -1,13 +1,13 @@
 """Every address of the portal. The seed's names stand at the root beside their versioned twins."""
 
 from django.contrib import admin
-from django.urls import include, path
+from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularJSONAPIView
 
 from jobs.api import StatusView, SubmitJobView
 from nodes.api import RegistrationView
 
-api_v1 = [
+api_v1: list[URLPattern | URLResolver] = [
     path("", include("people.urls")),
     path("", include("nodes.urls")),
     path("", include("jobs.urls")),

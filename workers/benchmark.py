@@ -1,9 +1,10 @@
-"""The benchmark of a host: double precision GFLOP/s of one core, in code whose speed is bound by the CPU's arithmetic and memory, not by Python.
+"""The benchmark of a host: double precision GFLOP/s of one core, in compiled code whose speed Python does not bound.
 
-What it measures: `math.dist` over two points of 2,048 coordinates: per coordinate a subtraction, and in CPython's `vector_norm` (Modules/mathmodule.c) the
-square by an error-free product and compensated sums. Counted as 3 operations a coordinate (subtract, multiply, add): the useful ones of a Euclidean norm.
-It is compiled C that reads boxed doubles, so the figure is that of scalar code and not the peak of vector units (a tuned BLAS gives ten to
-forty times as much), and it depends on how the interpreter was built: one host, one interpreter. It is a claim that feeds
+What it measures: `math.dist` over two points of 2,048 coordinates: per coordinate a subtraction, and in CPython's `vector_norm`
+(Modules/mathmodule.c) the square by an error-free product and compensated sums. Counted as 3 operations a coordinate (subtract,
+multiply, add): the useful ones of a Euclidean norm.
+It is compiled C that reads boxed doubles, so the figure is that of scalar code and not the peak of vector units (a tuned BLAS gives many
+times as much), and it depends on how the interpreter was built: one host, one interpreter. It is a claim that feeds
 calibration and orders machines; it is not a promise of what a job reaches.
 """
 

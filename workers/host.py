@@ -16,7 +16,7 @@ from workers.lease_client import DrainLimits, LeaseClient
 from workers.portal import PortalClient
 from workers.protocol.messages import FailureCode, Tier
 from workers.resources import Resources
-from workers.runtime.interface import Runtime
+from workers.runtime.interface import Runtime, RuntimeFailureError
 from workers.transport import OrderQueue
 from workers.worker_queues import queues_check
 
@@ -80,6 +80,13 @@ class Host:
         try:
             journal = Journal.open(home.journal_path)
             runtime = runtime_make()
+            ignored = runtime.profile().limits_ignored
+            if ignored:
+                raise RuntimeFailureError(
+                    FailureCode.HOST_REFUSED,
+                    f"The container engine would ignore the limits {', '.join(ignored)}, so no jobs are taken. `nexa profile` shows the "
+                    "engine; a rootless engine needs cgroup v2 with delegated controllers.",
+                )
             runtime.leftovers_remove(str(identity.node_id))
             return cls(home=home, lock=lock, journal=journal, queues=served, runtime=runtime, orders=orders)
         except BaseException:

@@ -13,16 +13,15 @@ import psutil
 
 from workers.benchmark import benchmark_gflops
 from workers.gpus import gpus_found
-from workers.protocol.messages import NodeProfile
-from workers.runtime.interface import Runtime
+from workers.protocol.messages import EngineProfile, NodeProfile
 
 _CPU_FILE = Path("/proc/cpuinfo")
 
 
-def profile_make(*, runtime: Runtime, work_folder: Path, gflops: float | None = None) -> NodeProfile:
+def machine_profile(engine: EngineProfile, *, work_folder: Path | None = None, gflops: float | None = None) -> NodeProfile:
     """The profile of this machine; takes about a second unless `gflops` is known already.
 
-    `work_folder` lies on the disk that runs will use; it, or a parent of it, exists. Raises RuntimeFailureError when the engine can't be reached.
+    `work_folder` lies on the disk that runs will use (None: the user's home); it need not exist yet.
     """
     return NodeProfile(
         hostname_hint=socket.gethostname()[:200],
@@ -31,9 +30,9 @@ def profile_make(*, runtime: Runtime, work_folder: Path, gflops: float | None = 
         cpu_model=_cpu_model()[:200],
         cores=_cores(),
         memory_bytes=psutil.virtual_memory().total,
-        disk_free_bytes=shutil.disk_usage(_existing(work_folder)).free,
+        disk_free_bytes=shutil.disk_usage(_existing(work_folder or Path.home())).free,
         gpus=gpus_found(),
-        engine=runtime.profile(),
+        engine=engine,
         benchmark_gflops=benchmark_gflops() if gflops is None else gflops,
         software_version=_software_version(),
     )

@@ -38,7 +38,7 @@ class RunOutcome:
 def receipt_sign(
     *, opened: OpenedOrder, outcome: RunOutcome, log: LogReference, key: PrivateKey, benchmark_gflops: float, engine: str
 ) -> bytes:
-    """The receipt's envelope, canonical JSON. Subjects: `outputs/<path>` for each file, `manifest.json` and `log.jsonl`."""
+    """The receipt's envelope, canonical JSON. Subjects: `log`; of a completed run `archive`, `manifest` and `outputs/<path>` for each file too."""
     archive = outcome.archive
     predicate = ReceiptPredicate(
         order_digest=opened.digest,
@@ -58,12 +58,9 @@ def receipt_sign(
         image_id=outcome.image_id,
         engine=engine[:200],
     )
-    subjects = [Subject.of("log.jsonl", log.digest)]
+    subjects = [Subject.of("log", log.digest)]
     if archive is not None:
-        subjects = [
-            *(Subject.of(f"outputs/{file.path}", file.digest) for file in archive.manifest.files),
-            Subject.of("manifest.json", archive.result_digest),
-            *subjects,
-        ]
+        subjects += [Subject.of("archive", archive.digest), Subject.of("manifest", archive.result_digest)]
+        subjects += [Subject.of(f"outputs/{file.path}", file.digest) for file in archive.manifest.files]
     payload = statement_build(subjects, RECEIPT_PREDICATE_TYPE, predicate.model_dump(mode="json"))
     return envelope_sign(payload, PAYLOAD_TYPE_STATEMENT, key)

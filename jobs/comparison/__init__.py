@@ -1,5 +1,5 @@
 """Do two results agree? Pure: bytes in, a comparison with the worst deviation out. Strangers wrote the bytes.
 
-`results.results_compare` takes two sets of output files and the descriptor's rules; `numeric` reads tables and JSON trees; `tolerance` is the
-rule for two numbers. Everything here is symmetric (the order of the two replicas does not matter) and reflexive (a file agrees with itself).
+`results.results_compare` takes two sets of output files and the descriptor's rules; `numeric` reads tables and JSON trees; `tolerance` is
+the rule for two numbers. Everything here is symmetric (the replicas' order does not matter) and reflexive (a file agrees with itself).
 """

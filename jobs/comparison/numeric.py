@@ -2,7 +2,7 @@
 
 1. A table agrees when it has the same header, the same number of rows, and agreeing cells; a JSON document when it has the same shape and
    agreeing leaves. Cells and leaves that are not both numbers must be equal.
-2. Rules may name columns (of a table) or members (of a JSON object at the top): then only these are compared, each with its own tolerance.
+2. Rules may name columns (of a table) or members (of a JSON object at the top) that have a tolerance of their own; they must be there.
 3. Whatever the bytes are, the only error is FileUnreadableError; a file that can't be read agrees with nothing.
 """
 
@@ -35,7 +35,7 @@ class FileUnreadableError(VerificationError):
 
 @dataclass(frozen=True)
 class FileRule:
-    """How one file is compared. `columns` empty: everything, with `tolerance`."""
+    """How one file is compared: with `tolerance`, except where `columns` names another."""
 
     path: str
     tolerance: Tolerance
@@ -50,7 +50,8 @@ def numeric_supported(path: str) -> bool:
 def files_compare(rule: FileRule, one: bytes, other: bytes) -> Deviation | None:
     """The worst deviation between two versions of the file `rule.path`, None where there is none. Raises FileUnreadableError."""
     if max(len(one), len(other)) > FILE_BYTES_MAX:
-        raise FileUnreadableError(f"{rule.path}: numeric comparison reads files of at most {FILE_BYTES_MAX} bytes; found {max(len(one), len(other))}.")
+        found = max(len(one), len(other))
+        raise FileUnreadableError(f"{rule.path}: numeric comparison reads files of at most {FILE_BYTES_MAX} bytes; found {found}.")
     match rule.path.rpartition(".")[2].lower():
         case "json":
             return worst_of(_documents_compare(rule, _document(rule.path, one), _document(rule.path, other)))
@@ -84,14 +85,14 @@ def _tables_compare(rule: FileRule, one: list[list[str]], other: list[list[str]]
     for name in rule.columns:
         if header.count(name) != 1:
             raise FileUnreadableError(f"{rule.path}: expected exactly one column {name!r}; the header has {header.count(name)}.")
-    tolerances = [rule.columns.get(name) if rule.columns else rule.tolerance for name in header]
+    tolerances = [rule.columns.get(name, rule.tolerance) for name in header]
     for number, (row, counterpart) in enumerate(zip(one[1:], other[1:], strict=True), start=1):
         if len(row) != len(header) or len(counterpart) != len(header):
             if row != counterpart:
                 yield Deviation(rule.path, f"row {number}", f"{len(row)} cells", f"{len(counterpart)} cells", float("inf"), 0.0)
             continue
         for name, tolerance, cell, other_cell in zip(header, tolerances, row, counterpart, strict=True):
-            if tolerance is not None and (found := _cells_compare(rule.path, f"row {number}, {name}", cell, other_cell, tolerance)):
+            if found := _cells_compare(rule.path, f"row {number}, {name}", cell, other_cell, tolerance):
                 yield found
 
 
@@ -114,13 +115,14 @@ def _document(path: str, data: bytes) -> Any:
 
 
 def _documents_compare(rule: FileRule, one: Any, other: Any) -> Iterator[Deviation]:
-    if not rule.columns:
-        yield from _values_compare(rule.path, "", one, other, rule.tolerance)
-        return
-    for name, tolerance in rule.columns.items():
+    for name in rule.columns:
         if not (isinstance(one, dict) and isinstance(other, dict) and name in one and name in other):
             raise FileUnreadableError(f"{rule.path}: expected a JSON object with the member {name!r} in both results.")
-        yield from _values_compare(rule.path, f"/{name}", one[name], other[name], tolerance)
+    if not (rule.columns and one.keys() == other.keys()):
+        yield from _values_compare(rule.path, "", one, other, rule.tolerance)
+        return
+    for name in one:
+        yield from _values_compare(rule.path, f"/{name}", one[name], other[name], rule.columns.get(name, rule.tolerance))
 
 
 def _values_compare(path: str, place: str, one: Any, other: Any, tolerance: Tolerance) -> Iterator[Deviation]:

@@ -29,9 +29,7 @@ def rules_of(descriptor: Descriptor, manifests: tuple[Manifest, Manifest]) -> tu
     return rules, []
 
 
-def results_compare(
-    *, descriptor: Descriptor, manifests: tuple[Manifest, Manifest], read: Callable[[int, str], bytes]
-) -> Comparison:
+def results_compare(*, descriptor: Descriptor, manifests: tuple[Manifest, Manifest], read: Callable[[int, str], bytes]) -> Comparison:
     """Whether two checked results agree. `read(0 or 1, path)` gives the bytes of a file that the manifest names.
 
     Raises FileUnreadableError for a file that both have and that can't be compared: that is a fault of the job's rules or program.

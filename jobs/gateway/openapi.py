@@ -10,8 +10,8 @@ from nodes.openapi import HTTP_SIGNATURE_NAME, HTTP_SIGNATURE_SCHEME
 from workers.protocol.messages import ExchangeAnswer, ExchangeRequest, ReceiptAnswer, ReceiptSubmission
 
 _REFERENCE: Final = "#/components/schemas/{model}"
-_SIGNED: Final = [{HTTP_SIGNATURE_NAME: []}]
-_SIGNED_OR_TOKEN: Final = [{HTTP_SIGNATURE_NAME: []}, {"bearerToken": []}]
+_SIGNED: Final[list[dict[str, list[str]]]] = [{HTTP_SIGNATURE_NAME: []}]
+_SIGNED_OR_TOKEN: Final[list[dict[str, list[str]]]] = [{HTTP_SIGNATURE_NAME: []}, {"bearerToken": []}]
 _DIGEST: Final = {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}
 _SIZE: Final = {"type": "integer", "minimum": 0}
 _BYTES: Final = {"schema": {"type": "string", "format": "binary"}}

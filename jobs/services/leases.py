@@ -35,7 +35,7 @@ _RUNNING_STAGES: Final = frozenset({Stage.RUNNING, Stage.ARCHIVING, Stage.UPLOAD
 
 _RENEW: Final = """
 UPDATE jobs_replica r SET progress = v.progress,
-       lease_expires_at = greatest(r.lease_expires_at, least(%(until)s, r.deadline_at + %(lease)s))
+       lease_expires_at = greatest(r.lease_expires_at, least(%(until)s, r.deadline_at + make_interval(secs => %(lease_seconds)s)))
 FROM (SELECT * FROM unnest(%(lease_ids)s::uuid[], %(progress)s::jsonb[]) AS u(lease_id, progress)) v
 WHERE r.lease_id = v.lease_id AND r.node_id = %(node)s AND r.state = ANY(%(live)s)
 RETURNING r.lease_id, r.lease_expires_at, r.state
@@ -84,13 +84,12 @@ def leases_renew(*, node: Node, reports: Sequence[LeaseReport], now: datetime) -
     if not reports:
         return Renewed()
     by_id = {report.lease_id: report for report in sorted(reports, key=lambda report: report.lease_id)}
-    lease = timedelta(seconds=settings.NEXA_LEASE_SECONDS)
     with connection.cursor() as cursor:
         cursor.execute(
             _RENEW,
             {
-                "until": now + lease,
-                "lease": lease,
+                "until": now + timedelta(seconds=settings.NEXA_LEASE_SECONDS),
+                "lease_seconds": settings.NEXA_LEASE_SECONDS,
                 "lease_ids": list(by_id),
                 "progress": [json.dumps(report.model_dump(mode="json")) for report in by_id.values()],
                 "node": node.pk,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from smtplib import SMTPException
 from typing import Any
 
@@ -60,8 +61,7 @@ def _batch_push() -> int:
             .order_by("pk")[:BATCH_EVENTS]
         )
         try:
-            for event in events:
-                _sockets_send(event)
+            async_to_sync(_sockets_send)(events)
         except (RedisError, OSError) as error:
             log.warning("outbox waits, the channel layer is away: %s", error)
             return 0
@@ -72,17 +72,16 @@ def _batch_push() -> int:
     return len(events)
 
 
-def _sockets_send(event: JobEvent) -> None:
+async def _sockets_send(events: Sequence[JobEvent]) -> None:
     """Owners see public events at once; the rest they read in the timeline once the job is concluded. Strangers see kinds only."""
     layer = get_channel_layer()
-    if layer is None:
-        return
-    send = async_to_sync(layer.group_send)
-    if event.public:
-        send(job_group(event.job_id), {"type": "job.event", "event": event_document(event)})
-    if event.kind.startswith("job."):
-        coarse = {"kind": event.kind, "job_type": event.job.job_type, "tier": event.job.tier, "at": event.created_at.isoformat()}
-        send(FLEET_GROUP, {"type": "fleet.event", "event": coarse})
+    for event in events:
+        if not event.public or layer is None:
+            continue
+        await layer.group_send(job_group(event.job_id), {"type": "job.event", "event": event_document(event)})
+        if event.kind.startswith("job."):
+            coarse = {"kind": event.kind, "job_type": event.job.job_type, "tier": event.job.tier, "at": event.created_at.isoformat()}
+            await layer.group_send(FLEET_GROUP, {"type": "fleet.event", "event": coarse})
 
 
 def _mail_send(event: JobEvent) -> None:

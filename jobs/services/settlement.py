@@ -12,13 +12,13 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from jobs.models import Calibration, Evidence, Job, Receipt, Replica
+from jobs.models import Calibration, Evidence, Job, Replica
 from jobs.services.replicas import replicas_queue
 from jobs.services.transitions import event_record, job_state_derive, job_transition, replica_transition
 from jobs.states import JOB_OPEN, REPLICA_LIVE, REPLICA_VOTES, JobState, ReplicaState
 from jobs.verdicts import AskForMore, CheckedReplica, Conclude, Decision, Dispute, NoValidResult, Verdict, Wait, decide, pair
 from jobs.verification import OWN_CHECKS
-from ledger.formula import payment_micro
+from ledger.formula import CLIP_FACTOR, payment_micro
 from ledger.services import Payment, account_of, payment_post, refund_post
 from workers.protocol.messages import ReceiptPredicate
 
@@ -36,7 +36,9 @@ def job_settle(*, job_id: UUID) -> Decision | None:
         if JobState(job.state) not in JOB_OPEN:
             return None
         reported = list(
-            job.replicas.filter(state=ReplicaState.REPORTED).select_related("receipt", "node__owner").order_by("receipt__received_at", "pk")
+            job.replicas.filter(state=ReplicaState.REPORTED)
+            .select_related("receipt", "node", "node_owner")
+            .order_by("receipt__received_at", "pk")
         )
         if not reported:
             return None
@@ -44,24 +46,37 @@ def job_settle(*, job_id: UUID) -> Decision | None:
         for replica in reported:
             replica.verdict = decision.verdicts[replica.pk]
         Replica.objects.bulk_update(reported, ["verdict"])
-        match decision:
-            case Conclude(canonical=canonical):
-                _conclude(job, reported, canonical)
-            case AskForMore(count=count):
-                event_record(job=job, kind="job.replicas_added", payload={"count": count}, public=False)
-                replicas_queue(job=job, count=count)
-                job_state_derive(job=job)
-            case Wait():
-                job_state_derive(job=job)
-            case Dispute():
-                _state_verifying(job)
-                job_transition(job=job, to=JobState.DISPUTED)
-            case NoValidResult():
-                message = "No host's result passed its own checks; the evidence of each replica says which check failed."
-                job_close(job=job, to=JobState.FAILED, code="results_invalid", message=message)
-        if not isinstance(decision, Conclude | NoValidResult):
-            _verification_rest(job, reported)
+        _carry_out(job, reported, decision)
         return decision
+
+
+def _carry_out(job: Job, reported: Sequence[Replica], decision: Decision) -> None:
+    match decision:
+        case Conclude(canonical=canonical):
+            _conclude(job, reported, canonical)
+        case AskForMore(count=count):
+            event_record(job=job, kind="job.replicas_added", payload={"count": count}, public=False)
+            replicas_queue(job=job, count=count)
+            job_state_derive(job=job)
+            _verification_rest(reported)
+        case Wait(checks_missing=checks_missing):
+            job_state_derive(job=job)
+            if not checks_missing:
+                _verification_rest(reported)
+        case Dispute():
+            _state_verifying(job)
+            job_transition(job=job, to=JobState.DISPUTED)
+            _verification_rest(reported)
+        case NoValidResult():
+            for replica in reported:
+                replica_transition(replica=replica, to=ReplicaState.REJECTED, payload={"verdict": replica.verdict})
+            message = "No host's result passed its own checks; the evidence of each replica says which check failed."
+            job_close(job=job, to=JobState.FAILED, code="results_invalid", message=message)
+
+
+def _verification_rest(reported: Sequence[Replica]) -> None:
+    """Keeps the dispatcher from claiming them before another receipt comes, which claims all of the job. Missing checks can't rest."""
+    Replica.objects.filter(pk__in=[replica.pk for replica in reported]).update(verify_claimed_until=NEVER)
 
 
 def job_close(*, job: Job, to: JobState, code: str, message: str) -> None:
@@ -109,7 +124,10 @@ def _conclude(job: Job, reported: Sequence[Replica], canonical_id: UUID) -> None
     _state_verifying(job)
     accepted = [replica for replica in reported if replica.verdict == Verdict.AGREE]
     ratio = _calibration_ratio(job)
-    amount = payment_micro(estimated_flops=job.estimated_flops, calibration_ratio=ratio, rate_micro=job.credit_rate_micro)
+    # Late receipts vote too, so more replicas may agree than the job had reserved for: then they share the reservation alike.
+    share_micro = job.reserved_micro // len(accepted)
+    worth_micro = payment_micro(estimated_flops=job.estimated_flops, calibration_ratio=ratio, rate_micro=job.credit_rate_micro)
+    amount = min(worth_micro, share_micro)
     now = timezone.now()
     for replica in reported:
         is_accepted = replica.verdict == Verdict.AGREE
@@ -122,21 +140,13 @@ def _conclude(job: Job, reported: Sequence[Replica], canonical_id: UUID) -> None
         )
     payment_post(
         job_id=job.pk,
-        payments=[
-            Payment(
-                account=account_of(user=replica.node_owner),
-                replica_id=replica.pk,
-                node_key_id=replica.node.key_id,
-                receipt_digest=replica.receipt.digest,
-                amount_micro=amount,
-            )
-            for replica in accepted
-        ],
+        payments=[_payment(replica, amount) for replica in accepted if amount > 0],
         formula={
             "version": "1",
             "estimated_flops": repr(job.estimated_flops),
             "calibration_ratio": repr(ratio),
             "rate_micro": str(job.credit_rate_micro),
+            "share_micro": str(share_micro),
         },
     )
     _replicas_cancel(job, "The job was concluded.")
@@ -147,13 +157,25 @@ def _conclude(job: Job, reported: Sequence[Replica], canonical_id: UUID) -> None
     job_transition(job=job, to=JobState.COMPLETED, payload=summary, canonical_replica=canonical, verdict_summary=summary)
 
 
+def _payment(replica: Replica, amount_micro: int) -> Payment:
+    if replica.node is None or replica.node_owner is None:
+        raise ValueError(f"replica {replica.pk} was accepted and has no node")
+    return Payment(
+        account=account_of(user=replica.node_owner),
+        replica_id=replica.pk,
+        node_key_id=replica.node.key_id,
+        receipt_digest=replica.receipt.digest,
+        amount_micro=amount_micro,
+    )
+
+
 def _verdict_summary(job: Job, canonical: Replica, accepted: Sequence[Replica], reported: Sequence[Replica]) -> dict[str, object]:
     """{agreeing, reported, quorum, worst}: `worst` is the largest deviation between the canonical result and another accepted one."""
     compared = Evidence.objects.filter(check_name="comparison", replica__in=accepted, other__in=accepted).filter(
         Q(replica=canonical) | Q(other=canonical)
     )
     found = [row.detail["worst"] for row in compared if row.detail.get("worst")]
-    worst = max(found, key=lambda one: (one["difference"] or 0.0) / (one["allowed"] or 1.0), default=None)
+    worst = max(found, key=lambda one: one["difference"] / one["allowed"] if one["difference"] and one["allowed"] else 0.0, default=None)
     return {"agreeing": len(accepted), "reported": len(reported), "quorum": job.quorum, "worst": worst}
 
 
@@ -170,13 +192,6 @@ def _replicas_cancel(job: Job, reason: str) -> None:
         replica_transition(replica=replica, to=ReplicaState.CANCELLED, cancel_reason=reason[:200], concluded_at=timezone.now())
 
 
-def _verification_rest(job: Job, reported: Sequence[Replica]) -> None:
-    """Keeps the dispatcher from claiming checked replicas again before another receipt comes. Unfinished checks are claimed again."""
-    checks = set(Evidence.objects.filter(replica__in=reported, other=None, passed__isnull=False).values_list("replica_id", "check_name"))
-    done = [replica.pk for replica in reported if all((replica.pk, name) in checks for name in OWN_CHECKS)]
-    Replica.objects.filter(pk__in=done).update(verify_claimed_until=NEVER)
-
-
 def _calibration_ratio(job: Job) -> float:
     row = Calibration.objects.filter(image_key=_image_key(job), job_type=job.job_type).first()
     return math.exp(row.log_ratio_sum / row.count) if row and row.count else 1.0
@@ -189,10 +204,11 @@ def _calibrate(job: Job, accepted: Sequence[Replica]) -> None:
     ratios = []
     for replica in accepted:
         before = Replica.objects.filter(node=replica.node, state=ReplicaState.ACCEPTED).exclude(job=job).count()
-        predicate = ReceiptPredicate.model_validate(Receipt.objects.get(replica=replica).predicate)
+        predicate = ReceiptPredicate.model_validate(replica.receipt.predicate)
         measured_flops = predicate.usage.cpu_seconds * predicate.benchmark_gflops * 1e9
         if before >= settings.NEXA_TENURE_RECEIPTS and measured_flops > 0:
-            ratios.append(measured_flops / job.estimated_flops)
+            # Clipped one by one: a single absurd claim must not move the mean further than pay can follow.
+            ratios.append(min(max(measured_flops / job.estimated_flops, 1 / CLIP_FACTOR), CLIP_FACTOR))
     if ratios:
         row, _ = Calibration.objects.select_for_update().get_or_create(image_key=_image_key(job), job_type=job.job_type)
         row.log_ratio_sum += sum(math.log(ratio) for ratio in ratios)

@@ -11,13 +11,14 @@ from django.db import transaction
 from django.utils import timezone
 
 from jobs.models import Job, JobEvent, Replica
+from jobs.nudges import outbox_nudge
 from jobs.states import JOB_TERMINAL, REPLICA_LIVE, JobState, ReplicaState, job_transition_check, replica_transition_check
 
 
-def event_record(*, job: Job, kind: str, replica: Replica | None = None, payload: dict[str, Any] | None = None, public: bool = True) -> JobEvent:
+def event_record(
+    *, job: Job, kind: str, replica: Replica | None = None, payload: dict[str, Any] | None = None, public: bool = True
+) -> JobEvent:
     """Writes an outbox row and nudges the push after the commit. `public` False hides it from the owner until the job is concluded."""
-    from jobs.nudges import outbox_nudge  # late: nudges name tasks, tasks import services
-
     event = JobEvent.objects.create(job=job, replica=replica, kind=kind, payload=payload or {}, public=public)
     transaction.on_commit(outbox_nudge)
     return event
@@ -34,7 +35,10 @@ def replica_transition(*, replica: Replica, to: ReplicaState, payload: dict[str,
 
 
 def job_transition(*, job: Job, to: JobState, payload: dict[str, Any] | None = None, **fields: Any) -> None:
-    """Moves a job to `to`, sets `fields` in the same UPDATE (and `concluded_at` for a terminal state), records `job.<state>`. Raises TransitionError."""
+    """Moves a job to `to`, sets `fields` in the same UPDATE (and `concluded_at` for a terminal state), records `job.<state>`.
+
+    Raises TransitionError.
+    """
     job_transition_check(JobState(job.state), to)
     job.state = to
     if to in JOB_TERMINAL:

@@ -116,9 +116,11 @@ def test_list_holds_ones_own_jobs_newest_first_in_pages(client: Client) -> None:
     made = [str(job_make(owner).pk) for _ in range(5)]
     job_make()
     headers = token_header(owner, [Scope.JOBS_READ])
-    found, before = [], ""
+    found: list[str] = []
+    before: str | None = ""
     for _ in range(3):
-        page = client.get(JOBS, {"limit": 2, **({"before": before} if before else {})}, headers=headers).json()
+        query = {"limit": "2", "before": before} if before else {"limit": "2"}
+        page = client.get(JOBS, query, headers=headers).json()
         found += [job["id"] for job in page["jobs"]]
         before = page["next"]
     assert before is None

@@ -80,6 +80,7 @@ class FakePortal:
         self.answers_to_lose = 0
         self.refusals: dict[str, RefusedError] = {}
         self.upload_patches_to_break = 0
+        self.registers_instead: PublicKey | None = None
         self.stopping = False
         handler = type("Handler", (_Handler,), {"portal": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -110,7 +111,7 @@ class FakePortal:
             "tier": Tier.CPU,
             "job_type": "test",
             "image": ImageReference(name="registry.example.org/test", image_id="sha256:" + "1a" * 32),
-            "command": command,
+            "command": tuple(command),
             "limits": Limits(wall_seconds=60, memory_bytes=64 * 2**20, cpus=0.5, pids=64, disk_bytes=2**24, output_bytes=2**22),
         }
         return Order(**(values | overrides))
@@ -148,6 +149,7 @@ class FakePortal:
     def register(self, message: RegistrationRequest, key: PublicKey) -> RegistrationAnswer:
         if message.join_token != JOIN_SECRET:
             raise RefusedError(403, "join_token_unknown")
+        key = self.registers_instead or key
         self.nodes[key.key_id] = key
         return RegistrationAnswer(
             protocol_version=PROTOCOL_VERSION,
@@ -165,9 +167,11 @@ class FakePortal:
         end = time.monotonic() + message.wait_seconds
         with self.changed:
             self.exchanges.append(message)
+            number = len(self.exchanges)
             self.changed.notify_all()
             orders = self.given.get(message.request_id, [])
-            while not orders and message.free.slots:
+            # A newer exchange means that the host has given this one up.
+            while not orders and message.free.slots and number == len(self.exchanges):
                 orders = self._claim(message.free.slots)
                 if orders or self.commands or self.stopping or self.outage or time.monotonic() >= end:
                     break
@@ -229,6 +233,12 @@ class _Handler(BaseHTTPRequestHandler):
         """Quiet."""
 
     def _handle(self) -> None:
+        try:
+            self._serve()
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+
+    def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         try:
             if self.portal.outage:
@@ -240,8 +250,6 @@ class _Handler(BaseHTTPRequestHandler):
             self._problem(error.status, error.code, error.detail)
         except VerificationError as error:
             self._problem(401, error.code, str(error))
-        except BrokenPipeError:
-            self.close_connection = True
 
     def _route(self, body: bytes) -> None:  # noqa: C901, PLR0912  one line for each address
         portal, path = self.portal, urlsplit(self.path).path

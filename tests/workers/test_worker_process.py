@@ -28,13 +28,13 @@ pytestmark = pytest.mark.acceptance
 class Worker:
     """One worker process on one home."""
 
-    def __init__(self, home: NodeHome, log: Path, *arguments: str) -> None:
+    def __init__(self, home: NodeHome, log: Path, *arguments: str, app: str = "tests.workers.worker_app") -> None:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("NEXA_", "DJANGO_"))}
         command = [str(CELERY)] if CELERY.exists() else [sys.executable, "-m", "celery"]
         self.log = log
         with log.open("ab") as file:
             self.process = subprocess.Popen(
-                [*command, "-A", "tests.workers.worker_app", "worker", "-l", "INFO", *(arguments or ("-Q", "cpu"))],
+                [*command, "-A", app, "worker", "-l", "INFO", *(arguments or ("-Q", "cpu"))],
                 cwd=ROOT,
                 env=environment | {"NEXA_HOME": str(home.folder)},
                 stdout=file,
@@ -143,9 +143,7 @@ def test_killed_while_running_the_next_worker_says_host_stopped(
     portal: FakePortal, worker: Worker, home: NodeHome, key: PublicKey, tmp_path: Path
 ) -> None:
     order = portal.order_add(portal.order_make(key, "sleep 60"))
-    portal.wait_for(
-        lambda: any(lease.stage is Stage.RUNNING for exchange in portal.exchanges for lease in exchange.leases), "the run"
-    )
+    portal.wait_for(lambda: any(lease.stage is Stage.RUNNING for exchange in portal.exchanges for lease in exchange.leases), "the run")
     worker.signal(signal.SIGKILL)
     worker.wait()
     second = Worker(home, tmp_path / "second.log")
@@ -192,6 +190,8 @@ def test_stopping_while_the_portal_is_away_keeps_the_receipt_for_the_next_start(
     portal.wait_for(lambda: any(exchange.leases for exchange in portal.exchanges), "the run to be reported")
     portal.outage = True
     worker.signal(signal.SIGTERM)
+    # Two pending signals of one kind are one: the second is sent when the first has been heard.
+    portal.wait_for(lambda: "Warm shutdown" in worker.log.read_text(), "the worker to hear the first signal")
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
     journal = Journal.read_only(home.journal_path)

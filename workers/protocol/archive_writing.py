@@ -1,6 +1,7 @@
 """Writes the outputs of a container into an archive, trusting nothing that the container left behind.
 
-Every folder and file is opened relative to the descriptor of its parent with O_NOFOLLOW, so no link is followed, even if one appears meanwhile.
+Every folder and file is opened relative to the descriptor of its parent with O_NOFOLLOW, so no link is followed, even if one
+appears meanwhile.
 """
 
 from __future__ import annotations
@@ -83,7 +84,9 @@ def archive_write(folder: Path, out: BinaryIO, *, limits: ArchiveLimits = _DEFAU
                 size_bytes = os.fstat(descriptor).st_size
                 content_bytes += size_bytes
                 if content_bytes > limits.content_bytes:
-                    raise OutputRefusedError("too_large", f"Outputs may hold {limits.content_bytes} bytes; they hold more, at {path[:100]!r}.")
+                    raise OutputRefusedError(
+                        "too_large", f"Outputs may hold {limits.content_bytes} bytes; they hold more, at {path[:100]!r}."
+                    )
                 try:
                     book.add(path)
                 except PathCollisionError as error:
@@ -124,7 +127,8 @@ def _path_check(path: str) -> str:
         return _PATH.validate_python(path)
     except ValidationError as error:
         raise OutputRefusedError(
-            "name", f"Names of outputs are UTF-8 without control characters or backslashes, at most 255 characters with folders; found {path[:100]!r}."
+            "name",
+            f"Names of outputs are UTF-8 without control characters or backslashes, at most 255 long with folders; found {path[:100]!r}.",
         ) from error
 
 
@@ -162,6 +166,8 @@ def _content_copy(descriptor: int, size_bytes: int, out: _Hashed, path: str) -> 
         sha256.update(data)
         out.write(data)
     if left or os.read(descriptor, 1):
-        raise OutputRefusedError("changed", f"{path[:100]!r} had {size_bytes} bytes and changed while it was read; is the container still running?")
+        raise OutputRefusedError(
+            "changed", f"{path[:100]!r} had {size_bytes} bytes and changed while it was read; is the container still running?"
+        )
     out.write(bytes(padding_bytes(size_bytes)))
     return DIGEST_PREFIX + sha256.hexdigest()

@@ -5,10 +5,10 @@ An archive is an uncompressed tar with one byte form for one set of files:
 1. Members are `outputs/<path>`, in ascending order of the bytes of the path, then `manifest.json`; then two zero blocks, then the end.
 2. Only regular files; directories exist through their files, so an empty one is lost. Mode 0644, owner 0, time 0, no names of owners.
 3. A pax header (POSIX.1-2001) stands before a member exactly when ustar cannot say its path (over 100 bytes, not ASCII) or size (8 GiB).
-4. Paths are those of `messages.OutputPath`; no two are equal after Unicode normalisation and case folding, nor is one the folder of another.
+4. Paths are those of `messages.OutputPath`; no two are equal after normalisation and case folding, nor is one the folder of another.
 5. `manifest.json` is the canonical JSON of `messages.Manifest`; its digest is the result digest.
 
-Hence equal files give equal archives and digests on any host at any time. The headers are made here (`tar_headers`) and not by `tarfile`, whose
+Hence equal files give equal archives and digests on any host at any time. The headers are made by `tar_headers`, not `tarfile`, whose
 bytes changed between Python versions; the reader makes each header again and compares, so there is nothing in a header for it to misread.
 Both sides hold one chunk and the manifest in memory, nothing that grows with the size of files.
 """
@@ -17,16 +17,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from pydantic import TypeAdapter, ValidationError
 
+from workers.protocol.archive_writing import OutputRefusedError, archive_write
 from workers.protocol.canonical import json_parse
 from workers.protocol.digests import DIGEST_PREFIX, digest_of
 from workers.protocol.errors import VerificationError
 from workers.protocol.messages import Manifest, ManifestFile, OutputPath
-from workers.protocol.archive_writing import OutputRefusedError, archive_write
 from workers.protocol.tar_headers import (
     BLOCK_BYTES,
     CHUNK_BYTES,
@@ -171,11 +170,11 @@ class ArchiveReader:
             name, size_bytes, more = header_parse(found)
             if more:
                 if more > _PAX_BLOCKS_MAX:
-                    raise HeaderMalformedError("a pax header beyond any that a path and a size need")
+                    raise HeaderMalformedError("a pax header beyond any that a path and a size need")  # noqa: TRY301  one place words both
                 found += self._take(more * BLOCK_BYTES)
                 name, size_bytes, _ = header_parse(found)
             if header_encode(name, size_bytes) != found:
-                raise HeaderMalformedError(f"a header of {name[:100]!r} that is not in canonical form")
+                raise HeaderMalformedError(f"a header of {name[:100]!r} that is not in canonical form")  # noqa: TRY301  as above
         except HeaderMalformedError as error:
             raise ArchiveRefusedError(f"Expected the canonical header of a regular file; found {error}.") from error
         return name, size_bytes
@@ -190,7 +189,9 @@ class ArchiveReader:
         while len(parts) < count:
             part = self._stream.read(count - len(parts))
             if not part:
-                raise ArchiveRefusedError(f"The archive ends after {self._size_bytes + len(parts)} bytes, before manifest.json and two zero blocks.")
+                raise ArchiveRefusedError(
+                    f"The archive ends after {self._size_bytes + len(parts)} bytes, before manifest.json and two zero blocks."
+                )
             parts += part
         self._sha256.update(parts)
         self._size_bytes += count
@@ -215,5 +216,5 @@ def _manifest_difference(seen: Manifest, found: bytes) -> str:
         return f"The manifest lists {len(claimed.files)} files; the archive holds {len(seen.files)}."
     for listed, held in zip(claimed.files, seen.files, strict=True):
         if listed != held:
-            return f"The manifest lists {listed.path!r} with {listed.size_bytes} bytes; the archive holds {held.path!r} with {held.size_bytes}."
+            return f"The manifest lists {listed.path!r} with {listed.size_bytes} bytes; the archive, {held.path!r} with {held.size_bytes}."
     return "The manifest lists the right files, but is not in canonical JSON."

@@ -6,9 +6,10 @@
     {"at":…,"kind":"sample","details":{…},"previous":…,"seq":3}
     {"at":…,"kind":"end","details":{…},"previous":…,"seq":4}
 
-`start`, `event`, `sample` and `end` are the host's words; `stdout` and `stderr` hold the container's, as data in one field, so a container cannot write a
-line of the host's. `previous` of the first line is the digest of the order's payload, so a log belongs to one order; the digest of the last line, without
-its newline, is the head, which the receipt signs. A chain proves that nothing was changed after signing, not that the host told the truth.
+`start`, `event`, `sample` and `end` are the host's words; `stdout` and `stderr` hold the container's, as data in one field, so a
+container cannot write a line of the host's. `previous` of the first line is the digest of the order's payload, so a log belongs to one
+order; the digest of the last line, without its newline, is the head, which the receipt signs. A chain proves that nothing was
+changed after signing, not that the host told the truth.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ class LogWriter:
 
     @classmethod
     def resume(cls, file: BinaryIO, order_digest: str, *, output_limit_bytes: int = OUTPUT_BYTES_DEFAULT) -> LogWriter:
-        """Go on with a log after a crash: `file` is opened "r+b". A torn last line is cut off. Raises LogRefusedError for any other damage."""
+        """Go on with a log after a crash: `file` is opened "r+b". A torn last line is cut off. Raises LogRefusedError for other damage."""
         writer = cls(file, order_digest, output_limit_bytes=output_limit_bytes)
         file.seek(0)
         while (line := file.readline(LINE_BYTES_MAX + 1)).endswith(b"\n"):
@@ -252,7 +253,9 @@ def _line_check(line: bytes, *, seq: int, previous: str) -> LogLine:
     if canonical != line[:-1]:
         raise LogRefusedError(f"Line {seq} of the log is not in canonical JSON.")
     if read.seq != seq or read.previous != previous:
-        raise LogRefusedError(f"Line {seq} of the log must have that number and follow {previous}; it has {read.seq} and follows {read.previous}.")
+        raise LogRefusedError(
+            f"Line {seq} of the log must have that number and follow {previous}; it has {read.seq} and follows {read.previous}."
+        )
     if (seq == 0) is not (read.kind == "start"):
         raise LogRefusedError(f"A log has one start line, the first; line {seq} is {read.kind!r}.")
     return read

@@ -1,8 +1,8 @@
 """Runs containers through Docker's API: Docker Engine, or Podman where it enforces what it is told.
 
-One run has three threads beside the caller's: one reads output, one takes samples and looks at the outputs folder, one waits for the end. They report
-to `_Run`; the caller's thread alone decides to kill, and always removes the container. A container of this host that an earlier process left
-is found by its label (`leftovers_remove`).
+One run has four threads beside the caller's: they read output, wait for the end, look at the outputs folder, and take samples. They
+report to `_Run`; the caller's thread alone kills, and always removes the container. A container that an earlier process
+left is found by its label (`leftovers_remove`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from docker.utils import kwargs_from_env
 
 from workers.protocol.messages import EngineProfile, Failure, FailureCode, ImageReference
 from workers.runtime.docker_images import ENGINE_ERRORS, image_present, image_pull
-from workers.runtime.interface import PullProgress, RunResult, RunSink, RunSpec, RuntimeFailureError
+from workers.runtime.interface import OutputStream, PullProgress, RunResult, RunSink, RunSpec, RuntimeFailureError
 from workers.runtime.output_watch import excess_of, folder_measure
 from workers.runtime.sandbox import CONTAINER_USER, container_arguments, host_config_arguments
 from workers.runtime.usage import UsageMeter
@@ -39,6 +39,7 @@ _SAMPLE_SECONDS_MAX: Final = 1.0
 _REQUEST_SECONDS: Final = 60
 _END_SECONDS: Final = 10.0
 _FILE_SIZE_EXIT_CODE: Final = 128 + 25  # SIGXFSZ, by the fsize limit
+_STREAMS: Final[tuple[OutputStream, ...]] = ("stdout", "stderr")
 _NOT_STARTABLE: Final = (126, 127)
 
 
@@ -75,7 +76,9 @@ class DockerRuntime:
             image_pull(client, image.pull, cancel=cancel, report=report, timeout_seconds=timeout_seconds)
             found = image_present(client, image)
         if found is None:
-            raise RuntimeFailureError(FailureCode.IMAGE_UNAVAILABLE, f"{image.name} ({image.image_id}) is not loaded in this host's engine; load it.")
+            raise RuntimeFailureError(
+                FailureCode.IMAGE_UNAVAILABLE, f"{image.name} ({image.image_id}) is not loaded in this host's engine; load it."
+            )
         return found
 
     def run(self, spec: RunSpec, sink: RunSink, cancel: threading.Event) -> RunResult:
@@ -126,7 +129,8 @@ class DockerRuntime:
 
     def _create(self, client: docker.APIClient, spec: RunSpec, user: str) -> str:
         try:
-            volumes = (client.inspect_image(spec.image_id)["Config"] or {}).get("Volumes") or {}
+            found = client.inspect_image(spec.image_id)  # type: ignore[no-untyped-call]  # the SDK's decorator hides its type
+            volumes = (found["Config"] or {}).get("Volumes") or {}
             host_config = client.create_host_config(**host_config_arguments(spec, volumes=volumes))
             return str(client.create_container(**container_arguments(spec, user=user), host_config=host_config)["Id"])
         except ImageNotFound as error:
@@ -151,6 +155,7 @@ class _Run:
         self._meter = UsageMeter()
         self._output_bytes = 0
         self._dropped_bytes = 0
+        self._folder_bytes = 0
         self._begun = time.monotonic()
 
     def result(self) -> RunResult:
@@ -158,19 +163,36 @@ class _Run:
         # Attached before the start, so that no output is missed; the engine keeps none.
         try:
             output = self._client.attach(self._id, stdout=True, stderr=True, stream=True, demux=True)
-            self._begun = time.monotonic()
-            self._client.start(self._id)
         except ENGINE_ERRORS as error:
             return self._not_started(started_at, error)
+        try:
+            self._begun = time.monotonic()
+            try:
+                self._client.start(self._id)
+            except ENGINE_ERRORS as error:
+                return self._not_started(started_at, error)
+            return self._started(started_at, output)
+        finally:
+            with suppress(*ENGINE_ERRORS, ValueError):
+                output.close()
+            # The SDK closes the socket, but not the file over it, which then lives until it is collected.
+            output._response.close()  # type: ignore[attr-defined]
+
+    def _started(self, started_at: datetime, output: Any) -> RunResult:
         threads = [
             threading.Thread(target=self._guarded, args=(work, *arguments), name=f"{self._spec.name}-{work.__name__}", daemon=True)
-            for work, arguments in ((self._output_read, (output,)), (self._samples_take, ()), (self._end_await, ()))
+            for work, arguments in (
+                (self._output_read, (output,)),
+                (self._end_await, ()),
+                (self._outputs_watch, ()),
+                (self._samples_take, ()),
+            )
         ]
         for thread in threads:
             thread.start()
         self._watch()
         wall_seconds = time.monotonic() - self._begun
-        for thread in threads:
+        for thread in threads[:3]:
             thread.join(_END_SECONDS)
         return self._conclude(started_at, wall_seconds)
 
@@ -252,7 +274,7 @@ class _Run:
 
     def _output_read(self, output: Any) -> None:
         for pair in output:
-            for stream, data in zip(("stdout", "stderr"), pair, strict=True):
+            for stream, data in zip(_STREAMS, pair, strict=True):
                 if not data:
                     continue
                 kept = data[: max(0, OUTPUT_BYTES_MAX - self._output_bytes)]
@@ -262,22 +284,28 @@ class _Run:
                     with self._sink_lock:
                         self._sink.on_output(stream, kept)
 
-    def _samples_take(self) -> None:
-        # Soon at first, so that short runs are measured too; later once a second.
-        pause_seconds = _LOOK_SECONDS
-        while not self._ended.wait(pause_seconds):
-            pause_seconds = min(_SAMPLE_SECONDS_MAX, pause_seconds * 1.5)
+    def _outputs_watch(self) -> None:
+        while not self._ended.wait(_LOOK_SECONDS * 2):
             size = folder_measure(self._spec.outputs_dir)
+            self._folder_bytes = size.content_bytes
             excess = excess_of(size, self._spec.limits)
             if excess is not None:
                 self._fail(excess.code, excess.message)
                 return
+
+    def _samples_take(self) -> None:
+        # Soon at first, so that short runs are measured too. The engine itself may take a second to answer.
+        pause_seconds = _LOOK_SECONDS
+        while not self._ended.wait(pause_seconds):
+            pause_seconds = min(_SAMPLE_SECONDS_MAX, pause_seconds * 1.5)
             stats = self._client.stats(self._id, stream=False, one_shot=True)
-            sample = self._meter.sample(
-                stats, at=datetime.now(UTC), elapsed_seconds=time.monotonic() - self._begun, output_bytes=size.content_bytes
-            )
-            if sample is not None:
-                with self._sink_lock:
+            elapsed_seconds = time.monotonic() - self._begun
+            with self._sink_lock:
+                # Nobody waits for this thread: what it learns after the end is dropped.
+                if self._ended.is_set():
+                    return
+                sample = self._meter.sample(stats, at=datetime.now(UTC), elapsed_seconds=elapsed_seconds, output_bytes=self._folder_bytes)
+                if sample is not None:
                     self._sink.on_sample(sample)
 
     def _end_await(self) -> None:
@@ -291,12 +319,14 @@ class _Run:
 
 
 def engine_profile(info: dict[str, Any], version: dict[str, Any], *, swap_bytes: int) -> EngineProfile:
-    """What an engine's answers amount to. A limit counts as ignored when the engine says so, or is rootless under cgroup v1, where it can't be set."""
+    """What an engine's answers amount to. Limits are ignored if the engine says so, or is rootless under cgroup v1, which sets none."""
     options = " ".join(info.get("SecurityOptions") or [])
     rootless = "rootless" in options
     cgroup = str(info.get("CgroupVersion") or "unknown")
     helpless = info.get("CgroupDriver") == "none" or (rootless and cgroup == "1")
-    ignored = [name for name, key in (("memory", "MemoryLimit"), ("pids", "PidsLimit"), ("cpus", "CpuCfsQuota")) if helpless or not info.get(key)]
+    ignored = [
+        name for name, key in (("memory", "MemoryLimit"), ("pids", "PidsLimit"), ("cpus", "CpuCfsQuota")) if helpless or not info.get(key)
+    ]
     if swap_bytes and "memory" not in ignored and not info.get("SwapLimit"):
         ignored.append("swap")
     names = [str(part.get("Name", "")) for part in version.get("Components") or []]
@@ -313,7 +343,7 @@ def _folders_prepare(spec: RunSpec, *, rootless: bool) -> str:
     """Let the container read its inputs and write its outputs; the user it runs as.
 
     A host that is root gives the outputs to uid 65534. One that is not can't, and could not read or remove what that user leaves: its
-    containers run as the host's own user, which has no capabilities in there either. Under a rootless engine user ids mean others: open to all.
+    containers run as the host's own user, without capabilities. Under a rootless engine user ids mean others: open to all.
     """
     for folder, _, files in os.walk(spec.inputs_dir):
         Path(folder).chmod(0o755)

@@ -20,15 +20,20 @@ _LOOK_SECONDS = 0.1
 
 
 def image_present(client: docker.APIClient, image: ImageReference) -> str | None:
-    """The id of an image that the engine has, or None. Raises RuntimeFailureError (`host_engine`, or `image_unavailable` for another image)."""
+    """The id of an image that the engine has, or None. Raises RuntimeFailureError: `host_engine`, `image_unavailable`."""
     try:
-        found = str(client.inspect_image(image.pull or image.image_id)["Id"])
+        inspected = client.inspect_image(image.pull or image.image_id)  # type: ignore[no-untyped-call]  # the SDK's decorator hides it
+        found = str(inspected["Id"])
     except ImageNotFound:
         return None
     except ENGINE_ERRORS as error:
-        raise RuntimeFailureError(FailureCode.HOST_ENGINE, f"The container engine can't be asked for an image: {type(error).__name__}.") from error
+        raise RuntimeFailureError(
+            FailureCode.HOST_ENGINE, f"The container engine can't be asked for an image: {type(error).__name__}."
+        ) from error
     if image.image_id is not None and found != image.image_id:
-        raise RuntimeFailureError(FailureCode.IMAGE_UNAVAILABLE, f"{image.pull or image.name} should be the image {image.image_id}; it is {found}.")
+        raise RuntimeFailureError(
+            FailureCode.IMAGE_UNAVAILABLE, f"{image.pull or image.name} should be the image {image.image_id}; it is {found}."
+        )
     return found
 
 
@@ -59,9 +64,13 @@ def image_pull(
                 case None:
                     return
                 case APIError() | ImageNotFound():
-                    raise RuntimeFailureError(FailureCode.IMAGE_UNAVAILABLE, f"{reference} can't be pulled: {message.explanation}") from message
+                    raise RuntimeFailureError(
+                        FailureCode.IMAGE_UNAVAILABLE, f"{reference} can't be pulled: {message.explanation}"
+                    ) from message
                 case Exception():
-                    raise RuntimeFailureError(FailureCode.HOST_ENGINE, f"The container engine broke off a pull: {type(message).__name__}.") from message
+                    raise RuntimeFailureError(
+                        FailureCode.HOST_ENGINE, f"The container engine broke off a pull: {type(message).__name__}."
+                    ) from message
                 case {"error": reason}:
                     raise RuntimeFailureError(FailureCode.IMAGE_UNAVAILABLE, f"{reference} can't be pulled: {reason}")
                 case _:

@@ -49,9 +49,15 @@ def folder_measure(folder: Path, *, entries_max: int = ENTRIES_MAX) -> FolderSiz
 def excess_of(size: FolderSize, limits: Limits) -> Failure | None:
     """The failure that outputs of this size are, if any."""
     if size.content_bytes > limits.output_bytes:
-        return Failure(code=FailureCode.LIMIT_OUTPUT, message=f"The outputs may hold {limits.output_bytes} bytes; they hold {size.content_bytes} or more.")
+        return Failure(
+            code=FailureCode.LIMIT_OUTPUT,
+            message=f"The outputs may hold {limits.output_bytes} bytes; they hold {size.content_bytes} or more.",
+        )
     if size.allocated_bytes > limits.disk_bytes:
-        return Failure(code=FailureCode.LIMIT_DISK, message=f"The outputs may take {limits.disk_bytes} bytes of disk; they take {size.allocated_bytes}.")
+        return Failure(
+            code=FailureCode.LIMIT_DISK,
+            message=f"The outputs may take {limits.disk_bytes} bytes of disk; they take {size.allocated_bytes}.",
+        )
     if size.entries > ENTRIES_MAX:
         return Failure(code=FailureCode.LIMIT_DISK, message=f"The outputs may hold {ENTRIES_MAX} files and folders; they hold more.")
     return None

@@ -1,7 +1,8 @@
 """What one container may do, as arguments for the engine: a pure function, so that the whole sandbox can be read and tested in one place.
 
-No network, read-only root, nothing of the host but the run's own two folders, no capabilities and no way to gain any, not root, bounded processes, memory
-without swap, cpus, files, /tmp and /dev/shm, an init process that reaps and forwards, no devices but granted GPUs, the engine's default seccomp filter.
+No network, read-only root, nothing of the host but the run's own two folders, no capabilities and no way to gain any, not root,
+bounded processes, memory without swap, cpus, files, /tmp and /dev/shm, an init process that reaps and forwards, no devices but granted
+GPUs, the engine's default seccomp filter.
 """
 
 from __future__ import annotations

@@ -39,7 +39,9 @@ class UsageMeter:
             return None
         last = self._last
         # Pages of files that can be dropped at any time are not what a job needs: subtracted, as `docker stats` does.
-        droppable = _number(stats, "memory_stats", "stats", "total_inactive_file") or _number(stats, "memory_stats", "stats", "inactive_file") or 0
+        droppable = (
+            _number(stats, "memory_stats", "stats", "total_inactive_file") or _number(stats, "memory_stats", "stats", "inactive_file") or 0
+        )
         cpu_seconds = cpu_nanoseconds / 1e9
         cpu_percent = None
         if last is not None and elapsed_seconds > last.elapsed_seconds:
@@ -61,7 +63,7 @@ class UsageMeter:
         return self._last
 
     def usage(self, *, wall_seconds: float, gpus: int) -> Usage:
-        """Up to the last sample: what the container used after it, at most a second's worth, is not counted. GPU seconds are granted ones."""
+        """Up to the last sample: what the container used after it, at most a second's worth, is missing. GPU seconds are granted ones."""
         return Usage(
             wall_seconds=wall_seconds,
             cpu_seconds=self._last.cpu_seconds if self._last else 0.0,

@@ -49,14 +49,15 @@ class SimulatedHost:
     def upload(self, lease_id: uuid.UUID | str, data: bytes) -> None:
         created = self.upload_create(lease_id, digest_of(data), len(data))
         assert created.status_code == 201, created.content
-        if data:
-            patched = self.patch(created["Location"], data, int(created["Upload-Offset"]))
+        offset = int(created["Upload-Offset"])
+        if rest := data[offset:]:
+            patched = self.patch(created["Location"], rest, offset)
             assert patched.status_code == 204, patched.content
 
     def upload_create(self, lease_id: uuid.UUID | str | None, digest: str, size_bytes: int, **changed: str) -> Any:
         metadata = f"digest {_encoded(digest)}" + (f",lease_id {_encoded(str(lease_id))}" if lease_id else "")
         headers = {"Tus-Resumable": "1.0.0", "Upload-Length": str(size_bytes), "Upload-Metadata": metadata, **changed}
-        return self.send("POST", "/api/v1/uploads", **headers)
+        return self.send("POST", "/api/v1/uploads", b"", **headers)
 
     def patch(self, path: str, data: bytes, offset: int, **changed: str) -> Any:
         headers = {
@@ -69,7 +70,7 @@ class SimulatedHost:
 
     def send(self, method: str, path: str, body: bytes = b"", **headers: str) -> Any:
         """The answer to a signed request."""
-        signed = signed_headers(self.key, method, path, body, **headers)
+        signed = signed_headers(self.key, method, path, body, age_seconds=0, **headers)
         content_type = signed.pop("Content-Type", "")
         return self.client.generic(method, path, body, content_type=content_type, headers=signed)
 

@@ -27,6 +27,7 @@ def test_order_input_upload_and_receipt_make_a_reported_replica() -> None:
     assert [one["lease_id"] for one in reported.json()["renewed"]] == [str(order.lease_id)]
     replica = job.replicas.get()
     assert replica.state == ReplicaState.RUNNING
+    assert replica.progress is not None
     assert replica.progress["progress"] == 0.5
 
     answer = host.report(order)

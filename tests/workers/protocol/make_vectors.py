@@ -31,7 +31,7 @@ from workers.protocol.validation import MessageInvalidError
 
 FOLDER: Final = Path(__file__).parent / "vectors"
 DOCUMENT: Final = Path(__file__).parents[3] / "docs" / "PROTOCOL.md"
-EXAMPLE: Final = re.compile(r"(<!-- example: (?P<file>[a-z_]+\.json)(?P<pointer>/\S*)? -->\n).*?(<!-- end -->)", re.DOTALL)
+EXAMPLE: Final = re.compile(r"(<!-- example: (?P<file>[a-z_]+\.json)(?:#(?P<pointer>/\S*))? -->\n).*?(<!-- end -->)", re.DOTALL)
 NONCE: Final = "Z29sZGVuLXZlY3Rvci0x"
 LINE_CHARACTERS: Final = 110
 SHOWN_CHARACTERS: Final = 90

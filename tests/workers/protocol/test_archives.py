@@ -79,15 +79,13 @@ def test_archive_is_read_by_the_standard_library_as_written(tmp_path: Path) -> N
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         names = tar.getnames()
         contents = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
-    assert names == sorted(names[:-1], key=lambda name: name.encode()) + ["manifest.json"]
+    assert names == [*sorted(names[:-1], key=lambda name: name.encode()), "manifest.json"]
     assert {f"outputs/{path}": content for path, content in FILES.items()}.items() <= contents.items()
 
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.dictionaries(
-        st.from_regex(r"[a-c][a-zé.\- ]{0,4}(/[d-f][a-z\-]{0,150}){0,1}", fullmatch=True), st.binary(max_size=1200), max_size=6
-    )
+    st.dictionaries(st.from_regex(r"[a-c][a-zé.\- ]{0,4}(/[d-f][a-z\-]{0,150}){0,1}", fullmatch=True), st.binary(max_size=1200), max_size=6)
 )
 def test_any_files_come_back_as_they_were(tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes]) -> None:
     folder = tmp_path_factory.mktemp("outputs")
@@ -150,7 +148,9 @@ def test_members_that_collide_or_do_not_ascend_are_refused(paths: tuple[str, str
         archive_check(io.BytesIO(_archive([(path, b"x") for path in paths])))
 
 
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE, b"S", b"L", b"g"])
+@pytest.mark.parametrize(
+    "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE, b"S", b"L", b"g"]
+)
 def test_member_that_is_no_regular_file_is_refused(kind: bytes) -> None:
     member = tarfile.TarInfo("outputs/a")
     member.type, member.linkname = kind, "/etc/passwd"
@@ -193,7 +193,12 @@ def test_manifest_that_differs_from_the_members_is_refused(listed: list[Manifest
 
 @pytest.mark.parametrize(
     ("manifest", "message"),
-    [(b"{}", "canonical JSON"), (b"\xff", "something else"), (b'{"files": [], "manifest_version": 1}', "not in canonical"), (bytes(9000), "bytes; found 9000")],
+    [
+        (b"{}", "canonical JSON"),
+        (b"\xff", "something else"),
+        (b'{"files": [], "manifest_version": 1}', "not in canonical"),
+        (bytes(9000), "bytes; found 9000"),
+    ],
 )
 def test_manifest_that_is_not_canonical_is_refused(manifest: bytes, message: str) -> None:
     with pytest.raises(ArchiveRefusedError, match=message):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 from datetime import UTC, datetime
@@ -58,8 +59,6 @@ def test_any_output_comes_back_byte_for_byte(pieces: list[tuple[Any, bytes]]) ->
     _check(file.getvalue(), reference)
     for stream in ("stdout", "stderr"):
         lines = [json.loads(line) for line in file.getvalue().splitlines() if json.loads(line)["kind"] == stream]
-        import base64
-
         found = b"".join(line["text"].encode() if "text" in line else base64.b64decode(line["base64"]) for line in lines)
         assert found == b"".join(data for name, data in pieces if name == stream)
 

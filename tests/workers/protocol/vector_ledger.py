@@ -50,7 +50,7 @@ DESCRIPTOR: Final = {
         {"path": "tables/parts.csv", "required": False, "media_type": "text/csv"},
     ],
     "limits": {"wall_seconds": 300, "memory_mb": 512, "cpus": 1, "pids": 64, "disk_mb": 256, "output_mb": 16},
-    "tolerance": 1e-6,
+    "tolerance": 0.001,
     "credit_rate": 1.25,
     "verification": {"method": "numeric", "copies": 1, "quorum": 1},
 }
@@ -74,12 +74,13 @@ def entry_documents(receipt_digest: str) -> list[dict[str, Any]]:
         "node_key": story.NODE.public.key_id,
         "formula": formula,
     }
+    start = {"reason": "start grant"}
     return [
-        _entry(1, "grant", f"grant:start:{RESEARCHER}", 0.0, {"reason": "start grant"}, TREASURY, RESEARCHER, 10_000_000),
-        _entry(2, "reservation", f"reservation:{job}", 1.5, {"job": job}, RESEARCHER, ESCROW, reserved),
-        _entry(3, "payment", f"payment:{story.REPLICA_ID}", 8.125, payment, ESCROW, CONTRIBUTOR, paid),
-        _entry(4, "refund", f"refund:{job}", 8.25, {"job": job}, ESCROW, RESEARCHER, reserved - paid),
-        _entry(5, "grant", f"grant:start:{CONTRIBUTOR}", 9.0, {"reason": "start grant"}, TREASURY, CONTRIBUTOR, 10_000_000),
+        _entry(1, f"grant:start:{RESEARCHER}", 0.0, start, moved=(TREASURY, RESEARCHER, 10_000_000)),
+        _entry(2, f"reservation:{job}", 1.5, {"job": job}, moved=(RESEARCHER, ESCROW, reserved)),
+        _entry(3, f"payment:{story.REPLICA_ID}", 8.125, payment, moved=(ESCROW, CONTRIBUTOR, paid)),
+        _entry(4, f"refund:{job}", 8.25, {"job": job}, moved=(ESCROW, RESEARCHER, reserved - paid)),
+        _entry(5, f"grant:start:{CONTRIBUTOR}", 9.0, start, moved=(TREASURY, CONTRIBUTOR, 10_000_000)),
     ]
 
 
@@ -186,13 +187,12 @@ def receipt_digest_of(envelope: bytes) -> str:
     return digest_of(base64_decode(json_parse(envelope, limit_bytes=2**20)["payload"]))
 
 
-def _entry(
-    number: int, kind: str, key: str, seconds: float, evidence: dict[str, Any], source: UUID, target: UUID, amount: int
-) -> dict[str, Any]:
+def _entry(number: int, key: str, seconds: float, evidence: dict[str, Any], *, moved: tuple[UUID, UUID, int]) -> dict[str, Any]:
+    source, target, amount = moved
     postings = sorted([(source, -amount), (target, amount)], key=lambda posting: str(posting[0]))
     return {
         "entry": str(number),
-        "kind": kind,
+        "kind": key.partition(":")[0],
         "key": key,
         "at": _at(seconds),
         "evidence": evidence,

@@ -251,12 +251,8 @@ def receipt_failed() -> bytes:
 
 
 def receipt_answer(receipt_digest: str) -> ReceiptAnswer:
-    return ReceiptAnswer(
-        replica_id=REPLICA_ID, status="recorded", receipt_digest=receipt_digest, received_at=NOW + timedelta(seconds=6)
-    )
+    return ReceiptAnswer(replica_id=REPLICA_ID, status="recorded", receipt_digest=receipt_digest, received_at=NOW + timedelta(seconds=6))
 
 
 def _receipt(outcome: RunOutcome) -> bytes:
-    return receipt_sign(
-        opened=order(), outcome=outcome, log=compute_log()[1], key=NODE, benchmark_gflops=12.5, engine="docker 27.0.3"
-    )
+    return receipt_sign(opened=order(), outcome=outcome, log=compute_log()[1], key=NODE, benchmark_gflops=12.5, engine="docker 27.0.3")

@@ -1,0 +1,239 @@
+"""Leases: renewed by reports, expired by silence, never by an outage of ours."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from jobs.models import CoordinatorClock, Job, Replica
+from jobs.services.heartbeats import PortalAlive, node_heard
+from jobs.services.leases import leases_claim, leases_reap, leases_renew, queue_deadlines_enforce
+from jobs.services.outages import expiry_horizon, portal_alive_record
+from jobs.services.settlement import job_fail
+from jobs.services.transitions import replica_transition
+from jobs.states import JobState, ReplicaState
+from ledger.services import account_of, grant_post, reservation_post
+from nodes.models import Node
+from tests.factories.nodes import node_make
+from tests.factories.people import researcher_make, user_make
+from tests.jobs.gateway.queued_jobs import queued_job
+from workers.protocol.messages import CommandKind, FreeResources, LeaseReport, NoWork, Stage, Tier
+
+pytestmark = pytest.mark.django_db
+FREE = FreeResources(slots=1, cpus=8, memory_bytes=2**36, disk_bytes=2**40)
+
+
+def take(node: Node | None = None, now: datetime | None = None) -> Replica:
+    node = node or node_make(user_make())[0]
+    [replica] = leases_claim(node=node, request_id=uuid.uuid4(), wanted=[Tier.CPU], free=FREE, now=now or timezone.now())
+    return replica
+
+
+def node_of(replica: Replica) -> Node:
+    assert replica.node is not None
+    return replica.node
+
+
+def report(replica: Replica, stage: Stage = Stage.RUNNING, **fields: Any) -> LeaseReport:
+    assert replica.lease_id is not None
+    return LeaseReport(lease_id=replica.lease_id, stage=stage, elapsed_seconds=1, **fields)
+
+
+def renew(replica: Replica, node: Node | None = None, now: datetime | None = None, **fields: Any) -> Any:
+    return leases_renew(node=node or node_of(replica), reports=[report(replica, **fields)], now=now or timezone.now())
+
+
+def silence(replica: Replica, seconds: float = 1) -> datetime:
+    """The moment `seconds` after the lease expired, the portal having served exchanges all the while."""
+    replica.refresh_from_db()
+    assert replica.lease_expires_at is not None
+    now = replica.lease_expires_at + timedelta(seconds=seconds)
+    CoordinatorClock.objects.update_or_create(pk=1, defaults={"alive_at": now})
+    return now
+
+
+class TestRenewal:
+    def test_a_report_renews_and_the_first_running_one_says_running(self) -> None:
+        queued_job()
+        replica = take()
+        before = replica.lease_expires_at
+        now = timezone.now() + timedelta(seconds=10)
+        assert [one.lease_id for one in renew(replica, now=now, stage=Stage.PULLING).renewals] == [replica.lease_id]
+        replica.refresh_from_db()
+        assert replica.state == ReplicaState.LEASED
+        assert before is not None
+        assert replica.lease_expires_at is not None
+        assert replica.lease_expires_at > before
+        renew(replica, progress=0.25)
+        replica.refresh_from_db()
+        assert replica.state == ReplicaState.RUNNING
+        assert replica.progress is not None
+        assert replica.progress["progress"] == 0.25
+        assert replica.job.events.filter(kind="replica.running").count() == 1
+        renew(replica)
+        assert replica.job.events.filter(kind="replica.running").count() == 1
+
+    def test_another_node_renews_nothing_and_is_told_to_stop(self) -> None:
+        queued_job()
+        replica = take()
+        other, _ = node_make(user_make())
+        answer = renew(replica, node=other, now=timezone.now() + timedelta(seconds=30))
+        unknown = leases_renew(
+            node=other, reports=[LeaseReport(lease_id=uuid.uuid4(), stage=Stage.RUNNING, elapsed_seconds=0)], now=timezone.now()
+        )
+        assert answer.renewals == []
+        # A lease of somebody else and one that never was look the same.
+        assert [(one.kind, one.reason) for one in answer.commands] == [(one.kind, one.reason) for one in unknown.commands]
+        assert Replica.objects.get(pk=replica.pk).lease_expires_at == replica.lease_expires_at
+
+    def test_a_cancelled_job_tells_its_host_to_stop_with_the_reason(self) -> None:
+        job = queued_job()
+        replica = take()
+        job.refresh_from_db()
+        job_fail(job=job, code="test", message="not wanted any more")
+        [command] = renew(replica).commands
+        assert (command.kind, command.lease_id, command.reason) == (CommandKind.CANCEL, replica.lease_id, "not wanted any more")
+
+    def test_an_expired_lease_is_not_revived_and_goes_on_while_its_job_is_open(self) -> None:
+        job = queued_job()
+        replica = take()
+        leases_reap(now=silence(replica))
+        answer = renew(replica)
+        assert (answer.renewals, answer.commands) == ([], [])
+        job.refresh_from_db()
+        job_fail(job=job, code="test", message="over")
+        assert [one.kind for one in renew(replica).commands] == [CommandKind.CANCEL]
+
+    def test_no_renewal_goes_beyond_the_deadline_by_more_than_a_lease(self) -> None:
+        queued_job()
+        replica = take()
+        assert replica.deadline_at is not None
+        [renewal] = renew(replica, now=replica.deadline_at + timedelta(hours=1)).renewals
+        assert renewal.expires_at == replica.deadline_at + timedelta(seconds=60)
+
+
+class TestReaper:
+    def test_an_expired_lease_makes_a_substitute_that_the_same_owner_may_take(self) -> None:
+        job = queued_job()
+        replica = take()
+        assert leases_reap(now=timezone.now()) == 0
+        assert leases_reap(now=silence(replica)) == 1
+        assert leases_reap(now=silence(replica)) == 0
+        replica.refresh_from_db()
+        job.refresh_from_db()
+        assert (replica.state, job.state) == (ReplicaState.EXPIRED, JobState.QUEUED)
+        assert job.replicas.filter(state=ReplicaState.QUEUED).count() == 1
+        assert take(node_of(replica)).pk != replica.pk
+
+    def test_attempts_end_and_the_job_with_them(self, settings: Any) -> None:
+        settings.NEXA_ATTEMPTS_MAX = 2
+        job = queued_job()
+        for _ in range(2):
+            leases_reap(now=silence(take()))
+        job.refresh_from_db()
+        assert (job.state, job.failure_code) == (JobState.FAILED, "attempts_exhausted")
+        assert not job.replicas.filter(state=ReplicaState.QUEUED).exists()
+
+    def test_past_its_deadline_a_lease_expires_whatever_the_clock_says(self) -> None:
+        queued_job()
+        replica = take()
+        CoordinatorClock.objects.update_or_create(pk=1, defaults={"alive_at": timezone.now()})
+        assert replica.deadline_at is not None
+        assert leases_reap(now=replica.deadline_at + timedelta(seconds=59)) == 0
+        assert leases_reap(now=replica.deadline_at + timedelta(seconds=61)) == 1
+
+
+class TestOutage:
+    def test_nothing_expires_while_the_portal_is_silent_and_its_return_is_credited(self) -> None:
+        queued_job()
+        start = timezone.now()
+        replica = take(now=start)
+        portal_alive_record(now=start)
+        back = start + timedelta(minutes=10)
+        assert leases_reap(now=back) == 0
+        assert portal_alive_record(now=back) == timedelta(minutes=10)
+        replica.refresh_from_db()
+        assert replica.lease_expires_at == start + timedelta(minutes=10, seconds=60)
+        assert leases_reap(now=back + timedelta(seconds=10)) == 0
+        portal_alive_record(now=back + timedelta(seconds=25))
+        portal_alive_record(now=back + timedelta(seconds=50))
+        assert leases_reap(now=back + timedelta(seconds=61)) == 1
+
+    def test_a_short_silence_credits_nothing(self) -> None:
+        queued_job()
+        start = timezone.now()
+        replica = take(now=start)
+        assert portal_alive_record(now=start) == timedelta(0)
+        assert portal_alive_record(now=start + timedelta(seconds=29)) == timedelta(0)
+        assert portal_alive_record(now=start) == timedelta(0)
+        assert CoordinatorClock.objects.get().alive_at == start + timedelta(seconds=29)
+        assert Replica.objects.get(pk=replica.pk).lease_expires_at == replica.lease_expires_at
+
+    def test_without_a_record_leases_expire_by_the_time(self) -> None:
+        now = timezone.now()
+        assert expiry_horizon(now=now) == now
+
+    def test_one_process_records_rarely(self) -> None:
+        alive, now = PortalAlive(), timezone.now()
+        alive.record(now=now)
+        alive.record(now=now + timedelta(seconds=1))
+        assert CoordinatorClock.objects.get().alive_at == now
+
+
+class TestQueueDeadline:
+    def test_a_job_that_nobody_takes_fails_and_its_reservation_comes_back(self) -> None:
+        owner = researcher_make()
+        account = account_of(user=owner)
+        grant_post(to=account, amount_micro=5_000_000, reason="test", idempotency_key=f"test:{account.pk}")
+        job = queued_job(owner, reserved_micro=2_000_000)
+        reservation_post(account=account, job_id=job.pk, amount_micro=2_000_000)
+        assert queue_deadlines_enforce(now=timezone.now()) == 0
+        assert queue_deadlines_enforce(now=job.queue_deadline_at + timedelta(seconds=1)) == 1
+        assert queue_deadlines_enforce(now=job.queue_deadline_at + timedelta(seconds=1)) == 0
+        job.refresh_from_db()
+        account.refresh_from_db()
+        assert (job.state, job.failure_code) == (JobState.FAILED, "no_eligible_host")
+        assert "1 cores" in job.failure_message
+        assert account.balance_micro == 5_000_000
+        assert [one.state for one in job.replicas.all()] == [ReplicaState.CANCELLED]
+
+    def test_a_substitute_waits_as_long_as_the_first(self) -> None:
+        now = timezone.now()
+        job = queued_job(queue_deadline_at=now + timedelta(seconds=30))
+        leases_reap(now=silence(take(now=now)))
+        substitute = job.replicas.get(state=ReplicaState.QUEUED)
+        Replica.objects.filter(pk=substitute.pk).update(created_at=now + timedelta(seconds=100))
+        assert queue_deadlines_enforce(now=now + timedelta(seconds=110)) == 0
+        assert queue_deadlines_enforce(now=now + timedelta(seconds=131)) == 1
+
+    def test_a_running_job_has_no_queue_deadline(self) -> None:
+        job = queued_job(queue_deadline_at=timezone.now() + timedelta(seconds=1))
+        take()
+        assert queue_deadlines_enforce(now=timezone.now() + timedelta(days=1)) == 0
+        assert Job.objects.get(pk=job.pk).state == JobState.RUNNING
+
+
+def test_a_node_is_written_only_when_there_is_news(django_assert_num_queries: Any) -> None:
+    node, _ = node_make(user_make())
+    now = timezone.now()
+    reason = NoWork(code="no_jobs_queued", message="none")
+    node_heard(node=node, no_work=reason, now=now)
+    node.refresh_from_db()
+    assert (node.last_seen_at, node.last_no_work) == (now, {"code": "no_jobs_queued", "message": "none"})
+    with django_assert_num_queries(0):
+        node_heard(node=node, no_work=reason, now=now + timedelta(seconds=5))
+    node_heard(node=node, no_work=None, now=now + timedelta(seconds=11))
+    node.refresh_from_db()
+    assert node.last_seen_at == now + timedelta(seconds=11)
+
+
+def test_a_lease_reported_meanwhile_is_not_expired() -> None:
+    queued_job()
+    replica = take()
+    now = silence(replica)
+    replica_transition(replica=replica, to=ReplicaState.REPORTED)
+    assert leases_reap(now=now) == 0

@@ -1,0 +1,119 @@
+"""What PostgreSQL refuses whoever asks: the tests go around the services, through SQL."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from django.db import DatabaseError, IntegrityError, connection, transaction
+
+from ledger.checkpoints import checkpoint_publish
+from ledger.models import Account, AccountKind, Entry
+from ledger.services import treasury_account
+from tests.factories.ledger import account_make, entries_make
+
+pytestmark = pytest.mark.django_db
+
+TABLES = ["ledger_entry", "ledger_posting", "ledger_logleaf", "ledger_checkpoint"]
+COLUMNS = {"ledger_entry": "kind", "ledger_posting": "amount_micro", "ledger_logleaf": "data", "ledger_checkpoint": "note"}
+
+
+def execute(statement: str, parameters: list[object] | None = None) -> None:
+    """In a savepoint, so that the transaction outlives a refusal; deferred constraints are checked before it and after."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        cursor.execute(statement, parameters)
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        cursor.execute("SET CONSTRAINTS ALL DEFERRED")
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("statement", ["UPDATE {table} SET {column} = {column}", "DELETE FROM {table}", "TRUNCATE {table} CASCADE"])
+def test_history_cannot_be_changed(table: str, statement: str) -> None:
+    entries_make(2)
+    checkpoint_publish()
+    with pytest.raises(DatabaseError, match="append-only"):
+        execute(statement.format(table=table, column=COLUMNS[table]))
+
+
+def test_accounts_with_postings_cannot_be_deleted_or_truncated() -> None:
+    account = account_make(5)
+    with pytest.raises(IntegrityError, match="foreign key"):
+        execute("DELETE FROM ledger_account WHERE id = %s", [account.pk])
+    with pytest.raises(DatabaseError, match="append-only"):
+        execute("TRUNCATE ledger_account CASCADE")
+
+
+def entry_insert(amounts: list[tuple[object, int]]) -> None:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO ledger_entry (kind, idempotency_key, evidence, created_at) VALUES ('grant', %s, '{}', now()) RETURNING id",
+            [str(uuid.uuid4())],
+        )
+        (entry_id,) = cursor.fetchone()
+        for account_id, amount in amounts:
+            cursor.execute(
+                "INSERT INTO ledger_posting (entry_id, account_id, amount_micro) VALUES (%s, %s, %s)", [entry_id, account_id, amount]
+            )
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        cursor.execute("SET CONSTRAINTS ALL DEFERRED")
+
+
+def test_balanced_entry_is_accepted_and_moves_balances() -> None:
+    account = account_make()
+    entry_insert([(treasury_account().pk, -3), (account.pk, 3)])
+    account.refresh_from_db()
+    assert account.balance_micro == 3
+
+
+@pytest.mark.parametrize("amounts", [[], [3], [-3, 2]])
+def test_entry_that_does_not_sum_to_zero_is_refused(amounts: list[int]) -> None:
+    accounts = [treasury_account().pk, account_make().pk]
+    with pytest.raises(IntegrityError, match="postings that sum to"):
+        entry_insert(list(zip(accounts, amounts, strict=False)))
+
+
+def test_posting_of_zero_is_refused() -> None:
+    with pytest.raises(IntegrityError, match="posting_not_zero"):
+        entry_insert([(treasury_account().pk, 0), (account_make().pk, 0)])
+
+
+def test_second_posting_on_one_account_is_refused() -> None:
+    account = account_make()
+    with pytest.raises(IntegrityError, match="posting_one_per_account"):
+        entry_insert([(treasury_account().pk, -3), (account.pk, 2), (account.pk, 1)])
+
+
+@pytest.mark.parametrize("kind", [AccountKind.PERSON, AccountKind.ESCROW])
+def test_balance_below_zero_is_refused_but_for_the_treasury(kind: AccountKind) -> None:
+    account = Account.objects.create(kind=kind)
+    with pytest.raises(IntegrityError, match="account_not_negative"):
+        entry_insert([(account.pk, -1), (treasury_account().pk, 1)])
+
+
+def test_balance_set_by_hand_is_refused() -> None:
+    account = account_make(5)
+    with pytest.raises(DatabaseError, match="follows from postings"):
+        execute("UPDATE ledger_account SET balance_micro = 10 WHERE id = %s", [account.pk])
+    with pytest.raises(DatabaseError, match="for good"):
+        execute("UPDATE ledger_account SET kind = 'escrow' WHERE id = %s", [account.pk])
+    with pytest.raises(DatabaseError, match="must start at 0"):
+        Account.objects.create(kind=AccountKind.PERSON, balance_micro=1)
+
+
+def test_posting_added_to_an_entry_that_is_in_the_log_is_refused() -> None:
+    (entry,) = entries_make(1)
+    checkpoint_publish()
+    others = [account_make().pk, account_make().pk]
+    with pytest.raises(DatabaseError, match="in the log already"), transaction.atomic():
+        execute(
+            "INSERT INTO ledger_posting (entry_id, account_id, amount_micro) VALUES (%s, %s, -1), (%s, %s, 1)",
+            [entry.pk, others[0], entry.pk, others[1]],
+        )
+    assert Entry.objects.get(pk=entry.pk).postings.count() == 2
+
+
+def test_second_treasury_or_escrow_is_refused() -> None:
+    treasury_account()
+    with pytest.raises(IntegrityError, match="account_one_treasury_one_escrow"), transaction.atomic():
+        Account.objects.create(kind=AccountKind.TREASURY)

@@ -1,0 +1,253 @@
+"""Movements of credits on a real PostgreSQL: each posting, its repetition, its refusal."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from django.db import connection
+from django.test import override_settings
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ledger.models import Account, AccountKind, Entry, EntryKind, Posting
+from ledger.services import (
+    EVIDENCE_BYTES_MAX,
+    CreditsInsufficientError,
+    EntryConflictError,
+    EntryNotReversibleError,
+    account_of,
+    escrow_account,
+    grant_post,
+    payment_post,
+    refund_post,
+    reservation_post,
+    reversal_post,
+    start_grant_post,
+    treasury_account,
+)
+from tests.factories.ledger import account_make, payment_make
+from tests.factories.people import user_make
+
+pytestmark = pytest.mark.django_db
+
+
+def balance(account: Account) -> int:
+    return Account.objects.get(pk=account.pk).balance_micro
+
+
+def constraints_check() -> None:
+    """Runs the deferred triggers now, which a test's transaction would never reach."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        cursor.execute("SET CONSTRAINTS ALL DEFERRED")
+
+
+def test_account_of_a_person_is_made_once() -> None:
+    user = user_make()
+    assert account_of(user=user) == account_of(user=user)
+    assert account_of(user=user).kind == AccountKind.PERSON
+
+
+def test_grant_moves_credits_from_the_treasury() -> None:
+    account = account_make()
+    entry = grant_post(to=account, amount_micro=5, reason="thanks", idempotency_key="k")
+    constraints_check()
+    assert (balance(account), balance(treasury_account())) == (5, -5)
+    assert (entry.kind, entry.evidence) == (EntryKind.GRANT, {"reason": "thanks"})
+
+
+@pytest.mark.parametrize("amount", [0, -5])
+def test_grant_of_nothing_or_less_is_refused(amount: int) -> None:
+    with pytest.raises(ValueError, match="more than 0"):
+        grant_post(to=account_make(), amount_micro=amount, reason="", idempotency_key="k")
+
+
+def test_grant_repeated_is_the_same_entry() -> None:
+    account = account_make()
+    first = grant_post(to=account, amount_micro=5, reason="thanks", idempotency_key="k")
+    assert grant_post(to=account, amount_micro=5, reason="thanks", idempotency_key="k") == first
+    assert balance(account) == 5
+
+
+def test_key_used_for_another_amount_or_account_conflicts() -> None:
+    account = account_make()
+    grant_post(to=account, amount_micro=5, reason="thanks", idempotency_key="k")
+    with pytest.raises(EntryConflictError, match="another content"):
+        grant_post(to=account, amount_micro=6, reason="thanks", idempotency_key="k")
+    with pytest.raises(EntryConflictError, match="another content"):
+        grant_post(to=account_make(), amount_micro=5, reason="thanks", idempotency_key="k")
+
+
+def test_grant_to_the_treasury_is_refused_as_one_sided() -> None:
+    with pytest.raises(ValueError, match="at least two"):
+        grant_post(to=treasury_account(), amount_micro=5, reason="", idempotency_key="k")
+
+
+@pytest.mark.parametrize(
+    ("evidence", "message"),
+    [
+        ({"n": 2**60}, "made of strings"),
+        ({"n": 0.5}, "made of strings"),
+        ({"n": {"m": {"too": "deep"}}}, "made of strings"),
+        ({"n": "x" * EVIDENCE_BYTES_MAX}, "bytes of evidence"),
+    ],
+)
+def test_evidence_that_could_stop_the_log_is_refused(evidence: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        grant_post(to=account_make(), amount_micro=5, reason="", idempotency_key="k", evidence=evidence)
+    assert not Entry.objects.exists()
+
+
+def test_reservation_waits_in_escrow() -> None:
+    account, job = account_make(10), uuid.uuid4()
+    reservation_post(account=account, job_id=job, amount_micro=7)
+    constraints_check()
+    assert (balance(account), balance(escrow_account())) == (3, 7)
+
+
+def test_reservation_beyond_the_balance_names_need_and_balance() -> None:
+    account = account_make(10)
+    with pytest.raises(CreditsInsufficientError, match=r"reserves up to 0\.000011 credits; your balance is 0\.000010") as caught:
+        reservation_post(account=account, job_id=uuid.uuid4(), amount_micro=11)
+    assert caught.value.code == "credits_insufficient"
+    assert balance(account) == 10
+
+
+def test_reservation_repeated_is_the_same_entry_also_when_the_rest_would_not_do() -> None:
+    account, job = account_make(10), uuid.uuid4()
+    first = reservation_post(account=account, job_id=job, amount_micro=7)
+    assert reservation_post(account=account, job_id=job, amount_micro=7) == first
+    assert (balance(account), balance(escrow_account())) == (3, 7)
+
+
+def test_payment_is_an_entry_for_each_receipt_and_repeated_changes_nothing() -> None:
+    account, nodes, job = account_make(10), [account_make(), account_make()], uuid.uuid4()
+    reservation_post(account=account, job_id=job, amount_micro=10)
+    payments = [payment_make(node, 4) for node in nodes]
+    entries = payment_post(job_id=job, payments=payments, formula={"version": "1"})
+    assert payment_post(job_id=job, payments=payments, formula={"version": "1"}) == entries
+    constraints_check()
+    assert [balance(node) for node in nodes] == [4, 4]
+    assert balance(escrow_account()) == 2
+    assert entries[0].evidence == {
+        "job": str(job),
+        "replica": str(payments[0].replica_id),
+        "receipt": payments[0].receipt_digest,
+        "node_key": payments[0].node_key_id,
+        "formula": {"version": "1"},
+    }
+
+
+def test_refund_gives_the_rest_back_once() -> None:
+    account, job = account_make(10), uuid.uuid4()
+    reservation_post(account=account, job_id=job, amount_micro=7)
+    first = refund_post(account=account, job_id=job, amount_micro=7)
+    assert refund_post(account=account, job_id=job, amount_micro=7) == first
+    assert (balance(account), balance(escrow_account())) == (10, 0)
+    assert refund_post(account=account, job_id=uuid.uuid4(), amount_micro=0) is None
+
+
+def test_reversed_payment_goes_back_to_who_reserved() -> None:
+    account, node, job = account_make(10), account_make(), uuid.uuid4()
+    reservation_post(account=account, job_id=job, amount_micro=10)
+    (entry,) = payment_post(job_id=job, payments=[payment_make(node, 4)], formula={})
+    refund_post(account=account, job_id=job, amount_micro=6)
+    reversal = reversal_post(entry=entry, reason="fraud")
+    assert reversal_post(entry=entry, reason="fraud") == reversal
+    constraints_check()
+    assert (balance(account), balance(node), balance(escrow_account())) == (10, 0, 0)
+
+
+def test_reversed_grant_goes_back_to_the_treasury() -> None:
+    account = account_make()
+    entry = grant_post(to=account, amount_micro=5, reason="", idempotency_key="k")
+    reversal_post(entry=entry, reason="mistake")
+    assert (balance(account), balance(treasury_account())) == (0, 0)
+
+
+def test_reversal_of_spent_credits_is_refused() -> None:
+    account = account_make()
+    entry = grant_post(to=account, amount_micro=5, reason="", idempotency_key="k")
+    reservation_post(account=account, job_id=uuid.uuid4(), amount_micro=1)
+    with pytest.raises(CreditsInsufficientError, match=r"takes 0\.000005 credits; the account holds 0\.000004"):
+        reversal_post(entry=entry, reason="mistake")
+
+
+def test_reservations_refunds_reversals_and_payments_to_oneself_are_not_reversible() -> None:
+    account, job = account_make(10), uuid.uuid4()
+    reservation = reservation_post(account=account, job_id=job, amount_micro=10)
+    (to_oneself,) = payment_post(job_id=job, payments=[payment_make(account, 4)], formula={})
+    refund = refund_post(account=account, job_id=job, amount_micro=6)
+    grant = grant_post(to=account, amount_micro=5, reason="", idempotency_key="k")
+    reversal = reversal_post(entry=grant, reason="mistake")
+    for entry in (reservation, refund, reversal, to_oneself):
+        assert entry is not None
+        with pytest.raises(EntryNotReversibleError, match="expected a grant"):
+            reversal_post(entry=entry, reason="no")
+
+
+def test_payment_without_reservation_is_not_reversible_to_anyone() -> None:
+    funds = account_make(10)
+    reservation_post(account=funds, job_id=uuid.uuid4(), amount_micro=10)
+    (stray,) = payment_post(job_id=uuid.uuid4(), payments=[payment_make(account_make(), 4)], formula={})
+    with pytest.raises(EntryNotReversibleError):
+        reversal_post(entry=stray, reason="no")
+
+
+def test_start_grant_comes_once_and_not_at_all_where_it_is_zero() -> None:
+    user = user_make()
+    with override_settings(NEXA_START_GRANT_MICRO=0):
+        assert start_grant_post(user=user) is None
+    with override_settings(NEXA_START_GRANT_MICRO=3):
+        assert start_grant_post(user=user) == start_grant_post(user=user)
+    assert account_of(user=user).balance_micro == 3
+
+
+JOB = st.tuples(
+    st.integers(1, 40),  # reserved
+    st.lists(st.integers(0, 2), max_size=3),  # which node each replica ran on
+    st.lists(st.booleans(), min_size=3, max_size=3),  # which payments are reversed, where they can be
+)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(jobs=st.lists(JOB, min_size=1, max_size=4), order=st.randoms(use_true_random=False))
+def test_any_interleaving_of_jobs_leaves_escrow_empty_and_books_balanced(
+    jobs: list[tuple[int, list[int], list[bool]]], order: object
+) -> None:
+    from django.db import transaction
+
+    with transaction.atomic():
+        owner, nodes = account_make(200), [account_make() for _ in range(3)]
+        queues = []
+        for reserved, replicas, reverse in jobs:
+            queues.append(_job_steps(owner, nodes, reserved, replicas, reverse))
+        while queues:
+            queue = order.choice(queues)  # type: ignore[attr-defined]
+            if next(queue, None) is None:
+                queues.remove(queue)
+            assert sum(Posting.objects.values_list("amount_micro", flat=True)) == 0
+        constraints_check()
+        assert balance(escrow_account()) == 0
+        everybody = [owner, *nodes]
+        assert sum(balance(one) for one in everybody) == 200 == -balance(treasury_account())
+        assert all(balance(one) >= 0 for one in everybody)
+        for account in Account.objects.all():
+            assert account.balance_micro == sum(account.postings.values_list("amount_micro", flat=True))
+        transaction.set_rollback(True)
+
+
+def _job_steps(owner: Account, nodes: list[Account], reserved: int, replicas: list[int], reverse: list[bool]):  # type: ignore[no-untyped-def]
+    job = uuid.uuid4()
+    reservation_post(account=owner, job_id=job, amount_micro=reserved)
+    yield True
+    share = reserved // max(1, len(replicas))
+    payments = [payment_make(nodes[one], share) for one in replicas if share]
+    entries = payment_post(job_id=job, payments=payments, formula={})
+    refund_post(account=owner, job_id=job, amount_micro=reserved - share * len(payments))
+    yield True
+    for entry, undone in zip(entries, reverse, strict=False):
+        if undone:
+            reversal_post(entry=entry, reason="fraud")
+            yield True

@@ -1,0 +1,153 @@
+"""docs/PROTOCOL.md against the code: every stable code is in its tables, nothing else is, and the server makes the documented bytes."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from jobs.orders import order_sign
+from ledger.checkpoints import leaf_data
+from ledger.models import Account, AccountKind, Entry, LogLeaf, Posting
+from ledger.tiles import entry_bundle, range_root, tile_hashes
+from nexaportal.problems import problem_of
+from tests.workers.protocol import make_vectors
+from tests.workers.protocol import vector_ledger as books
+from tests.workers.protocol import vector_story as story
+from workers.protocol.errors import VerificationError
+from workers.protocol.messages import CommandKind, FailureCode, Stage, Tier
+from workers.protocol.problems import ProblemError
+from workers.protocol.strict_base64 import base64_encode
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("client", "jobs", "ledger", "nexaportal", "nodes", "people", "workers")
+DOCUMENT = make_vectors.DOCUMENT.read_text(encoding="utf-8")
+VECTORS = make_vectors.vectors()
+
+
+def documented(table: str) -> dict[str, str]:
+    """The first two columns of the table in the block `codes: <table>`, without their backticks; the second is "" where it holds words."""
+    match = re.search(rf"<!-- codes: {table} -->\n(.*?)<!-- end -->", DOCUMENT, re.DOTALL)
+    assert match is not None, f"docs/PROTOCOL.md has no block 'codes: {table}'"
+    rows = [row.strip().strip("|").split("|") for row in match[1].splitlines() if row.startswith("| `")]
+    codes = [row[0].strip().strip("`") for row in rows]
+    assert len(set(codes)) == len(codes), f"a code stands twice in the table {table}"
+    return {code: row[1].strip() for code, row in zip(codes, rows, strict=True)}
+
+
+def errors_of(base: type[Exception]) -> Iterator[type[Any]]:
+    """Every subclass of `base` in the packages, after importing each module that defines errors."""
+    for path in sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
+        if re.search(r"^class \w+\(\w+Error\):", path.read_text(encoding="utf-8"), re.MULTILINE):
+            importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"))
+    waiting = [base]
+    while waiting:
+        found = waiting.pop()
+        waiting += found.__subclasses__()
+        if found is not base and found.__module__.split(".")[0] in PACKAGES:
+            yield found
+
+
+def source_codes(pattern: str, *files: str) -> set[str]:
+    """What the one group of `pattern` matches in these files; at least one in each."""
+    found: set[str] = set()
+    for file in files:
+        here = set(re.findall(pattern, (ROOT / file).read_text(encoding="utf-8")))
+        assert here, f"{file} has no {pattern!r} any more"
+        found |= here
+    return found
+
+
+def test_the_table_of_problems_has_every_problem_of_the_code_with_its_status() -> None:
+    found = {(error.code, str(error.status)) for error in errors_of(ProblemError)}
+    assert len(found) == len(dict(found)), "one code has two statuses"
+    assert documented("problems") == dict(found)
+
+
+def test_the_table_of_verification_errors_has_every_one_of_the_code_with_its_status() -> None:
+    expected = {}
+    for error in errors_of(VerificationError):
+        answer = problem_of(error("found"))
+        assert answer is not None
+        expected[error.code] = str(answer.status)
+    assert documented("verification") == expected
+
+
+def test_the_table_of_other_answers_has_every_code_of_the_error_mapping() -> None:
+    text = (ROOT / "nexaportal" / "problems.py").read_text(encoding="utf-8")
+    table = re.search(r"_CODES_BY_STATUS: Final = \{\n(.*?)\n\}", text, re.DOTALL)
+    assert table is not None
+    mapped = set(re.findall(r'\d{3}: "([a-z_]+)"', table[1])) | set(re.findall(r'code="([a-z_]+)"', text)) | {"request_refused"}
+    assert set(documented("answers")) == mapped
+
+
+def test_the_table_of_failures_has_every_failure_code() -> None:
+    assert set(documented("failures")) == {code.value for code in FailureCode}
+
+
+def test_the_table_of_no_work_has_every_code_that_matching_gives() -> None:
+    codes = source_codes(r'(?:NoWork\(\s*code=|TAKEN: Final = )"([a-z_]+)"', "jobs/matching.py")
+    assert set(documented("no_work")) == codes
+
+
+def test_the_table_of_job_failures_has_every_code_that_ends_a_job() -> None:
+    codes = source_codes(
+        r'job_(?:fail|close)\([^)]*code="([a-z_]+)"',
+        "jobs/services/leases.py",
+        "jobs/services/settlement.py",
+        "jobs/services/submission.py",
+    )
+    assert set(documented("jobs")) == codes
+
+
+def test_the_table_of_evidence_codes_has_those_that_are_no_errors() -> None:
+    assert set(documented("evidence")) == source_codes(r'code(?: = "" if [a-z.]+ else |=)"([a-z_]+)"', "jobs/verification.py")
+
+
+@pytest.mark.parametrize(("table", "values"), [("commands", CommandKind), ("stages", Stage), ("tiers", Tier)])
+def test_the_tables_of_choices_have_every_choice(table: str, values: Any) -> None:
+    assert list(documented(table)) == [value.value for value in values]
+
+
+def test_the_server_signs_the_order_of_the_vectors_as_they_say() -> None:
+    # tests/services.py gives the server the coordinator key of the vectors.
+    envelope, digest = order_sign(story.order().order)
+    assert envelope.decode() == VECTORS["order.json"]["envelope_text"]
+    assert digest == VECTORS["order.json"]["order_digest"]
+
+
+@pytest.mark.django_db
+def test_the_ledger_writes_leaves_and_tiles_of_the_vectors_as_they_say() -> None:
+    vector = VECTORS["ledger.json"]
+    for account, kind in (
+        (books.TREASURY, AccountKind.TREASURY),
+        (books.ESCROW, AccountKind.ESCROW),
+        (books.RESEARCHER, AccountKind.PERSON),
+        (books.CONTRIBUTOR, AccountKind.PERSON),
+    ):
+        Account.objects.create(pk=account, kind=kind)
+    for index, leaf in enumerate(vector["leaves"]):
+        entry = Entry.objects.create(
+            pk=int(leaf["entry"]),
+            kind=leaf["kind"],
+            idempotency_key=leaf["key"],
+            evidence=leaf["evidence"],
+            created_at=datetime.fromisoformat(leaf["at"]),
+        )
+        Posting.objects.bulk_create(
+            Posting(entry=entry, account_id=UUID(posting["account"]), amount_micro=int(posting["amount_micro"]))
+            for posting in leaf["postings"]
+        )
+        data = leaf_data(Entry.objects.get(pk=entry.pk))
+        assert data.decode() == vector["leaf_texts"][index]
+        LogLeaf.objects.create(index=index, entry=entry, data=data)
+    size = len(vector["leaves"])
+    assert base64_encode(entry_bundle(0, size)) == vector["entry_bundle_base64"]
+    assert base64_encode(b"".join(tile_hashes(0, 0, size))) == vector["tile_base64"]
+    assert range_root(0, size).hex() == vector["checkpoint"]["root"]

@@ -1,0 +1,173 @@
+"""The contributor's commands against a portal over HTTP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.workers.homes import profile_make
+from tests.workers.portal_fake import JOIN_SECRET, FakePortal, RefusedError
+from workers import cli
+from workers.home import HomeExistsError, NodeHome
+from workers.joining import JoinRefusedError, coordinator_check, coordinator_key_check, node_join
+from workers.journal import Fact, Journal
+from workers.portal import PortalProtocolError, PortalRefusedError, PortalUnreachableError
+from workers.protocol.join_tokens import JoinTokenContent, join_token_encode
+from workers.protocol.keys import PrivateKey
+from workers.protocol.messages import CoordinatorInfo, Tier
+
+
+def token_of(fake: FakePortal, **overrides: str) -> JoinTokenContent:
+    values = {"portal": fake.origin, "coordinator": fake.key.public.key_id, "secret": JOIN_SECRET}
+    return JoinTokenContent(**(values | overrides))
+
+
+def invoke(home: NodeHome, *arguments: str, stdin: str | None = None) -> Result:
+    command = {found.name: found for found in cli.COMMANDS}[arguments[0]]
+    return CliRunner().invoke(command, arguments[1:], input=stdin, env={"NEXA_HOME": str(home.folder)})
+
+
+def test_joining_writes_a_whole_home(portal: FakePortal, tmp_path: Path) -> None:
+    home = NodeHome(tmp_path / "new")
+    token = token_of(portal)
+    answer = node_join(home, token=token, coordinator=coordinator_check(token), name="garage", profile=profile_make())
+    identity = home.identity()
+    assert identity.portal == portal.origin
+    assert identity.queues == (Tier.CPU,)
+    assert identity.coordinator_key == portal.key.public.to_base64()
+    assert home.key().public.key_id == answer.key_id == identity.key_id
+    assert (home.folder / "key").stat().st_mode & 0o777 == 0o600
+    assert home.profile() == profile_make()
+
+
+def test_joining_again_is_refused_and_changes_nothing(home: NodeHome, portal: FakePortal) -> None:
+    before = home.key().public
+    token = token_of(portal)
+    with pytest.raises(HomeExistsError, match="nexa leave"):
+        node_join(home, token=token, coordinator=portal.key.public, name="x", profile=profile_make())
+    assert home.key().public == before
+    result = invoke(home, "join", join_token_encode(token))
+    assert result.exit_code == 1
+    assert "already holds a node" in result.output
+
+
+def test_lost_answer_of_a_join_registers_the_same_key_again(portal: FakePortal, tmp_path: Path) -> None:
+    home = NodeHome(tmp_path / "new")
+    token = token_of(portal)
+    portal.outage = True
+    with pytest.raises(PortalUnreachableError):
+        node_join(home, token=token, coordinator=portal.key.public, name="x", profile=profile_make())
+    key = home.key_pending()
+    assert key is not None
+    portal.outage = False
+    node_join(home, token=token, coordinator=portal.key.public, name="x", profile=profile_make())
+    assert home.identity().key_id == key.public.key_id
+    assert home.key_pending() is None
+
+
+def test_portal_with_another_key_than_the_token_says_is_refused(portal: FakePortal, tmp_path: Path) -> None:
+    token = token_of(portal, coordinator=PrivateKey.generate().public.key_id)
+    with pytest.raises(JoinRefusedError, match="Do not go on"):
+        coordinator_check(token)
+    result = invoke(NodeHome(tmp_path / "new"), "join", join_token_encode(token))
+    assert result.exit_code == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_portal_that_claims_the_fingerprint_for_another_key_is_refused(portal: FakePortal) -> None:
+    wanted = portal.key.public.key_id
+    other = PrivateKey.generate().public
+    info = CoordinatorInfo(protocol_versions=(1,), origin=portal.origin, public_key=other.to_base64(), key_id=wanted)
+    with pytest.raises(JoinRefusedError):
+        coordinator_key_check(info, fingerprint=wanted)
+    with pytest.raises(JoinRefusedError, match="can't be read"):
+        coordinator_key_check(info.model_copy(update={"public_key": "AAAA"}), fingerprint=wanted)
+
+
+def test_portal_of_another_protocol_is_refused(portal: FakePortal) -> None:
+    key = portal.key.public
+    info = CoordinatorInfo(protocol_versions=(7,), origin=portal.origin, public_key=key.to_base64(), key_id=key.key_id)
+    with pytest.raises(JoinRefusedError, match="speaks protocol 7"):
+        coordinator_key_check(info, fingerprint=key.key_id)
+
+
+def test_registration_under_another_coordinator_key_joins_nothing(portal: FakePortal, tmp_path: Path) -> None:
+    home = NodeHome(tmp_path / "new")
+    with pytest.raises(JoinRefusedError, match="another coordinator key"):
+        node_join(home, token=token_of(portal), coordinator=PrivateKey.generate().public, name="x", profile=profile_make())
+    assert not home.joined
+
+
+def test_used_token_is_refused_by_the_portal(portal: FakePortal, tmp_path: Path) -> None:
+    token = token_of(portal, secret="u" * 43)
+    with pytest.raises(PortalRefusedError, match="join_token_unknown"):
+        node_join(NodeHome(tmp_path / "new"), token=token, coordinator=portal.key.public, name="x", profile=profile_make())
+
+
+def test_token_for_a_portal_without_tls_is_refused(tmp_path: Path, portal: FakePortal) -> None:
+    result = invoke(NodeHome(tmp_path / "new"), "join", join_token_encode(token_of(portal, portal="http://portal.example.org")))
+    assert result.exit_code == 1
+    assert "must start with https://" in result.output
+
+
+@pytest.mark.parametrize("arguments", [("join", "nonsense"), ("status",), ("leave", "--yes"), ("worker",)])
+def test_commands_tell_what_is_missing(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    result = invoke(NodeHome(tmp_path / "nothing"), *arguments)
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")
+    assert "Traceback" not in result.output
+
+
+def test_join_without_a_token(tmp_path: Path) -> None:
+    assert invoke(NodeHome(tmp_path / "new"), "join").exit_code == 2
+
+
+def test_worker_refuses_a_queue_before_it_starts(home: NodeHome) -> None:
+    result = invoke(home, "worker", "--queues", "gpu-tier3")
+    assert result.exit_code == 1
+    assert "may not serve 'gpu-tier3'" in result.output
+
+
+def test_status_says_what_runs_and_why_there_is_no_work(home: NodeHome) -> None:
+    journal = Journal.open(home.journal_path)
+    journal.fact_note(Fact.PORTAL, "ok")
+    journal.fact_note(Fact.STATE, "working")
+    journal.fact_note(Fact.NO_WORK, "no_jobs_queued: Nothing is queued.")
+    result = invoke(home, "status")
+    assert result.exit_code == 0, result.output
+    assert "No worker is running here" in result.output
+    lock = home.lock()
+    try:
+        assert "No work: no_jobs_queued: Nothing is queued." in invoke(home, "status").output
+        assert "working; the portal answered" in invoke(home, "status").output
+        journal.fact_note(Fact.PORTAL, "it is away")
+        assert "does not answer: it is away" in invoke(home, "status").output
+    finally:
+        lock.release()
+        journal.close()
+
+
+def test_leave_tells_the_portal_and_removes_the_key(home: NodeHome, portal: FakePortal) -> None:
+    key_id = home.identity().key_id
+    assert invoke(home, "leave", stdin="n\n").exit_code == 1
+    assert home.joined
+    assert invoke(home, "leave", stdin="y\n").exit_code == 0
+    assert portal.left == [key_id]
+    assert not home.joined
+    assert not (home.folder / "key").exists()
+
+
+def test_leave_goes_on_when_the_portal_cannot_be_told(home: NodeHome, portal: FakePortal) -> None:
+    portal.refusals["/api/v1/nodes/self/leave"] = RefusedError(404, "not_found")
+    result = invoke(home, "leave", "--yes")
+    assert result.exit_code == 0
+    assert "Revoke the node" in result.output
+    assert not home.joined
+
+
+def test_registration_answer_about_another_key_is_refused(portal: FakePortal, tmp_path: Path) -> None:
+    portal.registers_instead = PrivateKey.generate().public
+    with pytest.raises(PortalProtocolError, match="Expected the registration of"):
+        node_join(NodeHome(tmp_path / "new"), token=token_of(portal), coordinator=portal.key.public, name="x", profile=profile_make())

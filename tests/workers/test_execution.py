@@ -1,0 +1,273 @@
+"""Every way in which an order can end, in this process: real portal client over HTTP, real journal, a runtime without containers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.workers.portal_fake import FakePortal, RefusedError
+from tests.workers.runtime_fake import FakeRuntime
+from workers.caps import Caps, NodeSettings
+from workers.execution import Executor
+from workers.home import NodeHome
+from workers.journal import Journal
+from workers.orders import order_open
+from workers.portal import PortalClient
+from workers.protocol.archives import archive_check
+from workers.protocol.digests import digest_of
+from workers.protocol.keys import PrivateKey, PublicKey
+from workers.protocol.messages import ExpectedOutput, FailureCode, ImageReference, Limits, Order, OrderInput
+from workers.resources import Resources
+from workers.runs import Runs
+
+
+class Bench:
+    """An executor with everything around it."""
+
+    def __init__(self, home: NodeHome, portal: FakePortal) -> None:
+        self.home, self.portal = home, portal
+        self.journal = Journal.open(home.journal_path)
+        self.runtime = FakeRuntime()
+        self.runs = Runs(lambda: None)
+        self.give_up = threading.Event()
+        identity, key, profile = home.identity(), home.key(), home.profile()
+        self.resources = Resources(Caps.of(NodeSettings.read(home.settings_path), profile), disk_free=lambda: 100 * 2**30)
+        self.executor = Executor(
+            home=home,
+            identity=identity,
+            key=key,
+            profile=profile,
+            journal=self.journal,
+            runtime=self.runtime,
+            resources=self.resources,
+            runs=self.runs,
+            portal_make=lambda: PortalClient(portal.origin, key),
+            give_up=self.give_up,
+        )
+
+    def accept(self, order: Order) -> None:
+        """What the lease client does with an order."""
+        opened = order_open(self.portal.envelope(order), coordinator=self.portal.key.public)
+        self.portal.leased[order.lease_id] = order
+        self.journal.lease_add(
+            lease_id=order.lease_id,
+            replica_id=order.replica_id,
+            envelope=opened.envelope,
+            order_digest=opened.digest,
+            job_type=order.job_type,
+            image=order.image.name,
+        )
+
+    def ending(self, order: Order) -> str | None:
+        row = self.journal.lease(order.lease_id)
+        assert row is not None
+        return row.ending
+
+
+@pytest.fixture
+def bench(home: NodeHome, portal: FakePortal) -> Bench:
+    return Bench(home, portal)
+
+
+def test_completed_order_leaves_outputs_with_the_portal_and_nothing_here(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
+    data = b"GYDPETGTWG\n"
+    portal.blobs[digest_of(data)] = data
+    wanted = OrderInput(
+        path="in/chain.fasta", digest=digest_of(data), size_bytes=len(data), url=f"{portal.origin}/api/v1/blobs/{digest_of(data)}"
+    )
+    order = portal.order_make(key, "copy in/chain.fasta out.fasta", inputs=(wanted,), outputs=(ExpectedOutput(path="out.fasta"),))
+    bench.accept(order)
+    bench.executor.order_run(order.lease_id)
+    receipt = portal.receipts[order.replica_id][1]
+    assert receipt.outcome == "completed"
+    assert receipt.benchmark_gflops == 12.5
+    assert receipt.archive is not None
+    path = bench.home.folder / "got.tar"
+    path.write_bytes(portal.blobs[receipt.archive.digest])
+    with path.open("rb") as stream:
+        info = archive_check(stream)
+    assert [(file.path, file.digest) for file in info.manifest.files] == [("out.fasta", digest_of(data))]
+    assert info.result_digest == receipt.result_digest
+    assert bench.ending(order) == "recorded"
+    assert list(bench.home.work_folder.iterdir()) == []
+    assert len(bench.runs) == 0
+    assert bench.resources.free().slots == 2
+
+
+Overrides = Callable[[FakePortal], dict[str, Any]]
+
+
+@pytest.mark.parametrize(
+    ("command", "overrides", "code"),
+    [
+        pytest.param("exit 3", lambda _: {}, FailureCode.EXIT_NONZERO, id="exit code"),
+        pytest.param("fail limit_memory", lambda _: {}, FailureCode.LIMIT_MEMORY, id="limit"),
+        pytest.param("fail host_engine", lambda _: {}, FailureCode.HOST_ENGINE, id="engine fails while running"),
+        pytest.param("crash", lambda _: {}, FailureCode.HOST_ERROR, id="fault of our own"),
+        pytest.param("write a 1", lambda _: {"outputs": (ExpectedOutput(path="b"),)}, FailureCode.OUTPUT_MISSING, id="output missing"),
+        pytest.param(
+            "write a 12345",
+            lambda _: {"limits": Limits(wall_seconds=9, memory_bytes=2**24, cpus=1, pids=9, disk_bytes=2**20, output_bytes=3)},
+            FailureCode.OUTPUT_REFUSED,
+            id="output too large",
+        ),
+        pytest.param(
+            "write a 1",
+            lambda _: {"limits": Limits(wall_seconds=9, memory_bytes=2**50, cpus=1, pids=9, disk_bytes=2**20, output_bytes=9)},
+            FailureCode.HOST_REFUSED,
+            id="beyond the caps",
+        ),
+        pytest.param(
+            "write a 1", lambda _: {"deadline_at": datetime.now(UTC) - timedelta(seconds=1)}, FailureCode.HOST_REFUSED, id="deadline over"
+        ),
+        pytest.param(
+            "write a 1", lambda _: {"node_key_id": PrivateKey.generate().public.key_id}, FailureCode.HOST_REFUSED, id="another node's"
+        ),
+        pytest.param("write a 1", lambda _: {"origin": "https://other.example.org"}, FailureCode.HOST_REFUSED, id="another portal's"),
+        pytest.param(
+            "write a 1",
+            lambda portal: {
+                "inputs": (OrderInput(path="x", digest=digest_of(b"x"), size_bytes=1, url=f"{portal.origin}/api/v1/blobs/none"),)
+            },
+            FailureCode.INPUT_UNAVAILABLE,
+            id="input not there",
+        ),
+        pytest.param(
+            "write a 1",
+            lambda _: {"inputs": (OrderInput(path="x", digest=digest_of(b"x"), size_bytes=1, url="http://169.254.169.254/x"),)},
+            FailureCode.INPUT_UNAVAILABLE,
+            id="input from elsewhere",
+        ),
+        pytest.param(
+            "write a 1",
+            lambda portal: {
+                "inputs": (OrderInput(path="x", digest=digest_of(b"x"), size_bytes=1, url=f"{portal.origin}/api/v1/blobs/wrong"),)
+            },
+            FailureCode.INPUT_MISMATCH,
+            id="input with other bytes",
+        ),
+        pytest.param(
+            "write a 1",
+            lambda portal: {
+                "inputs": (OrderInput(path="x", digest=digest_of(b"x"), size_bytes=1, url=f"{portal.origin}/api/v1/blobs/long"),)
+            },
+            FailureCode.INPUT_MISMATCH,
+            id="input too long",
+        ),
+    ],
+)
+def test_failure_is_reported_with_its_code(
+    bench: Bench, portal: FakePortal, key: PublicKey, command: str, overrides: Overrides, code: FailureCode
+) -> None:
+    portal.blobs |= {"wrong": b"y", "long": b"x" * 100}
+    order = portal.order_make(key, command, **overrides(portal))
+    bench.accept(order)
+    bench.executor.order_run(order.lease_id)
+    receipt = portal.receipts[order.replica_id][1]
+    assert receipt.outcome == "failed"
+    assert receipt.failure is not None
+    assert receipt.failure.code is code
+    assert str(bench.home.folder) not in receipt.failure.message
+    assert bench.ending(order) == "recorded"
+    assert bench.resources.free().slots == 2
+
+
+def test_image_that_cannot_be_had(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
+    bench.runtime.images_absent.add("gone")
+    order = portal.order_make(key, "write a 1", image=ImageReference(name="gone", image_id="sha256:" + "0" * 64))
+    bench.accept(order)
+    bench.executor.order_run(order.lease_id)
+    failure = portal.receipts[order.replica_id][1].failure
+    assert failure is not None
+    assert failure.code is FailureCode.IMAGE_UNAVAILABLE
+
+
+def test_image_that_the_contributor_does_not_allow(home: NodeHome, portal: FakePortal, key: PublicKey) -> None:
+    home.settings_path.write_text('[images]\nallowed = ["trusted.example.org/*"]\n')
+    bench = Bench(home, portal)
+    order = portal.order_make(key, "write a 1")
+    bench.accept(order)
+    bench.executor.order_run(order.lease_id)
+    failure = portal.receipts[order.replica_id][1].failure
+    assert failure is not None
+    assert failure.code is FailureCode.HOST_REFUSED
+    assert bench.runtime.specs == []
+
+
+def test_cancelled_before_it_began_runs_nothing(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
+    order = portal.order_make(key, "write a 1")
+    bench.accept(order)
+    bench.runs.add(order.lease_id, deadline_at=order.deadline_at)
+    bench.runs.cancel(order.lease_id, FailureCode.HOST_STOPPED, "stopping")
+    bench.executor.order_run(order.lease_id)
+    failure = portal.receipts[order.replica_id][1].failure
+    assert failure is not None
+    assert failure.code is FailureCode.HOST_STOPPED
+    assert bench.runtime.specs == []
+
+
+def test_deadline_that_passes_stops_the_run(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
+    order = portal.order_make(key, "sleep 60")
+    bench.accept(order)
+    thread = threading.Thread(target=bench.executor.order_run, args=(order.lease_id,))
+    thread.start()
+    portal.wait_for(lambda: bench.runtime.specs, "the run to begin")
+    bench.runs.deadlines_enforce(order.deadline_at)
+    thread.join(10)
+    failure = portal.receipts[order.replica_id][1].failure
+    assert failure is not None
+    assert failure.code is FailureCode.HOST_STOPPED
+
+
+def test_upload_broken_off_goes_on_where_the_portal_has_it(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
+    portal.upload_patches_to_break = 2
+    order = portal.order_make(key, "write a " + "x" * 5000)
+    bench.accept(order)
+    bench.executor.order_run(order.lease_id)
+    assert portal.receipts[order.replica_id][1].outcome == "completed"
+    assert bench.ending(order) == "recorded"
+
+
+def test_receipt_that_the_portal_refuses_ends_the_lease(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
+    portal.refusals["/api/v1/receipts"] = RefusedError(409, "receipt_contradiction")
+    order = portal.order_make(key, "write a 1")
+    bench.accept(order)
+    bench.executor.order_run(order.lease_id)
+    assert bench.ending(order) == "refused: receipt_contradiction"
+
+
+def test_wrong_clock_is_waited_out(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
+    portal.refusals["/api/v1/receipts"] = RefusedError(401, "signature_stale")
+    order = portal.order_make(key, "write a 1")
+    bench.accept(order)
+    threading.Timer(0.6, portal.refusals.clear).start()
+    bench.executor.order_run(order.lease_id)
+    assert bench.ending(order) == "recorded"
+
+
+def test_ended_lease_is_not_run_again(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
+    order = portal.order_make(key, "write a 1")
+    bench.accept(order)
+    bench.executor.order_run(order.lease_id)
+    bench.executor.order_run(order.lease_id)
+    assert len(bench.runtime.specs) == 1
+    assert portal.receipt_posts == 1
+
+
+def test_order_that_the_pinned_key_did_not_sign_is_dropped(bench: Bench, portal: FakePortal, key: PublicKey, tmp_path: Path) -> None:
+    order = portal.order_make(key, "write a 1")
+    bench.accept(order)
+    other = FakePortal()
+    try:
+        forged = order_open(other.envelope(order), coordinator=other.key.public).envelope
+    finally:
+        other.stop()
+    bench.journal._execute("UPDATE lease SET envelope = ?", forged)
+    bench.executor.order_run(order.lease_id)
+    assert bench.ending(order) == "dropped: key_wrong"
+    assert bench.runtime.specs == []

@@ -1,0 +1,92 @@
+"""Shares of a machine: never more than there is, whatever is reserved and released."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.caps import Caps
+from workers.protocol.messages import Gpu, Limits
+from workers.resources import DISK_RESERVE_BYTES, Resources, ResourcesExhaustedError
+
+GIB = 2**30
+GPUS = tuple(Gpu(index=index, uuid=f"GPU-{index}", name="T", memory_bytes=8 * GIB) for index in range(3))
+CAPS = Caps(slots=4, cpus=4.0, memory_bytes=8 * GIB, disk_bytes=10 * GIB, gpus=GPUS, images_allowed=("*",))
+
+
+def limits(*, cpus: float = 1.0, memory_bytes: int = GIB, disk_bytes: int = GIB, gpus: int = 0) -> Limits:
+    return Limits(wall_seconds=1, memory_bytes=memory_bytes, cpus=cpus, pids=1, disk_bytes=disk_bytes, output_bytes=1, gpus=gpus)
+
+
+def resources_make(disk_free: int = 100 * GIB) -> Resources:
+    return Resources(CAPS, disk_free=lambda: disk_free)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "named"),
+    [
+        (limits(cpus=4.5), "cpus"),
+        (limits(memory_bytes=9 * GIB), "memory"),
+        (limits(disk_bytes=10 * GIB), "disk"),
+        (limits(gpus=4), "GPUs"),
+    ],
+)
+def test_more_than_there_is_reserves_nothing(wanted: Limits, named: str) -> None:
+    resources = resources_make()
+    with pytest.raises(ResourcesExhaustedError, match=named):
+        resources.reserve(uuid4(), wanted)
+    assert resources.free().slots == 4
+
+
+def test_gpus_are_given_out_by_uuid_once() -> None:
+    resources = resources_make()
+    first, second = uuid4(), uuid4()
+    given_first = resources.reserve(first, limits(gpus=2))
+    given_second = resources.reserve(second, limits(gpus=1))
+    assert {gpu.uuid for gpu in given_first + given_second} == {gpu.uuid for gpu in GPUS}
+    assert resources.reserve(first, limits(gpus=2)) == given_first
+    with pytest.raises(ResourcesExhaustedError):
+        resources.reserve(uuid4(), limits(gpus=1))
+    resources.release(first)
+    assert resources.free().gpus == given_first
+
+
+def test_full_disk_leaves_nothing_to_lend() -> None:
+    assert resources_make(disk_free=DISK_RESERVE_BYTES).free().disk_bytes == 0
+
+
+def test_tenths_of_cores_leave_no_dust() -> None:
+    resources = resources_make()
+    leases = [uuid4() for _ in range(3)]
+    for lease in leases:
+        resources.reserve(lease, limits(cpus=0.1))
+    assert resources.free().cpus == 3.7
+    for lease in leases:
+        resources.release(lease)
+    assert resources.reserve(uuid4(), limits(cpus=4.0)) == ()
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.booleans(), st.floats(0.1, 5), st.integers(2**24, 9 * GIB), st.integers(0, 4)), max_size=40)
+)
+def test_never_more_than_the_caps(steps: list[tuple[int, bool, float, int, int]]) -> None:
+    resources = resources_make()
+    held: dict[UUID, tuple[float, int, set[str]]] = {}
+    for number, take, cpus, memory_bytes, gpus in steps:
+        lease = UUID(int=number)
+        if not take:
+            resources.release(lease)
+            held.pop(lease, None)
+            continue
+        try:
+            found = resources.reserve(lease, limits(cpus=cpus, memory_bytes=memory_bytes, disk_bytes=2**20, gpus=gpus))
+        except ResourcesExhaustedError:
+            continue
+        held.setdefault(lease, (cpus, memory_bytes, {gpu.uuid for gpu in found}))
+        assert len(held) <= CAPS.slots
+        assert sum(share[0] for share in held.values()) <= CAPS.cpus + 1e-5
+        assert sum(share[1] for share in held.values()) <= CAPS.memory_bytes
+        assert sum(len(share[2]) for share in held.values()) == len(set().union(*(share[2] for share in held.values())))
