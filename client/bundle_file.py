@@ -18,7 +18,7 @@ from workers.protocol.bundles import REPLICAS_MAX, BundleInvalidError
 MEMBERS_MAX: Final = 4 * REPLICAS_MAX + 2
 _ENCRYPTED: Final = 0x1
 
-# What zipfile raises for bytes that are no ZIP is not documented as one family. ValueError and OSError: names that are no text, seeks before the start.
+# What zipfile raises for bytes that are no ZIP is no one family. ValueError: names that are no text; OSError: seeks before the start.
 _UNREADABLE = (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError, RuntimeError, ValueError, struct.error, OSError)
 
 

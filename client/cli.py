@@ -1,21 +1,31 @@
-"""The `nexa` command: what a researcher does (login, submit, jobs, result, verify), beside a host's commands from workers/cli.py."""
+"""The `nexa` command: what a researcher does (login, submit, jobs, result, verify), beside a host's commands from workers/cli.py.
+
+Exit status: 0 done; 1 refused, failed or not verified, with one line that says why; 2 a wrong command line. A token is never an argument:
+process lists and shell histories are read by others.
+"""
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
-from client.api import PortalApi
-from client.settings import Login, LoginMissingError, login_load, login_save
+from client.api import PortalApi, origin_parse
+from client.settings import Login, LoginMissingError, coordinator_key_id_pinned, login_load, login_save
 from client.submission import DescriptorFileError, descriptor_load, inputs_upload
+from client.terminal import plain
 from client.verification import Report, bundle_verify
 from client.watching import job_watch
 from workers.cli import COMMANDS
@@ -34,14 +44,24 @@ def main() -> None:
 @main.command()
 @click.argument("origin")
 @click.option("--coordinator", help="the coordinator's key id (sha256:…) to pin, from a place you trust; else the portal is believed once")
-def login(origin: str, coordinator: str | None) -> None:
-    """Remember a portal and an API token (asked for, not shown)."""
+@click.option("--plain-http", is_flag=True, help="send the token over http to another machine, where others may read it")
+def login(origin: str, coordinator: str | None, plain_http: bool) -> None:
+    """Remember a portal and an API token (asked for and not shown; or on standard input)."""
     with _errors_told():
-        token = click.prompt("API token", hide_input=sys.stdin.isatty())
+        origin = origin_parse(origin)
+        if not plain_http and not _is_private(origin):
+            raise click.ClickException(
+                f"Over {origin} the token can be read on its way. Use https://, or --plain-http if you know this network."
+            )
+        if coordinator:
+            digest_parse(coordinator)
         found = PortalApi(origin).coordinator_key_id()
         if coordinator and coordinator != found:
-            raise click.ClickException(f"The portal's coordinator key is {found}, not {coordinator}. Don't use this portal.")
-        path = login_save(Login(origin.rstrip("/"), token, found))
+            raise click.ClickException(f"The portal's coordinator key is {plain(found)}, not {coordinator}. Don't use this portal.")
+        digest_parse(found)
+        token = click.prompt("API token", hide_input=sys.stdin.isatty()).strip()
+        PortalApi(origin, token).me()  # a wrong token is told now, and kept nowhere
+        path = login_save(Login(origin, token, found))
         click.echo(f"Kept in {path}. Coordinator key: {found}")
 
 
@@ -57,43 +77,57 @@ def submit(descriptor: Path, watch: bool) -> None:
         with _transfer_bars(console) as bar:
             document = inputs_upload(api, document, descriptor.parent, progress=bar)
         job = api.job_submit(document)
-        console.print(f"{job['job_id']}: {job['id']} ({job['state']})")
+        _say(console, f"{job['job_id']}: {job['id']} ({job['state']})")
         if watch:
-            job = job_watch(api, str(job["id"]), console)
-            sys.exit(0 if job["state"] == "completed" else EXIT_REFUSED)
+            _watch(api, job, console)
 
 
 @main.command("jobs")
+@click.argument("job_id", required=False)
 @click.option("--state", help="only jobs in this state")
+@click.option("--watch", is_flag=True, help="follow the job JOB_ID until it ends")
 @click.option("--json", "as_json", is_flag=True, help="the API's answer as it is")
-def jobs_list(state: str | None, as_json: bool) -> None:
-    """List your jobs, newest first."""
+def jobs_list(job_id: str | None, state: str | None, watch: bool, as_json: bool) -> None:
+    """List your jobs, newest first; or show one, by its id."""
+    if (watch and job_id is None) or (job_id is not None and state is not None):
+        raise click.UsageError("--watch goes with a JOB_ID, --state without one.")
     with _errors_told():
-        page = _api().jobs(**({"state": state} if state else {}))
+        api = _api()
+        page = {"jobs": [api.job(job_id)]} if job_id else api.jobs(**({"state": state} if state else {}))
         if as_json:
-            click.echo(json.dumps(page, indent=2))
+            click.echo(json.dumps(page["jobs"][0] if job_id else page, indent=2))
             return
         table = Table("label", "id", "state", "tier", "submitted", box=None)
         for job in page["jobs"]:
-            table.add_row(job["job_id"], job["id"], job["state"], job["tier"], job["submitted_at"])
-        Console().print(table)
+            table.add_row(*(Text(plain(job.get(name, ""))) for name in ("job_id", "id", "state", "tier", "submitted_at")))
+        console = Console()
+        console.print(table)
+        if job_id and watch:
+            _watch(api, page["jobs"][0], console)
 
 
 @main.command()
 @click.argument("job_id")
-@click.option("--out", type=click.Path(path_type=Path), help="where to write the bundle; default: <job_id>.nexa.zip")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="where to write the bundle; default: <label>.nexa.zip")
 def result(job_id: str, out: Path | None) -> None:
-    """Download a result with its evidence, and verify it."""
+    """Download a result with its evidence, and verify it. A bundle that is refused is kept under another name."""
     with _errors_told():
         api = _api()
-        login_ = login_load()
-        path = out or Path(f"{api.job(job_id)['job_id']}.nexa.zip")
+        pinned = login_load().coordinator_key_id
+        path = out or Path(_file_name(api.job(job_id)["job_id"]))
         console = Console()
-        with path.open("wb") as file, _transfer_bars(console) as bar:
-            api.bundle_download(job_id, file, progress=bar(path.name))
-        key_id = login_.coordinator_key_id or api.coordinator_key_id()
-        report_print(bundle_verify(path, coordinator_key_id=key_id), console)
-        console.print(f"{path}. Verify it again, offline: nexa verify {path} --coordinator {key_id}", soft_wrap=True)
+        if not pinned:
+            _say(
+                console,
+                "No coordinator's key is pinned: the portal is believed this once. Log in with --coordinator, or set NEXA_COORDINATOR.",
+            )
+        key_id = pinned or api.coordinator_key_id()
+        partial = path.with_name(f"{path.name}.part")
+        _bundle_fetch(api, job_id, partial, console)
+        report = bundle_verify(partial, coordinator_key_id=key_id)
+        partial.replace(path)
+        report_print(report, console)
+        _say(console, f"{path}. Verify it again, offline: nexa verify {path} --coordinator {key_id}")
 
 
 @main.command()
@@ -102,7 +136,7 @@ def result(job_id: str, out: Path | None) -> None:
 def verify(bundle: Path, coordinator: str | None) -> None:
     """Verify a result bundle offline: signatures, digests, logs, payment proofs."""
     with _errors_told():
-        key_id = coordinator or login_load().coordinator_key_id
+        key_id = coordinator or coordinator_key_id_pinned()
         digest_parse(key_id)
         report_print(bundle_verify(bundle, coordinator_key_id=key_id), Console())
 
@@ -113,20 +147,64 @@ for _command in COMMANDS:
 
 def report_print(report: Report, console: Console) -> None:
     """What a bundle proves, for people."""
-    console.print(f"[green]verified[/green] {report.label} ({report.job_id})")
-    console.print(f"  result {report.result_digest}, {report.files} files, {report.size_bytes} bytes", soft_wrap=True)
-    console.print(f"  {len(report.replicas)} accepted replicas, quorum {report.quorum}")
+    _say(console, f"verified {report.label} ({report.job_id})")
+    _say(console, f"  result {report.result_digest}, {report.files} files, {report.size_bytes} bytes")
+    _say(console, f"  {len(report.replicas)} accepted replicas, quorum {report.quorum}")
     for replica in report.replicas:
         paid = "payment not in a checkpoint yet" if replica.paid_micro is None else f"paid {replica.paid_micro / 1e6:.6f} credits"
         mark = "canonical" if replica.canonical else "agrees"
-        console.print(f"  {replica.node_name}: key {replica.node_key_id[:15]}…, {mark}, log of {replica.log_lines} lines, {paid}")
+        _say(console, f"  {replica.node_name}: key {replica.node_key_id[:15]}…, {mark}, log of {replica.log_lines} lines, {paid}")
     if report.checkpoint_size is not None:
-        console.print(f"  payments proved under the ledger's checkpoint of {report.checkpoint_size} entries")
+        _say(console, f"  payments proved under the ledger's checkpoint of {report.checkpoint_size} entries")
 
 
 def _api() -> PortalApi:
     known = login_load()
     return PortalApi(known.origin, known.token)
+
+
+def _watch(api: PortalApi, job: dict[str, Any], console: Console) -> None:
+    """Follows the job, says how it ended, and exits 1 unless it was completed."""
+    try:
+        job = job_watch(api, str(job["id"]), console)
+    except KeyboardInterrupt:
+        _say(console, f"The job goes on. Follow it again: nexa jobs {job['id']} --watch")
+        sys.exit(130)
+    if job["state"] != "completed":
+        why = f": {job.get('failure_message') or ''} ({job['failure_code']})" if job.get("failure_code") else ""
+        raise click.ClickException(plain(f"The job is {job['state']}{why}", characters_max=1500))
+    _say(console, f"completed. The result: nexa result {job['id']}")
+
+
+def _bundle_fetch(api: PortalApi, job_id: str, path: Path, console: Console) -> None:
+    """Downloads to `path`; nothing stays there unless all of it came."""
+    try:
+        with path.open("wb") as file, _transfer_bars(console) as bar:
+            api.bundle_download(job_id, file, progress=bar(path.name))
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _file_name(label: str) -> str:
+    """A file name in the working folder, whatever the portal says that the label is."""
+    return f"{re.sub(r'[^A-Za-z0-9._-]', '_', label).lstrip('.')[:128] or 'result'}.nexa.zip"
+
+
+def _is_private(origin: str) -> bool:
+    """Whether nobody on the network reads what goes to `origin`: TLS, or this very machine."""
+    parts = urlsplit(origin)
+    if parts.scheme == "https" or parts.hostname == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _say(console: Console, text: str) -> None:
+    """One line of text, whoever wrote its parts."""
+    console.print(plain(text, characters_max=4000), highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -135,19 +213,21 @@ def _errors_told() -> Iterator[None]:
     try:
         yield
     except VerificationError as error:
-        raise click.ClickException(f"{error} ({error.code})") from error
+        raise click.ClickException(plain(f"{error} ({error.code})", characters_max=2000)) from error
     except (PortalError, DescriptorFileError, LoginMissingError) as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(plain(error, characters_max=2000)) from error
+    except OSError as error:
+        raise click.ClickException(plain(f"{error.filename or 'a file'}: {error.strerror}")) from error
 
 
 @contextmanager
 def _transfer_bars(console: Console) -> Iterator[Callable[[str], Callable[[int, int], None]]]:
     """A progress bar for each named transfer."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bars:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
 
         def bar(name: str) -> Callable[[int, int], None]:
-            task = bars.add_task(name, total=None)
+            task = bars.add_task(plain(name, characters_max=60), total=None)
 
             def update(done: int, total: int) -> None:
                 bars.update(task, completed=done, total=total or None)

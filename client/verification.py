@@ -241,7 +241,7 @@ class _Bundle:
 
 
 def _lines(stream: BinaryIO) -> Iterator[bytes]:
-    """The lines of a log, none longer than one byte beyond what a line may have."""
+    """The lines of a log; one that is longer than a line may be comes in pieces, so it is never held whole."""
     while line := stream.readline(LINE_BYTES_MAX + 1):
         yield line
 

@@ -32,7 +32,7 @@ from jobs.descriptor import Descriptor
 from jobs.models import Evidence, Job, Receipt, Replica
 from jobs.states import ReplicaState
 from workers.protocol.archives import ArchiveInfo, ArchiveLimits, ArchiveMember, ArchiveReader, archive_check
-from workers.protocol.compute_log import log_check
+from workers.protocol.compute_log import LOG_BYTES_MAX, LogRefusedError, log_check
 from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, envelope_open
 from workers.protocol.errors import StatementMalformedError, VerificationError
 from workers.protocol.keys import PublicKey
@@ -63,7 +63,7 @@ class OutputMissingError(VerificationError):
 def job_check(*, job_id: UUID) -> None:
     """Makes every check of the job's reported replicas that has not been made. Idempotent."""
     job = Job.objects.get(pk=job_id)
-    reported = job.replicas.filter(state=ReplicaState.REPORTED).select_related("receipt", "node")
+    reported = job.replicas.filter(state=ReplicaState.REPORTED).select_related("receipt__log", "node")
     passed = [replica for replica in reported.order_by("receipt__received_at", "pk") if _replica_check(job, replica)]
     compared = {frozenset((row.replica_id, row.other_id)) for row in Evidence.objects.filter(check_name="comparison", replica__in=passed)}
     for one, other in combinations(passed, 2):
@@ -188,6 +188,8 @@ class _ReplicaCheck:
     def _log(self) -> dict[str, Any]:
         stated = self._predicate.log
         _same("log", stated.digest, self._receipt.log_id)
+        if self._receipt.log is None or self._receipt.log.size_bytes > LOG_BYTES_MAX:  # a line is read whole: bound it before
+            raise LogRefusedError(f"Expected a log of at most {LOG_BYTES_MAX} bytes; found more.")
         with blob_open(stated.digest) as lines:
             summary = log_check(lines, order_digest=self._replica.order_digest, head=stated.head, lines_expected=stated.lines)
         _same("log size", stated.size_bytes, summary.size_bytes)

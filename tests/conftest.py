@@ -9,20 +9,30 @@ import psycopg
 import pytest
 from django.conf import settings
 from django.db import connection, connections
+from django.test.utils import setup_databases, teardown_databases
 from psycopg import sql
-
-_TEMPLATE_NAME = "nexapod_template"
+from pytest_django import DjangoDbBlocker
 
 
 def _admin_connection() -> psycopg.Connection[tuple[object, ...]]:
     parameters = connections["default"].get_connection_params()
-    return psycopg.connect(
-        host=parameters["host"], port=parameters["port"], user=parameters["user"], dbname="postgres", autocommit=True
-    )
+    return psycopg.connect(host=parameters["host"], port=parameters["port"], user=parameters["user"], dbname="postgres", autocommit=True)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(
+    django_test_environment: None, django_db_modify_db_settings: None, django_db_blocker: DjangoDbBlocker
+) -> Iterator[None]:
+    """The migrated database of this process, whichever tests were selected: pytest-django's own looks for its marks only."""
+    with django_db_blocker.unblock():
+        found = setup_databases(verbosity=0, interactive=False, aliases={"default"})
+    yield
+    with django_db_blocker.unblock():
+        teardown_databases(found, verbosity=0)
 
 
 @pytest.fixture
-def own_database(django_db_setup: None, django_db_blocker: pytest.FixtureRequest) -> Iterator[str]:
+def own_database(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
     """A database of this test's own, cloned from the migrated one: real commits, threads and several connections are fine.
 
     Yields its name. The ledger refuses TRUNCATE, so tests cannot flush; they throw the clone away.
@@ -35,7 +45,7 @@ def own_database(django_db_setup: None, django_db_blocker: pytest.FixtureRequest
     settings.DATABASES["default"]["NAME"] = clone
     connection.settings_dict["NAME"] = clone
     try:
-        with django_db_blocker.unblock():  # type: ignore[attr-defined]
+        with django_db_blocker.unblock():
             yield clone
     finally:
         connections.close_all()

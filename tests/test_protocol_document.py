@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from uuid import UUID
 
 import pytest
 
+from jobs.descriptor import consistency, parsing
 from jobs.orders import order_sign
 from ledger.checkpoints import leaf_data
 from ledger.models import Account, AccountKind, Entry, LogLeaf, Posting
@@ -20,6 +22,7 @@ from nexaportal.problems import problem_of
 from tests.workers.protocol import make_vectors
 from tests.workers.protocol import vector_ledger as books
 from tests.workers.protocol import vector_story as story
+from tests.workers.protocol.vector_examples import EXAMPLE, document_with_examples
 from workers.protocol.errors import VerificationError
 from workers.protocol.messages import CommandKind, FailureCode, Stage, Tier
 from workers.protocol.problems import ProblemError
@@ -83,8 +86,12 @@ def test_the_table_of_other_answers_has_every_code_of_the_error_mapping() -> Non
     text = (ROOT / "nexaportal" / "problems.py").read_text(encoding="utf-8")
     table = re.search(r"_CODES_BY_STATUS: Final = \{\n(.*?)\n\}", text, re.DOTALL)
     assert table is not None
-    mapped = set(re.findall(r'\d{3}: "([a-z_]+)"', table[1])) | set(re.findall(r'code="([a-z_]+)"', text)) | {"request_refused"}
-    assert set(documented("answers")) == mapped
+    statuses = {code: status for status, code in re.findall(r'(\d{3}): "([a-z_]+)"', table[1])}
+    assert statuses
+    others = set(re.findall(r'code="([a-z_]+)"', text)) | set(re.findall(r'"([a-z_]+)" if status < 500', text))
+    found = documented("answers")
+    assert set(found) == statuses.keys() | others
+    assert {code: found[code] for code in statuses} == statuses
 
 
 def test_the_table_of_failures_has_every_failure_code() -> None:
@@ -107,7 +114,17 @@ def test_the_table_of_job_failures_has_every_code_that_ends_a_job() -> None:
 
 
 def test_the_table_of_evidence_codes_has_those_that_are_no_errors() -> None:
-    assert set(documented("evidence")) == source_codes(r'code(?: = "" if [a-z.]+ else |=)"([a-z_]+)"', "jobs/verification.py")
+    pattern = r'(?:code = "" if [a-z.]+ else |code=|CHECK_IMPOSSIBLE: Final = )"([a-z_]+)"'
+    assert set(documented("evidence")) == source_codes(pattern, "jobs/verification.py")
+
+
+def test_the_table_of_descriptor_faults_has_every_code_of_the_parser() -> None:
+    codes = set(parsing._CODES.values()) | {"wrong_type"}
+    for module in (parsing, consistency):
+        for node in ast.walk(ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "Fault" and isinstance(node.args[1], ast.Constant):
+                codes.add(str(node.args[1].value))
+    assert set(documented("descriptor")) == codes
 
 
 @pytest.mark.parametrize(("table", "values"), [("commands", CommandKind), ("stages", Stage), ("tiers", Tier)])
@@ -151,3 +168,21 @@ def test_the_ledger_writes_leaves_and_tiles_of_the_vectors_as_they_say() -> None
     assert base64_encode(entry_bundle(0, size)) == vector["entry_bundle_base64"]
     assert base64_encode(b"".join(tile_hashes(0, 0, size))) == vector["tile_base64"]
     assert range_root(0, size).hex() == vector["checkpoint"]["root"]
+
+
+def test_the_examples_of_the_document_are_taken_from_the_vectors() -> None:
+    assert document_with_examples(DOCUMENT, VECTORS) == DOCUMENT
+    shown = list(EXAMPLE.finditer(DOCUMENT))
+    assert {match["file"] for match in shown} == set(VECTORS)
+    assert DOCUMENT.count("<!-- example:") == len(shown)
+
+
+def test_an_example_that_differs_from_its_vector_is_replaced() -> None:
+    block = "before\n<!-- example: request.json#/exchange/method -->\n```text\nPUT\n```\n<!-- end -->\nafter"
+    made = document_with_examples(block, VECTORS)
+    assert made == block.replace("PUT", "POST")
+
+
+def test_an_example_of_what_no_vector_has_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        document_with_examples("<!-- example: request.json#/nothing -->\n<!-- end -->", VECTORS)

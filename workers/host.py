@@ -80,13 +80,7 @@ class Host:
         try:
             journal = Journal.open(home.journal_path)
             runtime = runtime_make()
-            ignored = runtime.profile().limits_ignored
-            if ignored:
-                raise RuntimeFailureError(
-                    FailureCode.HOST_REFUSED,
-                    f"The container engine would ignore the limits {', '.join(ignored)}, so no jobs are taken. `nexa profile` shows the "
-                    "engine; a rootless engine needs cgroup v2 with delegated controllers.",
-                )
+            _engine_check(runtime)
             runtime.leftovers_remove(str(identity.node_id))
             return cls(home=home, lock=lock, journal=journal, queues=served, runtime=runtime, orders=orders)
         except BaseException:
@@ -141,3 +135,13 @@ class Host:
             for folder in self._home.work_folder.iterdir():
                 if folder.name not in known:
                     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _engine_check(runtime: Runtime) -> None:
+    ignored = runtime.profile().limits_ignored
+    if ignored:
+        raise RuntimeFailureError(
+            FailureCode.HOST_REFUSED,
+            f"The container engine would ignore the limits {', '.join(ignored)}, so no jobs are taken. `nexa profile` shows the engine; "
+            "a rootless engine needs cgroup v2 with delegated controllers.",
+        )

@@ -101,6 +101,8 @@ class LeaseClient:
         self._wakes: SimpleQueue[None] = SimpleQueue()
         self._stopping = _Stopping()
         self._paused = False
+        self._heard = False
+        """The portal answered the last exchange. The first one doesn't wait, so that `nexa status` soon knows how things stand."""
         self._sent_away = False
         """The coordinator wants this node to take no more work."""
         self._noted: dict[UUID, tuple[Stage, float | None, str]] = {}
@@ -171,6 +173,7 @@ class LeaseClient:
         if self._journal.fact(Fact.PORTAL) != "ok":
             log.info("connected to %s", self._portal.origin)
         self._backoff.worked()
+        self._heard = True
         self._journal.fact_note(Fact.PORTAL, "ok")
         self._answer_apply(answer)
         if request.free.slots == 0:
@@ -189,7 +192,7 @@ class LeaseClient:
         return ExchangeRequest(
             protocol_version=PROTOCOL_VERSION,
             request_id=UUID(request_id),
-            wait_seconds=patience if free.slots else 0.0,
+            wait_seconds=patience if free.slots and self._heard else 0.0,
             queues=self._queues,
             free=free,
             leases=leases,
@@ -270,6 +273,7 @@ class LeaseClient:
     def _trouble(self, error: PortalError) -> None:
         text = f"{error.code}: {error.detail}" if isinstance(error, PortalRefusedError) else str(error)
         log.warning("exchange: %s", text)
+        self._heard = False
         self._journal.fact_note(Fact.PORTAL, text)
 
     def _drain_enforce(self) -> None:

@@ -253,6 +253,9 @@ class PortalClient:
 
     def _refusal(self, response: requests.Response) -> PortalError:
         status = response.status_code
+        if response.request.method == "HEAD" and status < 500 and status not in _RETRYABLE:
+            # An answer to HEAD has no body that could hold a problem (RFC 9110, section 9.3.2).
+            return PortalRefusedError(Problem(title=response.reason or "Refused", status=status, code=f"status_{status}"))
         try:
             data = self._body(response)
             problem = Problem.model_validate(json_parse(data, limit_bytes=ANSWER_LIMIT_BYTES))

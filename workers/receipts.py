@@ -38,7 +38,7 @@ class RunOutcome:
 def receipt_sign(
     *, opened: OpenedOrder, outcome: RunOutcome, log: LogReference, key: PrivateKey, benchmark_gflops: float, engine: str
 ) -> bytes:
-    """The receipt's envelope, canonical JSON. Subjects: `log`; of a completed run `archive`, `manifest` and `outputs/<path>` for each file too."""
+    """The receipt's envelope, canonical JSON. Subjects: `log`; for a completed run `archive`, `manifest`, `outputs/<path>` of each file."""
     archive = outcome.archive
     predicate = ReceiptPredicate(
         order_digest=opened.digest,

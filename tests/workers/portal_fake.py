@@ -116,6 +116,9 @@ class FakePortal:
         }
         return Order(**(values | overrides))
 
+    def blob_url(self, digest: str) -> str:
+        return f"{self.origin}/api/v1/blobs/{digest}"
+
     def order_add(self, order: Order) -> Order:
         with self.changed:
             self.orders.append(order)

@@ -26,9 +26,10 @@ class FakeRuntime:
     specs: list[RunSpec] = field(default_factory=list)
     leftovers: dict[str, int] = field(default_factory=dict)
     images_absent: set[str] = field(default_factory=set)
+    limits_ignored: tuple[str, ...] = ()
 
     def profile(self) -> EngineProfile:
-        return EngineProfile(name="fake", version="1", cgroup_version="2", rootless=False)
+        return EngineProfile(name="fake", version="1", cgroup_version="2", rootless=False, limits_ignored=self.limits_ignored)
 
     def image_ensure(
         self,

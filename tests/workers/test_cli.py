@@ -152,11 +152,10 @@ def test_status_says_what_runs_and_why_there_is_no_work(home: NodeHome) -> None:
 def test_leave_tells_the_portal_and_removes_the_key(home: NodeHome, portal: FakePortal) -> None:
     key_id = home.identity().key_id
     assert invoke(home, "leave", stdin="n\n").exit_code == 1
-    assert home.joined
+    assert (home.folder / "key").exists()
     assert invoke(home, "leave", stdin="y\n").exit_code == 0
     assert portal.left == [key_id]
-    assert not home.joined
-    assert not (home.folder / "key").exists()
+    assert list(home.folder.glob("node.json")) == list(home.folder.glob("key")) == []
 
 
 def test_leave_goes_on_when_the_portal_cannot_be_told(home: NodeHome, portal: FakePortal) -> None:

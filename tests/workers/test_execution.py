@@ -131,9 +131,7 @@ Overrides = Callable[[FakePortal], dict[str, Any]]
         pytest.param("write a 1", lambda _: {"origin": "https://other.example.org"}, FailureCode.HOST_REFUSED, id="another portal's"),
         pytest.param(
             "write a 1",
-            lambda portal: {
-                "inputs": (OrderInput(path="x", digest=digest_of(b"x"), size_bytes=1, url=f"{portal.origin}/api/v1/blobs/none"),)
-            },
+            lambda portal: {"inputs": (OrderInput(path="x", digest=digest_of(b"x"), size_bytes=1, url=portal.blob_url("none")),)},
             FailureCode.INPUT_UNAVAILABLE,
             id="input not there",
         ),
@@ -145,24 +143,20 @@ Overrides = Callable[[FakePortal], dict[str, Any]]
         ),
         pytest.param(
             "write a 1",
-            lambda portal: {
-                "inputs": (OrderInput(path="x", digest=digest_of(b"x"), size_bytes=1, url=f"{portal.origin}/api/v1/blobs/wrong"),)
-            },
+            lambda portal: {"inputs": (OrderInput(path="x", digest=digest_of(b"x"), size_bytes=1, url=portal.blob_url("wrong")),)},
             FailureCode.INPUT_MISMATCH,
             id="input with other bytes",
         ),
         pytest.param(
             "write a 1",
-            lambda portal: {
-                "inputs": (OrderInput(path="x", digest=digest_of(b"x"), size_bytes=1, url=f"{portal.origin}/api/v1/blobs/long"),)
-            },
+            lambda portal: {"inputs": (OrderInput(path="x", digest=digest_of(b"x"), size_bytes=1, url=portal.blob_url("long")),)},
             FailureCode.INPUT_MISMATCH,
             id="input too long",
         ),
     ],
 )
 def test_failure_is_reported_with_its_code(
-    bench: Bench, portal: FakePortal, key: PublicKey, command: str, overrides: Overrides, code: FailureCode
+    bench: Bench, portal: FakePortal, key: PublicKey, *, command: str, overrides: Overrides, code: FailureCode
 ) -> None:
     portal.blobs |= {"wrong": b"y", "long": b"x" * 100}
     order = portal.order_make(key, command, **overrides(portal))

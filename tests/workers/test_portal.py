@@ -144,7 +144,7 @@ def test_upload_for_a_lease_that_is_not_ours(client: PortalClient, tmp_path: Pat
 
 def test_input_is_fetched_once_and_a_damaged_cache_is_noticed(client: PortalClient, portal: FakePortal, tmp_path: Path) -> None:
     data = b"chain"
-    wanted = OrderInput(path="a", digest=digest_of(data), size_bytes=5, url=f"{portal.origin}/api/v1/blobs/{digest_of(data)}")
+    wanted = OrderInput(path="a", digest=digest_of(data), size_bytes=5, url=portal.blob_url(digest_of(data)))
     portal.blobs[wanted.digest] = data
     cache, cancel = InputCache(tmp_path / "cache"), threading.Event()
     cache.place(wanted, tmp_path / "one" / "a", portal=client, cancel=cancel)

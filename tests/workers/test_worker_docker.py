@@ -43,9 +43,7 @@ def test_order_runs_in_a_container_and_nothing_of_it_stays(
         key,
         image=image,
         command=("sh", "-c", script),
-        inputs=(
-            OrderInput(path="chain", digest=digest_of(data), size_bytes=len(data), url=f"{portal.origin}/api/v1/blobs/{digest_of(data)}"),
-        ),
+        inputs=(OrderInput(path="chain", digest=digest_of(data), size_bytes=len(data), url=portal.blob_url(digest_of(data))),),
         outputs=(ExpectedOutput(path="niahc"),),
         limits=Limits(wall_seconds=60, memory_bytes=128 * 2**20, cpus=1, pids=32, disk_bytes=2**26, output_bytes=2**20),
     )

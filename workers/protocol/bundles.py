@@ -46,7 +46,7 @@ class BundleInvalidError(VerificationError):
 
 
 class PaymentProof(Message):
-    """The entry that paid a replica: its leaf (base64 of canonical JSON) at `index`, and the RFC 9162 path to the root (base64 of each hash)."""
+    """The entry that paid a replica: its leaf (canonical JSON) at `index`, and the RFC 9162 path to the root; both in base64."""
 
     index: int = Field(ge=0, le=2**53 - 1)
     leaf: str

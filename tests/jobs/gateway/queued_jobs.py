@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 from datetime import timedelta
 from typing import Any
@@ -20,8 +21,6 @@ _numbers = itertools.count(1)
 
 def queued_job(owner: User | None = None, *, copies: int = 1, inputs: dict[str, bytes] | None = None, **fields: Any) -> Job:
     """A queued job with `copies` replicas. `descriptor` parts and columns of Job may be given."""
-    import io
-
     descriptor = {
         "schema_version": "1.0",
         "job_id": f"job-{next(_numbers)}",

@@ -9,18 +9,19 @@ A change here is a change of the wire: hosts and auditors that others wrote will
 from __future__ import annotations
 
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from jobs.descriptor import descriptor_digest, descriptor_parse
 from tests.workers.protocol import vector_ledger as books
 from tests.workers.protocol import vector_story as story
+from tests.workers.protocol.vector_examples import document_with_examples
 from workers.protocol.canonical import canonical_json
 from workers.protocol.digests import content_digest_header, digest_of
 from workers.protocol.dsse import PAYLOAD_TYPE_ORDER, PAYLOAD_TYPE_STATEMENT, pae
-from workers.protocol.http_signatures import request_sign
+from workers.protocol.http_signatures import LABEL, REQUIRED_ALWAYS, REQUIRED_WITH_BODY, request_sign, signature_base
 from workers.protocol.join_tokens import join_token_encode
 from workers.protocol.keys import PrivateKey
 from workers.protocol.merkle import leaf_hash
@@ -31,10 +32,7 @@ from workers.protocol.validation import MessageInvalidError
 
 FOLDER: Final = Path(__file__).parent / "vectors"
 DOCUMENT: Final = Path(__file__).parents[3] / "docs" / "PROTOCOL.md"
-EXAMPLE: Final = re.compile(r"(<!-- example: (?P<file>[a-z_]+\.json)(?:#(?P<pointer>/\S*))? -->\n).*?(<!-- end -->)", re.DOTALL)
 NONCE: Final = "Z29sZGVuLXZlY3Rvci0x"
-LINE_CHARACTERS: Final = 110
-SHOWN_CHARACTERS: Final = 90
 
 RFC_8785_SOURCE: Final = (
     '{"numbers": [333333333.33333329, 1E30, 4.50, 2e-3, 0.000000000000000000000000001], '
@@ -66,7 +64,7 @@ def vectors() -> dict[str, Any]:
         "merkle.json": books.merkle_vector(9),
         "ledger.json": _ledger(entries),
         "descriptor.json": _descriptor(),
-        "bundle.json": books.bundle_index(entries),
+        "bundle.json": _bundle(entries),
         "problem.json": _problem(),
     }
 
@@ -74,17 +72,6 @@ def vectors() -> dict[str, Any]:
 def text_of(vector: Any) -> str:
     """A vector's file."""
     return json.dumps(vector, indent=2, ensure_ascii=False) + "\n"
-
-
-def document_with_examples(text: str, found: dict[str, Any]) -> str:
-    """The document, each example replaced by what the vectors say. Raises KeyError for an example that no vector has."""
-
-    def example(match: re.Match[str]) -> str:
-        value = _at_pointer(found[match["file"]], match["pointer"] or "")
-        shown = f"```text\n{value.rstrip()}\n```" if isinstance(value, str) else f"```json\n{_shown(value)}\n```"
-        return f"{match.group(1)}{shown}\n{match.group(4)}"
-
-    return EXAMPLE.sub(example, text)
 
 
 def main(arguments: list[str]) -> int:
@@ -169,11 +156,17 @@ def _requests(entries: list[bytes]) -> dict[str, Any]:
 
 def _signed(method: str, url: str, headers: dict[str, str], body: bytes | None) -> dict[str, Any]:
     added = request_sign(method=method, url=url, headers=headers, body=body, key=story.NODE, now=story.SECONDS, nonce=NONCE)
+    parts = urlsplit(url)
+    values = {name.lower(): value for name, value in {**headers, **added}.items()}
+    values |= {"@method": method, "@authority": parts.netloc, "@path": parts.path, "@query": f"?{parts.query}"}
+    components = [*REQUIRED_ALWAYS, *(REQUIRED_WITH_BODY if body else ())]
+    parameters = added["Signature-Input"].removeprefix(f"{LABEL}=")
     return {
         "method": method,
         "url": url,
         "headers": {**headers, **added},
         "body_base64": None if body is None else base64_encode(body),
+        "signature_base": signature_base(components, parameters, values).decode(),
         "signed_at": story.SECONDS,
         "key_id": story.NODE.public.key_id,
     }
@@ -250,6 +243,11 @@ def _descriptor() -> dict[str, Any]:
     }
 
 
+def _bundle(entries: list[bytes]) -> dict[str, Any]:
+    index, seal = books.bundle(entries)
+    return {"index": json.loads(index), "index_text": index.decode(), "seal": _envelope(seal, PAYLOAD_TYPE_STATEMENT)}
+
+
 def _problem() -> dict[str, Any]:
     error = MessageInvalidError(
         "The message is not a ExchangeRequest: 1 fault, the first at '/free/slots': Input should be greater than or equal to 0. "
@@ -259,35 +257,10 @@ def _problem() -> dict[str, Any]:
     return {"message_invalid": error.document()}
 
 
-# --- examples ---------------------------------------------------------------------------------------------------------
-
-
 def _document(message: Message) -> dict[str, Any]:
     """The message as it goes over the wire."""
     document: dict[str, Any] = json.loads(message.model_dump_json())
     return document
-
-
-def _at_pointer(value: Any, pointer: str) -> Any:
-    for part in pointer.split("/")[1:]:
-        value = value[int(part)] if isinstance(value, list) else value[part.replace("~1", "/").replace("~0", "~")]
-    return value
-
-
-def _shown(value: Any, indent: int = 0) -> str:
-    """JSON for a page: what fits stays on one line, and long strings are cut with an ellipsis."""
-    if isinstance(value, str) and len(value) > SHOWN_CHARACTERS:
-        value = value[: SHOWN_CHARACTERS - 1] + "…"
-    flat = json.dumps(value, ensure_ascii=False)
-    if not isinstance(value, dict | list) or not value:
-        return flat
-    if "…" not in flat and len(flat) + indent <= LINE_CHARACTERS and (indent or isinstance(value, list)):
-        return flat
-    inner = " " * (indent + 2)
-    if isinstance(value, dict):
-        parts = [f"{inner}{json.dumps(name)}: {_shown(item, indent + 2)}" for name, item in value.items()]
-        return "{\n" + ",\n".join(parts) + "\n" + " " * indent + "}"
-    return "[\n" + ",\n".join(inner + _shown(item, indent + 2) for item in value) + "\n" + " " * indent + "]"
 
 
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from securesystemslib._vendor.ed25519 import ed25519
 
-from client.verification import BundleInvalidError, bundle_verify
-from tests.workers.protocol.vector_files import VECTORS, decoded, sha256
+from client.verification import bundle_verify
+from tests.workers.protocol.vector_files import VECTORS, decoded, ed25519_check, sha256
 from workers.protocol.archives import archive_check
 from workers.protocol.compute_log import log_check
+from workers.protocol.errors import VerificationError
 
 # --- archive and log --------------------------------------------------------------------------------------------------
 
@@ -149,7 +149,7 @@ def test_the_checkpoint_is_a_note_that_go_s_rules_accept() -> None:
     key_hash = hashlib.sha256(origin.encode() + b"\n\x01" + decoded(key["public"])).digest()[:4]
     blob = decoded(encoded)
     assert blob[:4] == key_hash == bytes.fromhex(vector["key_hash"])
-    ed25519.checkvalid(blob[4:], (text + "\n").encode(), decoded(key["public"]))
+    ed25519_check(blob[4:], (text + "\n").encode(), decoded(key["public"]))
     key_text = base64.b64encode(b"\x01" + decoded(key["public"])).decode()
     assert vector["verifier_key"] == f"{origin}+{key_hash.hex()}+{key_text}"
 
@@ -194,32 +194,40 @@ def test_pay_follows_from_whole_numbers_alone(case: dict[str, Any]) -> None:
 # --- bundle -----------------------------------------------------------------------------------------------------------
 
 
-def _bundle(folder: Path, **changed: str | bytes) -> Path:
-    """The bundle that the vectors make up, as a file; `changed` members by name, with `_` for `/` and `.`."""
+def _bundle(folder: Path, archive: str) -> Path:
+    """The bundle that the vectors make up, with this one of the two archives, as a file."""
     members: dict[str, str | bytes] = {
-        "bundle.json": json.dumps(VECTORS["bundle"]),
+        "bundle.json": VECTORS["bundle"]["index_text"],
         "replica-1/order.json": VECTORS["order"]["envelope_text"],
         "replica-1/receipt.json": VECTORS["receipt"]["completed"]["envelope_text"],
         "replica-1/log.jsonl": VECTORS["log"]["text"],
-        "replica-1/archive.tar": decoded(VECTORS["archive"]["plain"]["archive_base64"]),
+        "replica-1/archive.tar": decoded(VECTORS["archive"][archive]["archive_base64"]),
+        "seal.json": VECTORS["bundle"]["seal"]["envelope_text"],
     }
     path = folder / "bundle.zip"
     with zipfile.ZipFile(path, "w") as bundle:
         for name, content in members.items():
-            bundle.writestr(name, changed.get(name.rpartition("/")[2].partition(".")[0], content))
+            bundle.writestr(name, content)
     return path
 
 
 def test_the_vectors_make_up_a_bundle_that_verifies(tmp_path: Path) -> None:
-    report = bundle_verify(_bundle(tmp_path), coordinator_key_id=VECTORS["keys"]["coordinator"]["key_id"])
+    report = bundle_verify(_bundle(tmp_path, "plain"), coordinator_key_id=VECTORS["keys"]["coordinator"]["key_id"])
     assert report.result_digest == VECTORS["archive"]["plain"]["result_digest"]
-    assert [replica.paid_micro for replica in report.replicas] == [
-        max(int(posting["amount_micro"]) for posting in VECTORS["ledger"]["leaves"][2]["postings"])
-    ]
+    paid = max(int(posting["amount_micro"]) for posting in VECTORS["ledger"]["leaves"][2]["postings"])
+    assert [replica.paid_micro for replica in report.replicas] == [paid]
     assert report.checkpoint_size == len(VECTORS["ledger"]["leaves"])
 
 
 def test_the_same_bundle_with_another_archive_is_refused(tmp_path: Path) -> None:
-    other = decoded(VECTORS["archive"]["awkward"]["archive_base64"])
-    with pytest.raises(BundleInvalidError, match="archive"):
-        bundle_verify(_bundle(tmp_path, archive=other), coordinator_key_id=VECTORS["keys"]["coordinator"]["key_id"])
+    with pytest.raises(VerificationError, match=r"archive\.tar"):
+        bundle_verify(_bundle(tmp_path, "awkward"), coordinator_key_id=VECTORS["keys"]["coordinator"]["key_id"])
+
+
+def test_the_seal_names_every_member_by_the_digest_of_its_bytes(tmp_path: Path) -> None:
+    with zipfile.ZipFile(_bundle(tmp_path, "plain")) as bundle:
+        found = {name: sha256(bundle.read(name)) for name in bundle.namelist() if name != "seal.json"}
+    seal = VECTORS["bundle"]["seal"]["payload"]
+    assert {subject["name"]: "sha256:" + subject["digest"]["sha256"] for subject in seal["subject"]} == found
+    assert seal["predicateType"] == "https://nexapod.org/bundle/v1"
+    assert seal["predicate"] == {"bundle_version": 1, "job": VECTORS["bundle"]["index"]["job"]["id"]}

@@ -1,4 +1,4 @@
-"""The golden vectors as they lie in their files, and the two functions that every check of them needs."""
+"""The golden vectors as they lie in their files, and what every check of them needs that owes nothing to our code."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ import hashlib
 import json
 from typing import Any, Final
 
+from securesystemslib._vendor.ed25519 import ed25519
+
 from tests.workers.protocol.make_vectors import FOLDER
 
 VECTORS: Final[dict[str, Any]] = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in FOLDER.glob("*.json")}
 """By the name of the file, without its ending."""
+
+_plain_ed25519: Any = ed25519
+"""Ed25519 in plain Python; it has no types."""
 
 
 def sha256(data: bytes) -> str:
@@ -21,3 +26,13 @@ def sha256(data: bytes) -> str:
 def decoded(text: str) -> bytes:
     """The bytes of base64 text, by the standard library alone."""
     return base64.b64decode(text, validate=True)
+
+
+def ed25519_public(private: bytes) -> bytes:
+    """The public key of a private one."""
+    return bytes(_plain_ed25519.publickey_unsafe(private))
+
+
+def ed25519_check(signature: bytes, message: bytes, public: bytes) -> None:
+    """Return if `signature` is one of `public` over `message`. Raises its SignatureMismatch, or ValueError."""
+    _plain_ed25519.checkvalid(signature, message, public)

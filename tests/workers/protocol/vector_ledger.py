@@ -8,6 +8,7 @@ from uuid import UUID
 
 from ledger.formula import payment_micro, reservation_micro
 from tests.workers.protocol import vector_story as story
+from workers.protocol.bundles import BundledJob, BundledLedger, BundledReplica, BundleIndex, PaymentProof, seal_sign
 from workers.protocol.canonical import canonical_json, json_parse
 from workers.protocol.digests import digest_of
 from workers.protocol.merkle import consistency_proof, inclusion_proof, leaf_hash, tree_root
@@ -153,33 +154,43 @@ def formula_cases() -> list[dict[str, Any]]:
     ]
 
 
-def bundle_index(entries: list[bytes]) -> dict[str, Any]:
-    """`bundle.json` of the story's job, as `jobs.bundles` writes it."""
-    return {
-        "bundle_version": 1,
-        "job": {
-            "id": str(story.JOB_ID),
-            "label": DESCRIPTOR["job_id"],
-            "type": DESCRIPTOR["type"],
-            "descriptor": DESCRIPTOR,
-            "image": story.order().order.image.model_dump(mode="json"),
-            "quorum": 1,
-            "verdict": {"agreeing": 1, "reported": 1, "quorum": 1, "worst": None},
-            "concluded_at": _at(8.125),
-        },
-        "origin": story.ORIGIN,
-        "coordinator_public_key": story.COORDINATOR.public.to_base64(),
-        "replicas": [
-            {
-                "folder": "replica-1",
-                "node_public_key": story.NODE.public.to_base64(),
-                "node_name": "bench-1",
-                "canonical": True,
-                "payment": payment_proof(entries),
-            }
-        ],
-        "ledger": {"origin": LOG_ORIGIN, "checkpoint": checkpoint_note(entries)},
+def bundle(entries: list[bytes]) -> tuple[bytes, bytes]:
+    """`bundle.json` and `seal.json` of the story's job, as `jobs.bundles` makes them; the other members are other vectors."""
+    index = BundleIndex(
+        bundle_version=1,
+        job=BundledJob(
+            id=story.JOB_ID,
+            label=str(DESCRIPTOR["job_id"]),
+            type=str(DESCRIPTOR["type"]),
+            descriptor=DESCRIPTOR,
+            image=story.order().order.image,
+            quorum=1,
+            verdict={"agreeing": 1, "reported": 1, "quorum": 1, "worst": None},
+            concluded_at=story.NOW + timedelta(seconds=8.125),
+        ),
+        origin=story.ORIGIN,
+        coordinator_public_key=story.COORDINATOR.public.to_base64(),
+        replicas=(
+            BundledReplica(
+                folder="replica-1",
+                node_public_key=story.NODE.public.to_base64(),
+                node_name="bench-1",
+                canonical=True,
+                payment=PaymentProof.model_validate(payment_proof(entries)),
+            ),
+        ),
+        ledger=BundledLedger(origin=LOG_ORIGIN, checkpoint=checkpoint_note(entries)),
+    )
+    data = canonical_json(index.model_dump(mode="json"))
+    members = {
+        "bundle.json": data,
+        "replica-1/order.json": story.order().envelope,
+        "replica-1/receipt.json": story.receipt_completed(),
+        "replica-1/log.jsonl": story.compute_log()[0],
+        "replica-1/archive.tar": story.archive(story.OUTPUTS)[0],
     }
+    digests = {name: digest_of(content) for name, content in members.items()}
+    return data, seal_sign(digests=digests, job_id=story.JOB_ID, key=story.COORDINATOR)
 
 
 def receipt_digest_of(envelope: bytes) -> str:

@@ -1,0 +1,16 @@
+"""The project as a Django app: commands, and the Celery app in every process that loads Django."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class NexaportalConfig(AppConfig):
+    """Without this a web process would send its tasks through Celery's default app, to nobody."""
+
+    name = "nexaportal"
+
+    def ready(self) -> None:
+        from nexaportal.celery import app  # noqa: PLC0415  it reads the settings, which must be complete
+
+        app.set_default()  # for all threads; being current holds for the importing thread only
