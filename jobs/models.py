@@ -13,7 +13,7 @@ from jobs.states import REPLICA_EXCLUSIVE, JobState, ReplicaState
 from nodes.models import Node
 
 
-def _choices(states: type[JobState] | type[ReplicaState]) -> list[tuple[str, str]]:
+def _choices(states: type[JobState | ReplicaState]) -> list[tuple[str, str]]:
     return [(state.value, state.value) for state in states]
 
 
@@ -223,7 +223,7 @@ class Evidence(models.Model):
 
 
 class ImageApproval(models.Model):
-    """An image that approved researchers may run: by name pattern (`registry/name` or `registry/name:tag`), optionally pinned to one digest."""
+    """An image that approved researchers may run, by the name that descriptors use; pinned to a repository digest or an image id."""
 
     name = models.CharField(max_length=255, unique=True)
     pull = models.CharField(max_length=400, blank=True)

@@ -97,7 +97,10 @@ def _batch_claim() -> VerificationBatch | None:
         job_ids = sorted({replica.job_id for replica in found})
         if not job_ids:
             return None
-        until = now + timedelta(seconds=settings.NEXA_VERIFY_CLAIM_SECONDS)
+        claim = timedelta(seconds=settings.NEXA_VERIFY_CLAIM_SECONDS)
+        # Batches whose chord was lost; their jobs have been claimed again.
+        VerificationBatch.objects.filter(created_at__lt=now - 10 * claim).delete()
+        until = now + claim
         Replica.objects.filter(job__in=job_ids, state=ReplicaState.REPORTED).update(verify_claimed_until=until)
         return VerificationBatch.objects.create(job_ids=[str(job_id) for job_id in job_ids])
 

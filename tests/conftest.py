@@ -25,7 +25,7 @@ def django_db_setup(
 ) -> Iterator[None]:
     """The migrated database of this process, whichever tests were selected: pytest-django's own looks for its marks only."""
     with django_db_blocker.unblock():
-        found = setup_databases(verbosity=0, interactive=False, aliases={"default"})
+        found = setup_databases(verbosity=0, interactive=False, aliases=["default"])  # type: ignore[arg-type]  # the stubs say mapping, Django iterates
     yield
     with django_db_blocker.unblock():
         teardown_databases(found, verbosity=0)
@@ -37,7 +37,7 @@ def own_database(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> I
 
     Yields its name. The ledger refuses TRUNCATE, so tests cannot flush; they throw the clone away.
     """
-    source = settings.DATABASES["default"]["NAME"]
+    source = str(settings.DATABASES["default"]["NAME"])
     clone = f"own_{uuid.uuid4().hex[:12]}"
     connections.close_all()
     with _admin_connection() as admin:

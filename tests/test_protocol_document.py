@@ -177,6 +177,15 @@ def test_the_examples_of_the_document_are_taken_from_the_vectors() -> None:
     assert DOCUMENT.count("<!-- example:") == len(shown)
 
 
+def test_links_inside_the_document_lead_to_its_headings() -> None:
+    headings = {
+        re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in re.findall(r"^#+ (.*)$", DOCUMENT, re.MULTILINE)
+    }
+    links = set(re.findall(r"\]\(#([^)]*)\)", DOCUMENT))
+    assert links
+    assert links <= headings
+
+
 def test_an_example_that_differs_from_its_vector_is_replaced() -> None:
     block = "before\n<!-- example: request.json#/exchange/method -->\n```text\nPUT\n```\n<!-- end -->\nafter"
     made = document_with_examples(block, VECTORS)

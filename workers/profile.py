@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import shutil
@@ -14,12 +13,13 @@ import psutil
 from workers.benchmark import benchmark_gflops
 from workers.gpus import gpus_found
 from workers.protocol.messages import EngineProfile, NodeProfile
+from workers.protocol.version import SOFTWARE_VERSION
 
 _CPU_FILE = Path("/proc/cpuinfo")
 
 
 def machine_profile(engine: EngineProfile, *, work_folder: Path | None = None, gflops: float | None = None) -> NodeProfile:
-    """The profile of this machine; takes about a second unless `gflops` is known already.
+    """The profile of this machine; takes up to two seconds unless `gflops` is known already.
 
     `work_folder` lies on the disk that runs will use (None: the user's home); it need not exist yet.
     """
@@ -34,7 +34,7 @@ def machine_profile(engine: EngineProfile, *, work_folder: Path | None = None, g
         gpus=gpus_found(),
         engine=engine,
         benchmark_gflops=benchmark_gflops() if gflops is None else gflops,
-        software_version=_software_version(),
+        software_version=SOFTWARE_VERSION,
     )
 
 
@@ -63,10 +63,3 @@ def _cpu_model() -> str:
             if name.strip() in {"model name", "Model"}:
                 return value.strip()
     return platform.processor() or "unknown"
-
-
-def _software_version() -> str:
-    try:
-        return importlib.metadata.version("nexapod")
-    except importlib.metadata.PackageNotFoundError:
-        return "0+source"

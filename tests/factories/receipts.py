@@ -89,6 +89,7 @@ def replica_report(
     subjects: Callable[[dict[str, str]], dict[str, str]] = lambda subjects: subjects,
     sign_key: PrivateKey | None = None,
     envelope_bytes: Callable[[bytes], bytes] = lambda data: data,
+    predicate_changed: Callable[[dict[str, Any]], dict[str, Any]] = lambda predicate: predicate,
     cpu_seconds: float = 1.0,
     benchmark_gflops: float = 20.0,
     **changed: Any,
@@ -123,6 +124,7 @@ def replica_report(
         "engine": "",
         **changed,
     }
+    predicate = predicate_changed(predicate)
     named = {
         "archive": archive_blob.digest,
         "log": log_blob.digest,

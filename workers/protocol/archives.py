@@ -24,7 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 from workers.protocol.archive_writing import OutputRefusedError, archive_write
 from workers.protocol.canonical import json_parse
 from workers.protocol.digests import DIGEST_PREFIX, digest_of
-from workers.protocol.errors import VerificationError
+from workers.protocol.errors import ArchiveRefusedError, VerificationError
 from workers.protocol.messages import Manifest, ManifestFile, OutputPath
 from workers.protocol.tar_headers import (
     BLOCK_BYTES,
@@ -57,12 +57,6 @@ __all__ = [
 _PATH: Final = TypeAdapter(OutputPath)
 _PAX_BLOCKS_MAX: Final = 4
 _DEFAULT_LIMITS: Final = ArchiveLimits()
-
-
-class ArchiveRefusedError(VerificationError):
-    """Not an archive in the one form that this protocol allows."""
-
-    code = "archive_refused"
 
 
 class ArchiveMember:

@@ -16,16 +16,17 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, BinaryIO, Final, Literal, Self
+from functools import partial
+from typing import Annotated, Any, BinaryIO, Final, Literal, Protocol, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from workers.protocol.canonical import canonical_json, json_parse
 from workers.protocol.digests import DIGEST_PREFIX, Digest, digest_of
-from workers.protocol.errors import VerificationError
+from workers.protocol.errors import LogRefusedError, VerificationError
 from workers.protocol.messages import LogReference
 from workers.protocol.strict_base64 import base64_decode, base64_encode
 
@@ -38,10 +39,13 @@ _TIME_FORMAT: Final = "%Y-%m-%dT%H:%M:%S.%fZ"
 OutputStream = Literal["stdout", "stderr"]
 
 
-class LogRefusedError(VerificationError):
-    """Not a whole compute log of the order, or another one than the receipt signed."""
+__all__ = ["LINE_BYTES_MAX", "LOG_BYTES_MAX", "OUTPUT_BYTES_DEFAULT", "LogLine", "LogRefusedError", "LogSummary", "LogWriter", "log_check"]
 
-    code = "log_refused"
+
+class LineSource(Protocol):
+    """A binary file, as far as reading its lines goes."""
+
+    def readline(self, limit: int, /) -> bytes: ...
 
 
 def _time_check(text: str) -> str:
@@ -209,16 +213,16 @@ class LogWriter:
 
 
 def log_check(
-    lines: Iterable[bytes], *, order_digest: str, head: str, lines_expected: int, size_limit_bytes: int = LOG_BYTES_MAX
+    lines: LineSource | Iterable[bytes], *, order_digest: str, head: str, lines_expected: int, size_limit_bytes: int = LOG_BYTES_MAX
 ) -> LogSummary:
-    """Check a whole log: `lines` with their newlines, as a binary file gives them. Holds one line at a time.
+    """Check a whole log: a binary file, or lines with their newlines. Holds one line at a time, and of a file never a longer one than allowed.
 
-    A file of one endless line is the caller's to bound (its size is known before). Raises LogRefusedError.
+    Raises LogRefusedError; OSError of the file passes through.
     """
     sha256 = hashlib.sha256()
     size_bytes = output_bytes = samples = count = 0
     previous, kind = order_digest, ""
-    for line in lines:
+    for line in _bounded(lines):
         size_bytes += len(line)
         if size_bytes > size_limit_bytes:
             raise LogRefusedError(f"Expected a log of at most {size_limit_bytes} bytes; found more.")
@@ -236,6 +240,13 @@ def log_check(
     if count != lines_expected or previous != head:
         raise LogRefusedError(f"Expected {lines_expected} lines with the head {head[:71]}; found {count} with {previous}.")
     return LogSummary(count, size_bytes, DIGEST_PREFIX + sha256.hexdigest(), previous, output_bytes, samples)
+
+
+def _bounded(lines: LineSource | Iterable[bytes]) -> Iterator[bytes]:
+    """The lines of a file, one that is too long in pieces, of which the first is refused already."""
+    if isinstance(lines, Iterable) and not hasattr(lines, "readline"):
+        return iter(lines)
+    return iter(partial(lines.readline, LINE_BYTES_MAX + 1), b"")
 
 
 def _line_check(line: bytes, *, seq: int, previous: str) -> LogLine:

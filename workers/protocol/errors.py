@@ -25,7 +25,9 @@
         ├── StatementTypeWrongError         statement_type_wrong
         ├── ProofInvalidError               proof_invalid
         ├── NoteMalformedError              note_malformed
-        └── CheckpointMalformedError        checkpoint_malformed
+        ├── CheckpointMalformedError        checkpoint_malformed
+        ├── ArchiveRefusedError             archive_refused
+        └── LogRefusedError                 log_refused
 
 Codes are part of the protocol: they appear in problem details and in evidence rows, and never change their meaning.
 """
@@ -179,3 +181,15 @@ class CheckpointMalformedError(VerificationError):
     """The text of a note is not a tree checkpoint."""
 
     code = "checkpoint_malformed"
+
+
+class ArchiveRefusedError(VerificationError):
+    """Not an archive in the one form that this protocol allows."""
+
+    code = "archive_refused"
+
+
+class LogRefusedError(VerificationError):
+    """Not a whole compute log of the order, or another one than the receipt signed."""
+
+    code = "log_refused"

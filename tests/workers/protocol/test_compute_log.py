@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.protocol.canonical import canonical_json
-from workers.protocol.compute_log import LogRefusedError, LogWriter, log_check
+from workers.protocol.compute_log import LINE_BYTES_MAX, LogRefusedError, LogWriter, log_check
 from workers.protocol.digests import digest_of
 
 ORDER = digest_of(b"order")
@@ -162,6 +162,31 @@ def test_log_beyond_its_size_is_refused() -> None:
     data, reference = _log()
     with pytest.raises(LogRefusedError, match="at most 100 bytes"):
         _check(data, reference, size_limit_bytes=100)
+
+
+class EndlessLine(io.RawIOBase):
+    """A file without a newline, as large as anybody cares to read."""
+
+    taken_bytes = 0
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        assert size is not None
+        assert 0 < size <= 2 * LINE_BYTES_MAX
+        self.taken_bytes += size
+        return b"x" * size
+
+
+def test_endless_line_is_refused_after_its_first_piece() -> None:
+    file = EndlessLine()
+    with pytest.raises(LogRefusedError, match=f"at most {LINE_BYTES_MAX} bytes"):
+        log_check(file, order_digest=ORDER, head=ORDER, lines_expected=1)
+    assert file.taken_bytes == LINE_BYTES_MAX + 1
+
+
+def test_lines_without_a_file_check_as_well() -> None:
+    data, reference = _log()
+    lines = data.splitlines(keepends=True)
+    assert log_check(lines, order_digest=ORDER, head=reference.head, lines_expected=reference.lines) == _check(data, reference)
 
 
 def test_log_cut_by_a_crash_goes_on_where_it_was_whole(tmp_path: Path) -> None:

@@ -1,0 +1,63 @@
+"""Nudges: they arrive where they should, and a broker that is away costs a moment and no exception."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+import redis
+from celery import Celery, current_app
+from django.conf import settings as django_settings
+from pytest_django import Settings
+
+from jobs import nudges
+from jobs.nudges import WAKE_CHANNEL, exchanges_wake, outbox_nudge, verification_nudge
+
+
+@pytest.fixture
+def _queue_emptied() -> Iterator[None]:
+    for _ in range(2):
+        with current_app.connection_for_write() as broker:
+            broker.default_channel.queue_purge("control")
+        if _ == 0:
+            yield
+
+
+@pytest.mark.usefixtures("_queue_emptied")
+def test_nudge_is_a_task_on_the_control_queue() -> None:
+    verification_nudge()
+    outbox_nudge()
+    with current_app.connection_for_write() as broker, broker.SimpleQueue("control") as queue:
+        found = []
+        for _ in range(2):
+            message = queue.get(timeout=5)
+            found.append(message.headers["task"])
+            message.ack()
+    assert found == ["control.verification_dispatch", "control.outbox_push"]
+
+
+def test_waking_publishes_each_tier_once() -> None:
+    with redis.Redis.from_url(django_settings.NEXA_REDIS_URL) as client, client.pubsub(ignore_subscribe_messages=True) as listener:
+        listener.subscribe(WAKE_CHANNEL)
+        listener.get_message(timeout=5)
+        exchanges_wake(["cpu", "gpu-tier1", "cpu"])
+        found = [message["data"] for _ in range(6) if (message := listener.get_message(timeout=0.3))]
+    assert sorted(found) == [b"cpu", b"gpu-tier1"]
+
+
+def test_redis_away_wakes_nobody_and_raises_nothing(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    settings.NEXA_REDIS_URL = "redis://127.0.0.1:1"
+    exchanges_wake(["cpu"])
+    assert "exchanges not woken" in caplog.text
+
+
+def test_broker_away_is_noticed_soon_and_raises_nothing(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    away = Celery("away", broker="redis://127.0.0.1:1/0", set_as_current=False)
+    away.conf.update(current_app.conf.changes)
+    away.conf.broker_url = "redis://127.0.0.1:1/0"
+    monkeypatch.setattr(nudges, "current_app", away)
+    started = time.monotonic()
+    verification_nudge()
+    assert time.monotonic() - started < 5
+    assert "control.verification_dispatch not nudged" in caplog.text

@@ -1,0 +1,142 @@
+"""The outbox: from rows to sockets and mail, once committed, at least once, nothing hidden."""
+
+from __future__ import annotations
+
+import logging
+import smtplib
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+from channels.layers import BaseChannelLayer, get_channel_layer
+from django.core import mail
+from django.core.mail.backends.locmem import EmailBackend
+from django.test import override_settings
+
+from jobs.models import Job, JobEvent
+from jobs.services import outbox
+from jobs.services.outbox import FLEET_GROUP, event_document, job_group, outbox_push
+from jobs.services.settlement import job_fail, job_settle
+from jobs.services.transitions import event_record
+from jobs.verification import job_check
+from people.models import User
+from tests.factories.jobs import job_make
+from tests.factories.receipts import replica_report
+
+pytestmark = pytest.mark.django_db
+
+MEMORY = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+
+
+@pytest.fixture(autouse=True)
+def layer() -> Any:
+    """A channel layer of this test's own, that can be read without a socket."""
+    with override_settings(CHANNEL_LAYERS=MEMORY):
+        yield get_channel_layer()
+
+
+class FailingMail(EmailBackend):
+    """A mail server that refuses."""
+
+    def send_messages(self, messages: Any) -> int:
+        raise smtplib.SMTPServerDisconnected("refused")
+
+
+def pushed(layer: BaseChannelLayer, *groups: str) -> list[dict[str, Any]]:
+    """What members of these groups receive from one push of the outbox."""
+
+    async def join() -> None:
+        for group in groups:
+            await layer.group_add(group, "reader")
+
+    async def drain() -> list[dict[str, Any]]:
+        return [await layer.receive("reader") for _ in range(layer.channels["reader"].qsize() if "reader" in layer.channels else 0)]
+
+    async_to_sync(join)()
+    outbox_push()
+    return async_to_sync(drain)()
+
+
+def test_event_is_pushed_once_to_the_jobs_group(layer: BaseChannelLayer) -> None:
+    job = job_make()
+    event = JobEvent.objects.get(job=job, kind="job.queued")
+    assert pushed(layer, job_group(job.pk)) == [{"type": "job.event", "event": event_document(event)}]
+    event.refresh_from_db()
+    assert event.pushed_at is not None
+    assert pushed(layer, job_group(job.pk)) == []
+
+
+def test_fleet_sees_kinds_types_and_tiers_of_job_events_and_nothing_else(layer: BaseChannelLayer) -> None:
+    job = job_make()
+    replica_report(job)
+    found = pushed(layer, FLEET_GROUP)
+    assert found
+    assert {message["type"] for message in found} == {"fleet.event"}
+    for message in found:
+        assert set(message["event"]) == {"kind", "job_type", "tier", "at"}
+        assert message["event"]["kind"].startswith("job.")
+
+
+def test_hidden_event_is_pushed_to_nobody_and_does_not_wait_for_ever(layer: BaseChannelLayer) -> None:
+    job = job_make()
+    outbox_push()
+    event = event_record(job=job, kind="job.replicas_added", payload={"count": 1}, public=False)
+    assert pushed(layer, job_group(job.pk), FLEET_GROUP) == []
+    event.refresh_from_db()
+    assert event.pushed_at is not None
+
+
+def test_more_than_a_batch_is_pushed_in_order(layer: BaseChannelLayer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "BATCH_EVENTS", 2)
+    job = job_make()
+    for number in range(4):
+        event_record(job=job, kind="replica.note", payload={"number": number})
+    numbers = [message["event"]["payload"].get("number") for message in pushed(layer, job_group(job.pk))]
+    assert numbers == [None, 0, 1, 2, 3]
+
+
+def test_layer_away_keeps_the_rows_and_sends_no_mail(caplog: pytest.LogCaptureFixture) -> None:
+    job = job_make()
+    job_fail(job=job, code="x", message="why")
+    away = {"default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": ["redis://127.0.0.1:1"]}}}
+    with override_settings(CHANNEL_LAYERS=away), caplog.at_level(logging.WARNING, "jobs.services.outbox"):
+        assert outbox_push() == 0
+    assert "the channel layer is away" in caplog.text
+    assert JobEvent.objects.filter(pushed_at=None).count() == JobEvent.objects.count()
+    assert mail.outbox == []
+    assert outbox_push() == JobEvent.objects.count()
+    assert len(mail.outbox) == 1
+
+
+def test_owner_is_mailed_at_the_end_and_told_why() -> None:
+    done, failed = job_make(), job_make()
+    replica_report(done)
+    job_check(job_id=done.pk)
+    job_settle(job_id=done.pk)
+    job_fail(job=failed, code="no_eligible_host", message="No host took it.")
+    outbox_push()
+    outbox_push()
+    by_subject = {message.subject: message for message in mail.outbox}
+    assert set(by_subject) == {f"[NEXAPod] {done.label}: completed", f"[NEXAPod] {failed.label}: failed"}
+    assert "1 of 1 replicas agree." in by_subject[f"[NEXAPod] {done.label}: completed"].body
+    body = by_subject[f"[NEXAPod] {failed.label}: failed"].body
+    assert "no_eligible_host: No host took it." in body
+    assert f"http://testserver/jobs/{failed.pk}" in body
+    assert by_subject[f"[NEXAPod] {failed.label}: failed"].to == [failed.owner.email]
+
+
+def test_owner_without_an_address_gets_no_mail() -> None:
+    job = job_make()
+    User.objects.filter(pk=job.owner_id).update(email="")
+    job_fail(job=Job.objects.get(pk=job.pk), code="x", message="why")
+    outbox_push()
+    assert mail.outbox == []
+
+
+def test_mail_server_that_refuses_holds_up_nothing(caplog: pytest.LogCaptureFixture, settings: Any) -> None:
+    settings.EMAIL_BACKEND = "tests.jobs.test_outbox.FailingMail"
+    job = job_make()
+    job_fail(job=job, code="x", message="why")
+    outbox_push()
+    assert f"no mail about job {job.pk}" in caplog.text
+    assert not JobEvent.objects.filter(pushed_at=None).exists()
