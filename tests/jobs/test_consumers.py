@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from asgiref.testing import ApplicationCommunicator
 from channels.layers import get_channel_layer
 from channels.routing import URLRouter
-from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import AnonymousUser
 from django.test import override_settings
 
@@ -29,10 +30,36 @@ def _memory_layer() -> Any:
         yield
 
 
-def socket(path: str, user: Any) -> WebsocketCommunicator:
-    communicator = WebsocketCommunicator(URLRouter(websocket_urlpatterns), path)
-    communicator.scope["user"] = user
-    return communicator
+class WebSocket:
+    """A browser's end of a socket, in ASGI's own messages (channels.testing would bring a whole server along)."""
+
+    def __init__(self, path: str, user: Any) -> None:
+        scope = {"type": "websocket", "path": path, "query_string": b"", "headers": [], "subprotocols": [], "user": user}
+        self._communicator = ApplicationCommunicator(URLRouter(websocket_urlpatterns), scope)
+
+    async def connect(self) -> int | None:
+        """The code with which the socket was closed at once; None where it is open."""
+        await self._communicator.send_input({"type": "websocket.connect"})
+        answer = await self._communicator.receive_output(timeout=5)
+        if answer["type"] == "websocket.close":
+            return int(answer["code"])
+        assert answer["type"] == "websocket.accept"
+        return None
+
+    async def receive(self) -> Any:
+        answer = await self._communicator.receive_output(timeout=5)
+        assert answer["type"] == "websocket.send"
+        return json.loads(answer["text"])
+
+    async def receive_nothing(self) -> bool:
+        return bool(await self._communicator.receive_nothing(timeout=0.2))
+
+    async def send(self, **message: str | bytes) -> None:
+        await self._communicator.send_input({"type": "websocket.receive", **message})
+
+    async def disconnect(self) -> None:
+        await self._communicator.send_input({"type": "websocket.disconnect", "code": 1000})
+        await self._communicator.wait(timeout=5)
 
 
 def _made() -> tuple[Job, Any]:
@@ -43,54 +70,54 @@ def _made() -> tuple[Job, Any]:
 
 async def test_owner_is_sent_the_events_of_the_job(own_database: str) -> None:
     job, owner = await sync_to_async(_made)()
-    communicator = socket(f"/ws/jobs/{job.pk}/", owner)
-    assert (await communicator.connect())[0]
+    socket = WebSocket(f"/ws/jobs/{job.pk}/", owner)
+    assert await socket.connect() is None
     await sync_to_async(event_record)(job=job, kind="replica.note", payload={"n": 1})
     await sync_to_async(outbox_push)()
-    event = await communicator.receive_json_from()
+    event = await socket.receive()
     assert (event["job"], event["kind"], event["payload"]) == (str(job.pk), "replica.note", {"n": 1})
     for nonsense in ("{", "[]", '{"type": "job.event"}'):
-        await communicator.send_to(text_data=nonsense)
-    await communicator.send_to(bytes_data=b"\xff")
-    assert await communicator.receive_nothing()
-    await communicator.disconnect()
+        await socket.send(text=nonsense)
+    await socket.send(bytes=b"\xff")
+    assert await socket.receive_nothing()
+    await socket.disconnect()
 
 
 async def test_events_of_another_job_are_not_sent(own_database: str) -> None:
     job, owner = await sync_to_async(_made)()
     other = (await sync_to_async(_made)())[0]
-    communicator = socket(f"/ws/jobs/{job.pk}/", owner)
-    assert (await communicator.connect())[0]
+    socket = WebSocket(f"/ws/jobs/{job.pk}/", owner)
+    assert await socket.connect() is None
     await sync_to_async(event_record)(job=other, kind="replica.note")
     await sync_to_async(outbox_push)()
-    assert await communicator.receive_nothing()
-    await communicator.disconnect()
+    assert await socket.receive_nothing()
+    await socket.disconnect()
 
 
 @pytest.mark.parametrize("who", ["stranger", "moderator", "anonymous", "nobody"])
 async def test_others_are_closed_out(own_database: str, who: str) -> None:
     job, _ = await sync_to_async(_made)()
     makers: dict[str, Any] = {"stranger": user_make, "moderator": moderator_make, "anonymous": AnonymousUser, "nobody": lambda: None}
-    communicator = socket(f"/ws/jobs/{job.pk}/", await sync_to_async(makers[who])())
-    assert await communicator.connect() == (False, CLOSE_FORBIDDEN)
+    socket = WebSocket(f"/ws/jobs/{job.pk}/", await sync_to_async(makers[who])())
+    assert await socket.connect() == CLOSE_FORBIDDEN
 
 
 async def test_job_that_is_not_there_is_closed_alike(own_database: str) -> None:
-    communicator = socket(f"/ws/jobs/{uuid.uuid4()}/", await sync_to_async(user_make)())
-    assert await communicator.connect() == (False, CLOSE_FORBIDDEN)
+    socket = WebSocket(f"/ws/jobs/{uuid.uuid4()}/", await sync_to_async(user_make)())
+    assert await socket.connect() == CLOSE_FORBIDDEN
 
 
 async def test_anybody_is_sent_coarse_events_of_the_fleet(own_database: str) -> None:
-    communicator = socket("/ws/fleet/", AnonymousUser())
-    assert (await communicator.connect())[0]
+    socket = WebSocket("/ws/fleet/", AnonymousUser())
+    assert await socket.connect() is None
     job, _ = await sync_to_async(_made)()
-    event = await communicator.receive_json_from()
+    event = await socket.receive()
     assert event["kind"] == "job.queued"
     assert set(event) == {"kind", "job_type", "tier", "at"}
     assert str(job.pk) not in str(event)
-    await communicator.send_to(text_data="{")
-    assert await communicator.receive_nothing()
-    await communicator.disconnect()
+    await socket.send(text="{")
+    assert await socket.receive_nothing()
+    await socket.disconnect()
     layer = get_channel_layer()
     assert layer is not None
     assert not layer.groups
