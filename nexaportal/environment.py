@@ -19,7 +19,7 @@ def text(name: str, default: str | None = None) -> str:
             raise ConfigurationError(f"{name}_FILE names {path!r}, which can't be read: {error.strerror}") from error
     value = os.environ.get(name, default)
     if value is None:
-        raise ConfigurationError(f"{name} is not set; docs/operations.md lists every setting")
+        raise ConfigurationError(f"{name} is not set; nexaportal/settings.py says what it is for")
     return value
 
 

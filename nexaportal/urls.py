@@ -5,6 +5,7 @@ from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularJSONAPIView
 
 from jobs.api import StatusView, SubmitJobView
+from nexaportal.views import home_page
 from nodes.api import RegistrationView
 
 api_v1: list[URLPattern | URLResolver] = [
@@ -17,6 +18,10 @@ api_v1: list[URLPattern | URLResolver] = [
 ]
 
 urlpatterns = [
+    path("", home_page, name="home"),
+    path("", include("jobs.page_urls")),
+    path("", include("nodes.page_urls")),
+    path("", include("ledger.page_urls")),
     path("register", RegistrationView.as_view(), name="register"),
     path("submit-job", SubmitJobView.as_view(), name="submit-job"),
     path("status", StatusView.as_view(), name="status"),

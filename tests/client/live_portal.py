@@ -60,11 +60,17 @@ class LivePortal:
         command = [sys.executable, "-m", "uvicorn", "nexaportal.asgi:application", "--port", str(self.port), "--lifespan", "off"]
         with log.open("wb") as out:
             self._process = subprocess.Popen(
-                command, cwd=CHECKOUT, env=environment, stdout=out, stderr=subprocess.STDOUT, preexec_fn=die_with_parent(15)
+                command,
+                cwd=CHECKOUT,
+                env=environment,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                preexec_fn=die_with_parent(15),  # noqa: PLW1509 -- nothing between fork and exec takes a lock
             )
         limit = time.monotonic() + START_SECONDS
         while not self._answers():
-            assert self._process.poll() is None and time.monotonic() < limit, log.read_text()[-2000:]
+            assert self._process.poll() is None, log.read_text()[-2000:]
+            assert time.monotonic() < limit, log.read_text()[-2000:]
             time.sleep(0.1)
 
     def stop(self) -> None:

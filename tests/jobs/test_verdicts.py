@@ -148,7 +148,9 @@ def test_when_nothing_is_out_the_job_moves_and_never_beyond_its_cap(situation: d
         assert 1 <= decision.count <= situation["may_ask"]  # type: ignore[operator]
 
 
-@given(quorum=st.integers(1, 4), cap=st.integers(1, 8), answers=st.lists(st.tuples(st.booleans(), st.integers(0, 3)), min_size=8, max_size=8))
+@given(
+    quorum=st.integers(1, 4), cap=st.integers(1, 8), answers=st.lists(st.tuples(st.booleans(), st.integers(0, 3)), min_size=8, max_size=8)
+)
 def test_job_ends_however_replicas_answer(quorum: int, cap: int, answers: list[tuple[bool, int]]) -> None:
     """Each replica that is asked for answers with one of four results, or invalidly; results agree when they are equal."""
     replicas: list[CheckedReplica] = []

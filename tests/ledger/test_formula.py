@@ -37,7 +37,7 @@ def test_smallest_work_is_paid_one_millionth() -> None:
 def test_payment_never_exceeds_its_share_of_the_reservation(flops: float, rate: int, ratio: float, replicas: int) -> None:
     reserved = reservation_micro(estimated_flops=flops, rate_micro=rate, replicas_max=replicas)
     paid = payment_micro(estimated_flops=flops, calibration_ratio=ratio, rate_micro=rate)
-    assert 1 <= paid
+    assert paid >= 1
     assert paid * replicas <= reserved
 
 

@@ -1,7 +1,7 @@
 """Runs containers through Docker's API: Docker Engine, or Podman where it enforces what it is told.
 
-One run has four threads beside the caller's: they read output, wait for the end, look at the outputs folder, and take samples. They
-report to `_Run`; the caller's thread alone kills, and always removes the container. A container that an earlier process
+One run has five threads beside the caller's: they read output, wait for the end, look at the outputs folder, follow the kernel's counters,
+and take samples. They report to `_Run`; the caller's thread alone kills, and always removes the container. A container that an earlier process
 left is found by its label (`leftovers_remove`).
 """
 
@@ -23,7 +23,9 @@ from docker.errors import APIError, ImageNotFound, NotFound
 from docker.utils import kwargs_from_env
 
 from workers.protocol.messages import EngineProfile, Failure, FailureCode, ImageReference
+from workers.runtime.cgroups import CgroupReading, cgroup_of
 from workers.runtime.docker_images import ENGINE_ERRORS, image_present, image_pull
+from workers.runtime.docker_profile import engine_profile
 from workers.runtime.interface import OutputStream, PullProgress, RunResult, RunSink, RunSpec, RuntimeFailureError
 from workers.runtime.output_watch import excess_of, folder_measure
 from workers.runtime.sandbox import CONTAINER_USER, container_arguments, host_config_arguments
@@ -36,6 +38,7 @@ OUTPUT_BYTES_MAX: Final = 64 * 2**20
 
 _LOOK_SECONDS: Final = 0.1
 _SAMPLE_SECONDS_MAX: Final = 1.0
+_COUNTERS_SECONDS: Final = (0.005, 0.1)
 _REQUEST_SECONDS: Final = 60
 _END_SECONDS: Final = 10.0
 _FILE_SIZE_EXIT_CODE: Final = 128 + 25  # SIGXFSZ, by the fsize limit
@@ -153,6 +156,7 @@ class _Run:
         self._failure: Failure | None = None
         self._failure_lock = threading.Lock()
         self._meter = UsageMeter()
+        self._counters: CgroupReading | None = None
         self._output_bytes = 0
         self._dropped_bytes = 0
         self._folder_bytes = 0
@@ -167,32 +171,27 @@ class _Run:
             return self._not_started(started_at, error)
         try:
             self._begun = time.monotonic()
+            follower = self._thread(self._counters_follow)
             try:
                 self._client.start(self._id)
             except ENGINE_ERRORS as error:
                 return self._not_started(started_at, error)
+            self._begun = time.monotonic()
             return self._started(started_at, output)
         finally:
+            self._ended.set()
+            follower.join(_END_SECONDS)
             with suppress(*ENGINE_ERRORS, ValueError):
                 output.close()
             # The SDK closes the socket, but not the file over it, which then lives until it is collected.
             output._response.close()  # type: ignore[attr-defined]
 
     def _started(self, started_at: datetime, output: Any) -> RunResult:
-        threads = [
-            threading.Thread(target=self._guarded, args=(work, *arguments), name=f"{self._spec.name}-{work.__name__}", daemon=True)
-            for work, arguments in (
-                (self._output_read, (output,)),
-                (self._end_await, ()),
-                (self._outputs_watch, ()),
-                (self._samples_take, ()),
-            )
-        ]
-        for thread in threads:
-            thread.start()
+        awaited = [self._thread(self._output_read, output), self._thread(self._end_await), self._thread(self._outputs_watch)]
+        self._thread(self._samples_take)  # not awaited: the engine's answer may be a second away, and the counters know more by then
         self._watch()
         wall_seconds = time.monotonic() - self._begun
-        for thread in threads[:3]:
+        for thread in awaited:
             thread.join(_END_SECONDS)
         return self._conclude(started_at, wall_seconds)
 
@@ -226,7 +225,7 @@ class _Run:
         return RunResult(
             exit_code=exit_code,
             failure=self._failure,
-            usage=self._meter.usage(wall_seconds=wall_seconds, gpus=len(self._spec.gpus)),
+            usage=self._meter.usage(wall_seconds=wall_seconds, gpus=len(self._spec.gpus), counters=self._counters),
             started_at=started_at,
             finished_at=datetime.now(UTC),
             output_dropped_bytes=self._dropped_bytes,
@@ -256,6 +255,11 @@ class _Run:
         self._fail(FailureCode.EXIT_NONZERO, f"The image can't run {command[:200]!r}: no such program, or it is not executable.")
         usage = self._meter.usage(wall_seconds=time.monotonic() - self._begun, gpus=0)
         return RunResult(exit_code, self._failure, usage, started_at, datetime.now(UTC))
+
+    def _thread(self, work: Callable[..., None], *arguments: Any) -> threading.Thread:
+        thread = threading.Thread(target=self._guarded, args=(work, *arguments), name=f"{self._spec.name}-{work.__name__}", daemon=True)
+        thread.start()
+        return thread
 
     def _guarded(self, work: Callable[..., None], *arguments: Any) -> None:
         """A thread's fault ends the run instead of vanishing with the thread."""
@@ -293,6 +297,17 @@ class _Run:
                 self._fail(excess.code, excess.message)
                 return
 
+    def _counters_follow(self) -> None:
+        """From before the start, since the counters go with the container: the last reading misses at most 0.1 s, of a short run less."""
+        cgroup: Cgroup | None = None
+        while not self._ended.wait(_COUNTERS_SECONDS_MIN if cgroup is None else self._counters_pause_seconds()):
+            cgroup = cgroup or cgroup_usual(self._id) or self._cgroup_asked()
+            if cgroup is not None:
+                self._counters = cgroup.read() or self._counters
+
+    def _counters_pause_seconds(self) -> float:
+        return min(_COUNTERS_SECONDS_MAX, max(_COUNTERS_SECONDS_MIN, (time.monotonic() - self._begun) / 20))
+
     def _samples_take(self) -> None:
         # Soon at first, so that short runs are measured too. The engine itself may take a second to answer.
         pause_seconds = _LOOK_SECONDS
@@ -316,27 +331,6 @@ class _Run:
         """The first failure is the one that counts."""
         with self._failure_lock:
             self._failure = self._failure or Failure(code=code, message=message[:1000])
-
-
-def engine_profile(info: dict[str, Any], version: dict[str, Any], *, swap_bytes: int) -> EngineProfile:
-    """What an engine's answers amount to. Limits are ignored if the engine says so, or is rootless under cgroup v1, which sets none."""
-    options = " ".join(info.get("SecurityOptions") or [])
-    rootless = "rootless" in options
-    cgroup = str(info.get("CgroupVersion") or "unknown")
-    helpless = info.get("CgroupDriver") == "none" or (rootless and cgroup == "1")
-    ignored = [
-        name for name, key in (("memory", "MemoryLimit"), ("pids", "PidsLimit"), ("cpus", "CpuCfsQuota")) if helpless or not info.get(key)
-    ]
-    if swap_bytes and "memory" not in ignored and not info.get("SwapLimit"):
-        ignored.append("swap")
-    names = [str(part.get("Name", "")) for part in version.get("Components") or []]
-    return EngineProfile(
-        name="podman" if any("podman" in name.lower() for name in names) else "docker",
-        version=str(version.get("Version", ""))[:200],
-        cgroup_version="1" if cgroup == "1" else "2" if cgroup == "2" else "unknown",
-        rootless=rootless,
-        limits_ignored=tuple(ignored),
-    )
 
 
 def _folders_prepare(spec: RunSpec, *, rootless: bool) -> str:

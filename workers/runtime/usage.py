@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from workers.protocol.messages import Usage
+from workers.runtime.cgroups import CgroupReading
 from workers.runtime.interface import Sample
 
 
@@ -62,12 +63,20 @@ class UsageMeter:
         self._samples += 1
         return self._last
 
-    def usage(self, *, wall_seconds: float, gpus: int) -> Usage:
-        """Up to the last sample: what the container used after it, at most a second's worth, is missing. GPU seconds are granted ones."""
+    def usage(self, *, wall_seconds: float, gpus: int, counters: CgroupReading | None = None) -> Usage:
+        """Up to the last sample, a second before the end at most, or the kernel's `counters` where they are known and tell more.
+
+        GPU seconds are granted ones.
+        """
+        cpu_seconds = self._last.cpu_seconds if self._last else 0.0
+        peak_bytes = self._last.memory_peak_bytes if self._last else 0
+        if counters is not None:
+            cpu_seconds = max(cpu_seconds, counters.cpu_seconds)
+            peak_bytes = max(peak_bytes, counters.memory_peak_bytes or 0)
         return Usage(
             wall_seconds=wall_seconds,
-            cpu_seconds=self._last.cpu_seconds if self._last else 0.0,
-            memory_peak_bytes=self._last.memory_peak_bytes if self._last else 0,
+            cpu_seconds=cpu_seconds,
+            memory_peak_bytes=peak_bytes,
             samples=self._samples,
             gpu_seconds=wall_seconds * gpus if gpus else None,
         )

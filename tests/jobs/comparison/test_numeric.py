@@ -16,7 +16,9 @@ from jobs.comparison.tolerance import Comparison, Deviation, Tolerance, comparis
 LOOSE = Tolerance(absolute=0.5, relative=0.01)
 
 
-def compared(one: str | bytes, other: str | bytes, *, path: str = "a.csv", tolerance: Tolerance = LOOSE, **columns: Tolerance) -> Comparison:
+def compared(
+    one: str | bytes, other: str | bytes, *, path: str = "a.csv", tolerance: Tolerance = LOOSE, **columns: Tolerance
+) -> Comparison:
     sides = [side.encode() if isinstance(side, str) else side for side in (one, other)]
     forth = files_compare(FileRule(path, tolerance, columns), sides[0], sides[1])
     back = files_compare(FileRule(path, tolerance, columns), sides[1], sides[0])
@@ -164,7 +166,9 @@ def test_hostile_cell_costs_little_time(cell: str) -> None:
     assert time.process_time() - started < 1
 
 
-@pytest.mark.parametrize(("path", "supported"), [("a.csv", True), ("b/a.TSV", True), ("a.json", True), ("a.pdb", False), ("csv", True), ("a", False)])
+@pytest.mark.parametrize(
+    ("path", "supported"), [("a.csv", True), ("b/a.TSV", True), ("a.json", True), ("a.pdb", False), ("csv", True), ("a", False)]
+)
 def test_numeric_files_are_known_by_their_ending(path: str, supported: bool) -> None:
     assert numeric_supported(path) is supported
 

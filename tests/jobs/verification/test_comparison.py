@@ -109,9 +109,7 @@ def test_comparison_that_the_store_prevents_is_made_again_until_patience_ends(ca
     job = job_make(verification=EXACT)
     replicas = [replica_report(job, {"only": f"{job.pk} {late}".encode()}) for _ in range(2)]
     for replica in replicas:  # their own checks are made
-        Evidence.objects.bulk_create(
-            Evidence(replica=replica, check_name=name, passed=True) for name in verification.OWN_CHECKS
-        )
+        Evidence.objects.bulk_create(Evidence(replica=replica, check_name=name, passed=True) for name in verification.OWN_CHECKS)
     digest_hex = str(replicas[0].receipt.archive_id).removeprefix("sha256:")
     (Path(settings.NEXA_BLOB_ROOT) / "sha256" / digest_hex[:2] / digest_hex).unlink()
     if late:

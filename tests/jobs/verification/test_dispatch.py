@@ -169,4 +169,3 @@ def test_periodic_tasks_run_on_an_empty_portal() -> None:
     tasks.leases_reap()
     tasks.queue_deadlines_enforce()
     tasks.outbox_push()
-

@@ -86,8 +86,16 @@ FAILURES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "the log subject is another": ("outputs", "receipt_contradiction", {"subjects": swapped(log=OTHER)}),
     "the manifest subject is another": ("outputs", "receipt_contradiction", {"subjects": swapped(manifest=OTHER)}),
     "the log is no log": ("log", "log_refused", {"log_bytes": lambda data: b"hello\n"}),
-    "a line of the log is missing": ("log", "log_refused", {"log_bytes": lambda data: b"".join(data.splitlines(True)[:1] + data.splitlines(True)[2:])}),
-    "a line of the log was changed": ("log", "log_refused", {"log_bytes": lambda data: data.replace(b"hello", b"jello").replace(b"aGVsbG8", b"amVsbG8")}),
+    "a line of the log is missing": (
+        "log",
+        "log_refused",
+        {"log_bytes": lambda data: b"".join(data.splitlines(True)[:1] + data.splitlines(True)[2:])},
+    ),
+    "a line of the log was changed": (
+        "log",
+        "log_refused",
+        {"log_bytes": lambda data: data.replace(b"hello", b"jello").replace(b"aGVsbG8", b"amVsbG8")},
+    ),
     "the log stops early": ("log", "log_refused", {"log_bytes": lambda data: b"".join(data.splitlines(True)[:-1])}),
     "the log is empty": ("log", "log_refused", {"log_bytes": lambda data: b""}),
     "the log holds U+0000": ("log", "log_refused", {"log_bytes": lambda data: b'{"a":"\0"}\n'}),

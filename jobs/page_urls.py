@@ -1,0 +1,11 @@
+"""Pages of jobs."""
+
+from django.urls import path
+
+from jobs import views
+
+urlpatterns = [
+    path("jobs/", views.jobs_page, name="jobs-page"),
+    path("jobs/<uuid:job_id>/", views.job_page, name="job-page"),
+    path("jobs/<uuid:job_id>/fragment/", views.job_fragment, name="job-fragment"),
+]

@@ -1,0 +1,10 @@
+"""Pages of the ledger."""
+
+from django.urls import path
+
+from ledger import views
+
+urlpatterns = [
+    path("ledger/", views.ledger_page, name="ledger-page"),
+    path("ledger/<int:index>/", views.entry_page, name="ledger-entry-page"),
+]

@@ -1,0 +1,77 @@
+"""Pages of the public ledger: for everybody, and nobody's name is in them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from django.conf import settings
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_GET
+
+from ledger import selectors
+from ledger.checkpoints import checkpoint_latest
+from ledger.coordinator_key import coordinator_public_key
+from ledger.models import LogLeaf
+from workers.protocol.digests import digest_of
+from workers.protocol.merkle import leaf_hash
+from workers.protocol.strict_base64 import base64_encode
+
+PAGE_ENTRIES: Final = 50
+INDEX_MAX: Final = 2**62
+
+
+@require_GET
+def ledger_page(request: HttpRequest) -> HttpResponse:
+    """Newest entries first, those below `before` if it is given; the checkpoint that covers them, and totals."""
+    before = _index(request.GET.get("before", ""))
+    leaves = LogLeaf.objects.order_by("-index")
+    page = list((leaves if before is None else leaves.filter(index__lt=before))[: PAGE_ENTRIES + 1])
+    checkpoint = checkpoint_latest()
+    context = {
+        "entries": [_entry(leaf) for leaf in page[:PAGE_ENTRIES]],
+        "next": page[PAGE_ENTRIES - 1].index if len(page) > PAGE_ENTRIES else None,
+        "before": before,
+        "checkpoint": checkpoint,
+        "root": bytes(checkpoint.root).hex() if checkpoint else "",
+        "totals": selectors.totals(),
+        "coordinator_key_id": coordinator_public_key().key_id,
+    }
+    return render(request, "ledger/list.html", context)
+
+
+@require_GET
+def entry_page(request: HttpRequest, index: int) -> HttpResponse:
+    """One entry, with the proof that it is in the log and what to check it with."""
+    leaf = LogLeaf.objects.filter(index=index).first() if index < INDEX_MAX else None
+    if leaf is None:
+        raise Http404("There is no such entry in the log.")
+    checkpoint = selectors.checkpoint_at_least(size=index + 1)
+    proof = selectors.inclusion_proof_of(index=index, size=checkpoint.size) if checkpoint else []
+    context = {
+        "entry": _entry(leaf),
+        "data": bytes(leaf.data).decode("utf-8", "replace"),
+        "leaf_hash": base64_encode(leaf_hash(bytes(leaf.data))),
+        "checkpoint": checkpoint,
+        "proof": [base64_encode(node) for node in proof],
+        "origin": settings.NEXA_ORIGIN,
+    }
+    return render(request, "ledger/entry.html", context)
+
+
+def _entry(leaf: LogLeaf) -> dict[str, Any]:
+    """What a row shows: the amount that moved is the sum of what was credited."""
+    document = selectors.leaf_document(leaf)
+    amounts = [int(posting["amount_micro"]) for posting in document["postings"]]
+    return {
+        **document,
+        "digest": digest_of(bytes(leaf.data)),
+        "moved_micro": sum(amount for amount in amounts if amount > 0),
+        "subject": document["evidence"].get("receipt") or document["evidence"].get("job") or document["key"],
+        "reason": document["evidence"].get("reason", ""),
+    }
+
+
+def _index(text: str) -> int | None:
+    """A place in the log, None for anything else."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None

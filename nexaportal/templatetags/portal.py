@@ -1,0 +1,117 @@
+"""How the pages show digests, credits, times and custody: the same everywhere."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django import template
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
+
+from nexaportal.glyphs import glyph_svg
+
+register = template.Library()
+_SPARK_STEP = 18
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
+
+
+@register.filter
+def short(digest: object) -> str:
+    """The first 8 characters of a digest, key or id, without its algorithm."""
+    return str(digest or "").removeprefix("sha256:")[:8]
+
+
+@register.simple_tag
+def glyph(digest: object, size: int = 15) -> SafeString:
+    """The drawing alone."""
+    return mark_safe(glyph_svg(str(digest or ""), size_px=size))  # noqa: S308  made of numbers; the digest itself is not in it
+
+
+@register.simple_tag
+def digest(value: object) -> SafeString:
+    """Glyph and 8 characters; the whole value as title and for copying. A dash where there is none."""
+    if not value:
+        return mark_safe('<span class="muted">–</span>')  # noqa: S308  constant
+    text = str(value)
+    return format_html('<span class="digest" title="{}" data-copy="{}">{}<code>{}</code></span>', text, text, glyph(text), short(text))
+
+
+@register.filter
+def credits(micro: object) -> str:  # noqa: A001  the glossary's word
+    """Millionths as credits: up to 6 decimals, at least 2, thousands apart."""
+    whole, part = divmod(abs(int(str(micro or 0))), 1_000_000)
+    sign = "−" if int(str(micro or 0)) < 0 else ""
+    return f"{sign}{whole:,}".replace(",", "\u202f") + "." + f"{part:06d}".rstrip("0").ljust(2, "0")
+
+
+@register.filter
+def seconds(value: object) -> str:
+    """A duration with its unit: `42 s`, `3 min 20 s`, `5 h 12 min`, `2 d 4 h`; a dash for None."""
+    if value is None or value == "":
+        return "–"
+    left = max(0, round(float(str(value))))
+    for position, (size, unit) in enumerate(_UNITS):
+        if left >= size:
+            smaller, smaller_unit = _UNITS[position + 1] if position + 1 < len(_UNITS) else (1, "s")
+            return f"{left // size} {unit} {left % size // smaller} {smaller_unit}"
+    return f"{left} s"
+
+
+@register.simple_tag
+def ago(moment: datetime | None) -> SafeString:
+    """Relative time, with the absolute one as title and for machines. A dash for None."""
+    if moment is None:
+        return mark_safe('<span class="muted">–</span>')  # noqa: S308  constant
+    passed = timezone.now() - moment
+    words = "just now" if passed < timedelta(seconds=2) else f"{_coarse(passed.total_seconds())} ago"
+    return format_html('<time datetime="{}" title="{}">{}</time>', moment.isoformat(), f"{moment:%Y-%m-%d %H:%M:%S} UTC", words)
+
+
+@register.simple_tag
+def clock(moment: datetime | None) -> SafeString:
+    """The time of day, with the date as title; the date too when it isn't today's."""
+    if moment is None:
+        return mark_safe("")
+    text = f"{moment:%H:%M:%S}" if moment.date() == timezone.now().date() else f"{moment:%Y-%m-%d %H:%M}"
+    return format_html('<time datetime="{}" title="{}">{}</time>', moment.isoformat(), f"{moment:%Y-%m-%d %H:%M:%S} UTC", text)
+
+
+@register.simple_tag
+def spark(line: list[Any]) -> SafeString:
+    """A custody line, 96 px wide, for rows: the same six marks; its words for those who don't see it."""
+    here = next((mark for mark in line if mark.state != "done"), None)
+    words = "credited: all six marks done" if here is None else f"{here.name}: {here.state}"
+    rail = _SPARK_STEP * (len(line) - 1)
+    marks = format_html_join("", '<g class="{}" transform="translate({} 6)">{}</g>', (_spark_mark(line, place) for place in range(len(line))))
+    return format_html(
+        '<svg class="spark" width="{}" height="12" viewBox="0 0 {} 12" role="img" aria-label="{}">'
+        '<path class="rail" d="M3 6H{}"/>{}</svg>',
+        rail + 6,
+        rail + 6,
+        words,
+        rail + 3,
+        marks,
+    )
+
+
+def _spark_mark(line: list[Any], place: int) -> tuple[str, int, SafeString]:
+    shapes = {
+        "done": '<circle r="3"/>',
+        "now": '<circle class="ring" r="2.5"/><circle r="1"/>',
+        "waiting": '<circle class="ring" r="2.5"/>',
+        "broken": '<path class="cross" d="M-2.5-2.5l5 5m0-5l-5 5"/>',
+        "open": '<circle r="1.5"/>',
+    }
+    state = str(line[place].state)
+    return f"is-{state}", 3 + place * _SPARK_STEP, mark_safe(shapes[state])  # noqa: S308  from the table above
+
+
+def _coarse(passed_seconds: float) -> str:
+    """One unit only: nobody needs the seconds of a day."""
+    left = max(0, int(passed_seconds))
+    for size, unit in _UNITS:
+        if left >= size:
+            return f"{left // size} {unit}"
+    return f"{left} s"

@@ -1,0 +1,46 @@
+"""The portal's front page."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_GET
+
+from jobs.models import Job
+from jobs.selectors import portal_status
+from jobs.states import JobState
+from jobs.views import job_rows
+from ledger.selectors import totals
+
+NEWEST_JOBS: Final = 8
+STEPS: Final = (
+    ("submitted", "A researcher names an image, inputs and a tolerance. The image is pinned by digest, the worst cost reserved."),
+    ("leased", "Hosts of different owners each lease one copy over signed HTTPS. The order that they get is signed too."),
+    ("run", "It runs in a container without network. Every line of output joins a hash-chained log."),
+    ("signed", "The host signs a receipt: order, log and every output file, by digest, with its own key."),
+    ("verified", "The coordinator checks signatures and digests, then compares the results number by number."),
+    ("credited", "Those who agree are paid into a public, append-only ledger under a signed checkpoint."),
+)
+
+
+@require_GET
+def home_page(request: HttpRequest) -> HttpResponse:
+    """What this is, what it does now, what it did last, and the two ways in. No names, no labels: it is public."""
+    status = portal_status()
+    fleet = {row["tier"]: row for row in status["nodes"]}
+    newest = Job.objects.filter(state__in=[JobState.COMPLETED, JobState.FAILED], concluded_at__isnull=False).order_by("-concluded_at")
+    context = {
+        "status": status,
+        "tiers": [{**row, **fleet[row["tier"]]} for row in status["queues"]],
+        "depth": sum(row["depth"] for row in status["queues"]),
+        "seen": sum(row["seen"] for row in status["nodes"]),
+        "registered": sum(row["registered"] for row in status["nodes"]),
+        "totals": totals(),
+        "rows": job_rows(list(newest[:NEWEST_JOBS]), names_shown=False),
+        "steps": STEPS,
+        "origin": settings.NEXA_ORIGIN,
+    }
+    return render(request, "portal/home.html", context)

@@ -1,0 +1,28 @@
+"""What a Docker engine, or Podman behind the same API, says of itself: above all, which limits it would accept and not enforce."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workers.protocol.messages import EngineProfile
+
+
+def engine_profile(info: dict[str, Any], version: dict[str, Any], *, swap_bytes: int) -> EngineProfile:
+    """What an engine's answers amount to. Limits are ignored if the engine says so, or is rootless under cgroup v1, which sets none."""
+    options = " ".join(info.get("SecurityOptions") or [])
+    rootless = "rootless" in options
+    cgroup = str(info.get("CgroupVersion") or "unknown")
+    helpless = info.get("CgroupDriver") == "none" or (rootless and cgroup == "1")
+    ignored = [
+        name for name, key in (("memory", "MemoryLimit"), ("pids", "PidsLimit"), ("cpus", "CpuCfsQuota")) if helpless or not info.get(key)
+    ]
+    if swap_bytes and "memory" not in ignored and not info.get("SwapLimit"):
+        ignored.append("swap")
+    names = [str(part.get("Name", "")) for part in version.get("Components") or []]
+    return EngineProfile(
+        name="podman" if any("podman" in name.lower() for name in names) else "docker",
+        version=str(version.get("Version", ""))[:200],
+        cgroup_version="1" if cgroup == "1" else "2" if cgroup == "2" else "unknown",
+        rootless=rootless,
+        limits_ignored=tuple(ignored),
+    )
