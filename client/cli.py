@@ -59,7 +59,8 @@ def login(origin: str, coordinator: str | None, plain_http: bool) -> None:
         if coordinator and coordinator != found:
             raise click.ClickException(f"The portal's coordinator key is {plain(found)}, not {coordinator}. Don't use this portal.")
         digest_parse(found)
-        token = click.prompt("API token", hide_input=sys.stdin.isatty()).strip()
+        # Not from a terminal: the token is piped in, and a prompt that opens the terminal would wait for ever.
+        token = click.prompt("API token", hide_input=True).strip() if sys.stdin.isatty() else sys.stdin.readline(4096).strip()
         PortalApi(origin, token).me()  # a wrong token is told now, and kept nowhere
         path = login_save(Login(origin, token, found))
         click.echo(f"Kept in {path}. Coordinator key: {found}")
@@ -85,15 +86,17 @@ def submit(descriptor: Path, watch: bool) -> None:
 @main.command("jobs")
 @click.argument("job_id", required=False)
 @click.option("--state", help="only jobs in this state")
+@click.option("--before", help="go on behind an earlier page, by the word that it ended with")
 @click.option("--watch", is_flag=True, help="follow the job JOB_ID until it ends")
 @click.option("--json", "as_json", is_flag=True, help="the API's answer as it is")
-def jobs_list(job_id: str | None, state: str | None, watch: bool, as_json: bool) -> None:
+def jobs_list(job_id: str | None, state: str | None, before: str | None, watch: bool, as_json: bool) -> None:
     """List your jobs, newest first; or show one, by its id."""
-    if (watch and job_id is None) or (job_id is not None and state is not None):
-        raise click.UsageError("--watch goes with a JOB_ID, --state without one.")
+    filters = {name: value for name, value in (("state", state), ("before", before)) if value is not None}
+    if (watch and job_id is None) or (job_id is not None and filters):
+        raise click.UsageError("--watch goes with a JOB_ID, --state and --before without one.")
     with _errors_told():
         api = _api()
-        page = {"jobs": [api.job(job_id)]} if job_id else api.jobs(**({"state": state} if state else {}))
+        page = {"jobs": [api.job(job_id)]} if job_id else api.jobs(**filters)
         if as_json:
             click.echo(json.dumps(page["jobs"][0] if job_id else page, indent=2))
             return
@@ -102,6 +105,8 @@ def jobs_list(job_id: str | None, state: str | None, watch: bool, as_json: bool)
             table.add_row(*(Text(plain(job.get(name, ""))) for name in ("job_id", "id", "state", "tier", "submitted_at")))
         console = Console()
         console.print(table)
+        if page.get("next"):
+            _say(console, f"There are older ones: nexa jobs --before {page['next']}")
         if job_id and watch:
             _watch(api, page["jobs"][0], console)
 
@@ -124,7 +129,10 @@ def result(job_id: str, out: Path | None) -> None:
         key_id = pinned or api.coordinator_key_id()
         partial = path.with_name(f"{path.name}.part")
         _bundle_fetch(api, job_id, partial, console)
-        report = bundle_verify(partial, coordinator_key_id=key_id)
+        try:
+            report = bundle_verify(partial, coordinator_key_id=key_id)
+        except VerificationError as error:
+            raise click.ClickException(plain(f"{error} ({error.code}) It is kept as {partial}.", characters_max=2000)) from error
         partial.replace(path)
         report_print(report, console)
         _say(console, f"{path}. Verify it again, offline: nexa verify {path} --coordinator {key_id}")

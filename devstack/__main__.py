@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from rich.console import Console
 
-from devstack.background import down, serve, up
-from devstack.demo import Demo, DemoError
+from client.submission import DescriptorFileError
+from devstack.background import STATE, down, serve, up
+from devstack.demo import Demo, DemoError, Options
 from devstack.engine import EngineUnavailableError
 from devstack.images import ImageUnavailableError
 from devstack.processes import Interrupts, ProcessError, StackInterrupted, Supervisor
@@ -22,42 +25,49 @@ from workers.portal import PortalError
 
 FAILURES = (
     DemoError,
+    DescriptorFileError,
     EmbeddedError,
     EngineUnavailableError,
     ImageUnavailableError,
     PortalError,
     ProcessError,
     StackError,
-    TimeoutError,
+    subprocess.TimeoutExpired,
 )
 """What can go wrong and is told in a few lines; anything else is a bug and shows its traceback."""
 
 
-def demo(*, once: bool) -> int:
-    """Runs the demo; with `once` ends after its table, else stays up until a signal. Leaves nothing behind but images in the engine."""
+def demo(options: Options, *, once: bool) -> int:
+    """Runs the demo; with `once` ends after its table, else stays up until a signal. Leaves behind what devstack/demo.py says."""
     console = Console()
     with Interrupts() as interrupts:
-        folder = Path(tempfile.mkdtemp(prefix="nexapod-demo-"))
         try:
-            with interrupts.shield():
-                services = EmbeddedServices.in_temporary_root(durable=True)
-            try:
-                with Supervisor(interrupts) as supervisor:
-                    running = Demo(console=console, folder=folder, services=services, supervisor=supervisor, interrupts=interrupts)
+            with contextlib.ExitStack() as cleanup:  # ends in reverse order: processes, containers, services, folder
+                with interrupts.shield():
+                    folder = Path(tempfile.mkdtemp(prefix="nexapod-demo-"))
+                    cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
+                    services = EmbeddedServices.in_temporary_root(durable=True)
+                    cleanup.callback(services.stop)
+                    supervisor = Supervisor(interrupts)
+                    running = Demo(options=options, console=console, folder=folder, services=services, supervisor=supervisor)
+                    cleanup.callback(running.containers_remove)
+                    cleanup.enter_context(supervisor)
+                try:
                     running.run()
-                    if not once:
-                        console.print(f"\nThe portal stays up at {running.origin} until Ctrl-C.")
-                        signal.pause()
-            finally:
-                services.stop()
+                except FAILURES as error:
+                    # While the processes and their logs are still there. The reason last, where it is read.
+                    console.print(running.evidence(), highlight=False, markup=False, soft_wrap=True)
+                    console.print(f"\nThe demo failed: {error}", highlight=False, markup=False, soft_wrap=True)
+                    return 1
+                if not once:
+                    console.print(f"\nThe portal stays up at {running.origin} until Ctrl-C.", highlight=False, soft_wrap=True)
+                    signal.pause()
         except StackInterrupted as interrupted:
             console.print("stopped; nothing of the demo is left running", highlight=False)
             return 0 if not once and interrupted.signum == signal.SIGINT else interrupted.exit_status
-        except FAILURES as error:
-            console.print(f"{error}", highlight=False, markup=False, soft_wrap=True)
+        except EmbeddedError as error:
+            console.print(f"The demo failed: {error}", highlight=False, markup=False, soft_wrap=True)
             return 1
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
     return 0
 
 
@@ -65,21 +75,31 @@ def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m devstack")
     commands = parser.add_subparsers(dest="command", required=True)
-    demo_parser = commands.add_parser("demo", help="from nothing to a verified, paid result")
-    demo_parser.add_argument("--once", action="store_true", help="end after the table, non-zero if anything in it is wrong")
-    commands.add_parser("up", help="start the stack in the background")
-    commands.add_parser("serve", help="the stack in the foreground (what `up` puts into the background)")
-    commands.add_parser("down", help="stop what `up` started")
+    defaults = Options()
+    one = commands.add_parser("demo", help="from nothing to a verified, paid result")
+    one.add_argument("--once", action="store_true", help="end after the table, non-zero if anything in it is wrong")
+    one.add_argument("--example", type=Path, default=defaults.example, help="a folder with job.json, Dockerfile and inputs/")
+    one.add_argument("--keep", type=Path, default=defaults.keep, help="where the result's bundle goes, or after a failure the logs")
+    one.add_argument("--limit", type=float, default=defaults.limit_seconds, metavar="SECONDS", help="how long the job may take")
+    for name, what in (
+        ("up", "start the stack in the background"),
+        ("serve", "the stack in the foreground (what `up` puts into the background)"),
+        ("down", "stop what `up` started"),
+    ):
+        commands.add_parser(name, help=what).add_argument(
+            "--state", type=Path, default=STATE, help="the folder of keys, blobs, logs and dev.env"
+        )
     arguments = parser.parse_args()
     match arguments.command:
         case "demo":
-            return demo(once=arguments.once)
+            options = Options(arguments.example.resolve(), arguments.keep.resolve(), arguments.limit)
+            return demo(options, once=arguments.once)
         case "up":
-            return up()
+            return up(arguments.state.resolve())
         case "serve":
-            return serve()
+            return serve(arguments.state.resolve())
         case _:
-            return down()
+            return down(arguments.state.resolve())
 
 
 if __name__ == "__main__":

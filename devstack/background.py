@@ -20,22 +20,21 @@ from devstack.stack import CHECKOUT, Access, Seed, Stack, StackError
 from nexaportal.embedded import EmbeddedError, EmbeddedServices, data_root
 
 STATE = CHECKOUT / "var"
-ENVIRONMENT_FILE = STATE / "dev.env"
-PID_FILE = STATE / "dev.pid"
-LOG_FILE = STATE / "dev.log"
+"""Where `make up` keeps dev.env, dev.pid, dev.log and the folder dev/, unless it is told another place."""
 UP_TIMEOUT_SECONDS = 120.0
 DOWN_TIMEOUT_SECONDS = 60.0
 _POLL_SECONDS = 0.1
 
 
-def up() -> int:
+def up(state: Path) -> int:
     """Starts the stack unless it runs, waits until it answers, prints where it is."""
-    if _running_pid() is None:
-        STATE.mkdir(exist_ok=True)
-        ENVIRONMENT_FILE.unlink(missing_ok=True)
-        with LOG_FILE.open("wb") as log:
+    environment_file, log_file = state / "dev.env", state / "dev.log"
+    if _running_pid(state) is None:
+        state.mkdir(exist_ok=True)
+        environment_file.unlink(missing_ok=True)
+        with log_file.open("wb") as log:
             served = subprocess.Popen(
-                [sys.executable, "-m", "devstack", "serve"],
+                [sys.executable, "-m", "devstack", "serve", "--state", str(state)],
                 cwd=CHECKOUT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -43,20 +42,22 @@ def up() -> int:
                 start_new_session=True,
             )
         limit = time.monotonic() + UP_TIMEOUT_SECONDS
-        while not ENVIRONMENT_FILE.exists():
+        while not environment_file.exists():
             if served.poll() is not None or time.monotonic() > limit:
-                print(f"The stack did not come up; the end of {LOG_FILE}:\n{LOG_FILE.read_text(errors='replace')[-2000:]}", file=sys.stderr)
+                print(f"The stack did not come up; the end of {log_file}:\n{log_file.read_text(errors='replace')[-2000:]}", file=sys.stderr)
                 return 1
             time.sleep(_POLL_SECONDS)
-    print(ENVIRONMENT_FILE.read_text().splitlines()[0].removeprefix("# "))
-    print(f"{ENVIRONMENT_FILE.relative_to(CHECKOUT)} has a researcher's and a contributor's token, and how to mint a join token.")
+    print(environment_file.read_text().splitlines()[0].removeprefix("# "))
+    shown = environment_file.relative_to(CHECKOUT) if environment_file.is_relative_to(CHECKOUT) else environment_file
+    print(f"{shown} has a researcher's and a contributor's token, and how to mint a join token.")
     return 0
 
 
-def serve() -> int:
+def serve(state: Path) -> int:
     """Runs the stack until SIGTERM. Ended by `down`; run by hand, by Ctrl-C."""
-    root = data_root("dev", CHECKOUT)
-    keys = STATE / "dev"
+    root = data_root("dev", CHECKOUT if state == STATE else state)
+    pid_file, environment_file = state / "dev.pid", state / "dev.env"
+    keys = state / "dev"
     keys.mkdir(parents=True, exist_ok=True, mode=0o700)
     keys.chmod(0o700)
     with Interrupts() as interrupts:
@@ -65,11 +66,11 @@ def serve() -> int:
                 services = EmbeddedServices(root)
             try:
                 with Supervisor(interrupts) as supervisor:
-                    PID_FILE.write_text(str(os.getpid()))
+                    pid_file.write_text(str(os.getpid()))
                     shutil.rmtree(keys / "logs", ignore_errors=True)
                     stack = Stack(folder=keys, services=services, supervisor=supervisor)
                     access = stack.start(Seed(), report=print)
-                    _environment_write(stack, access)
+                    _environment_write(stack, access, environment_file)
                     while True:
                         time.sleep(2.0)
                         supervisor.expect_alive()
@@ -81,13 +82,13 @@ def serve() -> int:
             print(error, file=sys.stderr)
             return 1
         finally:
-            PID_FILE.unlink(missing_ok=True)
-            ENVIRONMENT_FILE.unlink(missing_ok=True)
+            pid_file.unlink(missing_ok=True)
+            environment_file.unlink(missing_ok=True)
 
 
-def down() -> int:
+def down(state: Path) -> int:
     """Stops the stack and waits until it is gone. Nothing to do is success."""
-    pid = _running_pid()
+    pid = _running_pid(state)
     if pid is None:
         print("Nothing runs.")
         return 0
@@ -96,24 +97,24 @@ def down() -> int:
     poll = select.poll()
     poll.register(ended, select.POLLIN)
     if not poll.poll(DOWN_TIMEOUT_SECONDS * 1000):
-        print(f"Process {pid} did not end within {DOWN_TIMEOUT_SECONDS:g} s; see {LOG_FILE}.", file=sys.stderr)
+        print(f"Process {pid} did not end within {DOWN_TIMEOUT_SECONDS:g} s; see {state / 'dev.log'}.", file=sys.stderr)
         return 1
     print("Stopped.")
     return 0
 
 
-def _running_pid() -> int | None:
+def _running_pid(state: Path) -> int | None:
     """The pid of the stack that runs, or None. A number that another program got since is not taken for it."""
     try:
-        pid = int(PID_FILE.read_text())
+        pid = int((state / "dev.pid").read_text())
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except (OSError, ValueError):
         return None
     return pid if b"devstack\0serve" in command else None
 
 
-def _environment_write(stack: Stack, access: Access) -> None:
-    """var/dev.env, readable by us only: to be sourced, and to be read."""
+def _environment_write(stack: Stack, access: Access, path: Path) -> None:
+    """dev.env, readable by us only: to be sourced, and to be read."""
     contributor = next(iter(access.contributor_tokens.values()))
     lines = [
         f"# portal: {stack.origin}",
@@ -126,7 +127,7 @@ def _environment_write(stack: Stack, access: Access) -> None:
         "#     -d '{}' $NEXA_PORTAL/api/v1/join-tokens",
         f"NEXA_CONTRIBUTOR_TOKEN={contributor}",
     ]
-    draft = ENVIRONMENT_FILE.with_suffix(".new")
+    draft = path.with_suffix(".new")
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")
-    draft.rename(ENVIRONMENT_FILE)
+    draft.rename(path)

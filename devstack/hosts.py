@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+import docker
+import docker.errors
 
 from client.api import PortalApi
 from devstack.processes import Child, Supervisor
@@ -13,11 +18,18 @@ from devstack.stack import CHECKOUT, HOST_BIN, StackError
 from nexaportal.embedded import die_with_parent
 
 JOIN_TIMEOUT_SECONDS = 120.0
+ENGINE_TIMEOUT_SECONDS = 20
+
+NODE_SETTINGS = """\
+[worker]
+drain_seconds = 0   # a stack that is told to stop does not wait for its runs
+report_seconds = 2
+"""
 
 
 @dataclass(frozen=True)
 class DemoHost:
-    """One contributor's machine. `environment` is that of all its processes: nothing but where its home is."""
+    """One contributor's machine. `environment` is that of all its processes: nothing but where its home and its engine are."""
 
     name: str
     owner: str
@@ -26,9 +38,10 @@ class DemoHost:
 
 
 def host_make(*, name: str, owner: str, folder: Path, docker_host: str) -> DemoHost:
-    """A host with an empty node home below `folder`."""
+    """A host below `folder` whose node home holds its settings only."""
     home = folder / "hosts" / name
-    home.parent.mkdir(parents=True, exist_ok=True)
+    home.mkdir(parents=True, mode=0o700)
+    (home / "node.toml").write_text(NODE_SETTINGS)
     kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE") if key in os.environ}
     return DemoHost(name, owner, home, {**kept, "PYTHONUNBUFFERED": "1", "NEXA_HOME": str(home), "DOCKER_HOST": docker_host})
 
@@ -61,3 +74,26 @@ def host_start(host: DemoHost, queue: str, *, supervisor: Supervisor, logs: Path
     """Starts the host's worker: exactly the command that a contributor types."""
     argv = [str(HOST_BIN / "celery"), "-A", "nexaportal", "worker", "-Q", queue]
     return supervisor.start(host.name, argv, env=host.environment, log_path=logs / f"{host.name}.log", cwd=CHECKOUT, group="hosts")
+
+
+def containers_remove(hosts: Iterable[DemoHost], *, docker_host: str) -> int:
+    """Removes what containers these hosts have left, running or not; how many there were.
+
+    A host removes its own when it ends: this is for one that was killed, and for its node home that nobody will start a worker on again.
+    """
+    node_ids = [json.loads(file.read_text())["node_id"] for host in hosts if (file := host.home / "node.json").exists()]
+    if not node_ids:
+        return 0
+    count = 0
+    client = docker.DockerClient(base_url=docker_host, timeout=ENGINE_TIMEOUT_SECONDS)
+    try:
+        for node_id in node_ids:
+            for container in client.containers.list(all=True, ignore_removed=True, filters={"label": f"nexapod.home={node_id}"}):
+                try:
+                    container.remove(force=True, v=True)
+                    count += 1
+                except docker.errors.NotFound:
+                    continue  # ended and removed meanwhile
+    finally:
+        client.close()
+    return count

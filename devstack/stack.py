@@ -120,7 +120,7 @@ class Stack:
             raise StackError(f"manage.py {arguments[0]} ended with {done.returncode}:\n{done.stderr.strip()[-2000:]}")
 
     def _worker(self, queue: str, environment: dict[str, str], *options: str) -> Child:
-        argv = [
+        argv: list[str | Path] = [
             SERVER_BIN / "celery",
             "-A",
             "nexaportal",
@@ -165,7 +165,7 @@ class Stack:
 
     def _portal_answers(self) -> bool:
         try:
-            return requests.get(f"{self.origin}/status", timeout=5).status_code == requests.codes.ok
+            return requests.get(f"{self.origin}/status", timeout=5).ok
         except requests.RequestException:
             return False
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 from uuid import UUID
 
 from channels.db import database_sync_to_async
@@ -16,7 +16,7 @@ CLOSE_FORBIDDEN = 4403
 """Not signed in, not the owner, or no such job: which of them is not told."""
 
 
-class JobConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]  # channels has no types
+class JobConsumer(AsyncJsonWebsocketConsumer):
     """Events of one job as they are pushed, to its owner. What came before is read from the API; nothing is accepted from the browser."""
 
     async def connect(self) -> None:
@@ -36,10 +36,10 @@ class JobConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]  # channels
         await self.send_json(message["event"])
 
 
-class FleetConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]  # channels has no types
+class FleetConsumer(AsyncJsonWebsocketConsumer):
     """Kinds, types and tiers of job events: no ids, no names."""
 
-    groups: ClassVar = [FLEET_GROUP]
+    groups = [FLEET_GROUP]
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None, **kwargs: Any) -> None:
         """Ignores what a browser sends, readable or not."""
@@ -48,12 +48,12 @@ class FleetConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]  # channe
         await self.send_json(message["event"])
 
 
-@database_sync_to_async  # type: ignore[untyped-decorator]  # channels has no types
+@database_sync_to_async
 def _is_owner(job_id: UUID, user_id: int) -> bool:
     return Job.objects.filter(pk=job_id, owner=user_id).exists()
 
 
 websocket_urlpatterns = [
-    path("ws/jobs/<uuid:job_id>/", JobConsumer.as_asgi()),
-    path("ws/fleet/", FleetConsumer.as_asgi()),
+    path("ws/jobs/<uuid:job_id>/", JobConsumer.as_asgi()),  # type: ignore[arg-type]  # Channels routes applications by path()
+    path("ws/fleet/", FleetConsumer.as_asgi()),  # type: ignore[arg-type]  # as above
 ]

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.db.models import Count, Q
 from django.http import Http404, HttpRequest, HttpResponse
@@ -71,6 +72,7 @@ def jobs_page(request: HttpRequest) -> HttpResponse:
         "next": page[-1].pk if len(jobs) > PAGE_JOBS else None,
         "states": list(JobState),
         "wanted": wanted,
+        "login_command": f"nexa login {settings.NEXA_ORIGIN}",
     }
     return render(request, "jobs/list.html", context)
 

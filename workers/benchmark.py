@@ -1,7 +1,7 @@
 """The benchmark of a host: double precision GFLOP/s of one core, multiplying matrices (dgemm) with the BLAS that numpy brings.
 
-A product of two n × n matrices takes 2n³ floating point operations, a multiplication and an addition each. That is how a descriptor's
-`estimated_flops` count, so seconds of CPU × this figure is an amount of the same kind. dgemm reaches nearly the peak of a core; real
+A product of two n by n matrices takes 2n³ floating point operations, a multiplication and an addition each. That is how a descriptor's
+`estimated_flops` count, so seconds of CPU times this figure is an amount of the same kind. dgemm reaches nearly the peak of a core; real
 programs reach a part of it, and a job type's calibration learns which. The figure is a claim: it feeds calibration and orders
 machines, and decides no pay by itself (docs/adr/0010-benchmark-by-dgemm.md).
 
@@ -43,7 +43,13 @@ def benchmark_gflops(*, seconds: float = _SECONDS) -> float:
     command = [sys.executable, "-P", str(Path(__file__).resolve()), str(seconds)]
     try:
         done = subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds + _PROCESS_SECONDS, check=True
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=seconds + _PROCESS_SECONDS,
+            check=True,
         )
         gflops = float(done.stdout)
     except subprocess.CalledProcessError as error:

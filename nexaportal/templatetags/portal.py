@@ -14,6 +14,27 @@ from nexaportal.glyphs import glyph_svg
 
 register = template.Library()
 _SPARK_STEP = 18
+_TICK_STEP = 7
+TICKS_MAX = 48
+EVENT_WORDS = {
+    "job.queued": "Submitted; the worst cost was reserved and the replicas queued.",
+    "job.running": "A host is at work.",
+    "job.verifying": "Receipts are in; the coordinator checks them.",
+    "job.completed": "Concluded: enough replicas agree. The rest of the reservation went back.",
+    "job.failed": "Concluded without a result. The reservation went back.",
+    "job.disputed": "The replicas do not agree; a moderator looks at them.",
+    "job.cancelled": "Cancelled. The reservation went back.",
+    "job.replicas_added": "Verification asked for more replicas.",
+    "replica.queued": "Queued.",
+    "replica.leased": "Leased; the order was signed.",
+    "replica.running": "Started.",
+    "replica.reported": "Receipt signed and delivered.",
+    "replica.accepted": "Accepted: agrees with the quorum.",
+    "replica.rejected": "Rejected.",
+    "replica.expired": "The lease expired: the host went silent. A substitute may take over.",
+    "replica.failed": "The run failed.",
+    "replica.cancelled": "Cancelled.",
+}
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 
 
@@ -76,6 +97,44 @@ def clock(moment: datetime | None) -> SafeString:
         return mark_safe("")
     text = f"{moment:%H:%M:%S}" if moment.date() == timezone.now().date() else f"{moment:%Y-%m-%d %H:%M}"
     return format_html('<time datetime="{}" title="{}">{}</time>', moment.isoformat(), f"{moment:%Y-%m-%d %H:%M:%S} UTC", text)
+
+
+@register.simple_tag
+def when(text: str) -> SafeString:
+    """`ago` for a time in ISO format, as the log holds it."""
+    return ago(datetime.fromisoformat(text))
+
+
+@register.simple_tag
+def ticks(seen: int, registered: int) -> SafeString:
+    """One tick a node: those heard of lately are full. The rest of a large fleet is a number."""
+    shown, online = min(registered, TICKS_MAX), min(seen, TICKS_MAX)
+    if not registered:
+        return mark_safe('<span class="muted small">none has joined</span>')  # noqa: S308  constant
+    width = shown * _TICK_STEP
+    bars = format_html_join(
+        "",
+        '<rect class="{}" x="{}" y="0.5" width="4" height="13"/>',
+        (("on" if place < online else "off", place * _TICK_STEP + 0.5) for place in range(shown)),
+    )
+    more = f"+{registered - shown}" if registered > shown else ""
+    return format_html(
+        '<svg class="ticks" width="{}" height="14" viewBox="0 0 {} 14" role="img" aria-label="{} of {} online">{}</svg>{}',
+        width,
+        width,
+        seen,
+        registered,
+        bars,
+        more,
+    )
+
+
+@register.simple_tag
+def event_words(event: Any) -> str:
+    """An event of a job's timeline as a sentence; what isn't known here keeps its kind."""
+    words = EVENT_WORDS.get(event.kind, event.kind.replace(".", " ").replace("_", " "))
+    paid = event.payload.get("paid_micro") if isinstance(event.payload, dict) else None
+    return f"{words} {credits(paid)} credits paid." if paid not in (None, "0") else words
 
 
 @register.simple_tag

@@ -113,10 +113,10 @@ def run_make(folder: Path, number: int, key: PrivateKey, *, files: Mapping[str, 
     return Run(key, opened, out.getvalue(), archive, receipt)
 
 
-def payment_leaf(run: Run, *, job_id: UUID = JOB_ID, kind: str = "payment", **evidence: str) -> bytes:
+def payment_leaf(run: Run, **evidence: str) -> bytes:
     """The leaf of the entry that paid `run`, as ledger.checkpoints writes it."""
     replica = str(run.order.order.replica_id)
-    stated = {"job": str(job_id), "replica": replica, "receipt": run.receipt_digest, "node_key": run.key.public.key_id, "formula": {}}
+    stated = {"job": str(JOB_ID), "replica": replica, "receipt": run.receipt_digest, "node_key": run.key.public.key_id, "formula": {}}
     postings = [
         {"account": str(UUID(int=1)), "amount_micro": str(-PAID_MICRO)},
         {"account": str(UUID(int=2)), "amount_micro": str(PAID_MICRO)},
@@ -124,7 +124,7 @@ def payment_leaf(run: Run, *, job_id: UUID = JOB_ID, kind: str = "payment", **ev
     return canonical_json(
         {
             "entry": "7",
-            "kind": kind,
+            "kind": "payment",
             "key": f"payment:{replica}",
             "at": NOW.isoformat(),
             "evidence": {**stated, **evidence},

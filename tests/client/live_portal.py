@@ -40,7 +40,7 @@ class LivePortal:
 
     def __init__(self, blocker: Any) -> None:
         self._blocker = blocker
-        self._source = settings.DATABASES["default"]["NAME"]
+        self._source = str(settings.DATABASES["default"]["NAME"])
         self._name = f"portal_{uuid.uuid4().hex[:12]}"
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -110,7 +110,7 @@ class LivePortal:
 
     def _answers(self) -> bool:
         try:
-            return requests.get(f"{self.origin}/status", timeout=5).status_code == requests.codes.ok
+            return requests.get(f"{self.origin}/status", timeout=5).ok
         except requests.RequestException:
             return False
 

@@ -69,6 +69,14 @@ def test_refusal_carries_the_portals_code(portal: LivePortal) -> None:
     assert "descriptor_invalid" in str(caught.value)
 
 
+def test_account_holds_what_was_granted_and_not_reserved(portal: LivePortal) -> None:
+    _, token = portal.researcher()
+    api = PortalApi(portal.origin, token)
+    assert int(api.account()["balance_micro"]) == 10_000_000
+    job = api.job_submit(descriptor_make(job_id=f"cost-{secrets.token_hex(4)}"))
+    assert int(api.account()["balance_micro"]) == 10_000_000 - int(job["reserved_micro"])
+
+
 def test_join_token_and_nodes(portal: LivePortal) -> None:
     _, token = portal.researcher()
     api = PortalApi(portal.origin, token)

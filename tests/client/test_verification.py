@@ -10,10 +10,14 @@ import sys
 import zipfile
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from securesystemslib.dsse import Envelope
+from securesystemslib.exceptions import VerificationError as OtherVerificationError
+from securesystemslib.signer._key import SSlibKey
 
 from client.bundle_file import MEMBERS_MAX
 from client.verification import CoordinatorWrongError, bundle_verify
@@ -38,6 +42,8 @@ from workers.protocol.errors import (
     VerificationError,
 )
 from workers.protocol.keys import PrivateKey
+from workers.protocol.signed_note import note_open, note_sign
+from workers.protocol.strict_base64 import base64_decode
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 HOST_PYTHON = CHECKOUT / ".venv-host" / "bin" / "python"
@@ -317,10 +323,11 @@ def test_receipt_for_another_order_of_the_same_node_is_refused(tmp_path: Path, m
     [
         ({"origin": "https://elsewhere.example"}, "origin of the order"),
         ({"job_type": "other"}, "type of the order"),
+        ({"node_key_id": NODES[1].public.key_id}, "node key of the order"),
         ({"image": parts.IMAGE.model_copy(update={"image_id": digest_of(b"other")})}, "image of the order"),
     ],
 )
-def test_order_for_another_portal_or_job_is_refused(tmp_path: Path, runs: list[Run], changed: dict[str, Any], what: str) -> None:
+def test_order_for_another_portal_job_or_node_is_refused(tmp_path: Path, runs: list[Run], changed: dict[str, Any], what: str) -> None:
     other = parts.run_make(tmp_path, 1, NODES[0], **changed)
     assert what in str(refusal(tmp_path, parts.sealed(parts.members_make([other, runs[1]]))))
 
@@ -422,12 +429,18 @@ def _paid(runs: list[Run], leaves: list[bytes]) -> Members:
         ({"receipt": digest_of(b"other")}, "receipt that was paid"),
         ({"node_key": NODES[1].public.key_id}, "node_key that was paid"),
         ({"replica": str(parts.JOB_ID)}, "replica that was paid"),
-        ({"job": str(parts.UUID(int=5))}, "job that was paid"),
+        ({"job": str(UUID(int=5))}, "job that was paid"),
     ],
 )
 def test_payment_of_something_else_is_refused(tmp_path: Path, runs: list[Run], evidence: dict[str, str], what: str) -> None:
     leaves = [parts.payment_leaf(runs[0], **evidence), parts.payment_leaf(runs[1])]
     assert what in str(refusal(tmp_path, _paid(runs, leaves)))
+
+
+def test_entry_of_another_kind_pays_nobody(tmp_path: Path, runs: list[Run]) -> None:
+    leaf = json.loads(parts.payment_leaf(runs[0]))
+    leaf["kind"] = "refund"
+    assert "kind of the entry" in str(refusal(tmp_path, _paid(runs, [canonical_json(leaf), parts.payment_leaf(runs[1])])))
 
 
 def test_payments_swapped_between_replicas_are_refused(tmp_path: Path, runs: list[Run]) -> None:
@@ -467,6 +480,15 @@ def test_proof_that_is_no_base64_is_refused(tmp_path: Path, members: Members, fi
 def test_checkpoint_signed_by_another_key_is_refused(tmp_path: Path, runs: list[Run]) -> None:
     index = parts.index_make(runs, signer=STRANGER)
     assert isinstance(refusal(tmp_path, parts.sealed(parts.members_make(runs, index))), KeyWrongError)
+
+
+def test_checkpoint_of_another_log_under_this_logs_signature_is_refused(tmp_path: Path, members: Members) -> None:
+    def change(index: dict[str, Any]) -> None:
+        note = note_open(index["ledger"]["checkpoint"].encode(), name=parts.LOG_ORIGIN, key=COORDINATOR.public)
+        other = note.replace(parts.LOG_ORIGIN, "elsewhere.example/ledger")
+        index["ledger"]["checkpoint"] = note_sign(other, parts.LOG_ORIGIN, COORDINATOR).decode()
+
+    assert "origin of the checkpoint" in str(refusal(tmp_path, parts.index_changed(members, change)))
 
 
 def test_payment_without_a_checkpoint_is_refused(tmp_path: Path, members: Members) -> None:
@@ -579,7 +601,7 @@ def test_host_environment_without_django_verifies(tmp_path: Path, members: Membe
     path = parts.zip_write(tmp_path / "b.zip", members)
     without = "import importlib.util as u, sys; sys.exit(any(u.find_spec(n) for n in ('django', 'rest_framework', 'psycopg')))"
     assert subprocess.run([HOST_PYTHON, "-c", without], check=False).returncode == 0
-    command = [HOST_PYTHON, "-m", "client", "verify", str(path), "--coordinator", PINNED]
+    command = [str(HOST_PYTHON), "-m", "client", "verify", str(path), "--coordinator", PINNED]
     environment = {"PATH": os.defpath, "HOME": str(tmp_path)}
     done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -606,10 +628,6 @@ def test_verification_imports_no_server_code(tmp_path: Path, members: Members) -
 
 @pytest.mark.parametrize("name", ["replica-1/receipt.json", "replica-2/receipt.json", "replica-1/order.json", SEAL_NAME])
 def test_envelopes_verify_with_securesystemslib_alone(tmp_path: Path, members: Members, name: str) -> None:
-    from securesystemslib.dsse import Envelope  # noqa: PLC0415 -- independent of our own verifier: used here only
-    from securesystemslib.exceptions import VerificationError as OtherVerificationError  # noqa: PLC0415
-    from securesystemslib.signer import SSlibKey  # noqa: PLC0415
-
     path = parts.zip_write(tmp_path / "b.zip", members)
     with zipfile.ZipFile(path) as bundle:
         document = json.loads(bundle.read(name))
@@ -617,7 +635,7 @@ def test_envelopes_verify_with_securesystemslib_alone(tmp_path: Path, members: M
     is_receipt = name.endswith("receipt.json")
     text = index["replicas"][int(name[8]) - 1]["node_public_key"] if is_receipt else index["coordinator_public_key"]
     key_id = document["signatures"][0]["keyid"]
-    public = parts.base64_decode(text).hex()
+    public = base64_decode(text).hex()
     key = SSlibKey.from_dict(key_id, {"keytype": "ed25519", "scheme": "ed25519", "keyval": {"public": public}})
     envelope = Envelope.from_dict(json.loads(json.dumps(document)))
     assert set(envelope.verify([key], 1)) == {key_id}

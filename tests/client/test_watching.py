@@ -8,12 +8,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from django.db import transaction
 from rich.console import Console
 
 from client.api import PortalApi
-from client.terminal import plain
 from client.watching import AWAY_SECONDS_MAX, POLL_SECONDS, event_text, job_watch
 from jobs.models import Job
 from jobs.services.settlement import job_fail
@@ -60,7 +58,7 @@ def test_job_is_followed_from_the_queue_to_its_end_with_progress_bars(portal: Li
             replica.save(update_fields=["progress", "state"])
 
     def end() -> None:
-        with portal.database():
+        with portal.database(), transaction.atomic():
             job_fail(job=Job.objects.get(pk=job["id"]), code="attempts_exhausted", message="No host could run it.")
 
     shown, out = console(terminal=True)
@@ -179,12 +177,3 @@ def test_event_is_one_line_of_kind_replica_and_words() -> None:
     event = {"id": 3, "kind": "replica.failed", "replica": "abcdef1234", "payload": {"code": "exit_nonzero", "deep": {}, "count": 2}}
     assert event_text(event) == "replica.failed abcdef12: code exit_nonzero, count 2"
     assert event_text({"kind": "job.queued", "replica": None, "payload": {}}) == "job.queued"
-
-
-@given(text=st.text(max_size=400))
-def test_plain_text_is_printable_on_one_line_and_bounded(text: str) -> None:
-    found = plain(text, characters_max=50)
-    assert found.isprintable()
-    assert len(found) <= 51
-    if text.isprintable() and len(text) <= 50:
-        assert found == text

@@ -68,7 +68,8 @@ def test_bundle_of_a_completed_job_is_accepted_offline(tmp_path: Path) -> None:
     report = verified(tmp_path, bundle_of(job))
     receipts = {receipt.replica_id: receipt for receipt in Receipt.objects.filter(replica__job=job)}
     assert (report.job_id, report.label, report.quorum, report.checkpoint_size) == (str(job.pk), job.label, 2, checkpoint.size)
-    assert report.result_digest == receipts[job.canonical_replica_id].result_digest
+    assert job.canonical_replica is not None
+    assert report.result_digest == receipts[job.canonical_replica.pk].result_digest
     assert report.files == len(FILES)
     assert {replica.node_key_id for replica in report.replicas} == {replica.node.key_id for replica in job.replicas.all() if replica.node}
     assert [replica.canonical for replica in report.replicas] == [True, False]

@@ -35,7 +35,9 @@ class WebSocket:
 
     def __init__(self, path: str, user: Any) -> None:
         scope = {"type": "websocket", "path": path, "query_string": b"", "headers": [], "subprotocols": [], "user": user}
-        self._communicator = ApplicationCommunicator(URLRouter(websocket_urlpatterns), scope)
+        routes: Any = websocket_urlpatterns
+        communicator: Any = ApplicationCommunicator
+        self._communicator = communicator(URLRouter(routes), scope)
 
     async def connect(self) -> int | None:
         """The code with which the socket was closed at once; None where it is open."""
@@ -118,6 +120,5 @@ async def test_anybody_is_sent_coarse_events_of_the_fleet(own_database: str) -> 
     await socket.send(text="{")
     assert await socket.receive_nothing()
     await socket.disconnect()
-    layer = get_channel_layer()
-    assert layer is not None
+    layer: Any = get_channel_layer()
     assert not layer.groups

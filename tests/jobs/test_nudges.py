@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -25,7 +26,8 @@ def _queue_emptied() -> Iterator[None]:
 
 def _control_purge() -> None:
     with current_app.connection_for_write() as broker:
-        broker.default_channel.queue_purge("control")
+        channel: Any = broker.default_channel
+        channel.queue_purge("control")
 
 
 @pytest.mark.usefixtures("_queue_emptied")

@@ -16,14 +16,14 @@ NAMES = {A: "A", B: "B", C: "C", D: "D"}
 
 
 def decided(valid: str, agree: str = "", *, differ: str = "", quorum: int, outstanding: int = 0, may_ask: int = 0) -> Decision:
-    """`valid`: a letter a replica in the order of receipts, `A` valid, `a` invalid, `A?` not checked. `agree`, `differ`: pairs as `AB AC`."""
+    """`valid`: a letter a replica, oldest receipt first: `A` valid, `a` invalid, `A?` not checked. `agree`, `differ`: pairs as `AB AC`."""
     ids = {name: one for one, name in NAMES.items()}
     replicas = []
     for token in valid.split():
         state = None if token.endswith("?") else token.isupper()
         replicas.append(CheckedReplica(ids[token[0].upper()], state))
-    agreements = {pair(ids[one], ids[other]): True for one, other in agree.split()}
-    agreements |= {pair(ids[one], ids[other]): False for one, other in differ.split()}
+    agreements = {pair(ids[two[0]], ids[two[1]]): True for two in agree.split()}
+    agreements |= {pair(ids[two[0]], ids[two[1]]): False for two in differ.split()}
     return decide(replicas=replicas, agreements=agreements, quorum=quorum, outstanding=outstanding, may_ask=may_ask)
 
 

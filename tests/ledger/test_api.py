@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from channels.db import database_sync_to_async
 from django.core.cache import cache
 from django.test import AsyncClient, Client
 
@@ -84,14 +85,12 @@ def test_export_lines_hash_to_the_leaves(client: Client, log: list[bytes]) -> No
 
 
 async def test_export_streams_asynchronously_under_asgi(own_database: str, async_client: AsyncClient) -> None:
-    from channels.db import database_sync_to_async
-
     def fill() -> None:
         entries_make(3)
         checkpoint_publish()
 
     await database_sync_to_async(fill)()
-    response = await async_client.get(f"{BASE}/export")
+    response: Any = await async_client.get(f"{BASE}/export")
     assert response.is_async
     data = b"".join([chunk async for chunk in response.streaming_content])
     assert [json.loads(line)["kind"] for line in data.splitlines()] == ["grant"] * 3

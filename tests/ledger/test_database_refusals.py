@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
@@ -18,7 +19,7 @@ TABLES = ["ledger_entry", "ledger_posting", "ledger_logleaf", "ledger_checkpoint
 COLUMNS = {"ledger_entry": "kind", "ledger_posting": "amount_micro", "ledger_logleaf": "data", "ledger_checkpoint": "note"}
 
 
-def execute(statement: str, parameters: list[object] | None = None) -> None:
+def execute(statement: str, parameters: list[Any] | None = None) -> None:
     """In a savepoint, so that the transaction outlives a refusal; deferred constraints are checked before it and after."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
@@ -44,7 +45,7 @@ def test_accounts_with_postings_cannot_be_deleted_or_truncated() -> None:
         execute("TRUNCATE ledger_account CASCADE")
 
 
-def entry_insert(amounts: list[tuple[object, int]]) -> None:
+def entry_insert(amounts: list[tuple[Any, int]]) -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO ledger_entry (kind, idempotency_key, evidence, created_at) VALUES ('grant', %s, '{}', now()) RETURNING id",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test import override_settings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -216,8 +216,6 @@ JOB = st.tuples(
 def test_any_interleaving_of_jobs_leaves_escrow_empty_and_books_balanced(
     jobs: list[tuple[int, list[int], list[bool]]], order: object
 ) -> None:
-    from django.db import transaction
-
     with transaction.atomic():
         owner, nodes = account_make(200), [account_make() for _ in range(3)]
         queues = []

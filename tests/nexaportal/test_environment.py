@@ -27,7 +27,7 @@ def test_a_missing_text_names_its_variable() -> None:
 
 def test_an_unreadable_file_names_variable_and_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NEXA_PROBE_FILE", str(tmp_path / "none"))
-    with pytest.raises(ConfigurationError, match="NEXA_PROBE_FILE names .*none.*can't be read"):
+    with pytest.raises(ConfigurationError, match=r"NEXA_PROBE_FILE names .*none.*can't be read"):
         environment.text("NEXA_PROBE")
 
 

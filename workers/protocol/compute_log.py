@@ -215,9 +215,9 @@ class LogWriter:
 def log_check(
     lines: LineSource | Iterable[bytes], *, order_digest: str, head: str, lines_expected: int, size_limit_bytes: int = LOG_BYTES_MAX
 ) -> LogSummary:
-    """Check a whole log: a binary file, or lines with their newlines. Holds one line at a time, and of a file never a longer one than allowed.
+    """Check a whole log: a binary file, or lines with their newlines. Holds one line at a time.
 
-    Raises LogRefusedError; OSError of the file passes through.
+    Of a file no line is read further than a line may go. Raises LogRefusedError; OSError of the file passes through.
     """
     sha256 = hashlib.sha256()
     size_bytes = output_bytes = samples = count = 0

@@ -292,7 +292,7 @@ class Order(Message):
 
 
 class FailureCode(StrEnum):
-    """Why a run ended without a result. The prefix says whose fault: `image_`, `input_`, `limit_`, `output_`, `exit_` the job's, `host_` the host's."""
+    """Why a run ended without a result. The prefix says whose fault: `host_` the host's, `cancelled` nobody's, any other the job's."""
 
     IMAGE_UNAVAILABLE = "image_unavailable"
     INPUT_UNAVAILABLE = "input_unavailable"

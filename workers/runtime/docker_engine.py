@@ -1,8 +1,8 @@
 """Runs containers through Docker's API: Docker Engine, or Podman where it enforces what it is told.
 
-One run has five threads beside the caller's: they read output, wait for the end, look at the outputs folder, follow the kernel's counters,
-and take samples. They report to `_Run`; the caller's thread alone kills, and always removes the container. A container that an earlier process
-left is found by its label (`leftovers_remove`).
+One run has five threads beside the caller's: they read output, wait for the end, look at the outputs folder, follow the kernel's
+counters, and take samples. They report to `_Run`; the caller's thread alone kills, and always removes the container. A container that
+an earlier process left is found by its label (`leftovers_remove`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from docker.errors import APIError, ImageNotFound, NotFound
 from docker.utils import kwargs_from_env
 
 from workers.protocol.messages import EngineProfile, Failure, FailureCode, ImageReference
-from workers.runtime.cgroups import CgroupReading, cgroup_of
+from workers.runtime.cgroups import Cgroup, CgroupReading, cgroup_of, cgroup_usual
 from workers.runtime.docker_images import ENGINE_ERRORS, image_present, image_pull
 from workers.runtime.docker_profile import engine_profile
 from workers.runtime.interface import OutputStream, PullProgress, RunResult, RunSink, RunSpec, RuntimeFailureError
@@ -152,6 +152,7 @@ class _Run:
         self._sink = sink
         self._cancel = cancel
         self._sink_lock = threading.Lock()
+        self._running = threading.Event()
         self._ended = threading.Event()
         self._failure: Failure | None = None
         self._failure_lock = threading.Lock()
@@ -176,7 +177,7 @@ class _Run:
                 self._client.start(self._id)
             except ENGINE_ERRORS as error:
                 return self._not_started(started_at, error)
-            self._begun = time.monotonic()
+            self._running.set()
             return self._started(started_at, output)
         finally:
             self._ended.set()
@@ -299,14 +300,19 @@ class _Run:
 
     def _counters_follow(self) -> None:
         """From before the start, since the counters go with the container: the last reading misses at most 0.1 s, of a short run less."""
+        shortest_seconds, longest_seconds = _COUNTERS_SECONDS
         cgroup: Cgroup | None = None
-        while not self._ended.wait(_COUNTERS_SECONDS_MIN if cgroup is None else self._counters_pause_seconds()):
-            cgroup = cgroup or cgroup_usual(self._id) or self._cgroup_asked()
-            if cgroup is not None:
-                self._counters = cgroup.read() or self._counters
-
-    def _counters_pause_seconds(self) -> float:
-        return min(_COUNTERS_SECONDS_MAX, max(_COUNTERS_SECONDS_MIN, (time.monotonic() - self._begun) / 20))
+        while cgroup is None and not self._ended.is_set():
+            running = self._running.wait(shortest_seconds)
+            cgroup = cgroup_usual(self._id)
+            if cgroup is None and running:
+                cgroup = cgroup_of(int(self._client.inspect_container(self._id)["State"].get("Pid") or 0), self._id)
+                break
+        while cgroup is not None:
+            self._counters = cgroup.read() or self._counters
+            elapsed_seconds = time.monotonic() - self._begun
+            if self._ended.wait(min(longest_seconds, max(shortest_seconds, elapsed_seconds / 20))):
+                return
 
     def _samples_take(self) -> None:
         # Soon at first, so that short runs are measured too. The engine itself may take a second to answer.

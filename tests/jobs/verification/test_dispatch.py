@@ -32,8 +32,9 @@ def _queues_emptied() -> Iterator[None]:
     """What these tests send is for no worker."""
     yield
     with current_app.connection_for_write() as broker:
+        channel: Any = broker.default_channel
         for queue in ("control", "verify", "conclude"):
-            broker.default_channel.queue_purge(queue)
+            channel.queue_purge(queue)
 
 
 def job_reported() -> Job:
@@ -45,7 +46,8 @@ def job_reported() -> Job:
 
 def queue_lengths() -> dict[str, int]:
     with current_app.connection_for_write() as broker:
-        return {queue: broker.default_channel._size(queue) for queue in ("verify", "conclude")}
+        channel: Any = broker.default_channel
+        return {queue: channel._size(queue) for queue in ("verify", "conclude")}
 
 
 @pytest.mark.django_db
