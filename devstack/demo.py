@@ -113,7 +113,8 @@ class Demo:
         """For a demo that failed: the replicas, and the end of each log; all logs are copied below `keep`."""
         keep = self._options.keep / "logs"
         shutil.rmtree(keep, ignore_errors=True)
-        shutil.copytree(self._folder / "logs", keep, dirs_exist_ok=True) if (self._folder / "logs").is_dir() else None
+        if (self._folder / "logs").is_dir():
+            shutil.copytree(self._folder / "logs", keep)
         parts = [replicas_text(self._replicas)] if self._replicas else []
         parts += [f"--- {child.name}, the end of its log\n{child.log_tail()}" for child in self._supervisor.children]
         parts.append(f"All logs: {_short(keep)}" if keep.is_dir() else "No process had been started.")
@@ -173,8 +174,9 @@ class Demo:
         )
         if verified.returncode:
             faults.append(f"expected nexa verify to accept the bundle, found: {(verified.stdout + verified.stderr).strip()}")
+        self._console.print()
         self._console.print(outcome_table(outcome, origin=self.origin, times=times))
-        self._console.print("Verify it again, offline, at any time (from this folder):", highlight=False)
+        self._console.print("\nVerify it again, offline, at any time (from this folder):", highlight=False)
         self._console.print("  " + " ".join(command), soft_wrap=True, highlight=False, markup=False)
         self._console.print(verified.stdout.rstrip(), highlight=False, markup=False, soft_wrap=True)
         if faults:

@@ -67,12 +67,15 @@ class _Following:
     def look(self) -> dict[str, Any]:
         """Shows what is new, and returns the job."""
         job = self._api.job(self._job_id)  # before its events: the last ones of an ended job are not missed
+        new: list[dict[str, Any]] = []
+        while page := self._api.job_events(self._job_id, after=self._last_event):
+            new += page
+            self._last_event = int(page[-1]["id"])
+        # After the events: a replica that an event names has its host by now.
         self._replicas = {replica["id"]: replica for replica in self._api.job_replicas(self._job_id)}
-        while events := self._api.job_events(self._job_id, after=self._last_event):
-            for event in events:
-                self._last_event = int(event["id"])
-                replica = self._replicas.get(event.get("replica") or "")
-                self._report(event_line(event, node=replica["node"] if replica else None))
+        for event in new:
+            replica = self._replicas.get(event.get("replica") or "")
+            self._report(event_line(event, node=replica["node"] if replica else None))
         for replica in self._replicas.values():
             self._progress_show(replica)
         return job
@@ -119,6 +122,8 @@ def event_line(event: Mapping[str, Any], *, node: str | None) -> str:
             line = f"{host} accepted: {told.get('verdict', '?')}, paid {credits_text(told.get('paid_micro', 0))}"
         case "job.verifying":
             line = "verifying signatures, digests, logs, archives, and agreement"
+        case "job.running":
+            line = "job running"
         case "job.completed":
             line = f"job completed: {told.get('agreeing', '?')} of {told.get('reported', '?')} agree, quorum {told.get('quorum', '?')}"
         case other:

@@ -63,21 +63,26 @@ def faults_of(outcome: Outcome) -> list[str]:
 def outcome_table(outcome: Outcome, *, origin: str, times: str) -> Table:
     """The outcome for people."""
     job, ledger = outcome.job, outcome.ledger
-    table = Table(title=plain(f"{job['job_id']}: {job['title']}"), show_header=False, title_justify="left", title_style="bold")
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.title, table.title_justify, table.title_style = plain(f"{job['job_id']}: {job['title']}"), "left", "bold"
     table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+    table.add_column(overflow="fold")  # the longest, a digest, fits into 80 columns
     table.add_row("job", f"{job['id']}, {job['state']}")
     table.add_row("time", times)
     for replica in outcome.reported:
         result = replica["result"]
         is_canonical = replica["id"] == job["canonical_replica"]
         owner = outcome.owners.get(replica["node"], "an unknown owner")
-        said = f"{replica['state']} ({result['verdict']}{', canonical' if is_canonical else ''}), paid {credits_text(result['paid_micro'])}"
-        table.add_row(f"replica {replica['id'][:8]}", plain(f"{replica['node']} of {owner}: {said}"))
-        table.add_row("  result digest", str(result["result_digest"]))
+        said = (
+            f"{replica['state']}{', canonical' if is_canonical else ''}, verdict {result['verdict']}, {credits_text(result['paid_micro'])}"
+        )
+        table.add_row("host", plain(f"{replica['node']} of {owner}: {said}"))
+        table.add_row("result", str(result["result_digest"]))
     table.add_row("verdict", _verdict_text(job["verdict"] or {}))
     table.add_row("credits", ", ".join(f"{owner} {balance / 1e6:.6f}" for owner, balance in outcome.balances.items()))
-    table.add_row("ledger", f"{ledger['leaves']} entries; signed checkpoint over {ledger['checkpoint_size']} at {ledger['checkpoint_at']}")
+    table.add_row(
+        "ledger", f"{ledger['leaves']} entries, signed checkpoint over {ledger['checkpoint_size']} at {ledger['checkpoint_at'][:19]}Z"
+    )
     table.add_row("portal", origin)
     return table
 

@@ -57,6 +57,15 @@ class ReplicaColumn:
         return round(100 * report.progress) if report and report.progress is not None and is_live else None
 
 
+@dataclass(frozen=True)
+class EventRow:
+    """An event of the timeline and the node that it is about; empty where there is none."""
+
+    event: JobEvent
+    node_name: str
+    node_key_id: str
+
+
 @require_GET
 @never_cache
 @login_required
@@ -64,7 +73,7 @@ def jobs_page(request: HttpRequest) -> HttpResponse:
     """The caller's newest jobs, by state if one is asked for. Older ones follow behind `before`, a job's id."""
     owner = _user_of(request)
     state = request.GET.get("state", "")
-    wanted = JobState(state) if state in JobState else None
+    wanted = JobState(state) if state in set(JobState) else None
     jobs = selectors.jobs_of(owner=owner, state=wanted, before=_before(owner, request.GET.get("before", "")), limit=PAGE_JOBS + 1)
     page = jobs[:PAGE_JOBS]
     context = {
@@ -134,7 +143,7 @@ def _job_context(request: HttpRequest, job_id: UUID) -> dict[str, Any]:
         "custody": _custody(job, replicas, ran_at),
         "columns": _columns(job, replicas, ran_at, concluded=concluded),
         "paid_micro": sum(replica.paid_micro for replica in replicas) if concluded else None,
-        "events": events,
+        "events": _event_rows(events, replicas),
         "coordinator_key_id": coordinator_public_key().key_id,
         "now": timezone.now(),
     }
@@ -183,6 +192,15 @@ def _columns(job: Job, replicas: Sequence[Replica], ran_at: dict[UUID, datetime]
             )
         )
     return columns
+
+
+def _event_rows(events: Sequence[JobEvent], replicas: Sequence[Replica]) -> list[EventRow]:
+    nodes = {replica.pk: replica.node for replica in replicas}
+    rows = []
+    for event in events:
+        node = nodes.get(event.replica_id) if event.replica_id else None
+        rows.append(EventRow(event, node.name if node else "", node.key_id if node else ""))
+    return rows
 
 
 def _payment_leaves(replicas: Sequence[Replica]) -> dict[UUID, int]:

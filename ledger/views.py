@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Final
 
-from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
@@ -54,7 +54,6 @@ def entry_page(request: HttpRequest, index: int) -> HttpResponse:
         "leaf_hash": base64_encode(leaf_hash(bytes(leaf.data))),
         "checkpoint": checkpoint,
         "proof": [base64_encode(node) for node in proof],
-        "origin": settings.NEXA_ORIGIN,
     }
     return render(request, "ledger/entry.html", context)
 
@@ -65,9 +64,9 @@ def _entry(leaf: LogLeaf) -> dict[str, Any]:
     amounts = [int(posting["amount_micro"]) for posting in document["postings"]]
     return {
         **document,
+        "made_at": datetime.fromisoformat(document["at"]),
         "digest": digest_of(bytes(leaf.data)),
         "moved_micro": sum(amount for amount in amounts if amount > 0),
-        "subject": document["evidence"].get("receipt") or document["evidence"].get("job") or document["key"],
         "reason": document["evidence"].get("reason", ""),
     }
 

@@ -100,12 +100,6 @@ def clock(moment: datetime | None) -> SafeString:
 
 
 @register.simple_tag
-def when(text: str) -> SafeString:
-    """`ago` for a time in ISO format, as the log holds it."""
-    return ago(datetime.fromisoformat(text))
-
-
-@register.simple_tag
 def ticks(seen: int, registered: int) -> SafeString:
     """One tick a node: those heard of lately are full. The rest of a large fleet is a number."""
     shown, online = min(registered, TICKS_MAX), min(seen, TICKS_MAX)
@@ -132,6 +126,8 @@ def ticks(seen: int, registered: int) -> SafeString:
 @register.simple_tag
 def event_words(event: Any) -> str:
     """An event of a job's timeline as a sentence; what isn't known here keeps its kind."""
+    if event.kind == "job.queued" and not event.payload:  # only the first of them, at the submission, says anything
+        return "A replica waits for a host."
     words = EVENT_WORDS.get(event.kind, event.kind.replace(".", " ").replace("_", " "))
     paid = event.payload.get("paid_micro") if isinstance(event.payload, dict) else None
     return f"{words} {credits(paid)} credits paid." if paid not in (None, "0") else words

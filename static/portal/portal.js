@@ -43,6 +43,13 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
+// Relative times grow by themselves; they alone are no reason to draw the page again.
+function wordsOf(element) {
+  const copy = element.cloneNode(true);
+  for (const time of copy.querySelectorAll("time, button")) time.remove();
+  return copy.textContent.replace(/\s+/g, " ");
+}
+
 class LiveJob {
   constructor(element) {
     this.element = element;
@@ -79,12 +86,7 @@ class LiveJob {
       const answer = await fetch(this.element.dataset.fragment, { credentials: "same-origin", redirect: "error" });
       if (!answer.ok) throw new Error(String(answer.status));
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("job-live");
-      const open = [...this.element.querySelectorAll("details[open][id]")].map((one) => one.id);
-      if (fresh && !this.isSame(fresh)) {
-        this.element.replaceChildren(...fresh.childNodes);
-        for (const id of open) document.getElementById(id)?.setAttribute("open", "");
-        copying(this.element);
-      }
+      if (fresh && !this.isSame(fresh)) this.replace(fresh);
       if (fresh && fresh.dataset.open !== "yes") this.end();
     } catch {
       this.say("The portal didn't answer; trying again.");
@@ -93,9 +95,21 @@ class LiveJob {
     }
   }
 
+  replace(fresh) {
+    const open = [...this.element.querySelectorAll("details[open][id]")].map((one) => one.id);
+    const focused = this.focusable().indexOf(document.activeElement);
+    this.element.replaceChildren(...fresh.childNodes);
+    for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+    copying(this.element);
+    if (focused >= 0) this.focusable()[focused]?.focus({ preventScroll: true });
+  }
+
+  focusable() {
+    return [...this.element.querySelectorAll("a, button, summary, [tabindex]")];
+  }
+
   isSame(fresh) {
-    const plain = (element) => element.textContent.replace(/\s+/g, " ");
-    return plain(fresh) === plain(this.element);
+    return wordsOf(fresh) === wordsOf(this.element);
   }
 
   end() {

@@ -207,12 +207,22 @@ def test_compressed_member_is_refused(tmp_path: Path, members: Members, name: st
         bundle_verify(path, coordinator_key_id=PINNED)
 
 
+def test_member_that_only_says_that_it_is_compressed_is_refused(tmp_path: Path, members: Members) -> None:
+    """Its sizes agree, so nothing but the method tells; no decompressor is to see these bytes."""
+    path = parts.zip_write(tmp_path / "b.zip", members)
+    data = bytearray(path.read_bytes())
+    data[8] = data[data.index(b"PK\x01\x02") + 10] = zipfile.ZIP_DEFLATED
+    path.write_bytes(data)
+    with pytest.raises(BundleInvalidError, match="compressed or encrypted"):
+        bundle_verify(path, coordinator_key_id=PINNED)
+
+
 def test_encrypted_member_is_refused(tmp_path: Path, members: Members) -> None:
     data = bytearray(parts.zip_write(tmp_path / "b.zip", members).read_bytes())
     start = data.index(b"PK\x01\x02")
     data[start + 8] |= 1  # the first bit of the flags in the central directory
     (tmp_path / "b.zip").write_bytes(data)
-    with pytest.raises(BundleInvalidError, match="encrypted"):
+    with pytest.raises(BundleInvalidError, match="compressed or encrypted"):
         bundle_verify(tmp_path / "b.zip", coordinator_key_id=PINNED)
 
 

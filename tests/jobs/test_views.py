@@ -123,7 +123,9 @@ def test_a_completed_job_offers_bundle_verify_command_and_ledger_entry() -> None
     assert f'href="/api/v1/jobs/{job.pk}/bundle"' in text
     assert f"nexa verify {job.label}.nexa.zip --coordinator sha256:" in text
     assert text.count('href="/ledger/') >= 3  # the menu's, and one for each payment
-    assert signed_in(job.owner).get(f"/api/v1/jobs/{job.pk}/bundle").status_code == 200
+    answer = signed_in(job.owner).get(f"/api/v1/jobs/{job.pk}/bundle")
+    answer.close()
+    assert answer.status_code == 200
 
 
 @pytest.mark.django_db

@@ -1,0 +1,50 @@
+"""What engines say of themselves, as recorded from several, and which of their limits are believed."""
+
+from __future__ import annotations
+
+import pytest
+
+from workers.runtime.docker_profile import engine_profile
+
+ALL = {"MemoryLimit": True, "SwapLimit": True, "PidsLimit": True, "CpuCfsQuota": True}
+DOCKER_V1 = {**ALL, "CgroupDriver": "cgroupfs", "CgroupVersion": "1", "SecurityOptions": ["name=seccomp,profile=default"]}
+DOCKER_V2 = {
+    **ALL,
+    "CgroupDriver": "systemd",
+    "CgroupVersion": "2",
+    "SecurityOptions": ["name=apparmor", "name=seccomp,profile=builtin", "name=cgroupns"],
+}
+PODMAN_V2 = {**ALL, "CgroupDriver": "systemd", "CgroupVersion": "2", "SecurityOptions": ["name=seccomp,profile=default", "name=rootless"]}
+PODMAN_V1 = {**PODMAN_V2, "CgroupDriver": "cgroupfs", "CgroupVersion": "1"}
+DOCKER = {
+    "Version": "20.10.24+dfsg1",
+    "Components": [{"Name": "Engine", "Version": "20.10.24+dfsg1"}, {"Name": "runc", "Version": "1.1.5"}],
+}
+PODMAN = {"Version": "4.3.1", "Components": [{"Name": "Podman Engine", "Version": "4.3.1"}, {"Name": "Conmon", "Version": "2.1.6"}]}
+
+
+@pytest.mark.parametrize(
+    ("info", "version", "name", "cgroup_version", "rootless", "ignored"),
+    [
+        (DOCKER_V1, DOCKER, "docker", "1", False, ()),
+        (DOCKER_V2, DOCKER, "docker", "2", False, ()),
+        (PODMAN_V2, PODMAN, "podman", "2", True, ()),
+        (PODMAN_V1, PODMAN, "podman", "1", True, ("memory", "pids", "cpus")),
+        (PODMAN_V2 | {"CgroupDriver": "none"}, DOCKER, "docker", "2", True, ("memory", "pids", "cpus")),
+        (DOCKER_V1 | {"SwapLimit": False}, DOCKER, "docker", "1", False, ("swap",)),
+        (DOCKER_V2 | {"PidsLimit": False}, DOCKER, "docker", "2", False, ("pids",)),
+        (DOCKER_V2 | {"CpuCfsQuota": False}, DOCKER, "docker", "2", False, ("cpus",)),
+        (DOCKER_V2 | {"MemoryLimit": False, "SwapLimit": False}, DOCKER, "docker", "2", False, ("memory",)),
+        ({}, {}, "docker", "unknown", False, ("memory", "pids", "cpus")),
+    ],
+)
+def test_engine_is_known_with_the_limits_it_ignores(  # noqa: PLR0917  parameters of pytest
+    info: dict[str, object], version: dict[str, object], name: str, cgroup_version: str, rootless: bool, ignored: tuple[str, ...]
+) -> None:
+    profile = engine_profile(info, version, swap_bytes=2**30)
+    assert (profile.name, profile.cgroup_version, profile.rootless, profile.limits_ignored) == (name, cgroup_version, rootless, ignored)
+    assert profile.version == version.get("Version", "")
+
+
+def test_swap_that_the_machine_lacks_needs_no_limit() -> None:
+    assert engine_profile(DOCKER_V1 | {"SwapLimit": False}, DOCKER, swap_bytes=0).limits_ignored == ()
