@@ -18,6 +18,16 @@ from jobs.states import JobState, ReplicaState
 MARKS: Final = ("submitted", "leased", "run", "signed", "verified", "credited")
 
 
+_SENTENCES: Final = {
+    JobState.QUEUED: "Waits for a host of its tier with room for it.",
+    JobState.RUNNING: "Hosts are at work. What they deliver is shown once {quorum} agree.",
+    JobState.VERIFYING: "Receipts are in; the coordinator checks and compares them. {quorum} must agree.",
+    JobState.DISPUTED: "The replicas do not agree and no more may be asked; a moderator looks at them.",
+    JobState.FAILED: "Failed; no result was accepted and nothing was paid.",
+    JobState.CANCELLED: "Cancelled by its owner; the reservation went back.",
+}
+
+
 class MarkState(StrEnum):
     """How one mark stands; each has a colour, a shape and a word on the pages."""
 
@@ -99,21 +109,11 @@ def verdict_sentence(
     *, state: JobState, quorum: int, summary: Mapping[str, Any] | None, failure_message: str = "", names_shown: bool = True
 ) -> str:
     """What became of a job, for people. `names_shown` False leaves out file names and messages: they are the researcher's."""
-    match state:
-        case JobState.COMPLETED:
-            return _agreement(summary or {}, names_shown=names_shown)
-        case JobState.FAILED:
-            return failure_message if names_shown and failure_message else "Failed; no result was accepted and nothing was paid."
-        case JobState.CANCELLED:
-            return "Cancelled by its owner; the reservation went back."
-        case JobState.DISPUTED:
-            return "The replicas do not agree and no more may be asked; a moderator looks at them."
-        case JobState.VERIFYING:
-            return f"Receipts are in; the coordinator checks and compares them. {quorum} must agree."
-        case JobState.RUNNING:
-            return f"Hosts are at work. What they deliver is shown once {quorum} agree."
-        case JobState.QUEUED:
-            return "Waits for a host of its tier with room for it."
+    if state == JobState.COMPLETED:
+        return _agreement(summary or {}, names_shown=names_shown)
+    if state == JobState.FAILED and names_shown and failure_message:
+        return failure_message
+    return _SENTENCES[state].format(quorum=quorum)
 
 
 def _agreement(summary: Mapping[str, Any], *, names_shown: bool) -> str:

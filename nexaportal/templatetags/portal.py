@@ -16,6 +16,7 @@ register = template.Library()
 _SPARK_STEP = 18
 _TICK_STEP = 7
 TICKS_MAX = 48
+NONE = mark_safe('<span class="muted">\u2013</span>')
 EVENT_WORDS = {
     "job.queued": "Submitted; the worst cost was reserved and the replicas queued.",
     "job.running": "A host is at work.",
@@ -54,7 +55,7 @@ def glyph(digest: object, size: int = 15) -> SafeString:
 def digest(value: object) -> SafeString:
     """Glyph and 8 characters; the whole value as title and for copying. A dash where there is none."""
     if not value:
-        return mark_safe('<span class="muted">–</span>')  # noqa: S308  constant
+        return NONE
     text = str(value)
     return format_html('<span class="digest" title="{}" data-copy="{}">{}<code>{}</code></span>', text, text, glyph(text), short(text))
 
@@ -63,7 +64,7 @@ def digest(value: object) -> SafeString:
 def credits(micro: object) -> str:  # noqa: A001  the glossary's word
     """Millionths as credits: up to 6 decimals, at least 2, thousands apart."""
     whole, part = divmod(abs(int(str(micro or 0))), 1_000_000)
-    sign = "−" if int(str(micro or 0)) < 0 else ""
+    sign = "\u2212" if int(str(micro or 0)) < 0 else ""
     return f"{sign}{whole:,}".replace(",", "\u202f") + "." + f"{part:06d}".rstrip("0").ljust(2, "0")
 
 
@@ -71,12 +72,13 @@ def credits(micro: object) -> str:  # noqa: A001  the glossary's word
 def seconds(value: object) -> str:
     """A duration with its unit: `42 s`, `3 min 20 s`, `5 h 12 min`, `2 d 4 h`; a dash for None."""
     if value is None or value == "":
-        return "–"
+        return "\u2013"
     left = max(0, round(float(str(value))))
     for position, (size, unit) in enumerate(_UNITS):
         if left >= size:
             smaller, smaller_unit = _UNITS[position + 1] if position + 1 < len(_UNITS) else (1, "s")
-            return f"{left // size} {unit} {left % size // smaller} {smaller_unit}"
+            rest = left % size // smaller
+            return f"{left // size} {unit} {rest} {smaller_unit}" if rest else f"{left // size} {unit}"
     return f"{left} s"
 
 
@@ -84,7 +86,7 @@ def seconds(value: object) -> str:
 def ago(moment: datetime | None) -> SafeString:
     """Relative time, with the absolute one as title and for machines. A dash for None."""
     if moment is None:
-        return mark_safe('<span class="muted">–</span>')  # noqa: S308  constant
+        return NONE
     passed = timezone.now() - moment
     words = "just now" if passed < timedelta(seconds=2) else f"{_coarse(passed.total_seconds())} ago"
     return format_html('<time datetime="{}" title="{}">{}</time>', moment.isoformat(), f"{moment:%Y-%m-%d %H:%M:%S} UTC", words)
@@ -104,7 +106,7 @@ def ticks(seen: int, registered: int) -> SafeString:
     """One tick a node: those heard of lately are full. The rest of a large fleet is a number."""
     shown, online = min(registered, TICKS_MAX), min(seen, TICKS_MAX)
     if not registered:
-        return mark_safe('<span class="muted small">none has joined</span>')  # noqa: S308  constant
+        return mark_safe('<span class="muted small">none has joined</span>')
     width = shown * _TICK_STEP
     bars = format_html_join(
         "",
@@ -139,10 +141,11 @@ def spark(line: list[Any]) -> SafeString:
     here = next((mark for mark in line if mark.state != "done"), None)
     words = "credited: all six marks done" if here is None else f"{here.name}: {here.state}"
     rail = _SPARK_STEP * (len(line) - 1)
-    marks = format_html_join("", '<g class="{}" transform="translate({} 6)">{}</g>', (_spark_mark(line, place) for place in range(len(line))))
+    marks = format_html_join(
+        "", '<g class="{}" transform="translate({} 6)">{}</g>', (_spark_mark(line, place) for place in range(len(line)))
+    )
     return format_html(
-        '<svg class="spark" width="{}" height="12" viewBox="0 0 {} 12" role="img" aria-label="{}">'
-        '<path class="rail" d="M3 6H{}"/>{}</svg>',
+        '<svg class="spark" width="{}" height="12" viewBox="0 0 {} 12" role="img" aria-label="{}"><path class="rail" d="M3 6H{}"/>{}</svg>',
         rail + 6,
         rail + 6,
         words,

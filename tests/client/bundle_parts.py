@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
+import pytest
+
+from client.verification import bundle_verify
 from workers.orders import OpenedOrder
 from workers.protocol.archives import ArchiveInfo, archive_write
 from workers.protocol.bundles import INDEX_NAME, MEMBER_DATE, SEAL_NAME, seal_sign
@@ -22,6 +25,7 @@ from workers.protocol.canonical import canonical_json
 from workers.protocol.compute_log import LogWriter
 from workers.protocol.digests import digest_of
 from workers.protocol.dsse import PAYLOAD_TYPE_ORDER, envelope_sign
+from workers.protocol.errors import VerificationError
 from workers.protocol.keys import PrivateKey
 from workers.protocol.merkle import inclusion_proof, leaf_hash, tree_root
 from workers.protocol.messages import ImageReference, Limits, Order, Tier, Usage
@@ -38,6 +42,10 @@ NOW: Final = datetime(2027, 1, 15, 8, tzinfo=UTC)
 IMAGE: Final = ImageReference(name="example/sum:1.0", image_id=digest_of(b"image"))
 FILES: Final = {"energy.csv": b"step,energy\n1,-3.5\n", "summary.json": b'{"energy": -3.5}\n'}
 PAID_MICRO: Final = 250_000
+
+PINNED = COORDINATOR.public.key_id
+SIGNED_MEMBERS = [f"replica-{number}/{name}" for number in (1, 2) for name in ("order.json", "receipt.json", "log.jsonl")]
+ALL_MEMBERS = [*SIGNED_MEMBERS, "replica-1/archive.tar", SEAL_NAME]
 
 Members = dict[str, bytes]
 
@@ -202,3 +210,14 @@ def zip_write(path: Path, members: Mapping[str, bytes]) -> Path:
         for name, data in members.items():
             bundle.writestr(zipfile.ZipInfo(name, MEMBER_DATE), data)
     return path
+
+
+def refusal(path: Path, members: Members) -> VerificationError:
+    """The error that the bundle of these members is refused with."""
+    with pytest.raises(VerificationError) as caught:
+        bundle_verify(zip_write(path / "b.zip", members), coordinator_key_id=PINNED)
+    return caught.value
+
+
+def flipped(data: bytes, position: int, mask: int) -> bytes:
+    return data[:position] + bytes([data[position] ^ mask]) + data[position + 1 :]

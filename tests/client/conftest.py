@@ -1,4 +1,4 @@
-"""The portal that the tests of this folder call."""
+"""The portal that the tests of this folder call, and a real bundle that they may change."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.client import bundle_parts as parts
+from tests.client.bundle_parts import NODES, Members, Run
 from tests.client.live_portal import LivePortal
 
 
@@ -31,3 +33,14 @@ def _desk_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    folder = tmp_path_factory.mktemp("runs")
+    return [parts.run_make(folder, number, key) for number, key in enumerate(NODES, start=1)]
+
+
+@pytest.fixture(scope="session")
+def members(runs: list[Run]) -> Members:
+    return parts.sealed(parts.members_make(runs))

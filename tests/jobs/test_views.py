@@ -18,7 +18,6 @@ from ledger.checkpoints import checkpoint_publish
 from nodes.models import Node
 from people.models import User
 from tests.factories.jobs import funded_researcher_make, job_make
-from tests.factories.nodes import node_make
 from tests.factories.people import moderator_make, researcher_make, user_make
 from tests.factories.receipts import replica_lease, replica_report
 

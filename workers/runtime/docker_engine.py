@@ -55,6 +55,7 @@ class DockerRuntime:
         self._lock = threading.Lock()
         self._client: docker.APIClient | None = None
         self._profile: EngineProfile | None = None
+        self._samplers: list[threading.Thread] = []
 
     def profile(self) -> EngineProfile:
         client = self._connected()
@@ -93,7 +94,11 @@ class DockerRuntime:
         user = _folders_prepare(spec, rootless=profile.rootless)
         container_id = self._create(client, spec, user)
         try:
-            return _Run(client, container_id, spec, sink, cancel).result()
+            run = _Run(client, container_id, spec, sink, cancel)
+            try:
+                return run.result()
+            finally:
+                self._sampler_keep(run.sampler)
         finally:
             try:
                 client.remove_container(container_id, v=True, force=True)
@@ -114,11 +119,18 @@ class DockerRuntime:
         return len(found)
 
     def close(self) -> None:
-        """Give connections back; a later call connects again."""
+        """Give connections back, those of the last samples too, which may take a second or two; a later call connects again."""
         with self._lock:
             client, self._client = self._client, None
+            samplers, self._samplers = self._samplers, []
+        for sampler in samplers:
+            sampler.join(_END_SECONDS)
         if client is not None:
             client.close()
+
+    def _sampler_keep(self, sampler: threading.Thread | None) -> None:
+        with self._lock:
+            self._samplers = [thread for thread in (*self._samplers, sampler) if thread is not None and thread.is_alive()]
 
     def _connected(self) -> docker.APIClient:
         with self._lock:
@@ -152,6 +164,7 @@ class _Run:
         self._sink = sink
         self._cancel = cancel
         self._sink_lock = threading.Lock()
+        self.sampler: threading.Thread | None = None
         self._running = threading.Event()
         self._ended = threading.Event()
         self._failure: Failure | None = None
@@ -189,7 +202,8 @@ class _Run:
 
     def _started(self, started_at: datetime, output: Any) -> RunResult:
         awaited = [self._thread(self._output_read, output), self._thread(self._end_await), self._thread(self._outputs_watch)]
-        self._thread(self._samples_take)  # not awaited: the engine's answer may be a second away, and the counters know more by then
+        # Not awaited with the run: the engine's answer may be a second away, and the counters know more by then.
+        self.sampler = self._thread(self._samples_take)
         self._watch()
         wall_seconds = time.monotonic() - self._begun
         for thread in awaited:

@@ -19,10 +19,12 @@ def _number(of: Any, *names: str) -> int | None:
 
 
 def _io_bytes(stats: Mapping[str, Any], operation: str) -> int | None:
-    entries = (stats.get("blkio_stats") or {}).get("io_service_bytes_recursive")
+    found = stats.get("blkio_stats")
+    entries = found.get("io_service_bytes_recursive") if isinstance(found, Mapping) else None
     if not isinstance(entries, list):
         return None
-    return sum(_number(entry, "value") or 0 for entry in entries if str(entry.get("op", "")).lower() == operation)
+    named = (entry for entry in entries if isinstance(entry, Mapping) and str(entry.get("op", "")).lower() == operation)
+    return sum(_number(entry, "value") or 0 for entry in named)
 
 
 class UsageMeter:

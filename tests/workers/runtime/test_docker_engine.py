@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import gc
+import json
+import os
 import subprocess
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +24,8 @@ from workers.runtime.docker_engine import DockerRuntime
 from workers.runtime.interface import RunResult, RunSpec, RuntimeFailureError, Sample
 
 pytestmark = pytest.mark.docker
-HOME = "test-home-runtime"
+HOME = f"test-home-runtime-{os.getpid()}"
+"""Of this process alone: other tests may run on the same engine."""
 
 
 class Sink:
@@ -220,6 +225,19 @@ def test_usage_is_measured(runtime: DockerRuntime, tmp_path: Path, image_id: str
     assert result.usage.gpu_seconds is None
 
 
+def test_short_run_is_measured_too(runtime: DockerRuntime, tmp_path: Path, image_id: str) -> None:
+    result, _ = _run(runtime, _spec(tmp_path, image_id, "python3", "-c", "sum(range(3_000_000))", cpus=2))
+    assert 0.01 < result.usage.cpu_seconds < 3
+    assert result.usage.memory_peak_bytes > 2**20
+
+
+def test_closing_waits_for_the_last_sample(tmp_path: Path, image_id: str) -> None:
+    closed = DockerRuntime()
+    _run(closed, _spec(tmp_path, image_id, "sleep", "0.3"))
+    closed.close()
+    assert [thread.name for thread in threading.enumerate() if "_samples_take" in thread.name] == []
+
+
 def test_sink_that_fails_ends_the_run(runtime: DockerRuntime, tmp_path: Path, image_id: str) -> None:
     class Broken(Sink):
         def on_output(self, stream: str, data: bytes) -> None:
@@ -276,3 +294,44 @@ def test_short_run_costs_little_over_the_bare_engine(runtime: DockerRuntime, tmp
     ours = median(lambda: _run(runtime, _spec(tmp_path, image_id, "true")))
     print(f"bare {bare:.3f} s, ours {ours:.3f} s")
     assert ours - bare < 0.5
+
+
+AS_ANOTHER_USER = """
+import json, os, pathlib, sys, threading
+from tests.workers.runtime.test_docker_engine import Sink, _spec
+from workers.runtime.docker_engine import DockerRuntime
+script = "id -u; id -g; mkdir -p /outputs/a/b; umask 077; echo kept > /outputs/a/b/c; touch /inputs/x || echo refused"
+sink = Sink()
+folder, user, socket_group = pathlib.Path(sys.argv[1]), int(sys.argv[3]), int(sys.argv[4])
+if os.geteuid() == 0:  # here and not before: the interpreter may be readable for root only
+    os.chown(folder, user, user)
+    os.setgroups([socket_group])
+    os.setgid(user)
+    os.setuid(user)
+runtime = DockerRuntime()
+result = runtime.run(_spec(folder, sys.argv[2], "sh", "-c", script), sink, threading.Event())
+runtime.close()
+kept = (folder / "outputs/a/b/c").read_text()
+for name in ("outputs/a/b/c", "outputs/a/b", "outputs/a"):
+    path = folder / name
+    path.rmdir() if path.is_dir() else path.unlink()
+print(json.dumps([os.geteuid(), os.getegid(), sink.output["stdout"].decode(), str(result.failure), kept]))
+"""
+
+
+def test_host_that_is_not_root_can_read_and_remove_what_its_container_wrote(image_id: str) -> None:
+    socket_group = Path("/var/run/docker.sock").stat().st_gid
+    with tempfile.TemporaryDirectory(prefix="nexapod-test-") as name:  # pytest's own folders are closed to other users
+        done = subprocess.run(
+            [sys.executable, "-c", AS_ANOTHER_USER, name, image_id, "12345", str(socket_group)],
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3]), "HOME": name},
+            cwd=name,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    user, group, output, failure, kept = json.loads(done.stdout)
+    assert user != 0
+    assert (output, failure, kept, done.stderr) == (f"{user}\n{group}\nrefused\n", "None", "kept\n", "")

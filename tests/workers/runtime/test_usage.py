@@ -165,9 +165,7 @@ def test_counters_are_found_by_the_first_process(tmp_path: Path, lines: str, fil
     "place", [f"docker/{CONTAINER}", f"system.slice/docker-{CONTAINER}.scope", f"machine.slice/libpod-{CONTAINER}.scope"]
 )
 @pytest.mark.parametrize(("folder", "name", "text"), [("", "cpu.stat", "usage_usec 9\n"), ("cpuacct", "cpuacct.usage", "9000\n")])
-def test_counters_are_found_before_there_is_a_process(  # noqa: PLR0917  parameters of pytest
-    tmp_path: Path, place: str, folder: str, name: str, text: str
-) -> None:
+def test_counters_are_found_before_there_is_a_process(tmp_path: Path, place: str, folder: str, name: str, text: str) -> None:
     found = cgroup_usual(CONTAINER, cgroups=_written(tmp_path, {f"{folder}/{place}/{name}".lstrip("/"): text}))
     assert found is not None
     assert found.read() == CgroupReading(0.000009, None)
@@ -209,4 +207,6 @@ _JSON = st.recursive(
 @given(st.dictionaries(st.sampled_from(["cpu_stats", "memory_stats", "pids_stats", "blkio_stats"]), _JSON))
 def test_no_nonsense_of_an_engine_escapes(stats: dict[str, Any]) -> None:
     _sample(UsageMeter(), stats)
+    io = stats.get("blkio_stats")
+    _sample(UsageMeter(), VERSION_2 | {"blkio_stats": {"io_service_bytes_recursive": [io, io]}})
     _sample(UsageMeter(), VERSION_2 | {name: value for name, value in stats.items() if name in {"pids_stats", "blkio_stats"}})

@@ -1,0 +1,148 @@
+"""A coordinator's real stack with three real hosts of three owners, for tests that look at jobs from outside, as their owners do."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import signal
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from client.api import PortalApi
+from client.submission import descriptor_load, inputs_upload
+from devstack.engine import EngineHandle
+from devstack.hosts import DemoHost, containers_remove, host_join, host_make, host_start
+from devstack.images import base_image_ensure, workload_image_ensure
+from devstack.outcome import payments_proved
+from devstack.processes import Child, Interrupts, Supervisor
+from devstack.stack import Access, Seed, Stack
+from nexaportal.embedded import EmbeddedServices
+from tests.acceptance.traces import wait_for
+
+OWNERS = ("ada", "emmy", "lise")
+LEASE_SECONDS = 6
+SETTINGS = {
+    "NEXA_LEASE_SECONDS": str(LEASE_SECONDS),
+    "NEXA_REAP_SECONDS": "0.5",
+    "NEXA_DISPATCH_SECONDS": "0.5",
+    "NEXA_PUSH_SECONDS": "0.5",
+}
+
+
+class RunningStack:
+    """What `stack_running` yields. Times are limits of what is waited for, in seconds."""
+
+    def __init__(self, stack: Stack, access: Access, supervisor: Supervisor, folder: Path, engine: EngineHandle) -> None:
+        self.stack = stack
+        self.folder = folder
+        self.researcher = PortalApi(stack.origin, access.researcher_token)
+        self.contributors = {owner: PortalApi(stack.origin, token) for owner, token in access.contributor_tokens.items()}
+        self._supervisor = supervisor
+        self._engine = engine
+        self.hosts: dict[str, DemoHost] = {}
+        self._workers: dict[str, Child] = {}
+        self._queues: dict[str, str] = {}
+
+    def host_join(self, owner: str) -> None:
+        host = host_make(name=f"{owner}-host", owner=owner, folder=self.folder, docker_host=self._engine.base_url)
+        self.hosts[host.name] = host
+        host_join(host, self.contributors[owner])
+        self._queues[host.name] = self.contributors[owner].nodes()[0]["tier"]
+        self.host_start(host.name)
+
+    def host_start(self, name: str) -> None:
+        self._workers[name] = host_start(self.hosts[name], self._queues[name], supervisor=self._supervisor, logs=self.folder / "logs")
+
+    def host_kill(self, name: str) -> None:
+        """SIGKILL to the worker and all its processes, as when a machine loses its power. Its containers run on, in the engine."""
+        os.killpg(self._workers[name].pid, signal.SIGKILL)
+        wait_for(lambda: not self._workers[name].is_alive, limit_seconds=10, what=lambda: f"the end of {name}")
+
+    def node_id(self, name: str) -> str:
+        return str(json.loads((self.hosts[name].home / "node.json").read_text())["node_id"])
+
+    def submit(self, example: Path, *, environment: dict[str, str] | None = None, **changes: Any) -> str:
+        """Submits the example under a label of its own, with `environment` added and other members replaced; returns the job's id."""
+        descriptor = copy.deepcopy(descriptor_load(example / "job.json")) | changes
+        descriptor["job_id"] = f"{descriptor['job_id']}-{uuid.uuid4().hex[:8]}"
+        descriptor["environment"] = {**descriptor.get("environment", {}), **(environment or {})}
+        return str(self.researcher.job_submit(inputs_upload(self.researcher, descriptor, example))["id"])
+
+    def job_wait(self, job_id: str, *, limit_seconds: float) -> dict[str, Any]:
+        """The job, completed."""
+        ended = {"completed", "failed", "cancelled", "disputed"}
+        wait_for(lambda: self.researcher.job(job_id)["state"] in ended, limit_seconds=limit_seconds, what=lambda: self.evidence(job_id))
+        job = self.researcher.job(job_id)
+        assert job["state"] == "completed", self.evidence(job_id)
+        return job
+
+    def replicas_wait(self, job_id: str, state: str, *, count: int, limit_seconds: float) -> list[dict[str, Any]]:
+        """The replicas in `state`, when there are `count` of them."""
+
+        def found() -> list[dict[str, Any]]:
+            return [replica for replica in self.researcher.job_replicas(job_id) if replica["state"] == state]
+
+        wait_for(lambda: len(found()) >= count, limit_seconds=limit_seconds, what=lambda: self.evidence(job_id))
+        return found()
+
+    def bundle(self, job_id: str) -> Path:
+        """The job's bundle with its payments proved."""
+        path = self.folder / f"{job_id}.nexa.zip"
+
+        def is_proved() -> bool:
+            with path.open("wb") as out:
+                self.researcher.bundle_download(job_id, out)
+            return payments_proved(path)
+
+        wait_for(is_proved, limit_seconds=20, what=lambda: "payments under a checkpoint")
+        return path
+
+    def balance_micro(self, api: PortalApi) -> int:
+        return int(api.account()["balance_micro"])
+
+    def ledger_entries(self) -> list[dict[str, Any]]:
+        """The public export, as anybody may read it."""
+        answer = requests.get(f"{self.stack.origin}/api/v1/ledger/export", timeout=20)
+        answer.raise_for_status()
+        return [json.loads(line) for line in answer.text.splitlines()]
+
+    def evidence(self, job_id: str) -> str:
+        """For a failed test."""
+        replicas = [(replica["node"], replica["state"]) for replica in self.researcher.job_replicas(job_id)]
+        tails = [f"--- {child.name}\n{child.log_tail()}" for child in self._supervisor.children]
+        return "\n".join([f"job {self.researcher.job(job_id)['state']}, replicas {replicas}", *tails])
+
+
+@contextmanager
+def stack_running(folder: Path, engine: EngineHandle, *examples: Path) -> Iterator[RunningStack]:
+    """The stack, with the images of `examples` approved and a host for each of OWNERS. Everything of it is gone afterwards."""
+    client = engine.client()
+    try:
+        base = base_image_ensure(client, report=print)
+        images = {
+            name: workload_image_ensure(client, context=example, tag=name, base=base, report=print, engine_url=engine.base_url)
+            for example in examples
+            for name in [str(descriptor_load(example / "job.json")["docker_image"])]
+        }
+    finally:
+        client.close()
+    folder.chmod(0o700)
+    with Interrupts() as interrupts, EmbeddedServices.in_temporary_root() as services:
+        running: RunningStack | None = None
+        try:
+            with Supervisor(interrupts) as supervisor:
+                stack = Stack(folder=folder, services=services, supervisor=supervisor, settings=SETTINGS)
+                access = stack.start(Seed(contributors=OWNERS, images=images), report=print)
+                running = RunningStack(stack, access, supervisor, folder, engine)
+                for owner in OWNERS:
+                    running.host_join(owner)
+                yield running
+        finally:
+            if running:
+                containers_remove(running.hosts.values(), docker_host=engine.base_url)

@@ -1,0 +1,83 @@
+"""Engines that refuse, fail or vanish: whose fault the run's end is, and that nothing is left behind for good."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.workers.runtime.engines import EngineWire, engine_telling
+from tests.workers.runtime.test_docker_engine import HOME, Sink, _spec, image_id, runtime
+from tests.workers.runtime.test_docker_profile import DOCKER, DOCKER_V1
+from workers.protocol.messages import FailureCode, Gpu
+from workers.runtime.docker_engine import DockerRuntime
+from workers.runtime.interface import RunResult, RuntimeFailureError
+
+__all__ = ["image_id", "runtime"]
+
+GPU = Gpu(index=1, uuid="GPU-8a56a4bc-f184-a047-2620-000000000000", name="Stub", memory_bytes=8 << 30, driver_version="550.1")
+
+
+@pytest.fixture
+def wire() -> Iterator[EngineWire]:
+    made = EngineWire()
+    yield made
+    made.cut()
+    gc.collect()  # the SDK leaves sockets to the collector when their other end vanishes: let them be found here
+
+
+def test_engine_that_ignores_a_limit_runs_nothing(tmp_path: Path) -> None:
+    info = DOCKER_V1 | {"PidsLimit": False}
+    version = DOCKER | {"ApiVersion": "1.41"}
+    with engine_telling(info, version) as url:
+        refusing = DockerRuntime(url)
+        assert refusing.profile().limits_ignored == ("pids",)
+        with pytest.raises(RuntimeFailureError, match="pids") as failed:
+            refusing.run(_spec(tmp_path, "sha256:" + "0" * 64, "true"), Sink(), threading.Event())
+        refusing.close()
+    assert failed.value.failure.code is FailureCode.HOST_REFUSED
+
+
+def test_gpus_are_asked_for_by_uuid_and_one_that_is_absent_is_the_hosts_fault(
+    wire: EngineWire, runtime: DockerRuntime, tmp_path: Path, image_id: str
+) -> None:
+    wired = DockerRuntime(wire.url)
+    with pytest.raises(RuntimeFailureError) as failed:  # no such GPU here: creating succeeds, starting fails
+        wired.run(dataclasses.replace(_spec(tmp_path, image_id, "true"), gpus=(GPU,)), Sink(), threading.Event())
+    wired.close()
+    assert failed.value.failure.code is FailureCode.HOST_ENGINE
+    created = wire.created()
+    (request,) = created["HostConfig"]["DeviceRequests"]
+    assert (request["DeviceIDs"], request["Count"], request["Capabilities"]) == ([GPU.uuid], 0, [["gpu"]])
+    assert f"NVIDIA_VISIBLE_DEVICES={GPU.uuid}" in created["Env"]
+    assert created["User"] == "65534:65534"
+
+
+def test_container_that_cannot_be_created_is_the_hosts_fault(runtime: DockerRuntime, tmp_path: Path, image_id: str) -> None:
+    spec = dataclasses.replace(_spec(tmp_path, image_id, "true"), name="no name for a container")
+    with pytest.raises(RuntimeFailureError, match="create") as failed:
+        runtime.run(spec, Sink(), threading.Event())
+    assert failed.value.failure.code is FailureCode.HOST_ENGINE
+
+
+def test_engine_lost_during_a_run_is_the_hosts_fault_and_its_container_is_found_later(
+    wire: EngineWire, runtime: DockerRuntime, tmp_path: Path, image_id: str
+) -> None:
+    wired, sink, results = DockerRuntime(wire.url), Sink(), list[RunResult]()
+    spec = _spec(tmp_path, image_id, "sh", "-c", "echo up; sleep 60")
+    thread = threading.Thread(target=lambda: results.append(wired.run(spec, sink, threading.Event())))
+    thread.start()
+    assert sink.running.wait(20)
+    wire.cut()
+    thread.join(30)
+    assert not thread.is_alive()
+    wired.close()
+    (result,) = results
+    assert result.failure is not None
+    assert (result.exit_code, result.failure.code) == (None, FailureCode.HOST_ENGINE)
+    assert sink.output["stdout"] == b"up\n"
+    assert runtime.leftovers_remove(HOME) == 1
