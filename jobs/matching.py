@@ -146,7 +146,9 @@ def _reason_of(row: Sequence[Any], tiers: Sequence[Tier], free: FreeResources) -
     if available:
         return NoWork(code=TAKEN, message="What is queued and fits is being given to other nodes at this moment.")
     if owned == seen:
-        message = f"Of {seen} queued for {names}, all are of jobs of which your nodes run or ran a copy: the other copies go to other owners."
+        message = (
+            f"Of {seen} queued for {names}, all are of jobs of which your nodes run or ran a copy: the other copies go to other owners."
+        )
         return NoWork(code="owner_has_vote", message=message)
     if failed == seen:
         return NoWork(code="failed_here", message=f"Of {seen} queued for {names}, all are of jobs that failed on this node before.")
@@ -197,8 +199,7 @@ def _with_jobs(replica_ids: Sequence[UUID]) -> list[Claim]:
     job_ids = {replica.job_id for replica in replicas.values()}
     open_states = sorted(state.value for state in JOB_OPEN)
     jobs = {
-        job.pk: job
-        for job in Job.objects.select_for_update(skip_locked=True, no_key=True).filter(pk__in=job_ids, state__in=open_states)
+        job.pk: job for job in Job.objects.select_for_update(skip_locked=True, no_key=True).filter(pk__in=job_ids, state__in=open_states)
     }
     claims = []
     for replica_id in replica_ids:

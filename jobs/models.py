@@ -166,6 +166,16 @@ class Receipt(models.Model):
         return self.digest
 
 
+class NodeExchange(models.Model):
+    """The newest exchange of a node that has arrived. Only it may claim: nobody reads the answer of an older one any more."""
+
+    node = models.OneToOneField(Node, primary_key=True, on_delete=models.CASCADE, related_name="+")
+    request_id = models.UUIDField()
+
+    def __str__(self) -> str:
+        return str(self.request_id)
+
+
 class Upload(models.Model):
     """A resumable upload (tus) by a host for a lease, or by a user. Committed: the bytes had the digest and are a Blob."""
 

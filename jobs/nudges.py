@@ -6,17 +6,27 @@ Redis may be away; then the nudge is dropped and logged once, and beat's period 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import redis
 from celery import current_app
 from django.conf import settings
+from django.db import connection, transaction
 from kombu.exceptions import OperationalError
 
 log = logging.getLogger(__name__)
 
 WAKE_CHANNEL = "nexa:wake"
 """Redis pub/sub channel on which waiting exchanges are woken; the message is a tier name."""
+
+
+def nudge_on_commit(nudge: Callable[[], None]) -> None:
+    """Calls `nudge` after the commit, once for each transaction however often it is asked for.
+
+    The call registered first stands for the later ones: as long as a savepoint around it may be rolled back, the later ones lie in it too.
+    """
+    if not any(registered is nudge for _, registered, *_ in connection.run_on_commit):
+        transaction.on_commit(nudge)
 
 
 def verification_nudge() -> None:

@@ -21,9 +21,7 @@ from workers.protocol.dsse import PAYLOAD_TYPE_ORDER, envelope_sign
 from workers.protocol.messages import ImageReference, Order, OrderInput, Tier
 
 
-def order_build(
-    *, replica: Replica, job: Job, inputs: Sequence[JobInput], lease_id: UUID, node_key_id: str, now: datetime
-) -> Order:
+def order_build(*, replica: Replica, job: Job, inputs: Sequence[JobInput], lease_id: UUID, node_key_id: str, now: datetime) -> Order:
     """The order for one lease. `inputs` are the job's, their blobs fetched along. Deadline: wall limit and grace from `now`."""
     descriptor = Descriptor.model_validate(job.descriptor)
     limits = descriptor.run_limits

@@ -17,8 +17,8 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from jobs.models import Replica, VerificationBatch
-from jobs.services import leases, outbox, settlement
+from jobs.models import Job, Replica, VerificationBatch
+from jobs.services import leases, outbox, settlement, uploads
 from jobs.states import ReplicaState
 from jobs.verification import job_check, slices_of
 
@@ -39,6 +39,12 @@ def leases_reap() -> None:
 def queue_deadlines_enforce() -> None:
     """Fails jobs that no host took in time."""
     leases.queue_deadlines_enforce(now=timezone.now())
+
+
+@shared_task(name="control.uploads_sweep")
+def uploads_sweep() -> None:
+    """Forgets uploads that nobody will finish."""
+    uploads.uploads_sweep(now=timezone.now())
 
 
 @shared_task(name="control.outbox_push")
@@ -85,23 +91,23 @@ def batch_settle(batch_id: str) -> None:
 
 
 def _batch_claim() -> VerificationBatch | None:
-    """Claims the jobs of unclaimed reported replicas; None when there are none. All reported replicas of a job are claimed together."""
+    """Claims the jobs of unclaimed reported replicas; None when there are none. All reported replicas of a job are claimed together.
+
+    Job rows are locked first, as everywhere: two dispatchers that share a job never wait for each other, the second one skips it.
+    """
     now = timezone.now()
+    claim = timedelta(seconds=settings.NEXA_VERIFY_CLAIM_SECONDS)
+    unclaimed = Replica.objects.filter(state=ReplicaState.REPORTED).exclude(verify_claimed_until__gt=now)
     with transaction.atomic():
-        found = (
-            Replica.objects.select_for_update(skip_locked=True)
-            .filter(state=ReplicaState.REPORTED)
-            .exclude(verify_claimed_until__gt=now)
-            .order_by("pk")[:BATCH_REPLICAS]
-        )
-        job_ids = sorted({replica.job_id for replica in found})
+        found = unclaimed.order_by("verify_claimed_until").values_list("job_id", flat=True)[:BATCH_REPLICAS]
+        locked = Job.objects.select_for_update(skip_locked=True, no_key=True).filter(pk__in=list(found)).order_by("pk")
+        # Again, under the locks: another dispatcher may have claimed some and committed since.
+        job_ids = sorted(set(unclaimed.filter(job__in=[job.pk for job in locked]).values_list("job_id", flat=True)))
         if not job_ids:
             return None
-        claim = timedelta(seconds=settings.NEXA_VERIFY_CLAIM_SECONDS)
         # Batches whose chord was lost; their jobs have been claimed again.
         VerificationBatch.objects.filter(created_at__lt=now - 10 * claim).delete()
-        until = now + claim
-        Replica.objects.filter(job__in=job_ids, state=ReplicaState.REPORTED).update(verify_claimed_until=until)
+        Replica.objects.filter(job__in=job_ids, state=ReplicaState.REPORTED).update(verify_claimed_until=now + claim)
         return VerificationBatch.objects.create(job_ids=[str(job_id) for job_id in job_ids])
 
 

@@ -46,7 +46,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "nexaportal.problems.ProblemMiddleware",  # first, so that what any other refuses is answered as a problem too
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "nexaportal.static_files.StaticFilesMiddleware",  # never a synchronous one here: each waiting exchange would hold a thread
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -142,6 +142,7 @@ CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
     "leases": {"task": "control.leases_reap", "schedule": environment.number("NEXA_REAP_SECONDS", 2)},
     "queue deadlines": {"task": "control.queue_deadlines_enforce", "schedule": environment.number("NEXA_QUEUE_SWEEP_SECONDS", 10)},
+    "uploads": {"task": "control.uploads_sweep", "schedule": environment.number("NEXA_UPLOAD_SWEEP_SECONDS", 600)},
     "verification": {"task": "control.verification_dispatch", "schedule": environment.number("NEXA_DISPATCH_SECONDS", 1)},
     "outbox": {"task": "control.outbox_push", "schedule": environment.number("NEXA_PUSH_SECONDS", 1)},
     "checkpoint": {"task": "conclude.checkpoint_publish", "schedule": environment.number("NEXA_CHECKPOINT_SECONDS", 1)},

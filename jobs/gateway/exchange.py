@@ -23,7 +23,7 @@ from jobs.gateway.wakes import WakeHub, wake_hub
 from jobs.matching import TAKEN, no_work_reason
 from jobs.models import Replica
 from jobs.services.heartbeats import PortalAlive, node_heard
-from jobs.services.leases import cancel_commands, leases_claim, leases_renew
+from jobs.services.leases import cancel_commands, exchange_is_superseded, exchange_record, leases_claim, leases_renew
 from jobs.services.outages import silence_permitted
 from ledger.checkpoints import checkpoint_latest
 from nodes.models import Node, NodeState
@@ -58,6 +58,8 @@ class _Talk:
     commands: list[Command]
     orders: Sequence[Replica] = ()
     no_work: NoWork | None = None
+    is_superseded: bool = False
+    """A newer exchange of this node has arrived; nobody reads the answer to this one."""
 
     @property
     def wait_seconds(self) -> float:
@@ -86,7 +88,7 @@ async def _wait(talk: _Talk, until: float) -> None:
             # Also before the first wait: what was queued before the subscription stood would wake nobody.
             await in_database(_look)(talk)
             left = until - time.monotonic()
-            if talk.orders or len(talk.commands) > told or left <= 0:
+            if talk.orders or talk.is_superseded or len(talk.commands) > told or left <= 0:
                 return
             if talk.no_work is not None and talk.no_work.code == TAKEN:
                 left, retry_seconds = min(left, retry_seconds), retry_seconds * 2
@@ -101,6 +103,7 @@ def _open(request: HttpRequest, body: bytes) -> _Talk:
     message = message_parse(ExchangeRequest, body, limit_bytes=JSON_BYTES_MAX)
     now = timezone.now()
     _portal_alive.record(now=now)
+    exchange_record(node=node, request_id=message.request_id)
     renewed = leases_renew(node=node, reports=message.leases, now=now)
     talk = _Talk(node=node, message=message, renewed=renewed.renewals, commands=renewed.commands)
     talk.orders = leases_claim(node=node, request_id=message.request_id, wanted=message.queues, free=message.free, now=now)
@@ -111,10 +114,11 @@ def _look(talk: _Talk) -> None:
     """Looks for orders and for leases to stop; where there is no order, says whether that is so for a moment only."""
     message = talk.message
     node = talk.node
+    if exchange_is_superseded(node=node, request_id=message.request_id):
+        talk.is_superseded = True
+        return
     node.refresh_from_db(fields=["state", "queues"])
-    talk.orders = leases_claim(
-        node=node, request_id=message.request_id, wanted=message.queues, free=message.free, now=timezone.now()
-    )
+    talk.orders = leases_claim(node=node, request_id=message.request_id, wanted=message.queues, free=message.free, now=timezone.now())
     known = {command.lease_id for command in talk.commands}
     reported = {renewal.lease_id for renewal in talk.renewed} - known
     talk.commands += cancel_commands(node=node, lease_ids=reported)
@@ -125,7 +129,7 @@ def _look(talk: _Talk) -> None:
 
 def _answer(talk: _Talk) -> str:
     message = talk.message
-    if not talk.orders and talk.no_work is None and message.free.slots > 0:
+    if not talk.orders and talk.no_work is None and message.free.slots > 0 and not talk.is_superseded:
         talk.no_work = no_work_reason(node=talk.node, wanted=message.queues, free=message.free)
     now = timezone.now()
     node_heard(node=talk.node, no_work=talk.no_work, now=now)

@@ -18,7 +18,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import Min, Q
 
 from jobs.matching import Claim, queues_served, replicas_claim
-from jobs.models import Job, JobInput, Replica
+from jobs.models import Job, JobInput, NodeExchange, Replica
 from jobs.orders import order_build, order_sign
 from jobs.services.outages import expiry_horizon
 from jobs.services.replicas import replicas_queue
@@ -26,6 +26,7 @@ from jobs.services.settlement import job_fail
 from jobs.services.transitions import job_state_derive, job_transition, replica_transition
 from jobs.states import JOB_OPEN, REPLICA_LIVE, JobState, ReplicaState
 from nodes.models import Node, NodeState
+from nodes.services import node_revoke
 from workers.protocol.messages import Command, CommandKind, FreeResources, LeaseReport, Renewal, Stage, Tier
 
 REAP_LEASES_MAX: Final = 500
@@ -50,9 +51,7 @@ class Renewed:
     commands: list[Command] = field(default_factory=list)
 
 
-def leases_claim(
-    *, node: Node, request_id: UUID, wanted: Sequence[Tier], free: FreeResources, now: datetime
-) -> list[Replica]:
+def leases_claim(*, node: Node, request_id: UUID, wanted: Sequence[Tier], free: FreeResources, now: datetime) -> list[Replica]:
     """The live leases that exchange `request_id` of this node took, or takes now; `[]` when there is nothing for it.
 
     The same request id gives the same leases, also while two of its exchanges run at once.
@@ -68,11 +67,19 @@ def leases_claim(
         return _claim(node, request_id, tiers, free, now)
 
 
+def exchange_record(*, node: Node, request_id: UUID) -> None:
+    """Makes this the newest exchange of the node: an older one that still waits, in whichever process, claims nothing any more."""
+    NodeExchange.objects.update_or_create(node=node, defaults={"request_id": request_id})
+
+
+def exchange_is_superseded(*, node: Node, request_id: UUID) -> bool:
+    """Whether a newer exchange of the node has arrived."""
+    return NodeExchange.objects.filter(node=node).exclude(request_id=request_id).exists()
+
+
 def leases_of_request(*, node: Node, request_id: UUID) -> list[Replica]:
     """The live leases that exchange `request_id` of this node took, oldest first."""
-    return list(
-        Replica.objects.filter(node=node, lease_request_id=request_id, state__in=REPLICA_LIVE).order_by("leased_at", "pk")
-    )
+    return list(Replica.objects.filter(node=node, lease_request_id=request_id, state__in=REPLICA_LIVE).order_by("leased_at", "pk"))
 
 
 def leases_renew(*, node: Node, reports: Sequence[LeaseReport], now: datetime) -> Renewed:
@@ -111,9 +118,9 @@ def cancel_commands(*, node: Node, lease_ids: Sequence[UUID] | set[UUID]) -> lis
         return []
     found = {
         replica.lease_id: replica
-        for replica in Replica.objects.filter(node=node, lease_id__in=lease_ids).select_related("job").only(
-            "lease_id", "state", "cancel_reason", "job__state"
-        )
+        for replica in Replica.objects.filter(node=node, lease_id__in=lease_ids)
+        .select_related("job")
+        .only("lease_id", "state", "cancel_reason", "job__state")
     }
     commands = []
     for lease_id in sorted(lease_ids):
@@ -131,9 +138,16 @@ def cancel_commands(*, node: Node, lease_ids: Sequence[UUID] | set[UUID]) -> lis
 
 
 def leases_reap(*, now: datetime) -> int:
-    """Expires leases whose hosts went silent and queues substitutes; returns how many. Idempotent, safe to run twice at once."""
+    """Expires leases whose hosts went silent or were revoked, and queues substitutes; returns how many. Idempotent, also at once."""
     overdue = Replica.objects.filter(state__in=REPLICA_LIVE).filter(_overdue(now))
     found = overdue.order_by("lease_expires_at").values_list("pk", "job_id")[:REAP_LEASES_MAX]
+    return sum(_lease_expire(replica_id, job_id, now) for replica_id, job_id in list(found))
+
+
+def node_leave(*, node: Node, now: datetime) -> int:
+    """Revokes the node and gives its live leases back at once; returns how many. Idempotent."""
+    node_revoke(node=node)
+    found = Replica.objects.filter(node=node, state__in=REPLICA_LIVE).values_list("pk", "job_id")
     return sum(_lease_expire(replica_id, job_id, now) for replica_id, job_id in list(found))
 
 
@@ -168,7 +182,7 @@ def _claim(node: Node, request_id: UUID, tiers: Sequence[Tier], free: FreeResour
         # Exchanges of one node take their leases one after the other; only now, so that idle ones never meet.
         locked = Node.objects.select_for_update(no_key=True).get(pk=node.pk)
         taken = leases_of_request(node=node, request_id=request_id)
-        if taken or locked.state != NodeState.ACTIVE:
+        if taken or locked.state != NodeState.ACTIVE or exchange_is_superseded(node=node, request_id=request_id):
             return taken
         inputs: dict[UUID, list[JobInput]] = {claim.job.pk: [] for claim in claims}
         for one in JobInput.objects.filter(job__in=inputs).select_related("blob").order_by("path"):
@@ -180,9 +194,7 @@ def _claim(node: Node, request_id: UUID, tiers: Sequence[Tier], free: FreeResour
 
 def _lease_take(claim: Claim, inputs: Sequence[JobInput], node: Node, request_id: UUID, now: datetime) -> None:
     lease_id = uuid.uuid4()
-    order = order_build(
-        replica=claim.replica, job=claim.job, inputs=inputs, lease_id=lease_id, node_key_id=node.key_id, now=now
-    )
+    order = order_build(replica=claim.replica, job=claim.job, inputs=inputs, lease_id=lease_id, node_key_id=node.key_id, now=now)
     envelope, order_digest = order_sign(order)
     replica_transition(
         replica=claim.replica,
@@ -212,14 +224,15 @@ def _running_record(lease_id: UUID) -> None:
 
 def _overdue(now: datetime) -> Q:
     lease = timedelta(seconds=settings.NEXA_LEASE_SECONDS)
-    return Q(lease_expires_at__lte=expiry_horizon(now=now)) | Q(deadline_at__lte=now - lease)
+    # A revoked node's key opens nothing: it can neither renew nor report, so nobody waits for its leases.
+    return Q(lease_expires_at__lte=expiry_horizon(now=now)) | Q(deadline_at__lte=now - lease) | Q(node__state=NodeState.REVOKED)
 
 
 def _lease_expire(replica_id: UUID, job_id: UUID, now: datetime) -> bool:
     with transaction.atomic():
         job = Job.objects.select_for_update(no_key=True).get(pk=job_id)
         # Again, under the lock: it may have been renewed or reported since.
-        still = job.replicas.select_for_update(no_key=True).filter(pk=replica_id, state__in=REPLICA_LIVE)
+        still = job.replicas.select_for_update(of=("self",), no_key=True).filter(pk=replica_id, state__in=REPLICA_LIVE)
         replica = still.filter(_overdue(now)).first()
         if replica is None:
             return False
@@ -247,7 +260,7 @@ def _queue_deadline_enforce(job_id: UUID, now: datetime) -> bool:
             else "nothing"
         )
         message = (
-            f"No host took it within {permitted.total_seconds():.0f} seconds of waiting. It needs a node of tier {job.tier} or above with {asked} "
+            f"No host took it within {permitted.total_seconds():.0f} seconds. It needs a node of tier {job.tier} or above with {asked} "
             "free, of an owner who has not run it yet. Ask for less, wait longer, or find more hosts."
         )
         job_fail(job=job, code="no_eligible_host", message=message)

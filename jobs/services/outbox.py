@@ -95,7 +95,7 @@ def _mail_send(event: JobEvent) -> None:
         lines.append(f"{job.failure_code}: {job.failure_message}")
     if job.verdict_summary:
         lines.append(f"{job.verdict_summary['agreeing']} of {job.verdict_summary['reported']} replicas agree.")
-    lines.append(f"{settings.NEXA_ORIGIN}/jobs/{job.pk}")
+    lines.append(f"{settings.NEXA_ORIGIN}/jobs/{job.pk}/")
     try:
         send_mail(f"[NEXAPod] {job.label}: {state}", "\n\n".join(lines), None, [job.owner.email])
     except (SMTPException, OSError) as error:

@@ -23,7 +23,7 @@ from django.db import transaction
 from pydantic import ValidationError
 
 from jobs.models import Blob, Job, Receipt, Replica
-from jobs.nudges import verification_nudge
+from jobs.nudges import nudge_on_commit, verification_nudge
 from jobs.services.leases import replica_substitute
 from jobs.services.settlement import job_fail
 from jobs.services.transitions import job_state_derive, replica_transition
@@ -191,7 +191,7 @@ def _carry_out(replica: Replica, job: Job, predicate: ReceiptPredicate, now: dat
     # Receipts before this one may have been checked and wait for company: now there is some.
     job.replicas.filter(state=ReplicaState.REPORTED).update(verify_claimed_until=None)
     job_state_derive(job=job)
-    transaction.on_commit(verification_nudge)
+    nudge_on_commit(verification_nudge)
 
 
 def _substitute_withdraw(replica: Replica, job: Job, now: datetime) -> None:

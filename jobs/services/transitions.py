@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db import transaction
 from django.utils import timezone
 
 from jobs.models import Job, JobEvent, Replica
-from jobs.nudges import outbox_nudge
+from jobs.nudges import nudge_on_commit, outbox_nudge
 from jobs.states import JOB_TERMINAL, REPLICA_LIVE, JobState, ReplicaState, job_transition_check, replica_transition_check
 
 
@@ -20,7 +19,7 @@ def event_record(
 ) -> JobEvent:
     """Writes an outbox row and nudges the push after the commit. `public` False hides it from the owner until the job is concluded."""
     event = JobEvent.objects.create(job=job, replica=replica, kind=kind, payload=payload or {}, public=public)
-    transaction.on_commit(outbox_nudge)
+    nudge_on_commit(outbox_nudge)
     return event
 
 

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import ClassVar, Final
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from django.db import transaction
 from django.db.models import Q, Sum
 from django.utils import timezone
 
-from jobs.blobs import BlobDigestMismatchError, blob_store
+from jobs.blobs import BlobDigestMismatchError, blob_discard, blob_store
 from jobs.models import Blob, Replica, Upload
 from jobs.states import JOB_OPEN, REPLICA_LIVE, JobState, ReplicaState
 from nodes.models import Node
@@ -24,6 +25,11 @@ from workers.protocol.problems import ProblemError
 
 UPLOADS_PER_LEASE_MAX: Final = 16
 UPLOADS_OPEN_PER_USER_MAX: Final = 64
+
+UPLOAD_ABANDONED: Final = timedelta(days=2)
+"""Age at which an unfinished upload is given up; one for a lease only once the lease is over."""
+
+SWEEP_MAX: Final = 500
 
 
 class UploadUnknownError(ProblemError):
@@ -118,16 +124,18 @@ def upload_append(*, uploader: Node | User, upload_id: UUID, offset: int, data: 
     """
     try:
         with transaction.atomic():
-            upload = Upload.objects.select_for_update(of=("self",)).select_related("replica__job").filter(_of(uploader), pk=upload_id).first()
+            upload = (
+                Upload.objects.select_for_update(of=("self",)).select_related("replica__job").filter(_of(uploader), pk=upload_id).first()
+            )
             if upload is None:
-                raise _unknown()
+                raise _unknown()  # noqa: TRY301  the handlers below are for these too
             if offset != upload.offset_bytes:
-                raise UploadOffsetConflictError(
+                raise UploadOffsetConflictError(  # noqa: TRY301  as above
                     f"The upload stands at offset {upload.offset_bytes}; the chunk is for {offset}. Go on from there.",
                     offset=upload.offset_bytes,
                 )
             if offset + len(data) > upload.size_bytes:
-                raise UploadTooLargeError(
+                raise UploadTooLargeError(  # noqa: TRY301  as above
                     f"{upload.size_bytes} bytes were announced; this chunk would make it {offset + len(data)}. Announce the right length."
                 )
             if data:
@@ -148,8 +156,24 @@ def upload_append(*, uploader: Node | User, upload_id: UUID, offset: int, data: 
         raise
 
 
+def uploads_sweep(*, now: datetime) -> int:
+    """Forgets unfinished uploads that nobody will finish, with their staged bytes; returns how many. Idempotent."""
+    is_over = Q(replica=None) | ~Q(replica__state__in=REPLICA_LIVE)
+    with transaction.atomic():
+        abandoned = Upload.objects.select_for_update(of=("self",), skip_locked=True).filter(
+            is_over, committed_at=None, created_at__lte=now - UPLOAD_ABANDONED
+        )
+        upload_ids = list(abandoned.order_by("created_at").values_list("pk", flat=True)[:SWEEP_MAX])
+        Upload.objects.filter(pk__in=upload_ids).delete()
+    for upload_id in upload_ids:
+        blob_discard(upload_id)
+    return len(upload_ids)
+
+
 def _create_for_lease(node: Node, lease_id: UUID | None, digest: str, size_bytes: int) -> Upload:
-    replica = Replica.objects.select_for_update(of=("self",), no_key=True).select_related("job").filter(node=node, lease_id=lease_id).first()
+    replica = (
+        Replica.objects.select_for_update(of=("self",), no_key=True).select_related("job").filter(node=node, lease_id=lease_id).first()
+    )
     if lease_id is None or replica is None:
         raise LeaseUnknownError("This node has no such lease. A host uploads for a lease of its own: name it as `lease_id`.")
     existing = replica.uploads.filter(digest=digest).first()
@@ -158,7 +182,9 @@ def _create_for_lease(node: Node, lease_id: UUID | None, digest: str, size_bytes
     _lease_check(replica)
     uploads = replica.uploads.all()
     if len(uploads) >= UPLOADS_PER_LEASE_MAX:
-        raise UploadsTooManyError(f"A lease has at most {UPLOADS_PER_LEASE_MAX} uploads, and this one has them: an archive and a log are enough.")
+        raise UploadsTooManyError(
+            f"A lease has at most {UPLOADS_PER_LEASE_MAX} uploads, and this one has them: an archive and a log are enough."
+        )
     announced = uploads.aggregate(total=Sum("size_bytes"))["total"] or 0
     _size_check(announced + size_bytes, settings.NEXA_UPLOAD_BYTES_MAX, "all uploads of a lease")
     return Upload.objects.create(replica=replica, digest=digest, size_bytes=size_bytes)

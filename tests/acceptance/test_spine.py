@@ -39,7 +39,7 @@ def running(tmp_path_factory: pytest.TempPathFactory, engine: EngineHandle) -> I
 
 def _verify(bundle: Path, key_id: str) -> subprocess.CompletedProcess[str]:
     """`nexa verify` where there is no Django, no configuration and no portal."""
-    command = [HOST_BIN / "nexa", "verify", bundle, "--coordinator", key_id]
+    command = [str(HOST_BIN / "nexa"), "verify", str(bundle), "--coordinator", key_id]
     bare = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
     return subprocess.run(command, env=bare, capture_output=True, text=True, timeout=60, check=False)
 
@@ -96,9 +96,9 @@ def test_bundle_with_one_changed_byte_is_refused(running: RunningStack) -> None:
 def test_folding_agrees_with_itself_under_the_mathematics_of_another_processor(running: RunningStack, engine: EngineHandle) -> None:
     """Two hosts, one of whose containers sees an older processor, get results that the job's own rule takes for the same."""
     _expect_other_mathematics(engine)
-    single = {"verification": {"method": "numeric", "copies": 1, "quorum": 1}}
-    here = running.submit(FOLDING, **single)
-    there = running.submit(FOLDING, environment=OTHER_PROCESSOR, **single)
+    single = {"method": "numeric", "copies": 1, "quorum": 1}
+    here = running.submit(FOLDING, verification=single)
+    there = running.submit(FOLDING, environment=OTHER_PROCESSOR, verification=single)
 
     jobs = [running.job_wait(job_id, limit_seconds=240) for job_id in (here, there)]
 

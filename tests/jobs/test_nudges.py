@@ -10,10 +10,11 @@ import pytest
 import redis
 from celery import Celery, current_app
 from django.conf import settings as django_settings
+from django.db import transaction
 from pytest_django import Settings
 
 from jobs import nudges
-from jobs.nudges import WAKE_CHANNEL, exchanges_wake, outbox_nudge, verification_nudge
+from jobs.nudges import WAKE_CHANNEL, exchanges_wake, nudge_on_commit, outbox_nudge, verification_nudge
 
 
 @pytest.fixture
@@ -68,3 +69,23 @@ def test_broker_away_is_noticed_soon_and_raises_nothing(
     verification_nudge()
     assert time.monotonic() - started < 3
     assert "control.verification_dispatch not nudged" in caplog.text
+
+
+def test_one_transaction_nudges_once_and_a_rolled_back_savepoint_takes_no_nudge_with_it(own_database: str) -> None:
+    calls: list[int] = []
+
+    def nudge() -> None:
+        calls.append(1)
+
+    with transaction.atomic():
+        with pytest.raises(ValueError, match="undone"), transaction.atomic():  # noqa: PT012  the savepoint is the point
+            nudge_on_commit(nudge)
+            raise ValueError("undone")
+        with transaction.atomic():
+            nudge_on_commit(nudge)
+        nudge_on_commit(nudge)
+        assert calls == []
+    assert calls == [1]
+    with transaction.atomic():
+        nudge_on_commit(nudge)
+    assert calls == [1, 1]

@@ -35,7 +35,7 @@ class Cgroup:
     def read(self) -> CgroupReading | None:
         """None when the container has ended, or the files hold something else than expected."""
         try:
-            text = self.cpu_file.read_text(encoding="ascii")
+            text = self.cpu_file.read_text(encoding="utf-8")
             if self.cpu_file.name == "cpu.stat":
                 cpu_seconds = int(dict(line.split() for line in text.splitlines())["usage_usec"]) / 1e6
             else:
@@ -45,7 +45,7 @@ class Cgroup:
         peak = None
         if self.memory_peak_file is not None:
             try:
-                peak = int(self.memory_peak_file.read_text(encoding="ascii"))
+                peak = int(self.memory_peak_file.read_text(encoding="utf-8"))
             except (OSError, ValueError):
                 peak = None
         return CgroupReading(cpu_seconds, peak)

@@ -373,5 +373,6 @@ def _folders_prepare(spec: RunSpec, *, rootless: bool) -> str:
 
 def _engine_failure(what: str, error: Exception) -> RuntimeFailureError:
     # The engine's own words may name paths of the host: they go to the host's log, not into the receipt.
-    log.warning("the container engine %s: %s", what, error)
+    # As text: a kept log record would keep the error, and through its traceback the connection.
+    log.warning("the container engine %s: %s", what, f"{error}")
     return RuntimeFailureError(FailureCode.HOST_ENGINE, f"The container engine {what} ({type(error).__name__}).")

@@ -146,8 +146,8 @@ def subscriptions() -> int:
 async def subscribed() -> None:
     """Returns when a waiting exchange listens."""
     async with asyncio.timeout(10):
-        while await asyncio.to_thread(subscriptions) == 0:
-            await asyncio.sleep(0.01)  # noqa: ASYNC110  what is waited for happens in Redis
+        while await asyncio.to_thread(subscriptions) == 0:  # noqa: ASYNC110  what is waited for happens in Redis
+            await asyncio.sleep(0.01)
 
 
 class TestHub:
@@ -164,7 +164,7 @@ class TestHub:
             await asyncio.wait_for(alive.wait(), 5)
             await in_database(exchanges_wake)(["cpu"])
             await asyncio.wait_for(first.wait(9), 5)
-        assert not hub.is_subscribed
+        assert bool(hub.is_subscribed) is False
         async with hub.waiter(["cpu"]):
             assert hub.is_subscribed
 

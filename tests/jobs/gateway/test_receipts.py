@@ -12,11 +12,12 @@ from django.db import connection
 from django.utils import timezone
 
 from jobs.models import Job, Receipt, Replica
+from jobs.services.leases import leases_reap
 from jobs.services.settlement import job_fail
 from jobs.states import JobState, ReplicaState
 from tests.jobs.gateway.queued_jobs import queued_job
 from tests.jobs.gateway.simulated_host import ARCHIVE, LOG, SimulatedHost, receipt_make
-from tests.jobs.test_leases import leases_reap, silence
+from tests.jobs.test_leases import silence
 from workers.protocol.digests import digest_of
 from workers.protocol.dsse import PAYLOAD_TYPE_ORDER, envelope_sign
 from workers.protocol.keys import PrivateKey

@@ -61,7 +61,7 @@ def runtime() -> Iterator[DockerRuntime]:
     client.close()
     made.leftovers_remove(HOME)
     made.close()
-    assert left == []
+    assert [(one["Id"], one["Names"], one["Command"], one["Status"]) for one in left] == []
 
 
 def _spec(folder: Path, image_id: str, *command: str, **limits: Any) -> RunSpec:
