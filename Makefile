@@ -37,7 +37,7 @@ down: setup  ## Stop what `make up` started
 .PHONY: test
 test: setup  ## Run the whole suite, containers included (ARGS="-k ledger" narrows it)
 	@$(PY) -m devstack.engine
-	exec $(PY) -m pytest $(ARGS)
+	exec $(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
 
 .PHONY: lint
 lint: setup  ## ruff, format check, import-linter, bandit

@@ -1,7 +1,7 @@
 """A pytest plugin, named in pyproject.toml so that it runs before Django is configured: PostgreSQL and Redis for this run of the tests.
 
-The services stand on a temporary data root and are removed at the end. Under xdist only the controller starts them; its workers inherit
-the addresses by environment, and each has its own database.
+The services stand on a temporary data root and are removed at the end. Under xdist each process has its own, so that a test may flush Redis
+or restart PostgreSQL without a word to the others.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ COORDINATOR_KEY_RAW = bytes(range(32))
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        return
     services = EmbeddedServices.in_temporary_root(durable=False)
     services.start()
     early_config.stash[SERVICES_KEY] = services

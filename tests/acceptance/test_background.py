@@ -15,7 +15,7 @@ from devstack.stack import CHECKOUT, HOST_BIN
 from nexaportal.embedded import data_root
 from tests.acceptance.conftest import KEPT
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("engine")]
+pytestmark = [pytest.mark.acceptance]
 
 
 class Background:

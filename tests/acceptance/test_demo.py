@@ -11,7 +11,7 @@ import pytest
 from devstack.stack import CHECKOUT
 from tests.acceptance.conftest import DemoRun
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.docker, pytest.mark.xdist_group("engine")]
+pytestmark = [pytest.mark.acceptance, pytest.mark.docker]
 
 
 def test_demo_once_ends_with_a_paid_result_that_the_printed_command_verifies(demo: DemoRun) -> None:

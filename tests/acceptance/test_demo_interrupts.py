@@ -9,7 +9,7 @@ import pytest
 from tests.acceptance.conftest import DemoRun
 from tests.acceptance.traces import wait_for
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.docker, pytest.mark.xdist_group("engine")]
+pytestmark = [pytest.mark.acceptance, pytest.mark.docker]
 
 GONE_SECONDS = 30.0
 

@@ -23,7 +23,7 @@ from tests.acceptance.traces import wait_for
 from workers.protocol.archives import ArchiveReader
 from workers.protocol.messages import Manifest
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.docker, pytest.mark.xdist_group("engine")]
+pytestmark = [pytest.mark.acceptance, pytest.mark.docker]
 
 FOLDING = CHECKOUT / "examples" / "folding"
 OTHER_PROCESSOR = {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-FMA,-AVX2,-AVX2_Usable,-FMA4"}
