@@ -17,9 +17,10 @@ import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, Final, cast
+from typing import IO, Any, BinaryIO, ClassVar, Final, cast
 from uuid import UUID
 
 from django.conf import settings
@@ -32,6 +33,7 @@ from workers.protocol.problems import ProblemError
 
 READ_BYTES: Final = 1024 * 1024
 _HASHES_KEPT: Final = 256
+_WRITE_PREFIX: Final = "write-"
 
 
 class BlobTooLargeError(ProblemError):
@@ -67,11 +69,20 @@ class BlobStore:
         self._lock = threading.Lock()
 
     def staged_append(self, upload_id: UUID, *, offset: int, data: bytes) -> None:
-        """Stages `data` at `offset`. The caller holds the upload's row lock and stores the new offset."""
+        """Stages `data` at `offset`. The caller holds the upload's row lock and stores the new offset.
+
+        Raises BlobDigestMismatchError when what came before is not there: a sparse file would have zeros in its place.
+        """
         path = self._staged_path(upload_id)
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         with open(descriptor, "r+b") as file:
+            found_bytes = os.fstat(descriptor).st_size
+            if found_bytes < offset:
+                self.staged_discard(upload_id)
+                raise BlobDigestMismatchError(
+                    f"Expected {offset} bytes staged before this chunk; found {found_bytes}. Send them again, from offset 0."
+                )
             file.seek(offset)
             file.write(data)
             file.truncate()
@@ -99,6 +110,16 @@ class BlobStore:
         self.hash_drop(upload_id)
         self._staged_path(upload_id).unlink(missing_ok=True)
 
+    def leftovers_remove(self, *, before: datetime) -> int:
+        """Removes what `write` began and left, because its process was killed, if nobody has written to it since `before`."""
+        removed = 0
+        for path in self._staging.glob(f"{_WRITE_PREFIX}*"):
+            with contextlib.suppress(FileNotFoundError):  # another sweep, or its writer, was quicker
+                if path.stat().st_mtime < before.timestamp():
+                    path.unlink()
+                    removed += 1
+        return removed
+
     def open(self, digest: str) -> BinaryIO:
         """The blob's bytes. Raises FileNotFoundError, DigestMalformedError."""
         return cast("BinaryIO", self._storage.open(self._name(digest), "rb"))
@@ -106,22 +127,15 @@ class BlobStore:
     def write(self, stream: Readable, *, limit_bytes: int | None = None) -> tuple[str, int]:
         """Stores what is left to read and returns its digest and size. Raises BlobTooLargeError."""
         self._staging.mkdir(parents=True, exist_ok=True)
-        sha256, size_bytes = hashlib.sha256(), 0
-        with tempfile.NamedTemporaryFile(dir=self._staging, prefix="write-", delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=self._staging, prefix=_WRITE_PREFIX, delete=False) as file:
             path = Path(file.name)
             try:
-                while chunk := stream.read(READ_BYTES):
-                    size_bytes += len(chunk)
-                    if limit_bytes is not None and size_bytes > limit_bytes:
-                        raise BlobTooLargeError(f"Expected at most {limit_bytes} bytes; the stream holds more.")
-                    sha256.update(chunk)
-                    file.write(chunk)
+                digest, size_bytes = _copy(stream, file, limit_bytes)
                 file.flush()
                 os.fsync(file.fileno())
             except BaseException:
                 path.unlink()
                 raise
-        digest = DIGEST_PREFIX + sha256.hexdigest()
         self._keep(path, digest)
         return digest, size_bytes
 
@@ -180,6 +194,18 @@ def chunks_of(file: Readable, size_bytes: int) -> Iterator[bytes]:
     while left > 0 and (chunk := file.read(min(READ_BYTES, left))):
         left -= len(chunk)
         yield chunk
+
+
+def _copy(stream: Readable, file: IO[bytes], limit_bytes: int | None) -> tuple[str, int]:
+    """Copies what is left to read; its digest and size."""
+    sha256, size_bytes = hashlib.sha256(), 0
+    while chunk := stream.read(READ_BYTES):
+        size_bytes += len(chunk)
+        if limit_bytes is not None and size_bytes > limit_bytes:
+            raise BlobTooLargeError(f"Expected at most {limit_bytes} bytes; the stream holds more.")
+        sha256.update(chunk)
+        file.write(chunk)
+    return DIGEST_PREFIX + sha256.hexdigest(), size_bytes
 
 
 @cache

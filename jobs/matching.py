@@ -7,7 +7,8 @@ Rules:
    is served first.
 3. A replica fits when cores, memory, disk and GPUs that the host has free hold what it needs, each GPU with the memory asked for.
    Several are claimed by one statement; they are then packed in order into what is free, and what no longer fits is left.
-4. One owner has at most one live lease or vote on a job (also a unique index). A node that failed a job is not given it again.
+4. One owner has at most one live lease or vote on a job (also a unique index). A node that failed a job is not given it again,
+   nor is an owner with whom OWNER_ATTEMPTS_MAX runs of it ended without a result: a job's attempts are not one owner's to use up.
 5. Only the oldest queued replica of a job is a candidate. So an exchange never claims two of one job, and two exchanges of one owner
    never claim two: the second replica becomes a candidate by the commit that also makes the owner's lease visible.
 6. Nothing waits: rows and jobs that somebody else has locked are skipped, and looked at again shortly after (`TAKEN`).
@@ -27,6 +28,9 @@ from jobs.states import JOB_OPEN, REPLICA_EXCLUSIVE
 from nodes.models import Node, NodeState
 from workers.protocol.messages import FreeResources, NoWork, Tier
 
+OWNER_ATTEMPTS_MAX: Final = 3
+"""Fewer than a job has attempts (NEXA_ATTEMPTS_MAX), more than one: an owner's only node may be cut off and come back."""
+
 SAMPLE: Final = 200
 """How many queued replicas of a tier, in claim order, are looked at to say why none is given."""
 
@@ -43,8 +47,10 @@ _FITS_DISK: Final = "r.disk_bytes <= %(disk_bytes)s"
 _FITS_GPUS: Final = "(r.gpus = 0 OR coalesce(r.gpu_memory_bytes <= (%(gpus)s::bigint[])[r.gpus], false))"
 _OWNER_FREE: Final = """NOT EXISTS (SELECT 1 FROM jobs_replica o
     WHERE o.job_id = r.job_id AND o.node_owner_id = %(owner)s AND o.state = ANY(%(exclusive)s))"""
-_NOT_FAILED_HERE: Final = """NOT EXISTS (SELECT 1 FROM jobs_replica f
-    WHERE f.job_id = r.job_id AND f.node_id = %(node)s AND f.state = 'failed')"""
+_NOT_FAILED_HERE: Final = """(NOT EXISTS (SELECT 1 FROM jobs_replica f
+    WHERE f.job_id = r.job_id AND f.node_id = %(node)s AND f.state = 'failed')
+  AND NOT EXISTS (SELECT 1 FROM jobs_replica g
+    WHERE g.job_id = r.job_id AND g.node_owner_id = %(owner)s AND g.state IN ('failed', 'expired') OFFSET %(attempts_spare)s))"""
 _OLDEST_OF_JOB: Final = """NOT EXISTS (SELECT 1 FROM jobs_replica e
     WHERE e.job_id = r.job_id AND e.state = 'queued' AND (e.created_at, e.id) < (r.created_at, r.id))"""
 
@@ -151,7 +157,8 @@ def _reason_of(row: Sequence[Any], tiers: Sequence[Tier], free: FreeResources) -
         )
         return NoWork(code="owner_has_vote", message=message)
     if failed == seen:
-        return NoWork(code="failed_here", message=f"Of {seen} queued for {names}, all are of jobs that failed on this node before.")
+        message = f"Of {seen} queued for {names}, all are of jobs that failed on this node before, or too often with you."
+        return NoWork(code="failed_here", message=message)
     parts = [
         f"{cpus} need more than the {free.cpus:g} free cores (the least: {cpus_min:g})" if cpus else "",
         f"{memory} need more than the {_gib(free.memory_bytes)} of free memory (the least: {_gib(memory_min)})" if memory else "",
@@ -215,6 +222,7 @@ def _parameters(node: Node, room: _Room) -> dict[str, Any]:
         "owner": node.owner_id,
         "node": node.pk,
         "exclusive": _EXCLUSIVE,
+        "attempts_spare": OWNER_ATTEMPTS_MAX - 1,
         "cpus": room.cpus,
         # What a host says may exceed what the column holds; more than that much is free is all the same.
         "memory_bytes": min(room.memory_bytes, 2**63 - 1),

@@ -136,7 +136,7 @@ def node_resume(*, node: Node) -> Node:
 def node_revoke(*, node: Node) -> Node:
     """Ends the node's identity for good: its key opens nothing any more, its name is free. Idempotent.
 
-    Leases that it holds expire by themselves, and substitutes take their place.
+    Leases that it holds are given back by jobs.services.leases: node_leave at once, leases_reap otherwise at its next pass.
     """
     locked = Node.objects.select_for_update().get(pk=node.pk)
     locked.state = NodeState.REVOKED

@@ -14,6 +14,7 @@ from typing import IO, ParamSpec
 import click
 from rich.console import Console
 
+from workers.benchmark import BenchmarkFailedError
 from workers.home import HomeError, HomeLockedError, NodeHome
 from workers.joining import JoinRefusedError, coordinator_check, name_default, node_join
 from workers.journal import Journal, JournalError
@@ -28,7 +29,16 @@ from workers.worker_queues import QueuesRefusedError, queues_check
 
 Parameters = ParamSpec("Parameters")
 
-_TELLABLE = (HomeError, JournalError, PortalError, JoinRefusedError, JoinTokenMalformedError, QueuesRefusedError, RuntimeFailureError)
+_TELLABLE = (
+    HomeError,
+    JournalError,
+    PortalError,
+    JoinRefusedError,
+    JoinTokenMalformedError,
+    QueuesRefusedError,
+    RuntimeFailureError,
+    BenchmarkFailedError,
+)
 
 
 def _told(command: Callable[Parameters, None]) -> Callable[Parameters, None]:

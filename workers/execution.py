@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import shutil
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import UUID
 
+from workers.folders import folder_remove
 from workers.home import NodeHome, NodeIdentity
 from workers.inputs import InputCache, InputCancelledError, InputFailedError
 from workers.journal import Journal, JournalError, LeaseRow, UploadRow
@@ -30,7 +30,7 @@ from workers.protocol.compute_log import LogRefusedError, LogWriter
 from workers.protocol.errors import VerificationError
 from workers.protocol.keys import PrivateKey, PublicKey
 from workers.protocol.messages import Failure, FailureCode, NodeProfile, Order, OrderInput, Stage
-from workers.receipts import RunOutcome, receipt_sign
+from workers.receipts import RunOutcome, receipt_sign, receipt_size_check
 from workers.reporting import Reporter, portal_retry
 from workers.resources import Resources, ResourcesExhaustedError
 from workers.runs import Run, Runs
@@ -74,7 +74,7 @@ class Executor:
         self._runs = runs
         self._portal_make = portal_make
         self._give_up = give_up
-        self._cache = InputCache(home.cache_folder / "inputs")
+        self._cache = InputCache(home.cache_folder / "inputs", limit_bytes=resources.caps.disk_bytes // 4)
 
     def order_run(self, lease_id: UUID) -> None:
         """Bring a lease of the journal to its end; unknown and ended ones are done already. Raises nothing.
@@ -95,7 +95,7 @@ class Executor:
             self._resources.hold_slot(lease_id)
             self._stage(run, Stage.UPLOADING)
             if Reporter(journal=self._journal, portal=portal, give_up=self._give_up).report(lease_id):
-                shutil.rmtree(self._folder(lease_id), ignore_errors=True)
+                folder_remove(self._folder(lease_id))
         except VerificationError as error:
             # It was checked before it was journaled: the coordinator's key has changed since, or the journal was.
             log.exception("lease %s: its order can't be read any more and is dropped", lease_id)
@@ -191,7 +191,7 @@ class Executor:
             raise _RunFailedError(FailureCode.HOST_REFUSED, str(error)) from error
         inputs, outputs = folder / "inputs", folder / "outputs"
         for made in (inputs, outputs):
-            shutil.rmtree(made, ignore_errors=True)
+            folder_remove(made)
             made.mkdir(mode=0o755)
         for wanted in order.inputs:
             self._input_place(wanted, inputs / wanted.path, run, portal)
@@ -240,11 +240,19 @@ class Executor:
 
     def _archive(self, order: Order, run: Run, outputs: Path, path: Path) -> ArchiveInfo:
         self._stage(run, Stage.ARCHIVING)
-        try:
-            with path.open("w+b") as file:
+        with path.open("w+b") as file:
+            try:
                 archive = archive_write(outputs, file, limits=ArchiveLimits(content_bytes=order.limits.output_bytes))
-        except OutputRefusedError as error:
-            raise _RunFailedError(FailureCode.OUTPUT_REFUSED, str(error)) from error
+                receipt_size_check(archive)
+            except OutputRefusedError as error:
+                raise _RunFailedError(FailureCode.OUTPUT_REFUSED, str(error)) from error
+            except PermissionError as error:
+                # The archive is open already, so it is an output: the container kept it from the host's user, who isn't root here.
+                message = "Outputs must be readable by the host's user; the container left a file or folder that is not. Set its mode."
+                raise _RunFailedError(FailureCode.OUTPUT_REFUSED, message) from error
+            except OSError as error:
+                message = f"The outputs could not be packed on the host's disk: {error.strerror or type(error).__name__}."
+                raise _RunFailedError(FailureCode.HOST_DISK, message) from error
         found = {file.path for file in archive.manifest.files}
         missing = sorted(output.path for output in order.outputs if output.required and output.path not in found)
         if missing:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from workers.caps import Caps, NodeSettings
 from workers.execution import Executor
+from workers.folders import folder_remove
 from workers.home import HomeLock, NodeHome, NodeIdentity
 from workers.journal import Fact, Journal
 from workers.lease_client import DrainLimits, LeaseClient
@@ -134,7 +135,7 @@ class Host:
         if self._home.work_folder.is_dir():
             for folder in self._home.work_folder.iterdir():
                 if folder.name not in known:
-                    shutil.rmtree(folder, ignore_errors=True)
+                    folder_remove(folder)
 
 
 def _engine_check(runtime: Runtime) -> None:

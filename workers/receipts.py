@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from workers.orders import OpenedOrder
-from workers.protocol.archives import ArchiveInfo
-from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, envelope_sign
+from workers.protocol.archives import ArchiveInfo, OutputRefusedError
+from workers.protocol.dsse import ENVELOPE_LIMIT_BYTES, PAYLOAD_TYPE_STATEMENT, envelope_sign
 from workers.protocol.keys import PrivateKey
 from workers.protocol.messages import (
     RECEIPT_PREDICATE_TYPE,
@@ -20,6 +21,9 @@ from workers.protocol.messages import (
 from workers.protocol.statements import Subject, statement_build
 
 NOTHING_USED = Usage(wall_seconds=0, cpu_seconds=0, memory_peak_bytes=0, samples=0)
+
+_REST_BYTES: Final = 8 * 1024
+"""More than a receipt has besides its subjects: predicate, signature, names of members."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ def receipt_sign(
         lease_id=opened.order.lease_id,
         node_key_id=key.public.key_id,
         started_at=outcome.started_at,
-        finished_at=outcome.finished_at,
+        # A clock may be set back during a run; a receipt that ends before it starts would be refused, and the work lost.
+        finished_at=max(outcome.started_at, outcome.finished_at),
         outcome="failed" if archive is None else "completed",
         exit_code=outcome.exit_code,
         failure=outcome.failure,
@@ -60,7 +65,23 @@ def receipt_sign(
     )
     subjects = [Subject.of("log", log.digest)]
     if archive is not None:
-        subjects += [Subject.of("archive", archive.digest), Subject.of("manifest", archive.result_digest)]
-        subjects += [Subject.of(f"outputs/{file.path}", file.digest) for file in archive.manifest.files]
+        subjects += _subjects(archive)
     payload = statement_build(subjects, RECEIPT_PREDICATE_TYPE, predicate.model_dump(mode="json"))
     return envelope_sign(payload, PAYLOAD_TYPE_STATEMENT, key)
+
+
+def receipt_size_check(archive: ArchiveInfo) -> None:
+    """Returns if a receipt of these outputs fits an envelope. Raises OutputRefusedError: too many files for so long paths."""
+    statement = statement_build(_subjects(archive), RECEIPT_PREDICATE_TYPE, {})
+    size_bytes = (len(statement) + _REST_BYTES) * 4 // 3  # base64
+    if size_bytes > ENVELOPE_LIMIT_BYTES:
+        raise OutputRefusedError(
+            "too_many",
+            f"A receipt names every output file and has at most {ENVELOPE_LIMIT_BYTES} bytes; {len(archive.manifest.files)} files with "
+            f"these paths need {size_bytes}. Leave fewer files, or shorter paths.",
+        )
+
+
+def _subjects(archive: ArchiveInfo) -> list[Subject]:
+    files = [Subject.of(f"outputs/{file.path}", file.digest) for file in archive.manifest.files]
+    return [Subject.of("archive", archive.digest), Subject.of("manifest", archive.result_digest), *files]

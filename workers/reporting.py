@@ -17,8 +17,8 @@ from workers.uploads import upload_send
 
 log = logging.getLogger(__name__)
 
-CLOCK_CODE = "signature_stale"
-"""A refusal that time, or whoever sets this machine's clock, can mend."""
+PASSING_CODES = frozenset({"signature_stale", "signature_replayed"})
+"""Refusals of one request, not of what it asks: a wrong clock gets set, and a request that a proxy sent twice is signed anew."""
 
 
 def portal_retry(step: Callable[[], None], *, stop: threading.Event, backoff: Backoff | None = None) -> bool:
@@ -31,7 +31,7 @@ def portal_retry(step: Callable[[], None], *, stop: threading.Event, backoff: Ba
         try:
             step()
         except PortalRefusedError as error:
-            if error.code != CLOCK_CODE:
+            if error.code not in PASSING_CODES:
                 raise
             log.warning("%s; trying again", error)
         except PortalError as error:

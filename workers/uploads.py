@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final
 
 from workers.journal import UploadRow
 from workers.portal import PortalClient, PortalRefusedError, UploadState
 from workers.protocol.messages import UPLOAD_CHUNK_BYTES_MAX
 
-_GONE_STATUSES = frozenset({404, 410})
-_OFFSET_WRONG_STATUS = 409
+_LOST_CODES: Final = frozenset({"upload_unknown", "upload_digest_mismatch"})
+"""The portal no longer has what was sent: it restarted between a chunk and its record, or lost its staging folder."""
+
+_RESTARTS_MAX: Final = 3
+_OFFSET_WRONG_STATUS: Final = 409
 
 
 def upload_send(
@@ -21,8 +27,22 @@ def upload_send(
 ) -> None:
     """Return when the portal has every byte of the file; `note` is told of each step, so that a restart goes on from there.
 
+    An upload that the portal has lost starts anew, a few times: the run is done, and only its bytes have to arrive.
     Raises PortalError (unreachable: call again and it resumes; refused: this blob is not wanted) and OSError for the file.
     """
+    for _ in range(_RESTARTS_MAX):
+        try:
+            _send(upload, portal, note, chunk_bytes)
+        except PortalRefusedError as error:
+            if error.code not in _LOST_CODES:
+                raise
+            upload = replace(upload, url=None)
+        else:
+            return
+    _send(upload, portal, note, chunk_bytes)
+
+
+def _send(upload: UploadRow, portal: PortalClient, note: Callable[[UploadState], None], chunk_bytes: int) -> None:
     state = _resume(upload, portal)
     note(state)
     with upload.path.open("rb") as file:
@@ -44,13 +64,10 @@ def upload_send(
 
 def _resume(upload: UploadRow, portal: PortalClient) -> UploadState:
     if upload.url is not None:
-        try:
+        # An answer to HEAD has no body that says why not: gone, a wrong clock, a closed lease. Announcing again finds the upload, or tells.
+        with suppress(PortalRefusedError):
             return portal.upload_offset(upload.url, size_bytes=upload.size_bytes)
-        except PortalRefusedError as error:
-            if error.status not in _GONE_STATUSES:
-                raise
-    created = portal.upload_create(lease_id=upload.lease_id, digest=upload.digest, size_bytes=upload.size_bytes)
-    return portal.upload_offset(created.url, size_bytes=upload.size_bytes)
+    return portal.upload_create(lease_id=upload.lease_id, digest=upload.digest, size_bytes=upload.size_bytes)
 
 
 def _moved(upload: UploadRow, state: UploadState, portal: PortalClient) -> UploadState | None:

@@ -1,7 +1,8 @@
 """`GET /api/v1/blobs/<digest>`: bytes by digest, for those whom something of theirs refers to.
 
-A node may read the inputs of leases that it holds now. A person may read what they uploaded, the inputs of their jobs, and, once a job of
-theirs is concluded, the archives and logs of its receipts. To everybody else a blob that exists and one that doesn't look the same.
+A node may read the inputs of leases that it holds now, or held and may still report. A person may read what they uploaded, the inputs of
+their jobs, and, once a job of theirs is concluded, the archives and logs of its receipts. To everybody else a blob that exists and one that
+doesn't look the same.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, ClassVar, Final
 
 from asgiref.sync import sync_to_async
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
@@ -21,7 +23,7 @@ from jobs.blobs import READ_BYTES, blob_open
 from jobs.gateway.database import in_database
 from jobs.gateway.requests import sender_identify
 from jobs.models import Blob, JobInput, Receipt, Replica, Upload
-from jobs.states import JOB_TERMINAL, REPLICA_LIVE
+from jobs.states import JOB_OPEN, JOB_TERMINAL, REPLICA_LIVE, ReplicaState
 from nodes.models import Node
 from people.models import Scope, User
 from workers.protocol.digests import digest_parse
@@ -101,9 +103,10 @@ class _FilePart:
 
 def _readable_blob(reader: Node | User, digest: str) -> Blob:
     if isinstance(reader, Node):
-        may_read = JobInput.objects.filter(
-            blob=digest, job__in=Replica.objects.filter(node=reader, state__in=REPLICA_LIVE).values("job")
-        ).exists()
+        # An expired lease may still be reported while its job is open, so it may still begin.
+        late = Q(state=ReplicaState.EXPIRED, job__state__in=JOB_OPEN)
+        held = Replica.objects.filter(Q(state__in=REPLICA_LIVE) | late, node=reader)
+        may_read = JobInput.objects.filter(blob=digest, job__in=held.values("job")).exists()
     else:
         of_concluded = Receipt.objects.filter(replica__job__owner=reader, replica__job__state__in=JOB_TERMINAL)
         may_read = (

@@ -19,12 +19,11 @@ from django.views.decorators.http import require_POST
 
 from jobs.gateway.database import in_database
 from jobs.gateway.requests import JSON_BYTES_MAX, json_body, node_identify
-from jobs.gateway.wakes import WakeHub, wake_hub
+from jobs.gateway.wakes import wake_hub
 from jobs.matching import TAKEN, no_work_reason
 from jobs.models import Replica
 from jobs.services.heartbeats import PortalAlive, node_heard
 from jobs.services.leases import cancel_commands, exchange_is_superseded, exchange_record, leases_claim, leases_renew
-from jobs.services.outages import silence_permitted
 from ledger.checkpoints import checkpoint_latest
 from nodes.models import Node, NodeState
 from workers.protocol.messages import (
@@ -83,7 +82,7 @@ async def exchange_view(request: HttpRequest) -> HttpResponse:
 
 async def _wait(talk: _Talk, until: float) -> None:
     told, retry_seconds = len(talk.commands), RETRY_SECONDS
-    async with _hub().waiter(talk.message.queues) as waiter:
+    async with wake_hub().waiter(talk.message.queues) as waiter:
         while True:
             # Also before the first wait: what was queued before the subscription stood would wake nobody.
             await in_database(_look)(talk)
@@ -157,11 +156,3 @@ def _node_commands(node: Node) -> list[Command]:
             return [Command(kind=CommandKind.DRAIN, reason="This node was revoked.")]
         case NodeState.ACTIVE:
             return []
-
-
-def _hub() -> WakeHub:
-    return wake_hub(alive=_alive, alive_seconds=silence_permitted().total_seconds() / 4)
-
-
-async def _alive() -> None:
-    await in_database(_portal_alive.record)(now=timezone.now())

@@ -45,6 +45,7 @@ def gateway_paths_add(result: dict[str, Any], generator: Any, request: Any, publ
         _flattened(
             {
                 "/api/v1/exchange": {"post": _message("exchange", "Renew leases, ask for orders", "ExchangeRequest", "ExchangeAnswer")},
+                "/api/v1/nodes/self/leave": {"post": _leave()},
                 "/api/v1/receipts": {"post": _message("receipt_submit", "Report a run", "ReceiptSubmission", "ReceiptAnswer", 409, 422)},
                 "/api/v1/uploads": {"post": _upload_create(), "options": _upload_options()},
                 "/api/v1/uploads/{upload_id}": {
@@ -90,6 +91,15 @@ def _message(name: str, summary: str, request: str, answer: str, *refusals: int)
             **_problems(400, 401, 403, 404, 413, 415, *refusals),
         },
         requestBody={"required": True, "content": {"application/json": {"schema": {"$ref": _REFERENCE.format(model=request)}}}},
+    )
+
+
+def _leave() -> dict[str, Any]:
+    return _operation(
+        "node_leave",
+        "Stop being a node: its leases are given back, its key opens nothing any more",
+        _SIGNED,
+        {"204": {"description": "Left, now or before."}, **_problems(400, 401, 403, 413)},
     )
 
 

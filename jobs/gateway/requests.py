@@ -55,10 +55,10 @@ class HeaderInvalidError(ProblemError):
     title: ClassVar[str] = "A header field is missing or malformed"
 
 
-def json_body(request: HttpRequest) -> bytes:
-    """A JSON body of at most JSON_BYTES_MAX bytes, not yet parsed. Raises MediaTypeError, BodyTooLargeError."""
+def json_body(request: HttpRequest, *, limit_bytes: int = JSON_BYTES_MAX) -> bytes:
+    """A JSON body of at most `limit_bytes` bytes, not yet parsed. Raises MediaTypeError, BodyTooLargeError."""
     media_type_check(request, "application/json")
-    return body_read(request, limit_bytes=JSON_BYTES_MAX)
+    return body_read(request, limit_bytes=limit_bytes)
 
 
 def media_type_check(request: HttpRequest, expected: str) -> None:

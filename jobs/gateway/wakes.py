@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -49,16 +49,14 @@ class Waiter:
 
 
 class WakeHub:
-    """The subscription and its waiters by tier. It runs while somebody waits, and records meanwhile that exchanges are served."""
+    """The subscription and its waiters by tier. It runs while somebody waits."""
 
-    def __init__(self, redis_url: str, *, alive: Callable[[], Awaitable[None]], alive_seconds: float) -> None:
+    def __init__(self, redis_url: str) -> None:
         self.is_subscribed = False
         self._redis_url = redis_url
-        self._alive = alive
-        self._alive_seconds = alive_seconds
         self._waiters: dict[str, set[Waiter]] = {}
         self._waiting = 0
-        self._tasks: list[asyncio.Task[None]] = []
+        self._task: asyncio.Task[None] | None = None
         self._tried = asyncio.Event()
 
     @asynccontextmanager
@@ -68,9 +66,9 @@ class WakeHub:
         for name in names:
             self._waiters.setdefault(name, set()).add(one)
         self._waiting += 1
-        if not self._tasks:
+        if self._task is None:
             self._tried.clear()
-            self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._alive_record())]
+            self._task = asyncio.create_task(self._listen())
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_SUBSCRIBE_SECONDS):
@@ -84,11 +82,11 @@ class WakeHub:
                 await self._stop()
 
     async def _stop(self) -> None:
-        tasks, self._tasks = self._tasks, []
+        task, self._task = self._task, None
         self.is_subscribed = False
-        for task in tasks:
+        if task is not None:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(task, return_exceptions=True)
 
     async def _listen(self) -> None:
         has_missed = False
@@ -116,22 +114,14 @@ class WakeHub:
             for waiter in self._waiters.get(tier, ()):
                 waiter.wake()
 
-    async def _alive_record(self) -> None:
-        while True:
-            await asyncio.sleep(self._alive_seconds)
-            try:
-                await self._alive()
-            except Exception:  # whatever it is, the exchanges themselves meet it too and answer for it
-                log.exception("not recorded that the portal is alive")
-
 
 _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, WakeHub] = WeakKeyDictionary()
 """A subscription belongs to an event loop, and a server process has one; tests have many."""
 
 
-def wake_hub(*, alive: Callable[[], Awaitable[None]], alive_seconds: float) -> WakeHub:
+def wake_hub() -> WakeHub:
     """The hub of the running event loop."""
     loop = asyncio.get_running_loop()
     if loop not in _hubs:
-        _hubs[loop] = WakeHub(settings.NEXA_REDIS_URL, alive=alive, alive_seconds=alive_seconds)
+        _hubs[loop] = WakeHub(settings.NEXA_REDIS_URL)
     return _hubs[loop]

@@ -1,9 +1,10 @@
-"""The clock of leases: time in which the portal served no exchange does not count against anybody's lease.
+"""The clock of leases: time in which the portal was away does not count against anybody's lease.
 
-Hosts renew by exchanges, so a host can be blamed for silence only while others were heard. Every process that serves exchanges, also one
-that merely holds some open, records that it is alive. When the record resumes after a gap, every live lease gets the gap's length back;
-while it is silent, nothing expires but what is past its order's absolute deadline. A portal whose last host died keeps that host's leases
-until another host calls or the deadline passes: before that there is nobody to give the work to anyway.
+Hosts renew by exchanges, so a host can be blamed for silence only while the portal could be heard. Every web process records that it is
+alive, whether or not a host calls: a thread of its own does so (jobs/gateway/liveness.py), and each exchange before it renews, so that the
+first one after a gap finds it credited. When the record resumes after a gap, every live lease gets the gap's length back; while it is
+silent, nothing expires but what is past its order's absolute deadline. A portal that serves but has lost all of its hosts expires their
+leases in time.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ log = logging.getLogger(__name__)
 
 
 def silence_permitted() -> timedelta:
-    """How long no exchange may be served before it counts as an outage: half a lease."""
+    """How long no web process may record that it is alive before it counts as an outage: half a lease."""
     return timedelta(seconds=settings.NEXA_LEASE_SECONDS / 2)
 
 
 def portal_alive_record(*, now: datetime) -> timedelta:
-    """Records that exchanges are served, and credits the time before, if that was an outage, to every live lease.
+    """Records that the portal serves, and credits the time before, if that was an outage, to every live lease.
 
     Returns what was credited. Call it before leases are renewed or expired, at least every half of `silence_permitted`.
     """
@@ -41,7 +42,7 @@ def portal_alive_record(*, now: datetime) -> timedelta:
         if gap <= silence_permitted():
             return timedelta(0)
         credited = Replica.objects.filter(state__in=REPLICA_LIVE).update(lease_expires_at=F("lease_expires_at") + gap)
-    log.warning("no exchange was served for %.1f s; %d live leases were extended by that", gap.total_seconds(), credited)
+    log.warning("the portal was away for %.1f s; %d live leases were extended by that", gap.total_seconds(), credited)
     return gap
 
 

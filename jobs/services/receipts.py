@@ -112,7 +112,9 @@ def receipt_accept(*, node: Node, envelope: Mapping[str, Any], now: datetime) ->
         existing = Receipt.objects.filter(replica=replica).first()
         if existing is not None:
             if existing.digest != digest:
-                raise ReceiptConflictError(f"The receipt {existing.digest} is recorded for this lease; found {digest}. A lease has one receipt.")
+                raise ReceiptConflictError(
+                    f"The receipt {existing.digest} is recorded for this lease; found {digest}. A lease has one receipt."
+                )
             return existing
         _lease_check(predicate, replica, node)
         late = _is_late(replica, job)
@@ -176,7 +178,8 @@ def _blob(replica: Replica, name: str, stated: StoredObject, *, late: bool) -> B
     if late:
         return None
     raise ReceiptBlobMissingError(
-        f"The {name}, {stated.size_bytes} bytes with the digest {stated.digest}, was not uploaded for this lease. Upload it, then send the receipt again.",
+        f"The {name}, {stated.size_bytes} bytes with the digest {stated.digest}, was not uploaded for this lease. "
+        "Upload it, then send the receipt again.",
         digest=stated.digest,
     )
 

@@ -157,7 +157,10 @@ def upload_append(*, uploader: Node | User, upload_id: UUID, offset: int, data: 
 
 
 def uploads_sweep(*, now: datetime) -> int:
-    """Forgets unfinished uploads that nobody will finish, with their staged bytes; returns how many. Idempotent."""
+    """Forgets unfinished uploads that nobody will finish, with their staged bytes; returns how many. Idempotent.
+
+    Removes files too that a killed process was writing into the blob store.
+    """
     is_over = Q(replica=None) | ~Q(replica__state__in=REPLICA_LIVE)
     with transaction.atomic():
         abandoned = Upload.objects.select_for_update(of=("self",), skip_locked=True).filter(
@@ -167,6 +170,7 @@ def uploads_sweep(*, now: datetime) -> int:
         Upload.objects.filter(pk__in=upload_ids).delete()
     for upload_id in upload_ids:
         blob_discard(upload_id)
+    blob_store().leftovers_remove(before=now - UPLOAD_ABANDONED)
     return len(upload_ids)
 
 

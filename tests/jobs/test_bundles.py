@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from tests.factories.ledger import account_make
 from tests.factories.people import moderator_make, token_header, user_make
 from tests.factories.receipts import FILES, replica_report
 from tests.jobs.gateway.simulated_host import body_of
-from workers.protocol.archives import ArchiveRefusedError
+from workers.protocol.archives import ArchiveLimits, ArchiveRefusedError
 from workers.protocol.bundles import SEAL_NAME, index_parse
 from workers.protocol.digests import digest_of
 from workers.protocol.errors import DigestMismatchError
@@ -37,11 +38,11 @@ from workers.protocol.errors import DigestMismatchError
 pytestmark = pytest.mark.django_db
 
 
-def completed_job(owner: User | None = None, *, copies: int = 2, **overrides: Any) -> Job:
+def completed_job(owner: User | None = None, *, copies: int = 2, files: Mapping[str, bytes] = FILES, **overrides: Any) -> Job:
     """A job that `copies` hosts ran and that was verified and paid."""
     job = job_make(owner, verification={"copies": copies, "quorum": copies}, **overrides)
     for _ in range(copies):
-        replica_report(job)
+        replica_report(job, files)
     job_check(job_id=job.pk)
     job_settle(job_id=job.pk)
     job.refresh_from_db()
@@ -76,6 +77,13 @@ def test_bundle_of_a_completed_job_is_accepted_offline(tmp_path: Path) -> None:
     paid = set(job.replicas.values_list("paid_micro", flat=True))
     assert {replica.paid_micro for replica in report.replicas} == paid
     assert min(paid) > 0
+
+
+def test_result_of_as_many_files_as_an_archive_may_hold_is_verified_and_accepted_offline(tmp_path: Path) -> None:
+    files = {f"{number:0190}": b"" for number in range(ArchiveLimits().files)}
+    job = completed_job(copies=1, files=files)
+    assert len(bytes(Receipt.objects.get().envelope)) > 3 * 2**20
+    assert verified(tmp_path, bundle_of(job)).files == len(files)
 
 
 def test_payment_outside_of_any_checkpoint_is_said_to_be_open(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from jobs.matching import no_work_reason
 from jobs.models import CoordinatorClock, Job, Replica
 from jobs.services.heartbeats import PortalAlive, node_heard
-from jobs.services.leases import leases_claim, leases_reap, leases_renew, queue_deadlines_enforce
+from jobs.services.leases import leases_claim, leases_reap, leases_renew, queue_deadlines_enforce, replica_substitute
 from jobs.services.outages import expiry_horizon, portal_alive_record
 from jobs.services.settlement import job_fail
 from jobs.services.transitions import replica_transition
@@ -137,6 +138,21 @@ class TestReaper:
         job.refresh_from_db()
         assert (job.state, job.failure_code) == (JobState.FAILED, "attempts_exhausted")
         assert not job.replicas.filter(state=ReplicaState.QUEUED).exists()
+
+    def test_one_owner_cannot_use_up_a_jobs_attempts(self) -> None:
+        """Whoever takes leases and falls silent, or fails at once on one node after another, leaves the job to others."""
+        job = queued_job()
+        owner = user_make()
+        silent = node_make(owner, name="silent")[0]
+        for _ in range(2):
+            leases_reap(now=silence(take(silent)))
+        replica_transition(replica=take(node_make(owner, name="other")[0]), to=ReplicaState.FAILED, failure_code="host_error")
+        job.refresh_from_db()
+        replica_substitute(job=job)
+        for node in (silent, node_make(owner, name="third")[0]):
+            assert leases_claim(node=node, request_id=uuid.uuid4(), wanted=[Tier.CPU], free=FREE, now=timezone.now()) == []
+            assert no_work_reason(node=node, wanted=[Tier.CPU], free=FREE).code == "failed_here"
+        assert take().job_id == job.pk
 
     def test_past_its_deadline_a_lease_expires_whatever_the_clock_says(self) -> None:
         queued_job()

@@ -56,7 +56,7 @@ class TestFit:
     def test_what_is_not_free_is_not_given(self, lacking: str) -> None:
         replica = queued_job().replicas.get()
         node, _ = node_make(user_make())
-        enough = {"cpus": replica.cpus, "memory_bytes": replica.memory_bytes, "disk_bytes": replica.disk_bytes, "slots": 1}
+        enough: dict[str, Any] = {"cpus": replica.cpus, "memory_bytes": replica.memory_bytes, "disk_bytes": replica.disk_bytes, "slots": 1}
         assert claim(node, **{**enough, lacking: enough[lacking] - 1}) == []
         assert len(claim(node, **enough)) == 1
 

@@ -11,8 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger import tiles
+from ledger.checkpoints import checkpoint_publish
+from ledger.models import LogLeaf
 from ledger.selectors import consistency_proof_of, inclusion_proof_of
-from tests.factories.ledger import leaves_insert
+from ledger.services import EVIDENCE_BYTES_MAX, grant_post
+from tests.factories.ledger import account_make, leaves_insert
+from workers.protocol.canonical import canonical_json
 from workers.protocol.merkle import (
     consistency_proof,
     consistency_verify,
@@ -148,3 +152,18 @@ def test_place_of_any_text_is_none_or_its_only_spelling(text: str) -> None:
     if found is not None:
         index, width = found
         assert text == tiles.place_text(index) + (f".p/{width}" if width < 256 else "")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("character", ["x", "\x01", "é", "\U0010ffff"], ids=ascii)
+def test_largest_leaf_that_can_be_posted_has_a_length_of_two_bytes(character: str) -> None:
+    account = account_make()
+    room = EVIDENCE_BYTES_MAX - len(canonical_json({"reason": "", "note": ""}))
+    count = room // (len(canonical_json({"n": character})) - len(canonical_json({"n": ""})))
+    key = character * (120 - len("grant:"))  # as long as the column, and as long in bytes as JSON can make it
+    grant_post(to=account, amount_micro=2**53, reason="", idempotency_key=key, evidence={"note": character * count})
+    checkpoint_publish()
+    [leaf] = [bytes(data) for data in LogLeaf.objects.values_list("data", flat=True)]
+    assert EVIDENCE_BYTES_MAX < len(leaf) < 2**16
+    bundle = tiles.entry_bundle(0, 1)
+    assert (int.from_bytes(bundle[:2], "big"), bundle[2:]) == (len(leaf), leaf)

@@ -79,6 +79,8 @@ class FakePortal:
         self.outages_served = 0
         self.answers_to_lose = 0
         self.refusals: dict[str, RefusedError] = {}
+        self.upload_refusals: dict[str, list[RefusedError]] = {}
+        """By method: each is told once, by any address of uploads."""
         self.upload_patches_to_break = 0
         self.registers_instead: PublicKey | None = None
         self.stopping = False
@@ -274,6 +276,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(portal.register(message, key), 201)
             return
         key = self._signed(body)
+        if path.startswith("/api/v1/uploads") and portal.upload_refusals.get(self.command):
+            refusal = portal.upload_refusals[self.command].pop()
+            if refusal.code == "upload_digest_mismatch":
+                portal.uploads.pop(path)
+            raise refusal
         if path == "/api/v1/exchange":
             answer = portal.exchange(ExchangeRequest.model_validate_json(body))
             if portal.outage:

@@ -1,7 +1,8 @@
 """A container runtime without containers: runs small Python functions, by the order's command, and raises what the real one raises.
 
-Commands: `write PATH TEXT`, `sleep SECONDS`, `progress FRACTION`, `fail CODE`, `exit N`, `crash` (the sink's caller raises); several in one
-order are separated by `;`. Everything that it does can be cancelled.
+Commands: `sleep SECONDS`, `progress FRACTION`, `fail CODE`, `exit N`, `crash` (the sink's caller raises), and for the outputs `write PATH
+TEXT`, `copy INPUT PATH`, `hide PATH` (a file that its mode keeps from everybody), `vanish` (their folder is gone), `many COUNT LENGTH` (so
+many empty files with names of that length); several in one order are separated by `;`. Everything that it does can be cancelled.
 """
 
 from __future__ import annotations
@@ -53,11 +54,7 @@ class FakeRuntime:
         failure: Failure | None = None
         for command in " ".join(spec.command).split(" ; "):
             word, *rest = command.split()
-            if word == "write":
-                (spec.outputs_dir / rest[0]).write_text(" ".join(rest[1:]))
-            elif word == "copy":
-                (spec.outputs_dir / rest[1]).write_bytes((spec.inputs_dir / rest[0]).read_bytes())
-            elif word == "progress":
+            if word == "progress":
                 sink.on_output("stdout", json.dumps({"nexa_progress": float(rest[0]), "stage": "annealing"}).encode() + b"\n")
             elif word == "sleep":
                 if cancel.wait(float(rest[0])):
@@ -69,6 +66,8 @@ class FakeRuntime:
                 exit_code, failure = None, Failure(code=FailureCode(rest[0]), message="as told")
             elif word == "crash":
                 raise RuntimeError("the engine's client has a bug")
+            else:
+                _outputs_leave(spec, word, *rest)
         elapsed = time.monotonic() - began
         sink.on_sample(Sample(datetime.now(UTC), elapsed, elapsed, 100.0, 2**20, 2**21))
         usage = Usage(wall_seconds=elapsed, cpu_seconds=elapsed, memory_peak_bytes=2**21, samples=1)
@@ -76,3 +75,19 @@ class FakeRuntime:
 
     def leftovers_remove(self, home_id: str) -> int:
         return self.leftovers.pop(home_id, 0)
+
+
+def _outputs_leave(spec: RunSpec, word: str, *rest: str) -> None:
+    folder = spec.outputs_dir
+    match word, *rest:
+        case "write", path, *text:
+            (folder / path).write_text(" ".join(text))
+        case "copy", wanted, path:
+            (folder / path).write_bytes((spec.inputs_dir / wanted).read_bytes())
+        case "hide", path:
+            (folder / path).touch(mode=0)
+        case ("vanish",):
+            folder.rmdir()
+        case "many", count, length:
+            for number in range(int(count)):
+                (folder / f"{number:0{length}}").touch()

@@ -9,6 +9,8 @@ from click.testing import CliRunner, Result
 
 from tests.workers.homes import profile_make
 from tests.workers.portal_fake import JOIN_SECRET, FakePortal, RefusedError
+from tests.workers.runtime.engines import engine_telling
+from tests.workers.runtime.test_docker_profile import DOCKER, DOCKER_V1
 from workers import cli
 from workers.home import HomeExistsError, NodeHome
 from workers.joining import JoinRefusedError, coordinator_check, coordinator_key_check, node_join
@@ -17,6 +19,8 @@ from workers.portal import PortalProtocolError, PortalRefusedError, PortalUnreac
 from workers.protocol.join_tokens import JoinTokenContent, join_token_encode
 from workers.protocol.keys import PrivateKey
 from workers.protocol.messages import CoordinatorInfo, Tier
+
+VERSION = DOCKER | {"ApiVersion": "1.41"}
 
 
 def token_of(fake: FakePortal, **overrides: str) -> JoinTokenContent:
@@ -110,6 +114,38 @@ def test_token_for_a_portal_without_tls_is_refused(tmp_path: Path, portal: FakeP
     result = invoke(NodeHome(tmp_path / "new"), "join", join_token_encode(token_of(portal, portal="http://portal.example.org")))
     assert result.exit_code == 1
     assert "must start with https://" in result.output
+
+
+def test_machine_that_cannot_be_measured_is_told_with_the_reason(
+    portal: FakePortal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "numpy.py").write_text("raise ImportError('no BLAS for this processor')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with engine_telling(DOCKER_V1, VERSION) as url:
+        monkeypatch.setenv("DOCKER_HOST", url)
+        for arguments in (("profile",), ("join", join_token_encode(token_of(portal)))):
+            result = invoke(NodeHome(tmp_path / "new"), *arguments)
+            told_check(result, "no BLAS for this processor")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("code", ["engine_limits_ignored", "host_below_floor"])
+def test_machine_that_the_portal_will_not_have_is_told_with_the_reason(
+    portal: FakePortal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    portal.refusals["/api/v1/nodes"] = RefusedError(422, code, "More is needed.")
+    with engine_telling(DOCKER_V1, VERSION) as url:
+        monkeypatch.setenv("DOCKER_HOST", url)
+        result = invoke(NodeHome(tmp_path / "new"), "join", join_token_encode(token_of(portal)))
+    told_check(result, f"({code}): More is needed.")
+    assert not NodeHome(tmp_path / "new").joined
+
+
+def told_check(result: Result, why: str) -> None:
+    assert result.exit_code == 1
+    [line] = [line for line in result.output.splitlines() if line.startswith("Error: ")]
+    assert why in line
+    assert isinstance(result.exception, SystemExit)  # click's, after printing: nothing escaped
 
 
 @pytest.mark.parametrize("arguments", [("join", "nonsense"), ("status",), ("leave", "--yes"), ("worker",)])

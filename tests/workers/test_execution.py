@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ from workers.protocol.keys import PrivateKey, PublicKey
 from workers.protocol.messages import ExpectedOutput, FailureCode, ImageReference, Limits, Order, OrderInput
 from workers.resources import Resources
 from workers.runs import Runs
+
+_CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
 
 
 class Bench:
@@ -69,6 +73,22 @@ class Bench:
         return row.ending
 
 
+def as_no_root(call: Callable[[], None]) -> None:
+    """`call` in a thread without root's right to open every file; under any other user there is nothing to take away."""
+
+    def run() -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        header, data = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)()
+        assert libc.capget(header, data) == 0
+        for place in (0, 1):  # effective and permitted: the first three capabilities are those over files of others
+            data[place] &= ~0b111
+        assert libc.capset(header, data) == 0
+        call()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(run).result()
+
+
 @pytest.fixture
 def bench(home: NodeHome, portal: FakePortal) -> Bench:
     return Bench(home, portal)
@@ -109,6 +129,8 @@ Overrides = Callable[[FakePortal], dict[str, Any]]
         pytest.param("fail limit_memory", lambda _: {}, FailureCode.LIMIT_MEMORY, id="limit"),
         pytest.param("fail host_engine", lambda _: {}, FailureCode.HOST_ENGINE, id="engine fails while running"),
         pytest.param("crash", lambda _: {}, FailureCode.HOST_ERROR, id="fault of our own"),
+        # 10,000 files are allowed, and so are such names; but the receipt would need 5 MiB.
+        pytest.param("many 9900 250", lambda _: {}, FailureCode.OUTPUT_REFUSED, id="more names than a receipt holds"),
         pytest.param("write a 1", lambda _: {"outputs": (ExpectedOutput(path="b"),)}, FailureCode.OUTPUT_MISSING, id="output missing"),
         pytest.param(
             "write a 12345",
@@ -169,6 +191,32 @@ def test_failure_is_reported_with_its_code(
     assert str(bench.home.folder) not in receipt.failure.message
     assert bench.ending(order) == "recorded"
     assert bench.resources.free().slots == 2
+
+
+def test_as_many_outputs_as_an_archive_may_hold_fit_a_receipt(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
+    order = portal.order_make(key, "many 10000 190")
+    bench.accept(order)
+    bench.executor.order_run(order.lease_id)
+    statement, receipt = portal.receipts[order.replica_id]
+    assert (receipt.outcome, len(statement.subjects)) == ("completed", 10_003)
+
+
+def test_output_that_the_hosts_user_may_not_read_is_the_jobs_fault(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
+    order = portal.order_make(key, "hide secret")
+    bench.accept(order)
+    as_no_root(lambda: bench.executor.order_run(order.lease_id))
+    failure = portal.receipts[order.replica_id][1].failure
+    assert failure is not None
+    assert (failure.code, "readable" in failure.message) == (FailureCode.OUTPUT_REFUSED, True)
+
+
+def test_disk_that_fails_while_outputs_are_packed_is_the_hosts_fault(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
+    order = portal.order_make(key, "vanish")
+    bench.accept(order)
+    bench.executor.order_run(order.lease_id)
+    failure = portal.receipts[order.replica_id][1].failure
+    assert failure is not None
+    assert (failure.code, str(bench.home.folder) in failure.message) == (FailureCode.HOST_DISK, False)
 
 
 def test_image_that_cannot_be_had(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
@@ -242,6 +290,45 @@ def test_wrong_clock_is_waited_out(bench: Bench, portal: FakePortal, key: Public
     threading.Timer(0.6, portal.refusals.clear).start()
     bench.executor.order_run(order.lease_id)
     assert bench.ending(order) == "recorded"
+
+
+@pytest.mark.parametrize(
+    ("method", "refusal"),
+    [
+        pytest.param("HEAD", RefusedError(401, "signature_stale"), id="wrong clock, told by a body that HEAD has not"),
+        pytest.param("POST", RefusedError(401, "signature_replayed"), id="a proxy sent it twice"),
+        pytest.param("PATCH", RefusedError(404, "upload_unknown"), id="the upload is gone"),
+        pytest.param("PATCH", RefusedError(460, "upload_digest_mismatch"), id="the portal lost what it had staged"),
+    ],
+)
+def test_refusal_of_a_moment_loses_no_finished_work(
+    bench: Bench, portal: FakePortal, key: PublicKey, method: str, refusal: RefusedError
+) -> None:
+    portal.upload_refusals[method] = [refusal]
+    portal.upload_patches_to_break = 1
+    order = portal.order_make(key, "write a 1")
+    bench.accept(order)
+    bench.executor.order_run(order.lease_id)
+    assert (portal.upload_refusals[method], bench.ending(order)) == ([], "recorded")
+
+
+def test_upload_that_never_gets_its_digest_ends_the_lease(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
+    portal.upload_refusals["PATCH"] = [RefusedError(460, "upload_digest_mismatch")] * 50
+    order = portal.order_make(key, "write a 1")
+    bench.accept(order)
+    bench.executor.order_run(order.lease_id)
+    assert bench.ending(order) == "refused: upload_digest_mismatch"
+
+
+def test_clock_that_was_set_back_gives_no_run_that_ends_before_it_began(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
+    order = portal.order_make(key, "write a 1")
+    bench.accept(order)
+    bench.journal.lease_started(order.lease_id)
+    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    bench.journal._execute("UPDATE lease SET accepted_at = ? WHERE lease_id = ?", later, str(order.lease_id))
+    bench.executor.order_run(order.lease_id)
+    receipt = portal.receipts[order.replica_id][1]
+    assert (receipt.failure is not None, receipt.finished_at >= receipt.started_at) == (True, True)
 
 
 def test_ended_lease_is_not_run_again(bench: Bench, portal: FakePortal, key: PublicKey) -> None:

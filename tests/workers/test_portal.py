@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -159,6 +160,30 @@ def test_input_is_fetched_once_and_a_damaged_cache_is_noticed(client: PortalClie
     with pytest.raises(InputCancelledError):
         cache.place(wanted, tmp_path / "four" / "a", portal=client, cancel=cancel)
     assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_cache_of_inputs_keeps_to_its_limit_and_forgets_what_was_not_used_longest(
+    client: PortalClient, portal: FakePortal, tmp_path: Path
+) -> None:
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    (folder / ".0123.partial").write_bytes(b"of a process that was killed")
+    cache, cancel = InputCache(folder, limit_bytes=25), threading.Event()
+    wanted = []
+    for number, letter in enumerate(b"abcd"):
+        data = bytes([letter]) * 10
+        portal.blobs[digest_of(data)] = data
+        wanted.append(OrderInput(path="in", digest=digest_of(data), size_bytes=10, url=portal.blob_url(digest_of(data))))
+        cache.place(wanted[-1], tmp_path / "in", portal=client, cancel=cancel)
+        os.utime(folder / wanted[-1].digest.removeprefix("sha256:"), (number, number))
+        if letter == ord("b"):
+            cache.place(wanted[0], tmp_path / "in", portal=client, cancel=cancel)
+    assert {path.name for path in folder.iterdir()} == {wanted[0].digest.removeprefix("sha256:"), wanted[3].digest.removeprefix("sha256:")}
+    large = bytes(100)
+    portal.blobs[digest_of(large)] = large
+    one = OrderInput(path="in", digest=digest_of(large), size_bytes=100, url=portal.blob_url(digest_of(large)))
+    cache.place(one, tmp_path / "large", portal=client, cancel=cancel)
+    assert ((tmp_path / "large").read_bytes(), list(folder.iterdir())) == (large, [])
 
 
 def test_order_of_another_coordinator_and_no_order_at_all(portal: FakePortal, key: PublicKey) -> None:

@@ -97,6 +97,8 @@ class LogWriter:
     """Writes a log to a binary `file`, flushing each line. Thread-safe.
 
     The container's output is kept whole lines at a time, up to `output_limit_bytes`; the rest is counted and named in the `end` line.
+    Whoever reads a log refuses one beyond `size_limit_bytes`, and a run may last for weeks: samples stop at half of it, output at three
+    quarters, and the rest is for events and the end.
     Nothing may be written after `end` (RuntimeError). Does not sync to disk, and does not close the file.
     """
 
@@ -106,6 +108,7 @@ class LogWriter:
         order_digest: str,
         *,
         output_limit_bytes: int = OUTPUT_BYTES_DEFAULT,
+        size_limit_bytes: int = LOG_BYTES_MAX,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._file = file
@@ -117,6 +120,7 @@ class LogWriter:
         self._head = order_digest
         self._ended = False
         self._output_left = output_limit_bytes
+        self._size_limit_bytes = size_limit_bytes
         self._dropped_bytes = 0
         self._partial: dict[OutputStream, bytes] = {"stdout": b"", "stderr": b""}
 
@@ -147,13 +151,16 @@ class LogWriter:
         self._write("event", name=name, details=dict(details or {}))
 
     def sample(self, values: Mapping[str, float | int | None]) -> None:
-        """What the container used by now; absent values are left out."""
-        self._write("sample", details={name: value for name, value in values.items() if value is not None})
+        """What the container used by now; absent values are left out, and samples of a log that is half full."""
+        with self._lock:
+            if self._size_bytes < self._size_limit_bytes // 2:
+                self._line("sample", details={name: value for name, value in values.items() if value is not None})
 
     def output(self, stream: OutputStream, data: bytes) -> None:
         """Bytes of the container, split anywhere; kept as whole lines where they are shorter than 8 KiB."""
         with self._lock:
-            kept = data[: self._output_left]
+            is_full = self._size_bytes >= self._size_limit_bytes // 4 * 3
+            kept = b"" if is_full else data[: self._output_left]
             self._output_left -= len(kept)
             self._dropped_bytes += len(data) - len(kept)
             pending = self._partial[stream] + kept

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -242,7 +242,8 @@ class _Run:
             failure=self._failure,
             usage=self._meter.usage(wall_seconds=wall_seconds, gpus=len(self._spec.gpus), counters=self._counters),
             started_at=started_at,
-            finished_at=datetime.now(UTC),
+            # Not the clock again: one that was set back meanwhile would have the run end before it began, which no portal takes.
+            finished_at=started_at + timedelta(seconds=wall_seconds),
             output_dropped_bytes=self._dropped_bytes,
         )
 
@@ -269,7 +270,7 @@ class _Run:
         command = " ".join(self._spec.command[:1]) or "its own command"
         self._fail(FailureCode.EXIT_NONZERO, f"The image can't run {command[:200]!r}: no such program, or it is not executable.")
         usage = self._meter.usage(wall_seconds=time.monotonic() - self._begun, gpus=0)
-        return RunResult(exit_code, self._failure, usage, started_at, datetime.now(UTC))
+        return RunResult(exit_code, self._failure, usage, started_at, started_at + timedelta(seconds=usage.wall_seconds))
 
     def _thread(self, work: Callable[..., None], *arguments: Any) -> threading.Thread:
         thread = threading.Thread(target=self._guarded, args=(work, *arguments), name=f"{self._spec.name}-{work.__name__}", daemon=True)
@@ -285,6 +286,9 @@ class _Run:
             if work == self._end_await:
                 self._fail(FailureCode.HOST_ENGINE, f"The container engine was lost during the run: {type(error).__name__}.")
                 self._ended.set()
+            elif work == self._outputs_watch:
+                log.warning("the outputs of %s can't be watched: %s", self._spec.name, error)
+                self._fail(FailureCode.HOST_DISK, f"The host could not watch the outputs: {type(error).__name__}.")
             else:
                 log.debug("%s of %s ended: %s", work.__name__, self._spec.name, error)
         except Exception:
@@ -301,7 +305,7 @@ class _Run:
                 self._dropped_bytes += len(data) - len(kept)
                 if kept:
                     with self._sink_lock:
-                        self._sink.on_output(stream, kept)
+                        self._sunk(self._sink.on_output, stream, kept)
 
     def _outputs_watch(self) -> None:
         while not self._ended.wait(_LOOK_SECONDS * 2):
@@ -341,7 +345,15 @@ class _Run:
                     return
                 sample = self._meter.sample(stats, at=datetime.now(UTC), elapsed_seconds=elapsed_seconds, output_bytes=self._folder_bytes)
                 if sample is not None:
-                    self._sink.on_sample(sample)
+                    self._sunk(self._sink.on_sample, sample)
+
+    def _sunk(self, take: Callable[..., None], *arguments: Any) -> None:
+        """Calls the sink. Its OSError is the host's disk, not the engine's connection, whose end is no failure."""
+        try:
+            take(*arguments)
+        except OSError as error:
+            self._fail(FailureCode.HOST_DISK, f"The host could not write the run's log: {error.strerror or type(error).__name__}.")
+            raise
 
     def _end_await(self) -> None:
         self._client.wait(self._id, timeout=self._spec.limits.wall_seconds + _REQUEST_SECONDS)

@@ -1,4 +1,4 @@
-"""Waking on a real ASGI server: from the commit that queues a job to the order in a waiting host's hands."""
+"""On a real ASGI server: waking, from the commit that queues a job to the order in a waiting host's hands; and a host's leaving."""
 
 from __future__ import annotations
 
@@ -6,35 +6,64 @@ import json
 import statistics
 import threading
 import time
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 import redis
 import requests
 from django.conf import settings
+from django.db import transaction
 from pytest_django import DjangoDbBlocker
 
+from jobs.models import Job
 from jobs.nudges import WAKE_CHANNEL
+from jobs.services.settlement import job_fail
+from jobs.states import ReplicaState
+from nodes.models import Node, NodeState
 from tests.client.live_portal import LivePortal
 from tests.factories.people import researcher_make
 from tests.jobs.gateway.queued_jobs import queued_job
 from tests.jobs.gateway.simulated_host import SimulatedHost, exchange_make
+from workers.portal import PortalClient, PortalRefusedError
 from workers.protocol.http_signatures import request_sign
+from workers.protocol.messages import ExchangeRequest
 
 TRIES = 30
 MEDIAN_SECONDS_MAX = 0.25
 """Far above what an idle system takes (the figure is printed), far below any polling: only a wake is that quick."""
 
 
-def test_an_order_reaches_a_waiting_host_by_a_wake(
-    django_db_setup: None, django_db_blocker: DjangoDbBlocker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    portal = LivePortal(django_db_blocker)
+@pytest.fixture(scope="module")
+def portal(django_db_setup: None, django_db_blocker: DjangoDbBlocker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LivePortal]:
+    live = LivePortal(django_db_blocker)
     try:
-        portal.start(tmp_path / "uvicorn.log")
-        seconds = sorted(_order_seconds(portal) for _ in range(TRIES))
+        live.start(tmp_path_factory.mktemp("portal") / "uvicorn.log")
+        yield live
     finally:
-        portal.stop()
+        live.stop()
+
+
+def test_the_hosts_own_client_leaves_and_its_lease_is_given_back(portal: LivePortal) -> None:
+    with portal.database():
+        job, host = queued_job(), SimulatedHost()
+    client = PortalClient(portal.origin, host.key)
+    message = ExchangeRequest.model_validate_json(json.dumps(exchange_make()))
+    assert len(client.exchange(message).orders) == 1
+    client.leave()
+    client.leave()  # as after a lost answer
+    with pytest.raises(PortalRefusedError) as refused:
+        client.exchange(message)
+    client.close()
+    assert refused.value.code == "node_revoked"
+    with portal.database():
+        assert Node.objects.get(pk=host.node.pk).state == NodeState.REVOKED
+        assert sorted(job.replicas.values_list("state", flat=True)) == [ReplicaState.EXPIRED, ReplicaState.QUEUED]
+        with transaction.atomic():  # so that the substitute is nobody else's work in this module
+            job_fail(job=Job.objects.get(pk=job.pk), code="cancelled", message="")
+
+
+def test_an_order_reaches_a_waiting_host_by_a_wake(portal: LivePortal, capsys: pytest.CaptureFixture[str]) -> None:
+    seconds = sorted(_order_seconds(portal) for _ in range(TRIES))
     with capsys.disabled():
         print(f"\nsubmit to order over {TRIES} tries: p50 {statistics.median(seconds) * 1e3:.1f} ms, max {seconds[-1] * 1e3:.1f} ms")
     assert statistics.median(seconds) < MEDIAN_SECONDS_MAX

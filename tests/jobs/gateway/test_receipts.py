@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from jobs.gateway.receipts import RECEIPT_BYTES_MAX
 from jobs.models import Job, Receipt, Replica
 from jobs.services.leases import leases_reap
 from jobs.services.settlement import job_fail
@@ -18,11 +20,21 @@ from jobs.states import JobState, ReplicaState
 from tests.jobs.gateway.queued_jobs import queued_job
 from tests.jobs.gateway.simulated_host import ARCHIVE, LOG, SimulatedHost, receipt_make
 from tests.jobs.test_leases import silence
+from workers.protocol.archives import ArchiveLimits
+from workers.protocol.canonical import canonical_json
 from workers.protocol.digests import digest_of
-from workers.protocol.dsse import PAYLOAD_TYPE_ORDER, envelope_sign
+from workers.protocol.dsse import ENVELOPE_LIMIT_BYTES, PAYLOAD_TYPE_ORDER, PAYLOAD_TYPE_STATEMENT, envelope_sign
 from workers.protocol.keys import PrivateKey
+from workers.protocol.messages import RECEIPT_PREDICATE_TYPE
+from workers.protocol.statements import Subject, statement_build
 
 OTHER_DIGEST = digest_of(b"other")
+
+
+def statement_of(envelope: dict[str, Any]) -> dict[str, Any]:
+    """The statement in an envelope, as JSON."""
+    statement: dict[str, Any] = json.loads(base64.b64decode(envelope["payload"]))
+    return statement
 
 
 def states(job: Job) -> tuple[str, list[str]]:
@@ -77,9 +89,9 @@ class TestRefusals:
         forged = receipt_make(order, PrivateKey.generate())
         assert host.submit({**good, "payload": "!"}).json()["code"] == "envelope_malformed"
         assert host.submit({}).json()["code"] == "envelope_malformed"
-        assert host.submit({**good, "signatures": [{**good["signatures"][0], "sig": forged["signatures"][0]["sig"]}]}).json()[
-            "code"
-        ] == ("signature_invalid")
+        assert host.submit({**good, "signatures": [{**good["signatures"][0], "sig": forged["signatures"][0]["sig"]}]}).json()["code"] == (
+            "signature_invalid"
+        )
         wrong_type = json.loads(envelope_sign(b"{}", PAYLOAD_TYPE_ORDER, host.key))
         assert host.submit(wrong_type).json()["code"] == "envelope_type_wrong"
         assert not Receipt.objects.exists()
@@ -92,12 +104,37 @@ class TestRefusals:
             (b'{"protocol_version":9}', "application/json", 400, "protocol_unsupported"),
             (b'{"protocol_version":1}', "application/json", 400, "message_invalid"),
             (b"{}", "text/plain", 415, "media_type_unsupported"),
-            (b" " * (1024 * 1024 + 1), "application/json", 413, "body_too_large"),
+            (b" " * (RECEIPT_BYTES_MAX + 1), "application/json", 413, "body_too_large"),
         ):
             for path in ("/api/v1/receipts", "/api/v1/exchange"):
                 answer = host.send("POST", path, body, **{"Content-Type": content_type})
                 assert (answer.status_code, answer.json()["code"]) == (status, code), (path, body[:50])
         assert host.client.get("/api/v1/receipts").status_code == 405
+
+    def test_an_envelope_may_be_as_large_as_any_and_no_larger(self) -> None:
+        host = SimulatedHost()
+        room = ENVELOPE_LIMIT_BYTES - len(canonical_json({"payload": ""}))
+        at_limit, above = host.submit({"payload": "A" * room}), host.submit({"payload": "A" * (room + 1)})
+        assert at_limit.json()["code"] == above.json()["code"] == "envelope_malformed"
+        # The first was read and found to lack members, the second not even read.
+        assert "members" in at_limit.json()["detail"]
+        assert str(ENVELOPE_LIMIT_BYTES) in above.json()["detail"]
+
+
+@pytest.mark.django_db
+def test_a_receipt_of_as_many_files_as_an_archive_may_hold_is_recorded() -> None:
+    job = queued_job()
+    host = SimulatedHost()
+    order = host.order()
+    host.upload(order.lease_id, LOG)
+    host.upload(order.lease_id, ARCHIVE)
+    predicate = statement_of(host.receipt(order))["predicate"]
+    subjects = [Subject.of(f"outputs/frames/{number:04}/" + "n" * 150, digest_of(b"")) for number in range(ArchiveLimits().files)]
+    payload = statement_build(subjects, RECEIPT_PREDICATE_TYPE, predicate)
+    answer = host.submit(json.loads(envelope_sign(payload, PAYLOAD_TYPE_STATEMENT, host.key)))
+    assert (answer.status_code, answer.json().get("status")) == (200, "recorded")
+    assert len(bytes(Receipt.objects.get().envelope)) > 3 * 2**20
+    assert states(job) == (JobState.VERIFYING, [ReplicaState.REPORTED])
 
 
 @pytest.mark.django_db

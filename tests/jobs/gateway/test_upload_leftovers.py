@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import shutil
 from datetime import datetime, timedelta
 
 import pytest
@@ -10,6 +12,7 @@ from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.blobs import blob_store
 from jobs.gateway.requests import HeaderInvalidError
 from jobs.gateway.uploads import _metadata
 from jobs.models import Upload
@@ -49,6 +52,32 @@ def test_committed_uploads_and_those_of_live_leases_stay() -> None:
     whole = upload_create(uploader=user, digest=digest_of(b""), size_bytes=0, lease_id=None)
     assert uploads_sweep(now=later()) == 0
     assert set(Upload.objects.values_list("pk", flat=True)) == {live.pk, whole.pk}
+
+
+@pytest.mark.django_db
+def test_what_a_killed_process_was_writing_is_removed_when_nobody_has_touched_it_for_long(settings: pytest.FixtureRequest) -> None:
+    store = blob_store()
+
+    class Killed(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            """The process ends in the midst of `BlobStore.write`: nothing of it is tidied up, so its file is copied to stay."""
+            [written] = staging.glob("write-*")
+            shutil.copy2(written, staging / "write-left")
+            return b""
+
+    staging = settings.NEXA_BLOB_ROOT / "staging"  # type: ignore[attr-defined]  # pytest-django's settings
+    store.write(Killed())
+    user = user_make()
+    upload = upload_create(uploader=user, digest=digest_of(b"else"), size_bytes=4, lease_id=None)
+    upload_append(uploader=user, upload_id=upload.pk, offset=0, data=b"el")
+    assert [path.name for path in staging.glob("write-*")] == ["write-left"]
+    uploads_sweep(now=timezone.now())
+    assert (staging / "write-left").exists()
+    assert store.leftovers_remove(before=later() - UPLOAD_ABANDONED) == 1
+    assert store.leftovers_remove(before=later() - UPLOAD_ABANDONED) == 0
+    (staging / "write-left").touch()
+    uploads_sweep(now=later())
+    assert list(staging.glob("write-*")) == []
 
 
 @given(st.text(st.characters(max_codepoint=255), max_size=1100) | st.from_regex(r"(digest|lease_id) [A-Za-z0-9+/=]{0,40}(,.*)?"))

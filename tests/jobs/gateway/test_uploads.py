@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.test import Client
 
 from jobs.blobs import BlobTooLargeError, blob_open, blob_store, blob_write
@@ -77,6 +78,17 @@ class TestTus:
         host.patch(path, DATA[:100], 0)
         blob_store().staged_append(upload_id, offset=100, data=b"of a request that failed before its commit" * 10)
         assert host.patch(path, DATA[100:], 100).status_code == 204
+        assert stored(digest_of(DATA)) == DATA
+
+    @pytest.mark.parametrize("is_same_process", [True, False])
+    def test_staged_bytes_that_are_lost_are_never_made_up(self, host: SimulatedHost, lease_id: uuid.UUID, is_same_process: bool) -> None:
+        path = announced(host, lease_id)
+        host.patch(path, DATA[:100], 0)
+        (settings.NEXA_BLOB_ROOT / "staging" / path.rsplit("/", 1)[1]).unlink()
+        if not is_same_process:
+            blob_store.cache_clear()
+        assert code_of(host.patch(path, DATA[100:200], 100)) == (460, "upload_digest_mismatch")
+        assert host.patch(announced(host, lease_id), DATA, 0).status_code == 204
         assert stored(digest_of(DATA)) == DATA
 
     def test_a_chunk_elsewhere_is_a_conflict_that_names_the_offset(self, host: SimulatedHost, lease_id: uuid.UUID) -> None:
@@ -280,6 +292,16 @@ class TestRange:
         assert code_of(host.send("GET", path)) == (404, "blob_unknown")
         read = Client().get(path, headers=token_header(job.owner))
         assert body_of(read) == b"0123456789"
+
+    def test_an_expired_lease_of_an_open_job_still_gets_its_inputs(self) -> None:
+        """Expiry invalidates nothing: a host that came back late must not report that the input can't be had."""
+        job = queued_job(inputs={"in": b"0123456789"})
+        host = SimulatedHost()
+        path = f"/api/v1/blobs/{host.order().inputs[0].digest}"
+        job.replicas.update(state="expired")
+        assert body_of(host.send("GET", path)) == b"0123456789"
+        type(job).objects.filter(pk=job.pk).update(state="failed")
+        assert code_of(host.send("GET", path)) == (404, "blob_unknown")
 
     def test_results_are_read_by_the_jobs_owner_after_the_conclusion(self) -> None:
         job = queued_job()

@@ -221,3 +221,24 @@ def test_line_out_of_order_or_too_long_is_our_own_mistake() -> None:
     writer.end({})
     with pytest.raises(RuntimeError, match="ended"):
         writer.event("late")
+
+
+def test_log_of_a_long_run_stays_within_what_the_portal_reads() -> None:
+    """A sample a second for days, and output in lines of two bytes: each line of the log is far longer than what it holds."""
+    limit_bytes = 64 * 1024
+    file = io.BytesIO()
+    writer = LogWriter(file, ORDER, size_limit_bytes=limit_bytes)
+    writer.start({})
+    for number in range(500):
+        writer.sample({"elapsed_seconds": number, "cpu_seconds": 1.5, "memory_bytes": 2**30})
+    for _ in range(500):
+        writer.output("stdout", b"x\n")
+    writer.event("late")
+    reference = writer.end({})
+    file.seek(0)
+    summary = log_check(file, order_digest=ORDER, head=reference.head, lines_expected=reference.lines, size_limit_bytes=limit_bytes)
+    assert summary.samples > 50
+    assert summary.output_bytes > 50
+    lines = [json.loads(line) for line in file.getvalue().splitlines()]
+    assert lines[-1]["details"]["output_dropped_bytes"] == 1000 - summary.output_bytes
+    assert lines[-2]["name"] == "late"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import os
@@ -18,6 +19,7 @@ import docker
 import pytest
 
 from devstack.images import base_image_ensure
+from workers.folders import folder_remove
 from workers.protocol.messages import FailureCode, ImageReference, Limits
 from workers.runtime import docker_engine
 from workers.runtime.docker_engine import DockerRuntime
@@ -206,12 +208,21 @@ def test_flood_of_output_is_capped_and_blocks_nothing(
             {"cpus": 2},
             FailureCode.LIMIT_DISK,
         ),
+        # Deeper than a path can say, where nothing that follows would be counted.
+        (
+            'python3 -c \'import os\nos.chdir("/outputs")\nfor i in range(1500): os.mkdir("ddd"); os.chdir("ddd")\'; sleep 60',
+            {"cpus": 2},
+            FailureCode.LIMIT_DISK,
+        ),
     ],
 )
 def test_filled_outputs_end_the_run(  # noqa: PLR0917  parameters of pytest
     runtime: DockerRuntime, tmp_path: Path, image_id: str, script: str, limits: Any, code: FailureCode
 ) -> None:
-    result, _ = _run(runtime, _spec(tmp_path, image_id, "sh", "-c", script, **limits))
+    try:
+        result, _ = _run(runtime, _spec(tmp_path, image_id, "sh", "-c", script, **limits))
+    finally:
+        folder_remove(tmp_path / "outputs")
     assert _failure_of(result) is code
     assert result.usage.wall_seconds < 20
 
@@ -245,6 +256,15 @@ def test_sink_that_fails_ends_the_run(runtime: DockerRuntime, tmp_path: Path, im
 
     result = runtime.run(_spec(tmp_path, image_id, "sh", "-c", "echo x; sleep 60"), Broken(), threading.Event())
     assert _failure_of(result) is FailureCode.HOST_ERROR
+
+
+def test_disk_that_is_full_for_the_log_ends_the_run(runtime: DockerRuntime, tmp_path: Path, image_id: str) -> None:
+    class Full(Sink):
+        def on_output(self, stream: str, data: bytes) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    result = runtime.run(_spec(tmp_path, image_id, "sh", "-c", "echo x; sleep 60"), Full(), threading.Event())
+    assert (_failure_of(result), result.usage.wall_seconds < 20) == (FailureCode.HOST_DISK, True)
 
 
 def test_leftovers_of_a_home_are_removed(runtime: DockerRuntime, image_id: str) -> None:

@@ -1,0 +1,107 @@
+"""Folders that hostile containers leave: they are removed whole, and what links in them point to stays."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.workers.runtime_fake import FakeRuntime
+from workers.folders import folder_remove
+from workers.home import NodeHome
+from workers.host import Host
+from workers.protocol.messages import FailureCode, Limits
+from workers.runtime.output_watch import excess_of, folder_measure
+from workers.transport import OrderQueue
+
+DEPTH = 3000
+LIMITS = Limits(wall_seconds=10, memory_bytes=2**28, cpus=1, pids=64, disk_bytes=2**30, output_bytes=2**30)
+
+
+def nest(folder: Path, depth: int = DEPTH) -> None:
+    """Folders in folders, deeper than a path can say, as a program gets them that changes into each."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("dd", dir_fd=descriptor)
+        inner = os.open("dd", os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = inner
+    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=descriptor))
+    os.close(descriptor)
+
+
+def test_folders_nested_beyond_recursion_are_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "outputs"
+    (folder / "wide").mkdir(parents=True)
+    for number in range(50):
+        (folder / "wide" / str(number)).mkdir()
+        (folder / "wide" / str(number) / "file").write_bytes(b"1")
+    nest(folder)
+    folder_remove(folder)
+    assert list(tmp_path.iterdir()) == []
+    folder_remove(folder)  # not there: fine
+
+
+def test_links_are_removed_and_not_followed(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "file").write_bytes(b"1")
+    folder = tmp_path / "outputs"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "link").symlink_to(kept)
+    (folder / "inner" / "link").symlink_to(kept)
+    (folder / "inner" / "dangling").symlink_to("/nowhere")
+    folder_remove(folder)
+    assert (folder.exists(), (kept / "file").read_bytes()) == (False, b"1")
+    (tmp_path / "outer").symlink_to(kept)
+    folder_remove(tmp_path / "outer")
+    assert (kept / "file").exists()
+
+
+CLOSED = """
+import os, pathlib, sys
+sys.path[:] = sys.argv[2:]
+from workers.folders import folder_remove
+folder = pathlib.Path(sys.argv[1], "outputs")
+if os.geteuid() == 0:
+    os.setgid(12345)
+    os.setuid(12345)
+(folder / "a" / "b").mkdir(parents=True)
+(folder / "a" / "b" / "c").write_text("1")
+for name in ("a/b", "a", "."):
+    (folder / name).chmod(0)
+folder_remove(folder)
+print(folder.exists())
+"""
+
+
+def test_folders_closed_to_their_own_owner_are_removed() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o777)
+        done = subprocess.run([sys.executable, "-c", CLOSED, name, *sys.path], capture_output=True, text=True, check=False, cwd="/")
+    assert (done.stdout, done.stderr) == ("False\n", "")
+
+
+def test_worker_starts_over_what_a_hostile_job_left(home: NodeHome) -> None:
+    left = home.work_folder / "00000000-0000-0000-0000-000000000000"
+    left.mkdir(parents=True)
+    nest(left)
+    host = Host.open(home, queues=None, runtime_make=FakeRuntime, orders=OrderQueue())
+    try:
+        host.start()
+        assert list(home.work_folder.iterdir()) == []
+    finally:
+        host.close()
+        folder_remove(left)
+
+
+def test_outputs_too_deep_to_measure_are_an_excess(tmp_path: Path) -> None:
+    nest(tmp_path)
+    try:
+        failure = excess_of(folder_measure(tmp_path), LIMITS)
+    finally:
+        folder_remove(tmp_path / "dd")
+    assert failure is not None
+    assert (failure.code, "can't be measured" in failure.message) == (FailureCode.LIMIT_DISK, True)
