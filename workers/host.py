@@ -117,6 +117,8 @@ class Host:
             for helper in self._helpers:
                 helper.join()
             self.lease_client.close()
+            # Whoever still reports, after a stop that waited for nobody, would try for ever on a journal that is closed.
+            self.lease_client.give_up.set()
             self._journal.fact_note(Fact.STATE, "stopped")
         left = self._journal.leases_open()
         if left:

@@ -246,10 +246,13 @@ class Journal:
                 self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection
                 self._connection.execute("COMMIT")
-            except sqlite3.Error as error:
+            except BaseException as error:
+                # Whatever it was: a transaction left open would refuse every one that follows.
                 if self._connection_open() and self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
-                raise JournalError(f"The journal could not be written: {error}.") from error
+                if isinstance(error, sqlite3.Error | UnicodeError):
+                    raise JournalError(f"The journal could not be written: {error}.") from error
+                raise
 
     def _connection_open(self) -> bool:
         try:

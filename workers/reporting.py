@@ -8,7 +8,7 @@ from collections.abc import Callable
 from uuid import UUID
 
 from workers.backoff import Backoff
-from workers.journal import Journal
+from workers.journal import Journal, JournalError
 from workers.portal import PortalClient, PortalError, PortalProtocolError, PortalRefusedError, UploadState
 from workers.protocol.canonical import json_parse
 from workers.protocol.dsse import ENVELOPE_LIMIT_BYTES
@@ -24,7 +24,8 @@ PASSING_CODES = frozenset({"signature_stale", "signature_replayed"})
 def portal_retry(step: Callable[[], None], *, stop: threading.Event, backoff: Backoff | None = None) -> bool:
     """Call `step` until it returns (True), or until `stop` is set (False). Lets a refusal through: PortalRefusedError.
 
-    An answer that is no answer (a proxy's page, a half-upgraded portal) is waited out like a silent portal.
+    An answer that is no answer (a proxy's page, a half-upgraded portal) is waited out like a silent portal, and so is a full disk: what is
+    done is not lost for it.
     """
     backoff = backoff or Backoff()
     while not stop.is_set():
@@ -34,7 +35,7 @@ def portal_retry(step: Callable[[], None], *, stop: threading.Event, backoff: Ba
             if error.code not in PASSING_CODES:
                 raise
             log.warning("%s; trying again", error)
-        except PortalError as error:
+        except (PortalError, JournalError) as error:
             log.warning("%s; trying again", error)
         else:
             return True
@@ -53,7 +54,7 @@ class Reporter:
     def report(self, lease_id: UUID) -> bool:
         """Whether nothing is owed for the lease any more: recorded, late or refused. False: given up for now; it stays in the journal.
 
-        Raises JournalError, and OSError when a blob's file is gone.
+        Raises JournalError if a refusal can't be noted, and OSError when a blob's file is gone.
         """
         try:
             return portal_retry(lambda: self._deliver(lease_id), stop=self._give_up)

@@ -137,6 +137,7 @@ def _comparison(descriptor: Descriptor) -> Iterator[Fault]:
 
 def _inputs(descriptor: Descriptor) -> Iterator[Fault]:
     if descriptor.input_uri is not None:
+        yield from _source_faults(descriptor)
         if not descriptor.input_files:
             yield Fault(
                 pointer("input_files"), "input_files_missing", "input_uri is a folder; name the files to fetch from it, or drop input_uri."
@@ -150,6 +151,23 @@ def _inputs(descriptor: Descriptor) -> Iterator[Fault]:
                 "input_source_missing",
                 f"{path!r} has no source. Upload it and give its digest in inputs, or say where it is in input_uri.",
             )
+
+
+def _source_faults(descriptor: Descriptor) -> Iterator[Fault]:
+    """Fetched and uploaded files lie in one folder: all of a job's runs would fail where they can't."""
+    uploads = {each.path for each in descriptor.inputs}
+    folded = {path.casefold() for path in uploads}
+    folders = {folder for path in folded for folder in _folders_of(path)}
+    for index, path in enumerate(descriptor.input_files):
+        one = path.casefold()
+        if path not in uploads and (one in folded or one in folders or not folded.isdisjoint(_folders_of(one))):
+            message = f"{path!r} and a file of inputs can't be in one folder (case ignored). Rename one of them."
+            yield Fault(pointer("input_files", index), "path_conflict", message)
+
+
+def _folders_of(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
 
 
 def _environment(descriptor: Descriptor) -> Iterator[Fault]:

@@ -55,6 +55,9 @@ HOST_FAILURES: Final = frozenset(
 JOB_FAULT_OWNERS: Final = 2
 """So many owners must have seen a job fail by its own fault before it is believed, unless the job asked for one copy only."""
 
+NEEDS_SECOND_WITNESS: Final = frozenset({FailureCode.IMAGE_UNAVAILABLE, FailureCode.INPUT_UNAVAILABLE})
+"""Of one copy too: what one host can't fetch may be that host's network."""
+
 
 class ReceiptInvalidError(ProblemError):
     """The statement's predicate is not a receipt; `errors` says where and why."""
@@ -218,7 +221,7 @@ def _failed(replica: Replica, job: Job, failure: Failure, now: datetime) -> None
         failure_message=failure.message,
         concluded_at=now,
     )
-    if failure.code not in HOST_FAILURES and _is_believed(job):
+    if failure.code not in HOST_FAILURES and _is_believed(job, failure.code):
         job_fail(job=job, code=failure.code, message=failure.message)
     elif not was_expired:  # an expired lease has its substitute already
         replica_substitute(job=job)
@@ -226,6 +229,8 @@ def _failed(replica: Replica, job: Job, failure: Failure, now: datetime) -> None
         job_state_derive(job=job)
 
 
-def _is_believed(job: Job) -> bool:
+def _is_believed(job: Job, code: FailureCode) -> bool:
+    if job.copies == 1 and code not in NEEDS_SECOND_WITNESS:
+        return True
     faults = job.replicas.filter(state=ReplicaState.FAILED).exclude(failure_code__in=HOST_FAILURES)
-    return job.copies == 1 or faults.values("node_owner").distinct().count() >= JOB_FAULT_OWNERS
+    return faults.values("node_owner").distinct().count() >= JOB_FAULT_OWNERS

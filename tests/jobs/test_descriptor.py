@@ -59,6 +59,9 @@ def test_schema_accepts_what_the_parser_accepts() -> None:
         assert not validator.is_valid(bad)
 
 
+URI = "https://x/"
+
+
 @pytest.mark.parametrize(
     ("changes", "path", "code"),
     [
@@ -94,6 +97,9 @@ def test_schema_accepts_what_the_parser_accepts() -> None:
         ({"inputs": [{"path": "a", "digest": "md5:0"}]}, "/inputs/0/digest", "malformed"),
         ({"inputs": [{"path": "a", "digest": DIGEST}, {"path": "A", "digest": DIGEST}]}, "/inputs/1/path", "path_duplicate"),
         ({"inputs": [{"path": "a", "digest": DIGEST}, {"path": "a/b", "digest": DIGEST}]}, "/inputs/1/path", "path_conflict"),
+        ({"input_uri": URI, "input_files": ["a"], "inputs": [{"path": "a/b", "digest": DIGEST}]}, "/input_files/0", "path_conflict"),
+        ({"input_uri": URI, "input_files": ["a/b"], "inputs": [{"path": "A", "digest": DIGEST}]}, "/input_files/0", "path_conflict"),
+        ({"input_uri": URI, "input_files": ["A"], "inputs": [{"path": "a", "digest": DIGEST}]}, "/input_files/0", "path_conflict"),
         ({"outputs": [{"path": "/etc"}]}, "/outputs/0/path", "malformed"),
         ({"outputs": [{"path": "a"}, {"path": "a"}]}, "/outputs/1/path", "path_duplicate"),
         ({"outputs": [{"path": "a", "media_type": "text"}]}, "/outputs/0/media_type", "malformed"),

@@ -17,7 +17,7 @@ from tests.workers.runtime_fake import FakeRuntime
 from workers.caps import Caps, NodeSettings
 from workers.execution import Executor
 from workers.home import NodeHome
-from workers.journal import Journal
+from workers.journal import Journal, JournalError
 from workers.orders import order_open
 from workers.portal import PortalClient
 from workers.protocol.archives import archive_check
@@ -310,6 +310,24 @@ def test_refusal_of_a_moment_loses_no_finished_work(
     bench.accept(order)
     bench.executor.order_run(order.lease_id)
     assert (portal.upload_refusals[method], bench.ending(order)) == ([], "recorded")
+
+
+def test_disk_that_is_full_for_a_while_loses_no_finished_work(
+    bench: Bench, portal: FakePortal, key: PublicKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = portal.order_make(key, "write a 1")
+    bench.accept(order)
+    working, failures = bench.journal.upload_progress, [1, 2]
+
+    def failing(*arguments: Any, **named: Any) -> None:
+        if failures:
+            failures.pop()
+            raise JournalError("The journal could not be written: database or disk is full.")
+        working(*arguments, **named)
+
+    monkeypatch.setattr(bench.journal, "upload_progress", failing)
+    bench.executor.order_run(order.lease_id)
+    assert (failures, bench.ending(order)) == ([], "recorded")
 
 
 def test_upload_that_never_gets_its_digest_ends_the_lease(bench: Bench, portal: FakePortal, key: PublicKey) -> None:

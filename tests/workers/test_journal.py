@@ -110,8 +110,10 @@ def test_full_disk_is_an_error_and_keeps_what_was_there(tmp_path: Path) -> None:
         journal.lease_started(lease_id)
 
 
-def test_value_that_sqlite_cannot_take_breaks_nothing_that_follows(journal: Journal) -> None:
+def test_value_that_sqlite_cannot_take_breaks_nothing_that_follows(tmp_path: Path) -> None:
+    journal = Journal.open(tmp_path / "journal.sqlite")
     with pytest.raises(JournalError):
         journal.fact_note(Fact.NO_WORK, "\ud800")
     journal.fact_note(Fact.NO_WORK, "none")
     assert journal.fact(Fact.NO_WORK) == "none"
+    journal.close()

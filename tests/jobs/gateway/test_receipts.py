@@ -235,6 +235,15 @@ class TestFailures:
         assert states(job) == (JobState.FAILED, [ReplicaState.FAILED])
         assert (job.failure_code, job.failure_message) == ("exit_nonzero", "exit code 3")
 
+    @pytest.mark.parametrize("code", ["image_unavailable", "input_unavailable"])
+    def test_what_one_host_cannot_fetch_needs_a_second_witness_even_of_one_copy(self, code: str) -> None:
+        job = queued_job()
+        first, second = SimulatedHost(), SimulatedHost()
+        first.report(first.order(), failure=(code, "no answer"))
+        assert states(job) == (JobState.QUEUED, [ReplicaState.FAILED, ReplicaState.QUEUED])
+        second.report(second.order(), failure=(code, "no answer"))
+        assert job_code(job) == (JobState.FAILED, code)
+
     def test_the_jobs_fault_needs_two_owners_where_copies_were_asked_for(self) -> None:
         job = queued_job(copies=2)
         first, second = SimulatedHost(), SimulatedHost()
