@@ -88,9 +88,7 @@ class NodeProfile(Message):
     disk_free_bytes: int = Field(ge=0)
     gpus: tuple[Gpu, ...] = Field(default=(), max_length=64)
     engine: EngineProfile
-    benchmark_gflops: float = Field(
-        gt=0, lt=1e9, description="double precision GFLOP/s of one core, measured by the host"
-    )
+    benchmark_gflops: float = Field(gt=0, lt=1e9, description="double precision GFLOP/s of one core, measured by the host")
     software_version: ShortText
 
 
@@ -366,9 +364,7 @@ class ReceiptPredicate(Message):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if self.outcome == "completed" and (
-            self.archive is None or self.result_digest is None or self.exit_code != 0 or self.failure
-        ):
+        if self.outcome == "completed" and (self.archive is None or self.result_digest is None or self.exit_code != 0 or self.failure):
             raise ValueError("a completed receipt carries archive, result_digest and exit_code 0, and no failure")
         if self.outcome == "failed" and self.failure is None:
             raise ValueError("a failed receipt carries a failure")
