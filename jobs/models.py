@@ -51,6 +51,8 @@ class Job(models.Model):
     reserved_micro = models.BigIntegerField(default=0)
     submitted_at = models.DateTimeField(auto_now_add=True)
     queue_deadline_at = models.DateTimeField()
+    dispute_deadline_at = models.DateTimeField(null=True, blank=True)
+    """When a disputed job gets the default ruling; set when the dispute begins."""
     concluded_at = models.DateTimeField(null=True, blank=True)
     failure_code = models.CharField(max_length=64, blank=True)
     failure_message = models.TextField(blank=True)
@@ -63,6 +65,7 @@ class Job(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["owner", "-submitted_at"]),
             models.Index(fields=["queue_deadline_at"], condition=Q(state="queued"), name="job_queued_deadline"),
+            models.Index(fields=["dispute_deadline_at"], condition=Q(state="disputed"), name="job_dispute_deadline"),
         ]
 
     def __str__(self) -> str:

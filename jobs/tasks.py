@@ -41,6 +41,12 @@ def queue_deadlines_enforce() -> None:
     leases.queue_deadlines_enforce(now=timezone.now())
 
 
+@shared_task(name="control.disputes_rule")
+def disputes_rule() -> None:
+    """Ends disputes that nobody settled in time."""
+    settlement.disputes_rule(now=timezone.now())
+
+
 @shared_task(name="control.uploads_sweep")
 def uploads_sweep() -> None:
     """Forgets uploads that nobody will finish."""

@@ -143,6 +143,7 @@ CELERY_BEAT_SCHEDULE = {
     "leases": {"task": "control.leases_reap", "schedule": environment.number("NEXA_REAP_SECONDS", 2)},
     "queue deadlines": {"task": "control.queue_deadlines_enforce", "schedule": environment.number("NEXA_QUEUE_SWEEP_SECONDS", 10)},
     "uploads": {"task": "control.uploads_sweep", "schedule": environment.number("NEXA_UPLOAD_SWEEP_SECONDS", 600)},
+    "disputes": {"task": "control.disputes_rule", "schedule": 60.0},
     "verification": {"task": "control.verification_dispatch", "schedule": environment.number("NEXA_DISPATCH_SECONDS", 1)},
     "outbox": {"task": "control.outbox_push", "schedule": environment.number("NEXA_PUSH_SECONDS", 1)},
     "checkpoint": {"task": "conclude.checkpoint_publish", "schedule": environment.number("NEXA_CHECKPOINT_SECONDS", 1)},
@@ -159,6 +160,8 @@ NEXA_DEADLINE_GRACE_SECONDS = environment.number("NEXA_DEADLINE_GRACE_SECONDS", 
 """What an order's deadline adds to the wall limit: pull, fetch, archive, upload."""
 NEXA_ATTEMPTS_MAX = environment.integer("NEXA_ATTEMPTS_MAX", 8)
 """Replicas that a job may use up by expiry and host failures, beside those that verification asks for."""
+NEXA_DISPUTE_SECONDS = environment.number("NEXA_DISPUTE_SECONDS", 14 * 86400)
+"""How long a dispute waits for a moderator before the default ruling: failed, unpaid, refunded."""
 NEXA_TENURE_RECEIPTS = environment.integer("NEXA_TENURE_RECEIPTS", 10)
 """Accepted receipts after which a node's measurements feed the calibration."""
 NEXA_VERIFY_CLAIM_SECONDS = environment.number("NEXA_VERIFY_CLAIM_SECONDS", 120)

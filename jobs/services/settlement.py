@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
@@ -21,6 +21,9 @@ from jobs.verification import OWN_CHECKS
 from ledger.formula import CLIP_FACTOR, payment_micro
 from ledger.services import Payment, account_of, payment_post, refund_post
 from workers.protocol.messages import ReceiptPredicate
+
+RULINGS_MAX = 500
+"""Disputes that one run rules on; beat runs it again in a minute."""
 
 NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 """`verify_claimed_until` of a replica that is checked and waits for others."""
@@ -65,7 +68,8 @@ def _carry_out(job: Job, reported: Sequence[Replica], decision: Decision) -> Non
                 _verification_rest(reported)
         case Dispute():
             _state_verifying(job)
-            job_transition(job=job, to=JobState.DISPUTED)
+            deadline_at = timezone.now() + timedelta(seconds=settings.NEXA_DISPUTE_SECONDS)
+            job_transition(job=job, to=JobState.DISPUTED, dispute_deadline_at=deadline_at)
             _verification_rest(reported)
         case NoValidResult():
             for replica in reported:
@@ -77,6 +81,28 @@ def _carry_out(job: Job, reported: Sequence[Replica], decision: Decision) -> Non
 def _verification_rest(reported: Sequence[Replica]) -> None:
     """Keeps the dispatcher from claiming them before another receipt comes, which claims all of the job. Missing checks can't rest."""
     Replica.objects.filter(pk__in=[replica.pk for replica in reported]).update(verify_claimed_until=NEVER)
+
+
+def disputes_rule(*, now: datetime) -> int:
+    """Gives overdue disputes the default ruling: no result, no payment, the reservation back. Returns how many."""
+    overdue = Job.objects.filter(state=JobState.DISPUTED, dispute_deadline_at__lte=now).values_list("pk", flat=True)
+    return sum(_default_ruling(job_id) for job_id in list(overdue[:RULINGS_MAX]))
+
+
+def _default_ruling(job_id: UUID) -> bool:
+    with transaction.atomic():
+        job = Job.objects.select_for_update().get(pk=job_id)
+        if job.state != JobState.DISPUTED:
+            return False  # ruled since
+        for replica in job.replicas.select_for_update().filter(state=ReplicaState.REPORTED):
+            replica.job = job
+            replica_transition(replica=replica, to=ReplicaState.REJECTED, payload={"verdict": replica.verdict}, concluded_at=timezone.now())
+        message = (
+            "The hosts' results disagree, and nobody ruled in time. No result is accepted and nobody is paid; the reservation is back. "
+            "The comparisons say where results differ: widen the tolerance if they should agree, or fix what makes the program vary."
+        )
+        job_close(job=job, to=JobState.FAILED, code="dispute_unresolved", message=message)
+        return True
 
 
 def job_close(*, job: Job, to: JobState, code: str, message: str) -> None:

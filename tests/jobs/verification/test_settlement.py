@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from django.test import override_settings
 
 from jobs.models import Calibration, Job, JobEvent, Replica
 from jobs.services.replicas import replicas_queue
-from jobs.services.settlement import NEVER, job_close, job_fail, job_settle
+from jobs.services.settlement import NEVER, disputes_rule, job_close, job_fail, job_settle
 from jobs.services.submission import job_cancel
 from jobs.states import JobState, ReplicaState, TransitionError
 from jobs.verdicts import AskForMore, Conclude, Decision, Dispute, NoValidResult, Wait
@@ -156,6 +157,29 @@ def test_disagreement_up_to_the_cap_is_a_dispute_that_keeps_the_reservation() ->
     assert set(states(job)) == {"reported"}
     assert set(job.replicas.values_list("verify_claimed_until", flat=True)) == {NEVER}
     assert settled(job) is None
+    books_check()
+
+
+@pytest.mark.django_db
+def test_a_dispute_that_nobody_settles_ends_at_its_deadline_unpaid_and_refunded() -> None:
+    job = job_make(verification=TWO)
+    before = account_of(user=job.owner).balance_micro
+    for number in range(job.replicas_max):
+        replica_report(job, {**FILES, "summary.json": f'{{"energy":{number}}}'.encode()})
+        if number >= 1:
+            settled(job)
+    assert job.state == JobState.DISPUTED
+    deadline_at = job.dispute_deadline_at
+    assert deadline_at is not None
+
+    assert disputes_rule(now=deadline_at - timedelta(seconds=1)) == 0
+    assert disputes_rule(now=deadline_at) == 1
+    assert disputes_rule(now=deadline_at) == 0
+
+    job.refresh_from_db()
+    assert (job.state, job.failure_code) == (JobState.FAILED, "dispute_unresolved")
+    assert set(states(job)) == {"rejected"}
+    assert account_of(user=job.owner).balance_micro == before + job.reserved_micro
     books_check()
 
 
