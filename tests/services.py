@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -23,6 +24,9 @@ COORDINATOR_KEY_RAW = bytes(range(32))
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # As in a shell's background job. Children would inherit it, and tests could interrupt none of them.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     services = EmbeddedServices.in_temporary_root(durable=False)
     services.start()
     early_config.stash[SERVICES_KEY] = services

@@ -85,7 +85,7 @@ def test_services_run_without_root(services: EmbeddedServices) -> None:
 def test_redis_urls_work_for_redis_celery_and_channels(services: EmbeddedServices) -> None:
     with redis.Redis.from_url(services.redis.client_url(3)) as client:
         client.set("place", "three")
-    app = celery.Celery("probe", broker=services.redis.celery_url(3), backend=services.redis.celery_url(3))
+    app = celery.Celery("probe", broker=services.redis.celery_url(3), backend=services.redis.celery_url(3), set_as_current=False)
     with app.connection_for_write() as connection:
         connection.ensure_connection(max_retries=1)
         broker: Any = connection.default_channel
