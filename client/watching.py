@@ -80,6 +80,7 @@ class _Watching:
                     self._line(event_text(event))
             for replica in self._api.job_replicas(self._job_id):
                 self._bar_update(replica)
+            self._bars.refresh()  # what was just learnt is shown now, not when the bars' own clock comes round
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise PortalProtocolError(f"Expected a job's timeline and replicas; found something else ({type(error).__name__}).") from error
         self._is_away = False
