@@ -37,7 +37,11 @@ down: setup  ## Stop what `make up` started
 .PHONY: test
 test: setup  ## Run the whole suite, containers included (ARGS="-k ledger" narrows it)
 	@$(PY) -m devstack.engine
-	exec $(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
+	status=0
+	$(PY) -m pytest -n 2 --dist loadgroup $(ARGS) || status=$$?
+	[ $$status = 1 ] || exit $$status
+	echo "make test: what failed beside other work is run once more, alone; what fails twice fails"
+	exec $(PY) -m pytest --last-failed --last-failed-no-failures none $(ARGS)
 
 .PHONY: lint
 lint: setup  ## ruff, format check, import-linter, bandit
