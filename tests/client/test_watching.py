@@ -47,7 +47,8 @@ def console(*, terminal: bool) -> tuple[Console, io.StringIO]:
     return Console(file=out, force_terminal=terminal, width=200, color_system=None), out
 
 
-def test_job_is_followed_from_the_queue_to_its_end_with_progress_bars(portal: LivePortal) -> None:
+def test_job_is_followed_from_the_queue_to_its_end_with_progress_bars(portal: LivePortal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")  # a dumb terminal is shown no bars
     api, job = submitted(portal)
 
     def lease() -> None:
