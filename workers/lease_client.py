@@ -37,6 +37,7 @@ from workers.protocol.messages import (
     ExchangeRequest,
     FailureCode,
     LeaseReport,
+    NoWork,
     Stage,
     Tier,
 )
@@ -89,7 +90,9 @@ class LeaseClient:
         limits: DrainLimits,
         order_take: Callable[[UUID], None],
         order_give_back: Callable[[UUID], None],
+        hold: Callable[[], NoWork | None] = lambda: None,
     ) -> None:
+        """`hold` says why this host wants no work now, None when it does; asked before each exchange, so it must be quick."""
         self._queues = queues
         self._coordinator = PublicKey.from_base64(identity.coordinator_key)
         self._journal = journal
@@ -98,6 +101,8 @@ class LeaseClient:
         self._limits = limits
         self._order_take = order_take
         self._order_give_back = order_give_back
+        self._hold = hold
+        self._session_id = uuid4()
         self._wakes: SimpleQueue[None] = SimpleQueue()
         self._stopping = _Stopping()
         self._paused = False
@@ -186,7 +191,8 @@ class LeaseClient:
         if request_id is None:
             request_id = str(uuid4())
             self._journal.fact_note(Fact.REQUEST_ID, request_id)
-        free = NOTHING_FREE if self.draining or self._paused else self._resources.free()
+        hold = self._hold()
+        free = NOTHING_FREE if self.draining or self._paused or hold else self._resources.free()
         leases = self.runs.reports()
         patience = self._renew_seconds if leases else float(EXCHANGE_WAIT_SECONDS_MAX)
         return ExchangeRequest(
@@ -196,6 +202,8 @@ class LeaseClient:
             queues=self._queues,
             free=free,
             leases=leases,
+            session_id=self._session_id,
+            hold=hold,
         )
 
     def _progress_note(self, leases: tuple[LeaseReport, ...]) -> None:

@@ -188,6 +188,7 @@ class Descriptor(DescriptorPart):
             disk_bytes=disk_bytes,
             output_bytes=(limits.output_mb or 0) * MB or min(OUTPUT_MB_DEFAULT * MB, disk_bytes),
             gpus=min(self.gpus, 64),
+            gpu_memory_bytes=self.gpu_memory_bytes,
         )
 
     @property

@@ -44,6 +44,7 @@ def request_make(wait_seconds: float = 0, slots: int = 0) -> ExchangeRequest:
     return ExchangeRequest(
         protocol_version=PROTOCOL_VERSION,
         request_id=uuid4(),
+        session_id=uuid4(),
         wait_seconds=wait_seconds,
         queues=(Tier.CPU,),
         free=NOTHING_FREE.model_copy(update={"slots": slots}),

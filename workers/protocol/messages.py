@@ -164,6 +164,13 @@ class LeaseReport(Message):
     memory_bytes: int | None = Field(default=None, ge=0)
 
 
+class NoWork(Message):
+    """Why a host gets no work, or wants none: a stable code and a sentence for the contributor."""
+
+    code: ShortText
+    message: Annotated[str, StringConstraints(max_length=500)]
+
+
 class ExchangeRequest(Message):
     """`POST /api/v1/exchange`. The same `request_id` returns the same orders as long as their leases live."""
 
@@ -173,6 +180,10 @@ class ExchangeRequest(Message):
     queues: tuple[Tier, ...] = Field(min_length=1, max_length=4)
     free: FreeResources
     leases: tuple[LeaseReport, ...] = Field(default=(), max_length=256)
+    session_id: UUID = Field(description="made anew by each start of a worker; one that comes back after another was seen is a copied key")
+    hold: NoWork | None = Field(
+        default=None, description="why the host itself wants no work now; None when it does, or only has no slot free"
+    )
 
 
 class CommandKind(StrEnum):
@@ -191,13 +202,6 @@ class Command(Message):
     kind: CommandKind
     lease_id: UUID | None = None
     reason: ShortText
-
-
-class NoWork(Message):
-    """Why an exchange brought no order: a stable code and a sentence for the contributor."""
-
-    code: ShortText
-    message: Annotated[str, StringConstraints(max_length=500)]
 
 
 class Renewal(Message):
@@ -264,6 +268,7 @@ class Limits(Message):
     disk_bytes: int = Field(ge=2**20)
     output_bytes: int = Field(ge=1)
     gpus: int = Field(default=0, ge=0, le=64)
+    gpu_memory_bytes: int = Field(default=0, ge=0, description="what each granted GPU has at least")
 
 
 class Order(Message):
@@ -317,14 +322,29 @@ class Failure(Message):
     message: Annotated[str, StringConstraints(max_length=1000)]
 
 
+class GpuUsage(Message):
+    """What one run made of one granted GPU, by samples of NVML; None where the GPU does not tell. Integrals: first to last sample."""
+
+    name: ShortText
+    utilisation_seconds: float | None = Field(default=None, ge=0, description="integral of utilisation (0 to 1) over time")
+    memory_peak_bytes: int | None = Field(default=None, ge=0)
+    temperature_peak_celsius: float | None = None
+    energy_joules: float | None = Field(default=None, ge=0, description="integral of power over time")
+
+
 class Usage(Message):
-    """What one run used: peaks and integrals over samples."""
+    """What one run used: peaks and integrals. None: not measured, which is not nothing."""
 
     wall_seconds: float = Field(ge=0)
     cpu_seconds: float = Field(ge=0)
     memory_peak_bytes: int = Field(ge=0)
+    memory_byte_seconds: float | None = Field(default=None, ge=0, description="integral of memory over time, from first to last sample")
+    pids_peak: int | None = Field(default=None, ge=0)
+    read_bytes: int | None = Field(default=None, ge=0)
+    written_bytes: int | None = Field(default=None, ge=0)
     samples: int = Field(ge=0)
-    gpu_seconds: float | None = Field(default=None, ge=0)
+    gpu_seconds: float | None = Field(default=None, ge=0, description="granted GPUs times wall seconds")
+    gpus: tuple[GpuUsage, ...] = Field(default=(), max_length=64)
 
 
 class StoredObject(Message):

@@ -35,10 +35,11 @@ class SimulatedHost:
         self.node: Node
         self.node, self.key = node_make(owner or user_make(), **fields)
         self.client = Client()
+        self.session_id = str(uuid.uuid4())
 
     def exchange(self, **fields: Any) -> Any:
         """The answer to an exchange that asks for one slot and doesn't wait, unless `fields` say otherwise."""
-        return signed_post(self.client, "/api/v1/exchange", exchange_make(**fields), self.key)
+        return signed_post(self.client, "/api/v1/exchange", exchange_make(**{"session_id": self.session_id, **fields}), self.key)
 
     def order(self, **fields: Any) -> Order:
         """The one order that an exchange brings, its signature checked."""
@@ -93,7 +94,14 @@ def exchange_make(**fields: Any) -> dict[str, Any]:
     """The JSON of an exchange. `slots`, `cpus` and so on go into `free`."""
     free = {"slots": 1, "cpus": 8.0, "memory_bytes": 32 * GIB, "disk_bytes": 100 * GIB, "gpus": []}
     free.update({name: fields.pop(name) for name in list(fields) if name in free})
-    values = {"protocol_version": 1, "request_id": str(uuid.uuid4()), "wait_seconds": 0, "queues": ["cpu"], "free": free}
+    values = {
+        "protocol_version": 1,
+        "request_id": str(uuid.uuid4()),
+        "wait_seconds": 0,
+        "queues": ["cpu"],
+        "free": free,
+        "session_id": str(uuid.uuid4()),
+    }
     return {**values, **fields}
 
 

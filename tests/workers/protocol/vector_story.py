@@ -66,6 +66,7 @@ REPLICA_ID: Final = UUID("c4f2d7a8-91b6-4c1e-a6d3-2e8b9f0a4d03")
 LEASE_ID: Final = UUID("5d3e8b60-7a2c-4f19-b0c5-9e1f6a7d8c04")
 OTHER_LEASE_ID: Final = UUID("e1a7c9d2-4b3f-4e86-8d50-3c2b1a0f9e05")
 REQUEST_ID: Final = UUID("9a8b7c6d-5e4f-4a3b-8c2d-1e0f9a8b7c06")
+SESSION_ID: Final = UUID("9a8b7c6d-5e4f-4a3b-8c2d-1e0f9a8b7c07")
 JOIN_SECRET: Final = "am9pbi1zZWNyZXQtb2YtdGhlLWdvbGRlbi12ZWN0b3I"
 INPUT: Final = b"1\n2\n3\n"
 OUTPUTS: Final = {"sum.json": b'{"sum": 6}\n', "tables/parts.csv": b"part,value\n1,1\n2,2\n3,3\n"}
@@ -163,6 +164,7 @@ def exchanges(checkpoint: str) -> dict[str, tuple[ExchangeRequest, ExchangeAnswe
             queues=(Tier.CPU,),
             free=free,
             leases=leases,
+            session_id=SESSION_ID,
         )
 
     def answer(number: int, **more: Any) -> ExchangeAnswer:
@@ -229,7 +231,16 @@ def receipt_completed() -> bytes:
     outcome = RunOutcome(
         started_at=NOW + timedelta(seconds=2),
         finished_at=NOW + timedelta(seconds=4.5),
-        usage=Usage(wall_seconds=2.5, cpu_seconds=2.25, memory_peak_bytes=20_000_000, samples=1),
+        usage=Usage(
+            wall_seconds=2.5,
+            cpu_seconds=2.25,
+            memory_peak_bytes=20_000_000,
+            memory_byte_seconds=45_000_000,
+            pids_peak=1,
+            read_bytes=0,
+            written_bytes=4096,
+            samples=1,
+        ),
         exit_code=0,
         image_id=digest_of(b"image id"),
         archive=archive(OUTPUTS)[1],
