@@ -86,5 +86,5 @@ def _images_copy(source: str, target: str, images: tuple[str, ...]) -> None:
         contextlib.closing(docker.APIClient(base_url=target, version="auto", timeout=120)) as taker,
     ):
         for image in images:
-            for said in taker.load_image(giver.get_image(image)):
+            for said in taker.load_image(giver.get_image(image)):  # type: ignore[no-untyped-call]  # the SDK's stubs lack it
                 assert "error" not in said, said

@@ -66,7 +66,7 @@ def test_portal_that_is_away_for_two_lease_times_costs_nothing(running: RunningS
 @pytest.mark.parametrize("hours", [-1, 1])
 def test_host_whose_clock_is_an_hour_off_works_on(running: RunningStack, engine: EngineHandle, tmp_path: Path, hours: int) -> None:
     library = tmp_path / "shifted.so"
-    command = ["cc", "-shared", "-fPIC", f"-DSHIFT=({hours} * 3600)", "-x", "c", "-", "-o", str(library), "-ldl"]
+    command = ["gcc", "-shared", "-fPIC", f"-DSHIFT=({hours} * 3600)", "-x", "c", "-", "-o", str(library), "-ldl"]
     subprocess.run(command, input=SHIFTED_CLOCK, text=True, check=True)
     books = Books(running)
     environment = running.hosts[HOST].environment
