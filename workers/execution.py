@@ -20,7 +20,7 @@ from uuid import UUID
 
 from workers.folders import folder_remove
 from workers.home import NodeHome, NodeIdentity
-from workers.inputs import InputCache, InputCancelledError, InputFailedError
+from workers.inputs import InputCache, InputCancelledError, InputFailedError, inputs_place
 from workers.journal import Journal, JournalError, LeaseRow, UploadRow
 from workers.orders import OpenedOrder, OrderRefusedError, order_check, order_open
 from workers.portal import PortalClient
@@ -29,9 +29,9 @@ from workers.protocol.archives import ArchiveInfo, ArchiveLimits, OutputRefusedE
 from workers.protocol.compute_log import LogRefusedError, LogWriter
 from workers.protocol.errors import VerificationError
 from workers.protocol.keys import PrivateKey, PublicKey
-from workers.protocol.messages import Failure, FailureCode, NodeProfile, Order, OrderInput, Stage
+from workers.protocol.messages import Failure, FailureCode, NodeProfile, Order, Stage
 from workers.receipts import RunOutcome, receipt_sign, receipt_size_check
-from workers.reporting import Reporter, portal_retry
+from workers.reporting import Reporter
 from workers.resources import Resources, ResourcesExhaustedError
 from workers.runs import Run, Runs
 from workers.runtime.interface import OutputStream, PullProgress, RunResult, RunSpec, Runtime, RuntimeFailureError, Sample
@@ -74,7 +74,7 @@ class Executor:
         self._runs = runs
         self._portal_make = portal_make
         self._give_up = give_up
-        self._cache = InputCache(home.cache_folder / "inputs", limit_bytes=resources.caps.disk_bytes // 4)
+        self.inputs_cache = InputCache(home.cache_folder / "inputs", limit_bytes=resources.caps.disk_bytes // 4)
 
     def order_run(self, lease_id: UUID) -> None:
         """Bring a lease of the journal to its end; unknown and ended ones are done already. Raises nothing.
@@ -94,7 +94,7 @@ class Executor:
             self._resources.release(lease_id)
             self._resources.hold_slot(lease_id)
             self._stage(run, Stage.UPLOADING)
-            if Reporter(journal=self._journal, portal=portal, give_up=self._give_up).report(lease_id):
+            if Reporter(journal=self._journal, portal=portal, give_up=self._give_up, show=run.show).report(lease_id):
                 folder_remove(self._folder(lease_id))
         except VerificationError as error:
             # It was checked before it was journaled: the coordinator's key has changed since, or the journal was.
@@ -193,8 +193,8 @@ class Executor:
         for made in (inputs, outputs):
             folder_remove(made)
             made.mkdir(mode=0o755)
+        self._inputs_place(order, inputs, run, portal)
         for wanted in order.inputs:
-            self._input_place(wanted, inputs / wanted.path, run, portal)
             writer.event("input", {"path": wanted.path, "digest": wanted.digest, "size_bytes": wanted.size_bytes})
         self._stage(run, Stage.PULLING)
 
@@ -216,12 +216,9 @@ class Executor:
             gpus=gpus,
         )
 
-    def _input_place(self, wanted: OrderInput, target: Path, run: Run, portal: PortalClient) -> None:
-        def place() -> None:
-            self._cache.place(wanted, target, portal=portal, cancel=run.cancel)
-
+    def _inputs_place(self, order: Order, folder: Path, run: Run, portal: PortalClient) -> None:
         try:
-            portal_retry(place, stop=run.cancel)
+            inputs_place(order.inputs, folder, cache=self.inputs_cache, portal=portal, cancel=run.cancel, show=run.show)
         except InputFailedError as error:
             raise _RunFailedError(error.code, str(error)) from error
         except InputCancelledError:

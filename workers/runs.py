@@ -27,6 +27,10 @@ class Run:
     cancel: threading.Event = field(default_factory=threading.Event)
     cancelled: Failure | None = None
 
+    def show(self, progress: float | None, message: str) -> None:
+        """Say how far the present stage has come, for the portal and for `nexa status`."""
+        self.progress, self.message = progress, message
+
     def report(self) -> LeaseReport:
         """This lease, for an exchange."""
         return LeaseReport(
