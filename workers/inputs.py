@@ -83,11 +83,11 @@ class InputCache:
         """What the cache holds and could forget now."""
         return sum(size_bytes for _, size_bytes, _ in self._forgettable())
 
-    def trim(self, *, limit_bytes: int | None = None) -> int:
-        """Forget what was not used for longest, until at most `limit_bytes` (None: the cache's own limit) are left; the bytes forgotten."""
+    def trim(self, *, room_bytes: int | None = None) -> int:
+        """Forget what was not used for longest: what is beyond the limit, or (`room_bytes`) at least so much. The bytes forgotten."""
         found = sorted(self._forgettable())
         kept_bytes = sum(size_bytes for _, size_bytes, _ in found)
-        excess_bytes = kept_bytes - (self._limit_bytes if limit_bytes is None else limit_bytes)
+        excess_bytes = kept_bytes - self._limit_bytes if room_bytes is None else room_bytes
         forgotten_bytes = 0
         for _, size_bytes, path in found:
             if forgotten_bytes >= excess_bytes:
@@ -110,7 +110,7 @@ class InputCache:
         try:
             placing.place()
         except OSError as error:
-            if error.errno not in _DISK_FULL or not self.trim(limit_bytes=0):
+            if error.errno not in _DISK_FULL or not self.trim(room_bytes=2**63):
                 raise
             placing.place()
 

@@ -45,7 +45,9 @@ class DockerRuntime:
     def __init__(self, base_url: str | None = None, *, image_record: Path | None = None, image_limits: ImageLimits | None = None) -> None:
         """`base_url` None: as DOCKER_HOST and its companions say, else the local socket. `image_record`: see ImageRecord."""
         self._base_url = base_url
-        self.images = DockerImageStore(connect=self._connect, record=ImageRecord(image_record), limits=image_limits or ImageLimits())
+        self.images = DockerImageStore(
+            connected=self._connected, connect=self._connect, record=ImageRecord(image_record), limits=image_limits or ImageLimits()
+        )
         self._lock = threading.Lock()
         self._client: docker.APIClient | None = None
         self._profile: EngineProfile | None = None
@@ -68,7 +70,7 @@ class DockerRuntime:
         report: Callable[[PullProgress], None],
         timeout_seconds: float = 3600.0,
     ) -> str:
-        return self.images.ensure(self._connected(), image, cancel=cancel, report=report, timeout_seconds=timeout_seconds)
+        return self.images.ensure(image, cancel=cancel, report=report, timeout_seconds=timeout_seconds)
 
     def run(self, spec: RunSpec, sink: RunSink, cancel: threading.Event) -> RunResult:
         client = self._connected()

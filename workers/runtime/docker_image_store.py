@@ -48,9 +48,20 @@ class ImageLimits:
 
 
 class DockerImageStore:
-    """Images for jobs. Thread-safe; several runs that want one image share one pull. `connect` makes a client for one pull."""
+    """Images for jobs. Thread-safe; several runs that want one image share one pull.
 
-    def __init__(self, *, connect: Callable[[], docker.APIClient], record: ImageRecord, limits: ImageLimits) -> None:
+    `connected` gives the client that all threads share, `connect` makes one for a pull; both raise RuntimeFailureError.
+    """
+
+    def __init__(
+        self,
+        *,
+        connected: Callable[[], docker.APIClient],
+        connect: Callable[[], docker.APIClient],
+        record: ImageRecord,
+        limits: ImageLimits,
+    ) -> None:
+        self._connected = connected
         self._connect = connect
         self._record = record
         self._limits = limits
@@ -64,7 +75,6 @@ class DockerImageStore:
 
     def ensure(
         self,
-        client: docker.APIClient,
         image: ImageReference,
         *,
         cancel: threading.Event,
@@ -75,15 +85,15 @@ class DockerImageStore:
         with self._locks.held(image.pull or "", cancel=cancel) as held:
             if not held:
                 raise RuntimeFailureError(FailureCode.CANCELLED, "Cancelled while waiting for an image that is pulled for another run.")
-            found = self._hand_out(client, image)
+            found = self._hand_out(image)
             if found is None and image.pull is not None:
-                self._pull(client, image.pull, cancel, report, timeout_seconds)
-                found = self._hand_out(client, image)
+                self._pull(image.pull, cancel, report, timeout_seconds)
+                found = self._hand_out(image)
         if found is None:
             raise RuntimeFailureError(
                 FailureCode.IMAGE_UNAVAILABLE, f"{image.name} ({image.image_id}) is not loaded in this host's engine; load it."
             )
-        self.trim(client)
+        self.trim()
         return found
 
     @contextmanager
@@ -100,8 +110,8 @@ class DockerImageStore:
                 self._running[image_id] -= 1
             self._record.used(image_id)
 
-    def folder(self, client: docker.APIClient) -> Path | None:
-        """Where the engine keeps its images, if that is on this machine. Raises RuntimeFailureError (`host_engine`)."""
+    def folder(self) -> Path | None:
+        client = self._connected()
         if self._folder is None:
             try:
                 self._folder = Path(str(client.info().get("DockerRootDir") or "/nowhere"))
@@ -111,32 +121,32 @@ class DockerImageStore:
         local = str(client.base_url).startswith(("http+docker://", "unix://"))
         return self._folder if local and self._folder.is_dir() else None
 
-    def removable_bytes(self) -> int:
-        """What pulled images take that are not in use."""
+    def kept_bytes(self) -> int:
+        # Of images on one base nobody knows how much they share: the largest counts, and none as long as one of them is in use.
+        by_base: dict[str, int] = {}
         with self._mutex:
-            return sum(image.size_bytes for image in self._removable())
+            for image in self._record.images():
+                before = by_base.get(image.base_layer, 0)
+                by_base[image.base_layer] = -1 if before < 0 or self._spoken_for(image) else max(before, image.size_bytes)
+        return sum(max(0, size_bytes) for size_bytes in by_base.values())
 
-    def trim(self, client: docker.APIClient, *, room_bytes: int | None = None) -> int:
-        """Remove images that were not used for longest: until the rest is within the budget, or (`room_bytes`) so much was removed.
-
-        The bytes removed, as images count. Raises nothing: an engine that is away is trimmed another time.
-        """
+    def trim(self, *, room_bytes: int | None = None) -> int:
         removed_bytes = 0
         try:
-            images = self._settled(client)
+            images = self._settled()
             kept_bytes = sum(image.size_bytes for image in images)
             excess_bytes = kept_bytes - self._limits.budget_bytes if room_bytes is None else room_bytes
             for image in images:
                 if removed_bytes >= excess_bytes:
                     break
-                removed_bytes += self._remove(client, image)
-        except ENGINE_ERRORS as error:
+                removed_bytes += self._remove(image)
+        except (RuntimeFailureError, *ENGINE_ERRORS) as error:
             log.warning("images could not be removed: %s", f"{error}")
         return removed_bytes
 
-    def _hand_out(self, client: docker.APIClient, image: ImageReference) -> str | None:
+    def _hand_out(self, image: ImageReference) -> str | None:
         with self._mutex:
-            found = image_present(client, image)
+            found = image_present(self._connected(), image)
             if found is not None:
                 self._handed_out.setdefault(found, []).append(time.monotonic())
                 self._record.used(found)
@@ -144,13 +154,12 @@ class DockerImageStore:
 
     def _pull(
         self,
-        client: docker.APIClient,
         reference: str,
         cancel: threading.Event,
         report: Callable[[PullProgress], None],
         timeout_seconds: float,
     ) -> None:
-        folder = self.folder(client)
+        folder = self.folder()
 
         def watch(progress: PullProgress) -> None:
             self._size_check(reference, max(progress.total_bytes, progress.done_bytes))
@@ -165,20 +174,20 @@ class DockerImageStore:
             try:
                 pull()
             except RuntimeFailureError as error:
-                if error.failure.code is not FailureCode.HOST_DISK or not self.trim(client, room_bytes=2**63):
+                if error.failure.code is not FailureCode.HOST_DISK or not self.trim(room_bytes=2**63):
                     raise
                 pull()
-            self._pulled(client, reference)
+            self._pulled(reference)
         except RequestException as error:
             raise RuntimeFailureError(FailureCode.HOST_ENGINE, f"The container engine was lost: {type(error).__name__}.") from error
         except OSError as error:
             raise RuntimeFailureError(FailureCode.HOST_DISK, f"The host can't note what it pulls: {error.strerror}.") from error
 
-    def _pulled(self, client: docker.APIClient, reference: str) -> None:
-        settled = self._settle(client, reference)
+    def _pulled(self, reference: str) -> None:
+        settled = self._settle(reference)
         if settled is not None and settled.size_bytes > self._limits.pull_bytes_max:
             with self._mutex:
-                self._remove_now(client, settled)
+                self._remove_now(settled)
             self._size_check(reference, settled.size_bytes)
 
     def _size_check(self, reference: str, size_bytes: int) -> None:
@@ -189,44 +198,40 @@ class DockerImageStore:
                 f"{reference} has {size_bytes} bytes or more; this host takes images of up to {limit_bytes} (pull_max_gib in node.toml).",
             )
 
-    def _settled(self, client: docker.APIClient) -> list[PulledImage]:
+    def _settled(self) -> list[PulledImage]:
         """All images of the record that could be removed; a pull that an earlier process began is looked up now."""
         found = []
         for image in self._record.images():
             if image.image_id is not None:
                 found.append(image)
-            elif not self._locks.is_held(image.reference) and (settled := self._settle(client, image.reference)) is not None:
+            elif not self._locks.is_held(image.reference) and (settled := self._settle(image.reference)) is not None:
                 found.append(settled)
         return found
 
-    def _settle(self, client: docker.APIClient, reference: str) -> PulledImage | None:
+    def _settle(self, reference: str) -> PulledImage | None:
         """What a pull has brought, noted; None if nothing. Raises what an engine raises."""
         try:
-            inspected = client.inspect_image(reference)  # type: ignore[no-untyped-call]  # the SDK's decorator hides its type
+            inspected = self._connected().inspect_image(reference)  # type: ignore[no-untyped-call]  # the SDK's decorator hides its type
         except ImageNotFound:
             self._record.forget(reference)
             return None
-        image = PulledImage(reference, str(inspected["Id"]), int(inspected["Size"]), time.time())
-        self._record.pulled(reference, image_id=str(image.image_id), size_bytes=image.size_bytes)
-        return image
-
-    def _removable(self) -> list[PulledImage]:
-        return [image for image in self._record.images() if not self._spoken_for(image)]
+        layers = inspected.get("RootFS", {}).get("Layers") or [""]
+        return self._record.pulled(reference, image_id=str(inspected["Id"]), base_layer=str(layers[0]), size_bytes=int(inspected["Size"]))
 
     def _spoken_for(self, image: PulledImage) -> bool:
         image_id = image.image_id or ""
         handed_out = self._handed_out.get(image_id) or [-HANDED_OUT_SECONDS]
         return self._running[image_id] > 0 or time.monotonic() - handed_out[-1] < HANDED_OUT_SECONDS
 
-    def _remove(self, client: docker.APIClient, image: PulledImage) -> int:
+    def _remove(self, image: PulledImage) -> int:
         with self._mutex:
             if self._spoken_for(image):
                 return 0
-            return self._remove_now(client, image)
+            return self._remove_now(image)
 
-    def _remove_now(self, client: docker.APIClient, image: PulledImage) -> int:
+    def _remove_now(self, image: PulledImage) -> int:
         try:
-            client.remove_image(image.reference)
+            self._connected().remove_image(image.reference)
         except ImageNotFound:
             """Somebody else was faster."""
         except APIError as error:

@@ -19,11 +19,12 @@ log = logging.getLogger(__name__)
 class PulledImage:
     """An image by the reference (`name@sha256:…`) that was pulled. `image_id` None: begun, and not known to have ended.
 
-    `size_bytes`: unpacked, with layers that it shares with others. `used_at`: Unix time.
+    `size_bytes`: unpacked, with layers that it shares with others; those of one `base_layer` may share more. `used_at`: Unix time.
     """
 
     reference: str
     image_id: str | None
+    base_layer: str
     size_bytes: int
     used_at: float
 
@@ -50,11 +51,13 @@ class ImageRecord:
 
     def pull_begun(self, reference: str) -> None:
         """Note that an image which is not here will come. Raises OSError."""
-        self._set(PulledImage(reference, None, 0, time.time()))
+        self._set(PulledImage(reference, None, "", 0, time.time()))
 
-    def pulled(self, reference: str, *, image_id: str, size_bytes: int) -> None:
+    def pulled(self, reference: str, *, image_id: str, base_layer: str, size_bytes: int) -> PulledImage:
         """Note that it has come. Raises OSError."""
-        self._set(PulledImage(reference, image_id, size_bytes, time.time()))
+        image = PulledImage(reference, image_id, base_layer, size_bytes, time.time())
+        self._set(image)
+        return image
 
     def used(self, image_id: str) -> None:
         """Note a use, for the order of eviction; it reaches the file with the next pull or removal."""

@@ -70,10 +70,6 @@ def _run(runtime: DockerRuntime, registry: Registry) -> None:
         pass
 
 
-def _trim(runtime: DockerRuntime, client: docker.APIClient) -> int:
-    return runtime.images.trim(client)
-
-
 def _here(client: docker.APIClient, registry: Registry) -> bool:
     try:
         client.inspect_image(registry.image_id)  # type: ignore[no-untyped-call]  # the SDK's decorator hides its type
@@ -91,7 +87,7 @@ def test_budget_removes_what_was_not_used_for_longest(runtime_make: RuntimeMake,
         assert (_here(client, first), _here(client, second)) == (True, True)
         _run(runtime, third)
         assert [_here(client, one) for one in (first, second, third)] == [True, False, True]
-        assert runtime.images.removable_bytes() == pytest.approx(2 * MIB, rel=0.01)
+        assert runtime.images.kept_bytes() == pytest.approx(2 * MIB, rel=0.01)
         assert _ensure(runtime, second) == second.image_id
 
 
@@ -102,11 +98,11 @@ def test_image_that_runs_or_is_about_to_stays(runtime_make: RuntimeMake, client:
         _ensure(runtime, first)  # for another run
         _ensure(runtime, second)
         with runtime.images.in_use(image_id):
-            assert (_trim(runtime, client), runtime.images.removable_bytes()) == (0, 0)
-        assert (_trim(runtime, client), _here(client, first)) == (0, True)
+            assert (runtime.images.trim(), runtime.images.kept_bytes()) == (0, 0)
+        assert (runtime.images.trim(), _here(client, first)) == (0, True)
         with runtime.images.in_use(image_id):
-            assert _trim(runtime, client) == 0
-        assert (_trim(runtime, client) >= MIB, _here(client, first), _here(client, second)) == (True, False, True)
+            assert runtime.images.trim() == 0
+        assert (runtime.images.trim() >= MIB, _here(client, first), _here(client, second)) == (True, False, True)
 
 
 def test_image_of_a_container_stays_until_that_is_gone(runtime_make: RuntimeMake, client: docker.APIClient) -> None:
@@ -117,10 +113,10 @@ def test_image_of_a_container_stays_until_that_is_gone(runtime_make: RuntimeMake
         try:
             with runtime.images.in_use(image_id):
                 pass
-            assert (_trim(runtime, client), _here(client, registry)) == (0, True)
+            assert (runtime.images.trim(), _here(client, registry)) == (0, True)
         finally:
             client.remove_container(container)
-        _trim(runtime, client)
+        runtime.images.trim()
         assert not _here(client, registry)
 
 
@@ -135,7 +131,7 @@ def test_images_of_the_contributor_stay(runtime_make: RuntimeMake, client: docke
         client.tag(tagged.image_id, "nexapod-test/kept", "1")
         with runtime.images.in_use(tagged.image_id):
             pass
-        _trim(runtime, client)
+        runtime.images.trim()
         assert (_here(client, pulled_by_hand), _here(client, tagged)) == (True, True)
         found = client.inspect_image(tagged.image_id)  # type: ignore[no-untyped-call]  # the SDK's decorator hides its type
         assert (found["RepoTags"], found["RepoDigests"]) == (["nexapod-test/kept:1"], [])
@@ -151,7 +147,7 @@ def test_record_outlives_the_process_also_one_killed_while_pulling(
         record.pull_begun(never.reference)
         name, _, digest = killed.reference.partition("@")
         client.pull(name, tag=digest)
-        assert _trim(runtime_make(budget_bytes=0), client) >= 2 * MIB
+        assert runtime_make(budget_bytes=0).images.trim() >= 2 * MIB
         assert (_here(client, before), _here(client, killed)) == (False, False)
         assert ImageRecord(tmp_path / "images.json").images() == []
 
@@ -160,7 +156,7 @@ def test_damaged_record_removes_nothing(runtime_make: RuntimeMake, client: docke
     with _registries(client) as (registry,):
         _run(runtime_make(), registry)
         (tmp_path / "images.json").write_bytes(b"[{}]")
-        assert (_trim(runtime_make(budget_bytes=0), client), _here(client, registry)) == (0, True)
+        assert (runtime_make(budget_bytes=0).images.trim(), _here(client, registry)) == (0, True)
 
 
 def test_download_beyond_the_limit_is_broken_off(runtime_make: RuntimeMake, client: docker.APIClient) -> None:
