@@ -15,6 +15,7 @@ import logging
 import shutil
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 from uuid import UUID
@@ -93,17 +94,20 @@ class DiskWatch:
             self._wakes.wait(LOOK_SECONDS)
             self._wakes.clear()
             if not self._stopping:
+                # Also what a budget that was lowered, or a pull that was killed, has left.
+                self._images.trim()
                 self._look()
 
     def _look(self) -> None:
         before = self._hold
         try:
             self._written = {lease_id: self._measured(lease_id) for lease_id in self._owed()}
-            self._image_folder = self._images.folder()
+            with suppress(RuntimeFailureError):  # an engine that is away is a hold of its own; its folder stays where it was
+                self._image_folder = self._images.folder()
             self._room_make()
             self._hold = self._judged()
-        except (OSError, RuntimeFailureError) as error:
-            # A disk that can't be asked says so at the first write; an engine that is away is a hold of its own.
+        except OSError as error:
+            # A disk that can't be asked says so at the first write.
             log.warning("the disks can't be looked at: %s", error)
         if self._hold != before:
             log.warning("%s", self._hold.message if self._hold else "there is room on the disk again")

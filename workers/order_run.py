@@ -208,7 +208,8 @@ class OrderRun:
             self._run.progress = min(1.0, progress.done_bytes / progress.total_bytes) if progress.total_bytes else None
             self._run.message = progress.status[:200]
 
-        image_id = workplace.runtime.image_ensure(order.image, cancel=self._run.cancel, report=pulling)
+        seconds = max(1.0, (order.deadline_at - workplace.clock.now()).total_seconds())
+        image_id = workplace.runtime.image_ensure(order.image, cancel=self._run.cancel, report=pulling, timeout_seconds=seconds)
         self._writer.event("image", {"image_id": image_id})
         return Launch(image_id=image_id, gpus=gpus)
 

@@ -90,6 +90,10 @@ class FakePortal:
         self.upload_patches_to_break = 0
         self.upload_barrier: threading.Barrier | None = None
         """The first chunk of an upload is taken when the others' are there as well."""
+        self.upload_gate: threading.Event | None = None
+        """Chunks other than the first are taken once it is set; until then their uploads are in `uploads_held`."""
+        self.uploads_held: list[str] = []
+        self.upload_offsets: list[tuple[str, int]] = []
         self.registers_instead: PublicKey | None = None
         self.stopping = False
         handler = type("Handler", (_Handler,), {"portal": self})
@@ -381,9 +385,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "PATCH":
             if int(self.headers["Upload-Offset"]) != len(upload["data"]):
                 raise RefusedError(409, "upload_offset_wrong")
-            if self.portal.upload_barrier is not None and not upload["data"]:
-                self.portal.upload_barrier.wait(WAIT_SECONDS)
+            self._chunk_wait(path, len(upload["data"]))
             upload["data"] += body
+            self.portal.uploads_held = [held for held in self.portal.uploads_held if held != path]
             if self.portal.upload_patches_to_break:
                 self.portal.upload_patches_to_break -= 1
                 self.close_connection = True
@@ -393,6 +397,15 @@ class _Handler(BaseHTTPRequestHandler):
         if len(upload["data"]) == upload["size"]:
             self.portal.blobs[upload["digest"]] = upload["data"]
         self._answer(204 if self.command == "PATCH" else 200, b"", {"Upload-Offset": str(len(upload["data"])), "Tus-Resumable": "1.0.0"})
+
+    def _chunk_wait(self, path: str, offset_bytes: int) -> None:
+        portal = self.portal
+        portal.upload_offsets.append((path, offset_bytes))
+        if portal.upload_gate is not None and offset_bytes and not portal.upload_gate.is_set():
+            portal.uploads_held.append(path)
+            portal.upload_gate.wait(60)
+        if portal.upload_barrier is not None and not offset_bytes:
+            portal.upload_barrier.wait(WAIT_SECONDS)
 
     def _json(self, model: Any, status: int = 200) -> None:
         self._answer(status, model.model_dump_json().encode(), {"Content-Type": "application/json"})

@@ -22,7 +22,9 @@ from workers.runtime.interface import PullProgress, RuntimeFailureError
 ENGINE_ERRORS = (DockerException, RequestException, OSError)
 _LOOK_SECONDS: Final = 0.1
 _END_SECONDS: Final = 1.0
-_AWAY_SECONDS_MAX: Final = 30.0
+_PAUSE_SECONDS_MAX: Final = 30.0
+AWAY_SECONDS_MAX: Final = 1800.0
+"""A registry from which nothing came for so long is given up, however much time there is: its name may be wrong for ever."""
 _AWAY: Final = re.compile(
     r"connection refused|connection reset|no such host|no route to host|network is unreachable|server misbehaving|temporary failure"
     r"|time(d )?-?out|deadline exceeded|\bEOF\b|unexpected HTTP status: 5|too ?many ?requests|broken pipe|request canceled",
@@ -63,21 +65,26 @@ def image_pull(
     watch: Callable[[PullProgress], None] = lambda _: None,
     timeout_seconds: float,
 ) -> None:
-    """Pull `name@sha256:…`, reporting each step; a registry that is away is tried again, less and less often, until the time is up.
+    """Pull `name@sha256:…`, reporting each step; a registry that is away is tried again, less and less often, for half an hour or until
+    the time is up. Layers that have come whole are not fetched again.
 
     `watch` is asked several times a second, and ends the pull by an error of its own. Given up, for whatever reason, it returns at once,
     and the engine stops with the connection. Raises RuntimeFailureError: `image_unavailable`, `host_engine`, `host_disk`, `cancelled`.
     """
-    deadline = time.monotonic() + timeout_seconds
-    backoff = Backoff(longest_seconds=_AWAY_SECONDS_MAX)
+    began = heard = time.monotonic()
+    backoff = Backoff(longest_seconds=_PAUSE_SECONDS_MAX)
     while True:
         pull = _Pull(connect(), reference)
         try:
-            pull.follow(cancel, deadline, report, watch)
+            pull.follow(cancel, began + timeout_seconds, report, watch)
         except RegistryAwayError as error:
+            if pull.progress.done_bytes:
+                heard = time.monotonic()
+                backoff.worked()
             pause_seconds = backoff.failed()
-            if time.monotonic() + pause_seconds > deadline:
-                message = f"{reference} was not pulled within {timeout_seconds:g} s: {error}"
+            now = time.monotonic()
+            if now + pause_seconds > min(began + timeout_seconds, heard + AWAY_SECONDS_MAX):
+                message = f"{reference} was not pulled within {now - began:.1f} s: {error}"
                 raise RuntimeFailureError(FailureCode.IMAGE_UNAVAILABLE, message) from error
             report(PullProgress(f"The registry is away; trying again ({error})"[:200], 0, 0))
             if cancel.wait(pause_seconds):
@@ -97,6 +104,8 @@ class _Pull:
         self._messages: queue.Queue[dict[str, Any] | Exception | None] = queue.Queue()
         self._answers: list[Response] = []
         self._over = threading.Event()
+        self.progress = PullProgress("", 0, 0)
+        """What the engine has told last."""
         # The SDK gives no handle on an answer that it streams, and a blocked read of it has to be ended.
         client.hooks["response"].append(lambda answer, *_, **__: self._answers.append(answer))
         self._thread = threading.Thread(target=self._read, name="image-pull", daemon=True)
@@ -111,13 +120,12 @@ class _Pull:
     ) -> None:
         """Return when the engine has the image. Raises RegistryAwayError, RuntimeFailureError."""
         layers: dict[str, tuple[int, int]] = {}
-        progress = PullProgress("", 0, 0)
         while True:
             if cancel.is_set():
                 raise _cancelled()
             if time.monotonic() > deadline:
                 raise RegistryAwayError("it was still on its way")
-            watch(progress)
+            watch(self.progress)
             try:
                 message = self._messages.get(timeout=_LOOK_SECONDS)
             except queue.Empty:
@@ -132,8 +140,8 @@ class _Pull:
             if "id" in message and detail.get("total"):
                 layers[message["id"]] = (int(detail.get("current", 0)), int(detail["total"]))
             done, total = (sum(layer[part] for layer in layers.values()) for part in (0, 1))
-            progress = PullProgress(str(message.get("status", "")), done, total)
-            report(progress)
+            self.progress = PullProgress(str(message.get("status", "")), done, total)
+            report(self.progress)
 
     def end(self) -> None:
         """Close the connection. An engine that has not answered at all yet is left to a thread that closes it when it does."""

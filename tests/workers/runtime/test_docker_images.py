@@ -135,7 +135,7 @@ def test_registry_that_stays_away_is_given_up_at_the_end_of_the_time(runtime: Do
         reference = registry.reference
     seen: list[PullProgress] = []
     began = time.monotonic()
-    with pytest.raises(RuntimeFailureError, match=r"not pulled within 3 s: .*connection refused") as failed:
+    with pytest.raises(RuntimeFailureError, match=r"not pulled within [0-3]\.\d s: .*connection refused") as failed:
         _ensure(runtime, reference, seen=seen, timeout_seconds=3)
     assert time.monotonic() - began < 5
     assert (_code_of(failed), len(seen) >= 2) == (FailureCode.IMAGE_UNAVAILABLE, True)
