@@ -29,6 +29,7 @@ from workers.runtime.output_watch import folder_measure
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 5.0
+_STOP_SECONDS: Final = 5.0
 
 
 class Forgetting(Protocol):
@@ -71,11 +72,11 @@ class DiskWatch:
         self._wakes.set()
 
     def stop(self) -> None:
-        """End the thread, and wait for it."""
+        """End the thread, and wait for it, unless an engine keeps it."""
         self._stopping = True
         self.wake()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_STOP_SECONDS)
 
     def free_bytes(self) -> int:
         """What runs could have under the node home, beside what the machine keeps; may be below nothing. Quick."""

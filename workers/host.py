@@ -48,13 +48,14 @@ class Host:
         self._journal = journal
         self._runtime = runtime
         self._orders = orders
-        cache = InputCache(home.cache_folder / "inputs", limit_bytes=self.caps.disk_bytes // 4)
+        disk_reserve_bytes = int(settings.lend.disk_reserve_gib * GIB)
+        cache = InputCache(home.cache_folder / "inputs", limit_bytes=self.caps.disk_bytes // 4, reserve_bytes=disk_reserve_bytes)
         self._disk_watch = DiskWatch(
             home_folder=home.folder,
             work_folder=home.work_folder,
             inputs=cache,
             images=runtime.images,
-            reserve_bytes=int(settings.lend.disk_reserve_gib * GIB),
+            reserve_bytes=disk_reserve_bytes,
         )
         self._resources = Resources(self.caps, disk_free=self._disk_watch.free_bytes, disk_written=self._disk_watch.written_bytes)
         portal = PortalClient(identity.portal, key)

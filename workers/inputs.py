@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -46,9 +47,11 @@ class InputCache:
     wants a digest that another thread is fetching waits for that one. No file is believed for its name: each is hashed as it is used.
     """
 
-    def __init__(self, folder: Path, *, limit_bytes: int = LIMIT_BYTES_DEFAULT) -> None:
+    def __init__(self, folder: Path, *, limit_bytes: int = LIMIT_BYTES_DEFAULT, reserve_bytes: int = 0) -> None:
+        """`reserve_bytes` stay free on the disk, for the machine itself."""
         self._folder = folder
         self._limit_bytes = limit_bytes
+        self._reserve_bytes = reserve_bytes
         self._locks = KeyedLocks()
         self.trim()
 
@@ -78,6 +81,23 @@ class InputCache:
                 placing.partial.unlink(missing_ok=True)
                 raise
         self.trim()
+
+    def room_make(self, inputs: Sequence[OrderInput]) -> None:
+        """Forget what stands in the way of placing all of these. Raises OSError, as a full disk does, where that is not enough."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        short_bytes = self._short_bytes(inputs)
+        if short_bytes > 0:
+            self.trim(room_bytes=short_bytes)
+            # What was forgotten may have been of these.
+            if self._short_bytes(inputs) > 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _short_bytes(self, inputs: Sequence[OrderInput]) -> int:
+        """By how much the disk is too small: for each input's copy in its run, and for those that have to be fetched first."""
+        placed_bytes = sum(wanted.size_bytes for wanted in inputs)
+        absent = {wanted.digest: wanted for wanted in inputs if not (self._folder / digest_parse(wanted.digest)).exists()}
+        fetched_bytes = sum(wanted.size_bytes for wanted in absent.values())
+        return placed_bytes + fetched_bytes + self._reserve_bytes - shutil.disk_usage(self._folder).free
 
     def kept_bytes(self) -> int:
         """What the cache holds and could forget now."""
@@ -190,6 +210,7 @@ def inputs_place(
 
     `show` is told how far they have come. Raises InputFailedError, InputCancelledError, OSError; then none is on its way any more.
     """
+    cache.room_make(inputs)
     progress = TransferProgress(sum(wanted.size_bytes for wanted in inputs), show)
 
     def transfer(wanted: OrderInput) -> Transfer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -21,6 +22,8 @@ from workers.protocol.digests import digest_of
 from workers.protocol.messages import FailureCode, OrderInput
 
 MIB = 2**20
+SLACK = 2**29
+"""What other work on the machine may write during a test."""
 
 
 @pytest.fixture
@@ -339,3 +342,30 @@ def test_full_disk_with_nothing_to_lose_fails_and_leaves_nothing_half_written(
     with pytest.raises(OSError, match="No space left"):
         cache.place(wanted, tmp_path / "in", portal=client, cancel=threading.Event())
     assert (os.path.lexists(tmp_path / "in"), list((tmp_path / "cache").glob("*.partial"))) == (False, [])
+
+
+def test_inputs_that_would_not_fit_beside_the_reserve_are_not_begun(client: PortalClient, portal: FakePortal, tmp_path: Path) -> None:
+    old, wanted = offered(portal, b"not needed now"), offered(portal, b"wanted")
+    cache = InputCache(tmp_path / "cache")
+    cache.place(old, tmp_path / "old", portal=client, cancel=threading.Event())
+    portal.blob_requests.clear()
+    cases = [
+        (InputCache(tmp_path / "cache", reserve_bytes=2**60), wanted),
+        (cache, wanted.model_copy(update={"size_bytes": 2**60})),
+    ]
+    for full, one in cases:
+        with pytest.raises(OSError, match="No space left"):
+            inputs_place([one], tmp_path, cache=full, portal=client, cancel=threading.Event(), show=lambda _, __: None)
+    assert (portal.blob_requests, cached_path(tmp_path, old).exists()) == ([], False)
+
+
+def test_room_is_made_for_inputs_that_would_not_fit_beside_the_cache(client: PortalClient, portal: FakePortal, tmp_path: Path) -> None:
+    old, wanted = offered(portal, os.urandom(1000)), offered(portal, os.urandom(1000))
+    free_bytes = shutil.disk_usage(tmp_path).free
+    cache = InputCache(tmp_path / "cache", limit_bytes=2**60, reserve_bytes=free_bytes - SLACK)
+    (tmp_path / "cache").mkdir()
+    with cached_path(tmp_path, old).open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, 3 * SLACK)
+    inputs_place([wanted], tmp_path / "run", cache=cache, portal=client, cancel=threading.Event(), show=lambda _, __: None)
+    assert cached_path(tmp_path, old).exists() is False
+    assert (tmp_path / "run" / "in").read_bytes() == portal.blobs[wanted.digest]

@@ -123,11 +123,11 @@ class DockerImageStore:
 
     def kept_bytes(self) -> int:
         # Of images on one base nobody knows how much they share: the largest counts, and none as long as one of them is in use.
+        # Without the lock, which may be held while an engine takes its time: this is asked between exchanges.
         by_base: dict[str, int] = {}
-        with self._mutex:
-            for image in self._record.images():
-                before = by_base.get(image.base_layer, 0)
-                by_base[image.base_layer] = -1 if before < 0 or self._spoken_for(image) else max(before, image.size_bytes)
+        for image in self._record.images():
+            before = by_base.get(image.base_layer, 0)
+            by_base[image.base_layer] = -1 if before < 0 or self._spoken_for(image) else max(before, image.size_bytes)
         return sum(max(0, size_bytes) for size_bytes in by_base.values())
 
     def trim(self, *, room_bytes: int | None = None) -> int:
