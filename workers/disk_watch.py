@@ -33,11 +33,11 @@ _STOP_SECONDS: Final = 5.0
 
 
 class Forgetting(Protocol):
-    """A cache: what it holds, and how it gives that up, by which it says how much it was."""
+    """A cache: what it holds, and how it gives up what is beyond its budget, or so much; the bytes given up."""
 
     def kept_bytes(self) -> int: ...
 
-    def trim(self, *, room_bytes: int) -> int: ...
+    def trim(self, *, room_bytes: int | None = None) -> int: ...
 
 
 class DiskWatch:
@@ -95,8 +95,9 @@ class DiskWatch:
             self._wakes.wait(LOOK_SECONDS)
             self._wakes.clear()
             if not self._stopping:
-                # Also what a budget that was lowered, or a pull that was killed, has left.
+                # What a budget that was lowered, a pull that was killed, or a fetch that was given up has left.
                 self._images.trim()
+                self._inputs.trim()
                 self._look()
 
     def _look(self) -> None:

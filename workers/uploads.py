@@ -103,6 +103,8 @@ def _append(upload: UploadRow, state: UploadState, data: bytes, portal: PortalCl
     began = time.monotonic()
     try:
         state = portal.upload_append(state.url, offset_bytes=state.offset_bytes, chunk=data, size_bytes=upload.size_bytes)
+    except PortalInterruptedError:
+        raise
     except PortalUnreachableError:
         chunk.failed(len(data), time.monotonic() - began)
         raise

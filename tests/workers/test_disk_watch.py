@@ -38,7 +38,9 @@ class Inputs:
     def kept_bytes(self) -> int:
         return self.held_bytes
 
-    def trim(self, *, room_bytes: int) -> int:
+    def trim(self, *, room_bytes: int | None = None) -> int:
+        if room_bytes is None:
+            return 0
         self.asked.append(room_bytes)
         given, self.held_bytes = self.held_bytes, 0
         return given

@@ -219,9 +219,11 @@ class DockerImageStore:
         return self._record.pulled(reference, image_id=str(inspected["Id"]), base_layer=str(layers[0]), size_bytes=int(inspected["Size"]))
 
     def _spoken_for(self, image: PulledImage) -> bool:
+        """Whether it runs, was handed out to run, or is about to be: somebody holds the lock on it, and has just pulled or found it."""
         image_id = image.image_id or ""
         handed_out = self._handed_out.get(image_id) or [-HANDED_OUT_SECONDS]
-        return self._running[image_id] > 0 or time.monotonic() - handed_out[-1] < HANDED_OUT_SECONDS
+        is_handed_out = time.monotonic() - handed_out[-1] < HANDED_OUT_SECONDS
+        return is_handed_out or self._running[image_id] > 0 or self._locks.is_held(image.reference)
 
     def _remove(self, image: PulledImage) -> int:
         with self._mutex:
@@ -237,7 +239,7 @@ class DockerImageStore:
         except APIError as error:
             if error.status_code != _CONFLICT_STATUS:
                 raise
-            log.info("%s stays: a container is made from it", image.reference)
+            log.debug("%s stays: a container is made from it", image.reference)
             return 0
         self._record.forget(image.reference)
         log.info("%s was removed, %d bytes", image.reference, image.size_bytes)
