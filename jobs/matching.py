@@ -6,7 +6,8 @@ Rules:
 2. Within a tier: higher priority first, then older first. There is no fair share between researchers beyond that: whoever queued first
    is served first.
 3. A replica fits when cores, memory, disk and GPUs that the host has free hold what it needs, each GPU with the memory asked for.
-   Several are claimed by one statement; they are then packed in order into what is free, and what no longer fits is left.
+   Several are claimed by one statement; they are then packed in order into what is free (workers/protocol/room.py, as the host does
+   itself), and what no longer fits is left.
 4. One owner has at most one live lease or vote on a job (also a unique index). A node that failed a job is not given it again,
    nor is an owner with whom OWNER_ATTEMPTS_MAX runs of it ended without a result: a job's attempts are not one owner's to use up.
 5. Only the oldest queued replica of a job is a candidate. So an exchange never claims two of one job, and two exchanges of one owner
@@ -27,6 +28,7 @@ from jobs.models import Job, Replica
 from jobs.states import JOB_OPEN, REPLICA_EXCLUSIVE
 from nodes.models import Node, NodeState
 from workers.protocol.messages import FreeResources, NoWork, Tier
+from workers.protocol.room import Need, NoRoomError, Room
 
 OWNER_ATTEMPTS_MAX: Final = 3
 """Fewer than a job has attempts (NEXA_ATTEMPTS_MAX), more than one: an owner's only node may be cut off and come back."""
@@ -102,7 +104,7 @@ def replicas_claim(*, node: Node, tiers: Sequence[Tier], free: FreeResources) ->
 
     Needs a transaction; the caller takes the leases and commits. One statement for each tier, and one for the jobs.
     """
-    room = _Room(free)
+    room = Room(free)
     claims: list[Claim] = []
     for tier in tiers:
         if room.slots == 0:
@@ -111,7 +113,7 @@ def replicas_claim(*, node: Node, tiers: Sequence[Tier], free: FreeResources) ->
             cursor.execute(_CLAIM, {**_parameters(node, room), "tier": tier.value, "slots": room.slots})
             found = [row[0] for row in cursor.fetchall()]
         if found:
-            claims += [claim for claim in _with_jobs(found) if room.take(claim.replica)]
+            claims += [claim for claim in _with_jobs(found) if _packed(room, claim.replica)]
     return claims
 
 
@@ -135,7 +137,7 @@ def no_work_reason(*, node: Node, wanted: Sequence[Tier], free: FreeResources) -
         cursor.execute(
             _REASONS,
             {
-                **_parameters(node, _Room(free)),
+                **_parameters(node, Room(free)),
                 "tiers": [tier.value for tier in tiers],
                 "all_tiers": [tier.value for tier in Tier],
             },
@@ -170,34 +172,14 @@ def _reason_of(row: Sequence[Any], tiers: Sequence[Tier], free: FreeResources) -
     return NoWork(code="none_fits", message=f"Of {seen} queued for {names}: {'; '.join(part for part in parts if part)}."[:500])
 
 
-class _Room:
-    """What a host has free, less what this claim has packed into it."""
-
-    def __init__(self, free: FreeResources) -> None:
-        self.slots = free.slots
-        self.cpus = free.cpus
-        self.memory_bytes = free.memory_bytes
-        self.disk_bytes = free.disk_bytes
-        self.gpus = sorted((gpu.memory_bytes for gpu in free.gpus), reverse=True)
-
-    def take(self, replica: Replica) -> bool:
-        """Packs the replica in and returns True, if it fits. The smallest GPUs that do are used."""
-        fitting = [index for index, memory_bytes in enumerate(self.gpus) if memory_bytes >= replica.gpu_memory_bytes]
-        if (
-            self.slots < 1
-            or replica.cpus > self.cpus
-            or replica.memory_bytes > self.memory_bytes
-            or replica.disk_bytes > self.disk_bytes
-            or replica.gpus > len(fitting)
-        ):
-            return False
-        self.slots -= 1
-        self.cpus -= replica.cpus
-        self.memory_bytes -= replica.memory_bytes
-        self.disk_bytes -= replica.disk_bytes
-        used = set(fitting[len(fitting) - replica.gpus :])
-        self.gpus = [memory_bytes for index, memory_bytes in enumerate(self.gpus) if index not in used]
-        return True
+def _packed(room: Room, replica: Replica) -> bool:
+    """Whether the replica fits beside what was packed before; if so, it is packed too."""
+    need = Need(replica.cpus, replica.memory_bytes, replica.disk_bytes, replica.gpus, replica.gpu_memory_bytes)
+    try:
+        room.take(need)
+    except NoRoomError:
+        return False
+    return True
 
 
 def _with_jobs(replica_ids: Sequence[UUID]) -> list[Claim]:
@@ -217,7 +199,7 @@ def _with_jobs(replica_ids: Sequence[UUID]) -> list[Claim]:
     return claims
 
 
-def _parameters(node: Node, room: _Room) -> dict[str, Any]:
+def _parameters(node: Node, room: Room) -> dict[str, Any]:
     return {
         "owner": node.owner_id,
         "node": node.pk,
@@ -227,7 +209,7 @@ def _parameters(node: Node, room: _Room) -> dict[str, Any]:
         # What a host says may exceed what the column holds; more than that much is free is all the same.
         "memory_bytes": min(room.memory_bytes, 2**63 - 1),
         "disk_bytes": min(room.disk_bytes, 2**63 - 1),
-        "gpus": [min(memory_bytes, 2**63 - 1) for memory_bytes in room.gpus],
+        "gpus": [min(gpu.memory_bytes, 2**63 - 1) for gpu in reversed(room.gpus)],
     }
 
 

@@ -22,6 +22,8 @@ from workers.protocol.dsse import ENVELOPE_LIMIT_BYTES, PAYLOAD_TYPE_ORDER, enve
 from workers.protocol.errors import NotCanonicalError, VerificationError
 from workers.protocol.keys import PublicKey
 from workers.protocol.messages import Order
+from workers.protocol.room import Need, NoRoomError, Room
+from workers.resources import lent
 
 
 class OrderMalformedError(VerificationError):
@@ -69,13 +71,7 @@ def order_check(order: Order, *, identity: NodeIdentity, caps: Caps, now: dateti
         raise OrderRefusedError(f"The order's deadline, {order.deadline_at.isoformat()}, has passed by this host's clock.")
     if not caps.image_allowed(order.image.name):
         raise OrderRefusedError(f"The contributor does not allow the image {order.image.name!r} on this node.")
-    limits = order.limits
-    asked = (
-        ("cores", limits.cpus, caps.cpus),
-        ("bytes of memory", limits.memory_bytes, caps.memory_bytes),
-        ("bytes of disk", limits.disk_bytes + limits.output_bytes, caps.disk_bytes),
-        ("GPUs", limits.gpus, len(caps.gpus)),
-    )
-    for what, wanted, lent in asked:
-        if wanted > lent:
-            raise OrderRefusedError(f"The order may use {wanted} {what}; this node lends {lent}.")
+    try:
+        Room(lent(caps)).take(Need.of(order.limits))
+    except NoRoomError as error:
+        raise OrderRefusedError(f"The order may use {error.wanted} {error.what}; this node lends {error.found}.") from error
