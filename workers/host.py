@@ -11,6 +11,7 @@ from uuid import UUID
 from workers.caps import Caps, NodeSettings
 from workers.execution import Executor
 from workers.folders import folder_remove
+from workers.gpus import GpuWatch
 from workers.home import HomeLock, NodeHome, NodeIdentity
 from workers.journal import Fact, Journal
 from workers.lease_client import DrainLimits, LeaseClient
@@ -42,7 +43,9 @@ class Host:
         self._journal = journal
         self._runtime = runtime
         self._orders = orders
-        self._resources = Resources(self.caps, disk_free=lambda: shutil.disk_usage(home.folder).free)
+        self._resources = Resources(
+            self.caps, disk_free=lambda: shutil.disk_usage(home.folder).free, gpus_present=GpuWatch(self.caps.gpus).present
+        )
         portal = PortalClient(identity.portal, key)
         self.lease_client = LeaseClient(
             identity=identity,
