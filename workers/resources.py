@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from workers.caps import Caps
@@ -56,9 +56,10 @@ class Resources:
         self._shares: dict[UUID, _Share] = {}
         self._mutex = threading.Lock()
 
-    def reserve(self, lease_id: UUID, limits: Limits) -> tuple[Gpu, ...]:
+    def reserve(self, lease_id: UUID, limits: Limits, *, granted: tuple[Gpu, ...] = ()) -> tuple[Gpu, ...]:
         """Set aside what `limits` allow, and the GPUs that this lease gets; the same lease again gets the same.
 
+        `granted` are GPUs that it has got already, before a restart: it keeps them, also those that do not answer now.
         Raises ResourcesExhaustedError, and then the lease holds what it held before: nothing, or a slot.
         """
         need = Need.of(limits)
@@ -67,22 +68,17 @@ class Resources:
             if share.need is not None:
                 return share.gpus
             try:
-                gpus = Room(self._free(without=lease_id)).take(need)
+                given = Room(self._free(without=lease_id)).take(replace(need, gpus=0) if granted else need)
             except NoRoomError as error:
                 message = f"The order needs {error.wanted} {error.what}; this node has {error.found} free."
                 raise ResourcesExhaustedError(message) from error
-            self._shares[lease_id] = _Share(need, gpus)
-            return gpus
+            self._shares[lease_id] = _Share(need, granted or given)
+            return granted or given
 
     def hold_slot(self, lease_id: UUID) -> None:
         """Count a lease that has nothing to run now but still has to be reported, or cannot have what it needs."""
         with self._mutex:
             self._shares.setdefault(lease_id, _SLOT)
-
-    def hold_run(self, lease_id: UUID, limits: Limits, gpus: Sequence[Gpu]) -> None:
-        """Count a run that is there already, with the GPUs that an earlier process gave it, whether it fits or not."""
-        with self._mutex:
-            self._shares[lease_id] = _Share(Need.of(limits), tuple(gpus))
 
     def release(self, lease_id: UUID) -> None:
         """Give back what the lease holds, if it holds anything."""

@@ -95,7 +95,7 @@ class _Sink:
     def on_sample(self, sample: Sample) -> None:
         raise AssertionError("nothing runs")
 
-    def on_start(self) -> None:
+    def on_start(self, *, adopted: bool) -> None:
         raise AssertionError("nothing runs")
 
     def on_end(self, result: RunResult) -> None:
