@@ -87,7 +87,7 @@ class JobInput(models.Model):
 
 
 class Replica(models.Model):
-    """One attempt at a job by one node. What it needs is copied from the job, so that a claim reads one table."""
+    """One attempt at a job by one node. What it needs, is and offers is copied from the job, so that a claim reads one table."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="replicas")
@@ -101,6 +101,9 @@ class Replica(models.Model):
     disk_bytes = models.BigIntegerField()
     gpus = models.PositiveSmallIntegerField(default=0)
     gpu_memory_bytes = models.BigIntegerField(default=0)
+    job_type = models.CharField(max_length=64)
+    image_name = models.CharField(max_length=255)
+    credit_rate_micro = models.BigIntegerField()
 
     node = models.ForeignKey(Node, null=True, blank=True, on_delete=models.PROTECT, related_name="replicas")
     node_owner = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+")

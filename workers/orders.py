@@ -1,8 +1,8 @@
 """Reading a work order: first whose it is, then whether this node may and can carry it out. Pure; believes nothing before the signature.
 
 1. The envelope is the pinned coordinator's, around an order (`order_open`). Anything else is nobody's order: dropped, never answered.
-2. It is for this node's key, from this node's portal, before its deadline, of a version that we speak, an image that the contributor
-   allows, within the caps (`order_check`). An order that fails here is the coordinator's, so it is answered with a `host_refused` receipt.
+2. It is for this node's key, from this node's portal, before its deadline, of a version that we speak, what the contributor
+   wishes, within the caps (`order_check`). An order that fails here is the coordinator's, so it is answered with a `host_refused` receipt.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from workers.protocol.errors import NotCanonicalError, VerificationError
 from workers.protocol.keys import PublicKey
 from workers.protocol.messages import Order
 from workers.protocol.room import Need, NoRoomError, Room
+from workers.protocol.wishes import wish_unmet
 from workers.resources import lent
 
 
@@ -69,8 +70,9 @@ def order_check(order: Order, *, identity: NodeIdentity, caps: Caps, now: dateti
         raise OrderRefusedError(f"The order names the portal {order.origin}; this node has joined {identity.portal}.")
     if order.deadline_at <= now:
         raise OrderRefusedError(f"The order's deadline, {order.deadline_at.isoformat()}, has passed by this host's clock.")
-    if not caps.image_allowed(order.image.name):
-        raise OrderRefusedError(f"The contributor does not allow the image {order.image.name!r} on this node.")
+    unmet = wish_unmet(caps.wishes, image=order.image.name, job_type=order.job_type, credit_rate_micro=order.credit_rate_micro)
+    if unmet is not None:
+        raise OrderRefusedError(f"The order was not to be offered: {unmet}.")
     try:
         Room(lent(caps)).take(Need.of(order.limits))
     except NoRoomError as error:

@@ -24,6 +24,9 @@ def replicas_queue(*, job: Job, count: int) -> list[Replica]:
             disk_bytes=descriptor.disk_bytes,
             gpus=descriptor.gpus,
             gpu_memory_bytes=descriptor.gpu_memory_bytes,
+            job_type=job.job_type,
+            image_name=job.image["name"],
+            credit_rate_micro=job.credit_rate_micro,
         )
         for _ in range(count)
     )

@@ -263,7 +263,7 @@ class TestWatch:
 
     def test_what_is_free_follows_the_watch(self) -> None:
         readings = [GpuReading(LENT[1:], ("GPU 0 is left out: lost",))]
-        caps = Caps(slots=2, cpus=2, memory_bytes=2 * GIB, disk_bytes=GIB, gpus=LENT, images_allowed=("*",))
+        caps = Caps(slots=2, cpus=2, memory_bytes=2 * GIB, disk_bytes=GIB, gpus=LENT)
         resources = Resources(caps, disk_free=lambda: 9 * GIB, gpus_present=GpuWatch(LENT, read=readings.pop).present)
         assert isinstance(resources.free(), FreeResources)
         assert resources.free().gpus == LENT[1:]

@@ -15,7 +15,7 @@ from workers.resources import DISK_RESERVE_BYTES, Resources, ResourcesExhaustedE
 
 GIB = 2**30
 GPUS = tuple(Gpu(index=index, uuid=f"GPU-{index}", name="T", memory_bytes=8 * GIB) for index in range(3))
-CAPS = Caps(slots=4, cpus=4.0, memory_bytes=8 * GIB, disk_bytes=10 * GIB, gpus=GPUS, images_allowed=("*",))
+CAPS = Caps(slots=4, cpus=4.0, memory_bytes=8 * GIB, disk_bytes=10 * GIB, gpus=GPUS)
 
 
 def limits(**fields: Any) -> Limits:

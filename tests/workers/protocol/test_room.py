@@ -89,7 +89,6 @@ CAPS = st.builds(
     memory_bytes=st.integers(GIB, 32 * GIB),
     disk_bytes=st.integers(GIB, 32 * GIB),
     gpus=st.lists(st.sampled_from([6, 8, 12, 16, 24]), max_size=6).map(lambda sizes: gpus_of(*sizes)),
-    images_allowed=st.just(("*",)),
 )
 
 
