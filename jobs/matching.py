@@ -10,7 +10,8 @@ Rules:
    itself), and what no longer fits is left.
 4. One owner has at most one live lease or vote on a job (also a unique index). A node that failed a job is not given it again,
    nor is an owner with whom OWNER_ATTEMPTS_MAX runs of it ended without a result: a job's attempts are not one owner's to use up.
-5. A replica of a job that the contributor does not wish for (workers/protocol/wishes.py) is not offered.
+5. A replica of a job that the contributor does not wish for (workers/protocol/wishes.py) is not offered. Wishes are held against kinds of
+   jobs, of which there are few, and only queues of kinds that are wished for are looked into, however long the others are.
 6. Only the oldest queued replica of a job is a candidate. So an exchange never claims two of one job, and two exchanges of one owner
    never claim two: the second replica becomes a candidate by the commit that also makes the owner's lease visible.
 7. Nothing waits: rows and jobs that somebody else has locked are skipped, and looked at again shortly after (`TAKEN`).
@@ -26,7 +27,7 @@ from uuid import UUID
 from django.db import connection
 
 from jobs.models import Job, Replica
-from jobs.states import JOB_OPEN, REPLICA_EXCLUSIVE
+from jobs.states import JOB_OPEN, REPLICA_EXCLUSIVE, ReplicaState
 from nodes.models import Node, NodeState
 from workers.protocol.messages import FreeResources, NoWork, Tier, Wishes
 from workers.protocol.room import Need, NoRoomError, Room
@@ -40,6 +41,11 @@ SAMPLE: Final = 200
 TAKEN: Final = "taken_by_others"
 """Code of a refusal that is about a moment: something fits, and another exchange has it locked."""
 
+EVERYTHING: Final = Wishes()
+
+WINDOW: Final = 32
+"""How many replicas beyond its slots an exchange with wishes considers, since others may have locked the first ones."""
+
 _EXCLUSIVE: Final = sorted(state.value for state in REPLICA_EXCLUSIVE)
 
 # The conditions of rules 3 to 6 on a queued replica `r`, as one list for the claim and for the reasons.
@@ -48,9 +54,10 @@ _FITS_MEMORY: Final = "r.memory_bytes <= %(memory_bytes)s"
 _FITS_DISK: Final = "r.disk_bytes <= %(disk_bytes)s"
 # Free GPUs are sorted by memory, largest first: n GPUs of m bytes are there when the n-th largest has m.
 _FITS_GPUS: Final = "(r.gpus = 0 OR coalesce(r.gpu_memory_bytes <= (%(gpus)s::bigint[])[r.gpus], false))"
-_IMAGE_WISHED: Final = "r.image_name LIKE ANY(%(images)s::text[])"
-_TYPE_WISHED: Final = "r.job_type LIKE ANY(%(job_types)s::text[])"
-_RATE_WISHED: Final = "r.credit_rate_micro >= %(credit_rate_min)s"
+_IMAGE_WISHED: Final = "k.image_name LIKE ANY(%(images)s::text[])"
+_TYPE_WISHED: Final = "k.job_type LIKE ANY(%(job_types)s::text[])"
+_RATE_WISHED: Final = "k.credit_rate_micro >= %(credit_rate_min)s"
+_KIND_WISHED: Final = f"{_RATE_WISHED} AND {_TYPE_WISHED} AND {_IMAGE_WISHED}"
 _OWNER_FREE: Final = """NOT EXISTS (SELECT 1 FROM jobs_replica o
     WHERE o.job_id = r.job_id AND o.node_owner_id = %(owner)s AND o.state = ANY(%(exclusive)s))"""
 _NOT_FAILED_HERE: Final = """(NOT EXISTS (SELECT 1 FROM jobs_replica f
@@ -61,12 +68,25 @@ _OLDEST_OF_JOB: Final = """NOT EXISTS (SELECT 1 FROM jobs_replica e
     WHERE e.job_id = r.job_id AND e.state = 'queued' AND (e.created_at, e.id) < (r.created_at, r.id))"""
 
 # The constants above are the only text put together here; every value is a parameter.
+_SUITS: Final = f"""r.state = 'queued' AND r.tier = %(tier)s
+  AND {_FITS_CPUS} AND {_FITS_MEMORY} AND {_FITS_DISK} AND {_FITS_GPUS}
+  AND {_OWNER_FREE} AND {_NOT_FAILED_HERE} AND {_OLDEST_OF_JOB}"""
 _CLAIM: Final = f"""
 SELECT r.id FROM jobs_replica r
-WHERE r.state = 'queued' AND r.tier = %(tier)s
-  AND {_FITS_CPUS} AND {_FITS_MEMORY} AND {_FITS_DISK} AND {_FITS_GPUS}
-  AND {_RATE_WISHED} AND {_TYPE_WISHED} AND {_IMAGE_WISHED}
-  AND {_OWNER_FREE} AND {_NOT_FAILED_HERE} AND {_OLDEST_OF_JOB}
+WHERE {_SUITS}
+ORDER BY r.priority DESC, r.created_at
+LIMIT %(slots)s
+FOR NO KEY UPDATE OF r SKIP LOCKED
+"""  # noqa: S608  as said above
+# The state is looked at again under the lock (_with_jobs): as a condition here, it would tempt a planner without statistics into the queue.
+_CLAIM_WISHED: Final = f"""
+SELECT r.id FROM jobs_replica r WHERE r.id = ANY(ARRAY(
+  SELECT head.id FROM jobs_jobkind k CROSS JOIN LATERAL (
+    SELECT r.id, r.priority, r.created_at FROM jobs_replica r
+    WHERE r.kind_id = k.id AND {_SUITS}
+    ORDER BY r.priority DESC, r.created_at, r.id LIMIT %(window)s) AS head
+  WHERE {_KIND_WISHED}
+  ORDER BY head.priority DESC, head.created_at LIMIT %(window)s))
 ORDER BY r.priority DESC, r.created_at
 LIMIT %(slots)s
 FOR NO KEY UPDATE OF r SKIP LOCKED
@@ -89,10 +109,10 @@ SELECT count(*) AS seen,
          (SELECT t.tier FROM unnest(%(all_tiers)s::text[]) AS t(tier) WHERE NOT t.tier = ANY(%(tiers)s)
             AND EXISTS (SELECT 1 FROM jobs_replica x WHERE x.state = 'queued' AND x.tier = t.tier)) q) AS elsewhere
 FROM unnest(%(tiers)s::text[]) AS wanted(tier) CROSS JOIN LATERAL (
-  SELECT r.cpus, r.memory_bytes, r.disk_bytes, r.credit_rate_micro, {_OWNER_FREE} AS owner_free, {_NOT_FAILED_HERE} AS not_failed_here,
+  SELECT r.cpus, r.memory_bytes, r.disk_bytes, k.credit_rate_micro, {_OWNER_FREE} AS owner_free, {_NOT_FAILED_HERE} AS not_failed_here,
          {_FITS_CPUS} AS fits_cpus, {_FITS_MEMORY} AS fits_memory, {_FITS_DISK} AS fits_disk, {_FITS_GPUS} AS fits_gpus,
          {_IMAGE_WISHED} AS image_wished, {_TYPE_WISHED} AS type_wished, {_RATE_WISHED} AS rate_wished
-  FROM jobs_replica r WHERE r.state = 'queued' AND r.tier = wanted.tier
+  FROM jobs_replica r JOIN jobs_jobkind k ON k.id = r.kind_id WHERE r.state = 'queued' AND r.tier = wanted.tier
   ORDER BY r.priority DESC, r.created_at LIMIT {SAMPLE}) AS head
 """  # noqa: S608  as said above
 
@@ -121,7 +141,8 @@ def replicas_claim(*, node: Node, tiers: Sequence[Tier], free: FreeResources, wi
         if room.slots == 0:
             break
         with connection.cursor() as cursor:
-            cursor.execute(_CLAIM, {**_parameters(node, room, wishes), "tier": tier.value, "slots": room.slots})
+            parameters = {**_parameters(node, room, wishes), "tier": tier.value, "slots": room.slots, "window": room.slots + WINDOW}
+            cursor.execute(_CLAIM if wishes == EVERYTHING else _CLAIM_WISHED, parameters)
             found = [row[0] for row in cursor.fetchall()]
         if found:
             claims += [claim for claim in _with_jobs(found) if _packed(room, claim.replica)]
@@ -200,8 +221,8 @@ def _packed(room: Room, replica: Replica) -> bool:
 
 
 def _with_jobs(replica_ids: Sequence[UUID]) -> list[Claim]:
-    """The locked replicas whose open jobs could be locked too, in the given order. Others stay queued."""
-    replicas = Replica.objects.in_bulk(replica_ids)
+    """The locked replicas that are still queued and whose open jobs could be locked too, in the given order. Others stay as they are."""
+    replicas = Replica.objects.filter(state=ReplicaState.QUEUED).in_bulk(replica_ids)
     job_ids = {replica.job_id for replica in replicas.values()}
     open_states = sorted(state.value for state in JOB_OPEN)
     jobs = {
@@ -209,8 +230,8 @@ def _with_jobs(replica_ids: Sequence[UUID]) -> list[Claim]:
     }
     claims = []
     for replica_id in replica_ids:
-        replica = replicas[replica_id]
-        if replica.job_id in jobs:
+        replica = replicas.get(replica_id)
+        if replica is not None and replica.job_id in jobs:
             replica.job = jobs[replica.job_id]
             claims.append(Claim(replica=replica, job=replica.job))
     return claims

@@ -173,6 +173,26 @@ class TestWishes:
             order = order_opened(replica)
             assert wish_unmet(wishes, image=order.image.name, job_type=order.job_type, credit_rate_micro=order.credit_rate_micro) is None
 
+    def test_priority_and_age_count_across_kinds(self) -> None:
+        jobs = [
+            queued_job(job_type="chemistry.md"),
+            queued_job(),
+            queued_job(job_type="chemistry.qm", priority=5),
+            queued_job(priority=5),
+            queued_job(job_type="physics.md", priority=9),
+        ]
+        found = claim(node_make(user_make())[0], wishes=Wishes(job_types=("chemistry.*", "test")), slots=4)
+        assert [replica.job_id for replica in found] == [jobs[number].pk for number in (2, 3, 0, 1)]
+
+    def test_wishes_change_nothing_about_what_fits_or_whose_vote_it_is(self) -> None:
+        wishes = Wishes(job_types=("te*",))
+        queued_job(copies=2)
+        owner = user_make()
+        assert claim(node_make(owner)[0], wishes=wishes, cpus=0.5) == []
+        assert len(claim(node_make(owner)[0], wishes=wishes, slots=2)) == 1
+        assert claim(node_make(owner)[0], wishes=wishes) == []
+        assert len(claim(node_make(user_make())[0], wishes=wishes)) == 1
+
     def test_substitutes_are_chosen_by_the_same_wishes(self) -> None:
         job = queued_job(job_type="chemistry.md")
         [taken] = claim(node_make(user_make())[0])
@@ -272,14 +292,15 @@ class TestRaces:
         assert len({replica.lease_id for replica in taken}) == 1
         assert Replica.objects.filter(state=ReplicaState.LEASED).count() == 1
 
-    def test_ten_owners_share_ten_jobs_without_a_collision(self, own_database: str) -> None:
+    @pytest.mark.parametrize("wishes", [ANYTHING, Wishes(images=("example/*",))], ids=["anything", "wishes"])
+    def test_ten_owners_share_ten_jobs_without_a_collision(self, own_database: str, wishes: Wishes) -> None:
         for _ in range(10):
             queued_job()
         nodes = [node_make(user_make())[0] for _ in range(10)]
         taken: list[Replica] = []
         for _ in range(10):  # a locked row is skipped, not waited for: who got none looks again
             without = [node for node in nodes if node.pk not in {replica.node_id for replica in taken}]
-            taken += _at_once(without) if without else []
+            taken += _at_once(without, wishes=wishes) if without else []
         assert len({replica.pk for replica in taken}) == len({replica.job_id for replica in taken}) == 10
 
     def test_a_locked_job_is_skipped_and_nothing_waits(self, own_database: str) -> None:
@@ -290,6 +311,15 @@ class TestRaces:
             [taken] = _in_threads([lambda: claim(node)])
             assert taken == []
         assert len(claim(node)) == 1
+
+    def test_a_host_with_wishes_passes_over_what_others_have_locked(self, own_database: str) -> None:
+        jobs = [queued_job() for _ in range(3)]
+        first, second = node_make(user_make())[0], node_make(user_make())[0]
+        wishes = Wishes(job_types=("test",))
+        with transaction.atomic():
+            assert len(replicas_claim(node=first, tiers=[Tier.CPU], free=free_make(slots=2), wishes=wishes)) == 2
+            [taken] = _in_threads([lambda: claim(second, wishes=wishes, slots=3)])
+            assert [replica.job_id for replica in taken] == [jobs[2].pk]
 
     def test_a_locked_replica_hides_its_job(self, own_database: str) -> None:
         queued_job(copies=2)
@@ -306,12 +336,12 @@ def order_opened(replica: Replica) -> Order:
     return order_open(bytes(replica.order_envelope or b""), coordinator=PrivateKey.from_raw(COORDINATOR_KEY_RAW).public).order
 
 
-def _at_once(nodes: list[Node], request_id: uuid.UUID | None = None) -> list[Replica]:
+def _at_once(nodes: list[Node], request_id: uuid.UUID | None = None, wishes: Wishes = ANYTHING) -> list[Replica]:
     gate = threading.Barrier(len(nodes))
 
     def work(node: Node) -> list[Replica]:
         gate.wait(10)
-        return claim(node, request_id=request_id)
+        return claim(node, request_id=request_id, wishes=wishes)
 
     return [replica for taken in _in_threads([lambda node=node: work(node) for node in nodes]) for replica in taken]
 
