@@ -207,7 +207,10 @@ def _reason_of(found: Mapping[str, Any], names: str, free: FreeResources, wishes
         "failed": "failed here before",
     }
     parts = "; ".join(f"{found[name]} {what}" for name, what in counted.items() if found[name])
-    return NoWork(code="none_wished" if found["unwished"] == seen else "none_fits", message=f"{of}: {parts}."[:500])
+    message = f"{of}: {parts}."[:500]
+    if found["unwished"] == seen:
+        return NoWork(code="none_wished", message=message)
+    return NoWork(code="none_fits", message=message)
 
 
 def _packed(room: Room, replica: Replica) -> bool:
