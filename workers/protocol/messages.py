@@ -140,7 +140,7 @@ class FreeResources(Message):
     """What a host could start now. `slots` 0 asks for no work: the exchange is a heartbeat and a renewal only."""
 
     slots: int = Field(ge=0, le=256)
-    cpus: float = Field(ge=0)
+    cpus: float = Field(ge=0, le=4096)
     memory_bytes: int = Field(ge=0)
     disk_bytes: int = Field(ge=0)
     gpus: tuple[Gpu, ...] = Field(default=(), max_length=64)

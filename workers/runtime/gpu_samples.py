@@ -23,17 +23,17 @@ def gpu_samples(granted: Sequence[Gpu]) -> Iterator[tuple[GpuSample, ...]]:
     if not granted:
         yield from repeat(())
     while True:
-        samples = tuple(GpuSample(gpu.name) for gpu in granted)
+        untold = tuple(GpuSample(gpu.name) for gpu in granted)
         try:
             with nvml_open() as nvml:
                 while True:
                     read = tuple(_read(nvml, gpu) for gpu in granted)
-                    if read == samples:
+                    if read == untold:
                         break
                     yield read
         except NvmlError:
             """Not even opened: nobody tells anything."""
-        yield samples
+        yield untold
 
 
 def _read(nvml: Nvml, gpu: Gpu) -> GpuSample:
