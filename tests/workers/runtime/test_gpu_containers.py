@@ -59,7 +59,7 @@ def spec_of(folder: Path, image_id: str, *gpus: Gpu) -> RunSpec:
         environment={"NVIDIA_VISIBLE_DEVICES": "all"},
         inputs_dir=folder / "inputs",
         outputs_dir=folder / "outputs",
-        limits=Limits(wall_seconds=9, memory_bytes=2**26, cpus=0.5, pids=9, disk_bytes=2**20, output_bytes=2**20, gpus=len(gpus)),
+        limits=Limits(wall_seconds=120, memory_bytes=2**26, cpus=0.5, pids=9, disk_bytes=2**20, output_bytes=2**20, gpus=len(gpus)),
         gpus=gpus,
     )
 
