@@ -160,7 +160,8 @@ class Host:
         self._orders.put(row.lease_id)
 
     def _containers_kept(self) -> set[str]:
-        return {container_name(row.lease_id) for row in self._journal.leases_open()}
+        """Those that run, or that a restarted run may want to follow."""
+        return {container_name(row.lease_id) for row in self._journal.leases_open() if row.result is None}
 
     def _give_back(self, lease_id: UUID) -> None:
         helper = threading.Thread(target=self.executor.order_run, args=(lease_id,), name=f"nexa-give-back-{lease_id}", daemon=True)

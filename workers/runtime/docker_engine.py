@@ -11,7 +11,6 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -182,8 +181,13 @@ class DockerRuntime:
 
 
 def _remove(client: docker.APIClient, container: str) -> None:
-    with suppress(NotFound):
+    try:
         client.remove_container(container, v=True, force=True)
+    except NotFound:
+        pass
+    except APIError as error:
+        if error.status_code != _CONFLICT:  # another thread is removing it at this moment
+            raise
 
 
 def _folders_prepare(spec: RunSpec, *, rootless: bool) -> str:
