@@ -27,7 +27,7 @@ from workers.runtime.cgroups import Cgroup, CgroupReading, cgroup_of, cgroup_usu
 from workers.runtime.docker_images import ENGINE_ERRORS, image_present, image_pull
 from workers.runtime.docker_profile import engine_profile
 from workers.runtime.interface import OutputStream, PullProgress, RunResult, RunSink, RunSpec, RuntimeFailureError
-from workers.runtime.output_watch import excess_of, folder_measure
+from workers.runtime.output_watch import excess_of, folder_measure, look_pause_seconds, outputs_measure
 from workers.runtime.sandbox import CONTAINER_USER, container_arguments, host_config_arguments
 from workers.runtime.usage import UsageMeter
 
@@ -55,6 +55,8 @@ class DockerRuntime:
         self._lock = threading.Lock()
         self._client: docker.APIClient | None = None
         self._profile: EngineProfile | None = None
+        self._limits_beyond: frozenset[str] = frozenset()
+        """Limits that the engine said it would set, and did not."""
         self._samplers: list[threading.Thread] = []
 
     def profile(self) -> EngineProfile:
@@ -63,7 +65,9 @@ class DockerRuntime:
             info, version = client.info(), client.version()
         except ENGINE_ERRORS as error:
             raise _engine_failure("can't be asked what it is", error) from error
-        self._profile = engine_profile(info, version, swap_bytes=psutil.swap_memory().total)
+        told = engine_profile(info, version, swap_bytes=psutil.swap_memory().total)
+        ignored = (*told.limits_ignored, *sorted(self._limits_beyond.difference(told.limits_ignored)))
+        self._profile = told.model_copy(update={"limits_ignored": ignored})
         return self._profile
 
     def image_ensure(
@@ -99,6 +103,9 @@ class DockerRuntime:
                 return run.result()
             finally:
                 self._sampler_keep(run.sampler)
+                if run.limits_beyond:
+                    self._limits_beyond |= run.limits_beyond
+                    self._profile = None
         finally:
             try:
                 client.remove_container(container_id, v=True, force=True)
@@ -165,6 +172,8 @@ class _Run:
         self._cancel = cancel
         self._sink_lock = threading.Lock()
         self.sampler: threading.Thread | None = None
+        self.limits_beyond: frozenset[str] = frozenset()
+        self._cgroup: Cgroup | None = None
         self._running = threading.Event()
         self._ended = threading.Event()
         self._failure: Failure | None = None
@@ -225,8 +234,11 @@ class _Run:
                 self._ended.set()
                 return
             killed_at = killed_at or time.monotonic()
-            with suppress(*ENGINE_ERRORS):  # it may have ended meanwhile; an engine that is away is noticed by the thread that waits
-                self._client.kill(self._id, "SIGKILL")
+            self._kill()
+
+    def _kill(self) -> None:
+        with suppress(*ENGINE_ERRORS):  # it may have ended meanwhile; an engine that is away is noticed by the thread that waits
+            self._client.kill(self._id, "SIGKILL")
 
     def _conclude(self, started_at: datetime, wall_seconds: float) -> RunResult:
         exit_code: int | None = None
@@ -308,13 +320,17 @@ class _Run:
                         self._sunk(self._sink.on_output, stream, kept)
 
     def _outputs_watch(self) -> None:
-        while not self._ended.wait(_LOOK_SECONDS * 2):
-            size = folder_measure(self._spec.outputs_dir)
+        pause_seconds = look_pause_seconds(0)
+        while not self._ended.wait(pause_seconds):
+            begun = time.monotonic()
+            size = outputs_measure(self._spec.outputs_dir, self._cgroup.pids() if self._cgroup else ())
             self._folder_bytes = size.content_bytes
             excess = excess_of(size, self._spec.limits)
             if excess is not None:
                 self._fail(excess.code, excess.message)
+                self._kill()  # here too: the disk fills while another thread gets to know
                 return
+            pause_seconds = look_pause_seconds(time.monotonic() - begun)
 
     def _counters_follow(self) -> None:
         """From before the start, since the counters go with the container: the last reading misses at most 0.1 s, of a short run less."""
@@ -326,11 +342,28 @@ class _Run:
             if cgroup is None and running:
                 cgroup = cgroup_of(int(self._client.inspect_container(self._id)["State"].get("Pid") or 0), self._id)
                 break
+        self._cgroup = cgroup
+        is_checked = False
         while cgroup is not None:
+            if not is_checked and self._running.is_set():
+                self._limits_check(cgroup)
+                is_checked = True
             self._counters = cgroup.read() or self._counters
             elapsed_seconds = time.monotonic() - self._begun
             if self._ended.wait(min(longest_seconds, max(shortest_seconds, elapsed_seconds / 20))):
                 return
+
+    def _limits_check(self, cgroup: Cgroup) -> None:
+        """End the run if the kernel holds a started container to less than the engine was told to set."""
+        beyond = cgroup.limits().beyond(self._spec.limits, swap_exists=psutil.swap_memory().total > 0)
+        if beyond:
+            self.limits_beyond = frozenset(beyond)
+            found = ", ".join(f"{name} at {value:g}" for name, value in beyond.items())
+            log.error("the container engine did not set the limits that it was told: %s has %s", self._spec.name, found)
+            self._fail(
+                FailureCode.HOST_REFUSED,
+                f"This host's engine took limits ({', '.join(beyond)}) and did not set them, so the container was stopped.",
+            )
 
     def _samples_take(self) -> None:
         # Soon at first, so that short runs are measured too. The engine itself may take a second to answer.

@@ -8,9 +8,12 @@ from workers.protocol.messages import EngineProfile
 
 
 def engine_profile(info: dict[str, Any], version: dict[str, Any], *, swap_bytes: int) -> EngineProfile:
-    """What an engine's answers amount to. Limits are ignored if the engine says so, or is rootless under cgroup v1, which sets none."""
-    options = " ".join(info.get("SecurityOptions") or [])
-    rootless = "rootless" in options
+    """What an engine's answers amount to.
+
+    Limits are ignored if the engine says so, or is rootless under cgroup v1, which sets none. The filter of system calls is one of them.
+    """
+    options = [str(option) for option in info.get("SecurityOptions") or []]
+    rootless = any("name=rootless" in option for option in options)
     cgroup = str(info.get("CgroupVersion") or "unknown")
     helpless = info.get("CgroupDriver") == "none" or (rootless and cgroup == "1")
     ignored = [
@@ -18,6 +21,8 @@ def engine_profile(info: dict[str, Any], version: dict[str, Any], *, swap_bytes:
     ]
     if swap_bytes and "memory" not in ignored and not info.get("SwapLimit"):
         ignored.append("swap")
+    if not any(_is_filter(option) for option in options):
+        ignored.append("seccomp")
     names = [str(part.get("Name", "")) for part in version.get("Components") or []]
     return EngineProfile(
         name="podman" if any("podman" in name.lower() for name in names) else "docker",
@@ -26,3 +31,9 @@ def engine_profile(info: dict[str, Any], version: dict[str, Any], *, swap_bytes:
         rootless=rootless,
         limits_ignored=tuple(ignored),
     )
+
+
+def _is_filter(option: str) -> bool:
+    """Whether a security option, as `name=seccomp,profile=builtin`, says that the engine filters system calls."""
+    parts = dict(part.partition("=")[::2] for part in option.split(","))
+    return parts.get("name") == "seccomp" and parts.get("profile", "default") not in {"", "unconfined"}

@@ -35,7 +35,13 @@ PODMAN = {"Version": "4.3.1", "Components": [{"Name": "Podman Engine", "Version"
         (DOCKER_V2 | {"PidsLimit": False}, DOCKER, "docker", "2", False, ("pids",)),
         (DOCKER_V2 | {"CpuCfsQuota": False}, DOCKER, "docker", "2", False, ("cpus",)),
         (DOCKER_V2 | {"MemoryLimit": False, "SwapLimit": False}, DOCKER, "docker", "2", False, ("memory",)),
-        ({}, {}, "docker", "unknown", False, ("memory", "pids", "cpus")),
+        ({}, {}, "docker", "unknown", False, ("memory", "pids", "cpus", "seccomp")),
+        (DOCKER_V1 | {"SecurityOptions": []}, DOCKER, "docker", "1", False, ("seccomp",)),
+        (DOCKER_V1 | {"SecurityOptions": None}, DOCKER, "docker", "1", False, ("seccomp",)),
+        (DOCKER_V2 | {"SecurityOptions": ["name=seccomp,profile=unconfined"]}, DOCKER, "docker", "2", False, ("seccomp",)),
+        (DOCKER_V2 | {"SecurityOptions": ["name=apparmor", "name=selinux,profile=default"]}, DOCKER, "docker", "2", False, ("seccomp",)),
+        (DOCKER_V2 | {"SecurityOptions": ["name=seccomp,profile=/etc/docker/strict.json"]}, DOCKER, "docker", "2", False, ()),
+        (DOCKER_V2 | {"SecurityOptions": ["name=seccomp"]}, DOCKER, "docker", "2", False, ()),
     ],
 )
 def test_engine_is_known_with_the_limits_it_ignores(  # noqa: PLR0917  parameters of pytest
