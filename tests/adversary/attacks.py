@@ -289,6 +289,7 @@ def noise() -> None:
     for line in lines:
         os.write(1, line + b"\n")
         os.write(2, line + b"\r\n")
+    time.sleep(1.5)  # so that the coordinator is told of it
     (OUTPUTS / "done").write_text("done")
 
 
