@@ -10,6 +10,9 @@ gpus = ["GPU-5d..."]        # uuids, default: all; [] lends none
 [images]
 allowed = ["registry.example.org/*"]   # patterns on the image's name, default: whatever the coordinator allows
 
+[sandbox]
+runtime = "auto"            # what runs containers: gVisor where the engine has it, else the engine's default; or a name, as "runsc", "runc"
+
 [worker]
 drain_seconds = 600         # how long a stopping worker lets its runs go on
 report_seconds = 20         # how long it then goes on trying to tell the portal
@@ -62,11 +65,18 @@ class WorkerSettings(_Section):
     report_seconds: Annotated[float, Field(ge=0)] = 20
 
 
+class Sandbox(_Section):
+    """How containers are kept apart from this machine."""
+
+    runtime: Annotated[str, Field(min_length=1, max_length=100)] = "auto"
+
+
 class NodeSettings(_Section):
     """`node.toml` as written."""
 
     lend: Lend = Lend()
     images: Images = Images()
+    sandbox: Sandbox = Sandbox()
     worker: WorkerSettings = WorkerSettings()
 
     @classmethod

@@ -17,6 +17,7 @@ from uuid import UUID
 from celery import Celery, signals
 from kombu import Queue
 
+from workers.caps import NodeSettings
 from workers.home import HomeError, NodeHome
 from workers.host import Host
 from workers.journal import JournalError
@@ -105,7 +106,7 @@ class _Worker:
 def _engine() -> Runtime:
     from workers.runtime.docker_engine import DockerRuntime  # noqa: PLC0415  imported by a worker only, not by every `import nexaportal`
 
-    return DockerRuntime()
+    return DockerRuntime(runtime=NodeSettings.read(NodeHome.default().settings_path).sandbox.runtime)
 
 
 def _refuse(message: str) -> NoReturn:

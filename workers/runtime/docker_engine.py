@@ -25,7 +25,7 @@ from docker.utils import kwargs_from_env
 from workers.protocol.messages import EngineProfile, Failure, FailureCode, ImageReference
 from workers.runtime.cgroups import Cgroup, CgroupReading, cgroup_of, cgroup_usual
 from workers.runtime.docker_images import ENGINE_ERRORS, image_present, image_pull
-from workers.runtime.docker_profile import engine_profile
+from workers.runtime.docker_profile import AUTO, engine_profile, runtime_choose
 from workers.runtime.interface import OutputStream, PullProgress, RunResult, RunSink, RunSpec, RuntimeFailureError
 from workers.runtime.output_watch import excess_of, folder_measure, look_pause_seconds, outputs_measure
 from workers.runtime.sandbox import CONTAINER_USER, container_arguments, host_config_arguments
@@ -49,9 +49,11 @@ _NOT_STARTABLE: Final = (126, 127)
 class DockerRuntime:
     """A Docker engine. Connects at first use, so it can be made while the engine is away."""
 
-    def __init__(self, base_url: str | None = None) -> None:
-        """`base_url` None: as DOCKER_HOST and its companions say, else the local socket."""
+    def __init__(self, base_url: str | None = None, *, runtime: str = AUTO) -> None:
+        """`base_url` None: as DOCKER_HOST and its companions say, else the local socket. `runtime`: see docker_profile.runtime_choose."""
         self._base_url = base_url
+        self._runtime_wanted = runtime
+        self._runtime: str | None = None
         self._lock = threading.Lock()
         self._client: docker.APIClient | None = None
         self._profile: EngineProfile | None = None
@@ -65,7 +67,8 @@ class DockerRuntime:
             info, version = client.info(), client.version()
         except ENGINE_ERRORS as error:
             raise _engine_failure("can't be asked what it is", error) from error
-        told = engine_profile(info, version, swap_bytes=psutil.swap_memory().total)
+        self._runtime = runtime_choose(info, self._runtime_wanted)
+        told = engine_profile(info, version, swap_bytes=psutil.swap_memory().total, runtime=self._runtime)
         ignored = (*told.limits_ignored, *sorted(self._limits_beyond.difference(told.limits_ignored)))
         self._profile = told.model_copy(update={"limits_ignored": ignored})
         return self._profile
@@ -153,7 +156,7 @@ class DockerRuntime:
         try:
             found = client.inspect_image(spec.image_id)  # type: ignore[no-untyped-call]  # the SDK's decorator hides its type
             volumes = (found["Config"] or {}).get("Volumes") or {}
-            host_config = client.create_host_config(**host_config_arguments(spec, volumes=volumes))
+            host_config = client.create_host_config(**host_config_arguments(spec, volumes=volumes, runtime=self._runtime))
             return str(client.create_container(**container_arguments(spec, user=user), host_config=host_config)["Id"])
         except ImageNotFound as error:
             raise RuntimeFailureError(FailureCode.IMAGE_UNAVAILABLE, f"The image {spec.image_id} is not on this host.") from error

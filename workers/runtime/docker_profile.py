@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from workers.protocol.messages import EngineProfile
+from workers.protocol.messages import EngineProfile, FailureCode
+from workers.runtime.interface import RuntimeFailureError
+
+AUTO: Final = "auto"
+GVISOR: Final = "runsc"
+NVIDIA: Final = "nvidia"
 
 
-def engine_profile(info: dict[str, Any], version: dict[str, Any], *, swap_bytes: int) -> EngineProfile:
-    """What an engine's answers amount to.
+def engine_profile(info: dict[str, Any], version: dict[str, Any], *, swap_bytes: int, runtime: str | None = None) -> EngineProfile:
+    """What an engine's answers amount to, when containers are run by `runtime` (None: its default one).
 
     Limits are ignored if the engine says so, or is rootless under cgroup v1, which sets none. The filter of system calls is one of them.
     """
@@ -29,8 +34,27 @@ def engine_profile(info: dict[str, Any], version: dict[str, Any], *, swap_bytes:
         version=str(version.get("Version", ""))[:200],
         cgroup_version="1" if cgroup == "1" else "2" if cgroup == "2" else "unknown",
         rootless=rootless,
+        runtime=str(runtime or info.get("DefaultRuntime") or "")[:200],
         limits_ignored=tuple(ignored),
     )
+
+
+def runtime_choose(info: dict[str, Any], wanted: str) -> str | None:
+    """The engine's runtime to ask for; None: no other than its default.
+
+    `auto` is gVisor where the engine has it, but for a machine set up for NVIDIA's GPUs, which gVisor does not pass on by itself.
+    Raises RuntimeFailureError (`host_refused`): one that is wanted by name and not there.
+    """
+    names = set(info.get("Runtimes") or {})
+    if wanted == AUTO:
+        wanted = GVISOR if GVISOR in names and NVIDIA not in names else ""
+    elif wanted not in names:
+        raise RuntimeFailureError(
+            FailureCode.HOST_REFUSED,
+            f"node.toml wants containers run by {wanted!r}; this engine has {', '.join(sorted(names)) or 'none that it names'}. "
+            "Add it to the engine's configuration, or take `runtime` out of [sandbox].",
+        )
+    return wanted if wanted and wanted != info.get("DefaultRuntime") else None
 
 
 def _is_filter(option: str) -> bool:

@@ -1,4 +1,4 @@
-"""Limits as the kernel has them, against those that the engine was told: from files of both versions, and from a real engine's container."""
+"""Limits as the kernel has them, against those that the engine was told: from files of both versions, and of a real engine's container."""
 
 from __future__ import annotations
 
