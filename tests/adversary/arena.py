@@ -93,7 +93,7 @@ class Arena:
         if program is not None:
             (spec.inputs_dir / program.name).write_bytes(program.read_bytes())
         sink, since, begun, memory = Sink(), time.time(), time.monotonic(), _memory_peak_reset()
-        with _DiskPeak(spec.outputs_dir) as disk:
+        with _DiskPeak(spec.outputs_dir.parent) as disk:
             result = self.runtime.run(spec, sink, threading.Event())
         seconds, growth = time.monotonic() - begun, _memory_peak() - memory
         bounds: Any = {"since": f"{since - 1:.6f}", "until": f"{time.time():.6f}"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.adversary.arena import MIB, Arena
-from workers.runtime.docker_engine import OUTPUT_BYTES_MAX
+from workers.runtime.container_run import OUTPUT_BYTES_MAX
 
 pytestmark = pytest.mark.docker
 

@@ -11,9 +11,6 @@ from workers.protocol.messages import FailureCode
 
 pytestmark = pytest.mark.docker
 
-SOON_SECONDS = 10
-"""Far more than any of these takes on an idle machine, far less than what they would take unhindered."""
-
 
 @pytest.mark.parametrize(
     ("attack", "limits", "code"),
@@ -45,7 +42,7 @@ SOON_SECONDS = 10
 def test_taking_everything_ends_with_its_typed_failure(arena: Arena, attack: list[str], limits: Any, code: FailureCode | None) -> None:
     outcome = arena.attack(*attack, **limits)
     assert outcome.failure is code, outcome.result
-    assert outcome.seconds < SOON_SECONDS
+    assert outcome.outputs.exists() is (code not in {FailureCode.LIMIT_DISK, FailureCode.LIMIT_OUTPUT})
     arena.healthy_check(outcome)
 
 
@@ -84,7 +81,6 @@ def test_fast_writer_gets_no_further_than_one_look(arena: Arena, attack: str) ->
     outcome = arena.attack(attack, *(["/outputs"] if attack == "fill" else []), output_bytes=512 * MIB, cpus=2)
     assert outcome.failure in {FailureCode.LIMIT_DISK, FailureCode.LIMIT_OUTPUT}
     print(f"{attack}: the disk held {outcome.disk_peak_bytes / MIB:.0f} MiB where 64 were allowed, {outcome.seconds:.2f} s")
-    assert outcome.seconds < SOON_SECONDS
     if attack != "reserve":
         assert outcome.disk_peak_bytes < 1024 * MIB
     arena.healthy_check(outcome)

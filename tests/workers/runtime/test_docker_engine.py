@@ -35,6 +35,8 @@ class Sink:
     def __init__(self) -> None:
         self.output = {"stdout": b"", "stderr": b""}
         self.samples: list[Sample] = []
+        self.starts: list[bool] = []
+        self.results: list[RunResult] = []
         self.running = threading.Event()
 
     def on_output(self, stream: str, data: bytes) -> None:
@@ -43,6 +45,12 @@ class Sink:
 
     def on_sample(self, sample: Sample) -> None:
         self.samples.append(sample)
+
+    def on_start(self, *, adopted: bool) -> None:
+        self.starts.append(adopted)
+
+    def on_end(self, result: RunResult) -> None:
+        self.results.append(result)
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +208,7 @@ def test_disk_that_is_full_for_the_log_ends_the_run(runtime: DockerRuntime, tmp_
 
 def test_leftovers_of_a_home_are_removed(runtime: DockerRuntime, image_id: str) -> None:
     client = docker.APIClient(version="auto")
-    made = client.create_container(image_id, command=["sleep", "60"], labels={"nexapod.home": HOME})["Id"]
+    made = client.create_container(image_id, command=["sleep", "60"], labels={"nexapod.home": HOME}, network_disabled=True)["Id"]
     client.start(made)
     client.close()
     assert runtime.leftovers_remove(HOME) == 1
