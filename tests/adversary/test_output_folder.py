@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.adversary.arena import Arena
+from tests.workers.test_folders import nest
+from workers.folders import folder_remove
 from workers.protocol.archives import OutputRefusedError, archive_check, archive_write
-from workers.runtime.output_watch import folder_measure, unnamed_bytes
+from workers.runtime.output_watch import DEPTH_MAX, folder_measure, look_pause_seconds, unnamed_bytes
 
 SECRET = b"what only the host may read"
 
@@ -160,6 +162,19 @@ def test_measuring_follows_no_link(tmp_path: Path) -> None:
     # The name of a folder that was listed, and is a link by the time it is opened.
     assert folder_measure(folder / "link").entries == 0
     assert folder_measure(crowded).entries == 101
+
+
+def test_folders_may_be_as_deep_as_a_path_of_an_archive(tmp_path: Path) -> None:
+    nest(tmp_path, DEPTH_MAX)
+    assert (folder_measure(tmp_path).hidden, folder_measure(tmp_path).entries) == (False, DEPTH_MAX + 1)
+    folder_remove(tmp_path / "dd")
+    nest(tmp_path, DEPTH_MAX + 1)
+    assert folder_measure(tmp_path).hidden
+    folder_remove(tmp_path / "dd")
+
+
+def test_looks_are_close_and_take_little_of_the_time() -> None:
+    assert [look_pause_seconds(seconds) for seconds in (0, 0.0001, 0.002, 1)] == [0.02, 0.02, 0.1, 1.0]
 
 
 def test_file_without_a_name_counts_while_it_is_held(tmp_path: Path) -> None:
