@@ -131,7 +131,7 @@ class Arena:
         folder = self._folder / name
         for each in ("inputs", "outputs"):
             (folder / each).mkdir(parents=True)
-        defaults = {"wall_seconds": 30, "memory_bytes": 64 * MIB, "cpus": 1, "pids": 64, "disk_bytes": 64 * MIB, "output_bytes": 32 * MIB}
+        defaults = {"wall_seconds": 60, "memory_bytes": 64 * MIB, "cpus": 1, "pids": 64, "disk_bytes": 64 * MIB, "output_bytes": 32 * MIB}
         return RunSpec(
             name=name,
             labels={"nexapod.home": HOME, "nexapod.lease": "test"},

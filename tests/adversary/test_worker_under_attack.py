@@ -18,6 +18,7 @@ from tests.adversary import attacks
 from tests.adversary.arena import MIB
 from tests.workers.homes import home_make
 from tests.workers.portal_fake import FakePortal
+from tests.workers.runtime.engines import EngineWire
 from tests.workers.test_worker_process import Worker
 from workers.home import NodeHome
 from workers.protocol.archives import archive_check
@@ -47,7 +48,7 @@ ATTACKS: list[tuple[list[str], dict[str, Any], FailureCode | None]] = [
     (["sleep_on"], {"wall_seconds": 1}, FailureCode.LIMIT_WALL),
 ]
 WORKER_BYTES_MAX = 200 * MIB
-ATTACK_SECONDS = 60
+ATTACK_SECONDS = 90
 
 
 @pytest.fixture
@@ -95,10 +96,30 @@ def test_worker_takes_every_attack_and_then_an_ordinary_job(portal: FakePortal, 
     assert re.search(r"[^\n\t\x20-\x7e\u00a0-\uffff]", log) is None
 
 
+def test_engine_that_sets_no_limits_is_told_on_and_runs_nothing_more(
+    portal: FakePortal, home: NodeHome, tmp_path: Path, image_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real engine, but each request for 64 processes at most reaches it as one for any number."""
+    wire = EngineWire()
+    wire.instead = {b'"PidsLimit": 64': b'"PidsLimit": -1'}
+    monkeypatch.setenv("DOCKER_HOST", wire.url)
+    worker = Worker(home, tmp_path / "worker.log", app="nexaportal")
+    try:
+        first = _receipt(portal, _order(portal, home, image_id, "sleep", "30"))
+        second = _receipt(portal, _order(portal, home, image_id, "true"))
+    finally:
+        worker.end()
+        wire.cut()
+    for receipt in (first, second):
+        assert receipt.failure is not None
+        assert (receipt.failure.code, "pids" in receipt.failure.message) == (FailureCode.HOST_REFUSED, True)
+    assert (first.usage.wall_seconds < 10, second.usage.wall_seconds) == (True, 0)
+
+
 def _order(portal: FakePortal, home: NodeHome, image_id: str, *command: str, **limits: Any) -> Order:
     data = Path(attacks.__file__).read_bytes()
     portal.blobs[digest_of(data)] = data
-    defaults = {"wall_seconds": 30, "memory_bytes": 64 * MIB, "cpus": 1, "pids": 64, "disk_bytes": 64 * MIB, "output_bytes": 32 * MIB}
+    defaults = {"wall_seconds": 60, "memory_bytes": 64 * MIB, "cpus": 1, "pids": 64, "disk_bytes": 64 * MIB, "output_bytes": 32 * MIB}
     return portal.order_make(
         home.key().public,
         image=ImageReference(name="nexapod/attacks", image_id=image_id),
