@@ -115,7 +115,7 @@ def _engine() -> Runtime:
         budget_bytes=int(settings.images.budget_gib * GIB),
         reserve_bytes=int(settings.lend.disk_reserve_gib * GIB),
     )
-    return DockerRuntime(image_record=home.cache_folder / "images.json", image_limits=limits)
+    return DockerRuntime(image_record=home.cache_folder / "images.json", image_limits=limits, runtime=settings.sandbox.runtime)
 
 
 def _refuse(message: str) -> NoReturn:

@@ -15,6 +15,7 @@ import click
 from rich.console import Console
 
 from workers.benchmark import BenchmarkFailedError
+from workers.caps import NodeSettings
 from workers.home import HomeError, HomeLockedError, NodeHome
 from workers.joining import JoinRefusedError, coordinator_check, name_default, node_join
 from workers.journal import Journal, JournalError
@@ -112,7 +113,7 @@ def profile(as_json: bool) -> None:
     if not found.gpus:
         console.print("GPU        none found")
     engine = found.engine
-    console.print(f"Engine     {engine.name} {engine.version}, cgroup v{engine.cgroup_version}{', rootless' if engine.rootless else ''}")
+    console.print(f"Engine     {engine.title}, cgroup v{engine.cgroup_version}{', rootless' if engine.rootless else ''}")
     if engine.limits_ignored:
         console.print(f"[red]The engine would ignore the limits {', '.join(engine.limits_ignored)}: this machine gets no jobs.[/]")
 
@@ -165,7 +166,8 @@ COMMANDS: tuple[click.Command, ...] = (join, worker, profile, status, leave)
 
 def _profile(console: Console) -> NodeProfile:
     with console.status("Looking at this machine and measuring its speed..."):
-        return machine_profile(DockerRuntime().profile())
+        settings = NodeSettings.read(NodeHome.default().settings_path)
+        return machine_profile(DockerRuntime(runtime=settings.sandbox.runtime).profile())
 
 
 def _worker_running(home: NodeHome) -> bool:

@@ -132,7 +132,7 @@ class Executor:
             log=reference,
             key=self._key,
             benchmark_gflops=self._profile.benchmark_gflops,
-            engine=f"{self._profile.engine.name} {self._profile.engine.version}",
+            engine=self._profile.engine.title,
         )
         uploads = [UploadRow(row.lease_id, reference.digest, reference.size_bytes, log_path, None, 0)]
         if outcome.archive is not None:

@@ -72,13 +72,22 @@ class Gpu(Message):
 
 
 class EngineProfile(Message):
-    """The container engine of a host. ``limits_ignored`` names limits that it would accept and not enforce."""
+    """The container engine of a host. ``limits_ignored`` names limits that it would accept and not enforce.
+
+    ``runtime`` is what runs its containers: ``runc`` and its like share the host's kernel, ``runsc`` is gVisor, which has its own.
+    """
 
     name: ShortText
     version: ShortText
     cgroup_version: Literal["1", "2", "unknown"]
     rootless: bool
+    runtime: ShortText = ""
     limits_ignored: tuple[ShortText, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The engine in a few words, as receipts name it."""
+        return f"{self.name} {self.version}" + (f" ({self.runtime})" if self.runtime else "")
 
 
 class NodeProfile(Message):

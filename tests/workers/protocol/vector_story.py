@@ -82,7 +82,7 @@ PROFILE: Final = NodeProfile(
     cores=8,
     memory_bytes=16 * 2**30,
     disk_free_bytes=200 * 10**9,
-    engine=EngineProfile(name="docker", version="27.0.3", cgroup_version="2", rootless=False),
+    engine=EngineProfile(name="docker", version="27.0.3", cgroup_version="2", rootless=False, runtime="runc"),
     benchmark_gflops=12.5,
     software_version="0.1.0",
 )
