@@ -11,9 +11,6 @@ from workers.caps import Caps
 from workers.protocol.messages import FreeResources, Gpu, Limits
 from workers.protocol.room import Need, NoRoomError, Room, millicores_free, millicores_needed
 
-DISK_RESERVE_BYTES = 2**30
-"""What must stay free on the disk for the machine itself."""
-
 
 class ResourcesExhaustedError(Exception):
     """An order needs more than is free here; the message names the resource, what is wanted and what is there."""
@@ -45,13 +42,21 @@ _SLOT = _Share()
 class Resources:
     """Shares of `caps`, by lease. What fits, and which GPUs are given, is decided as in workers/protocol/room.py. Thread-safe.
 
-    `disk_free` tells the bytes free on the disk under the node home; `gpus_present` the lent GPUs that answer at the moment (None: all
-    do). Both are asked each time, so they must be quick.
+    `disk_free` tells the bytes that runs could have on the disk, `disk_written` how many a lease has written of those set aside for it,
+    `gpus_present` the lent GPUs that answer at the moment (None: all do). All are asked each time, so they must be quick.
     """
 
-    def __init__(self, caps: Caps, *, disk_free: Callable[[], int], gpus_present: Callable[[], Sequence[Gpu]] | None = None) -> None:
+    def __init__(
+        self,
+        caps: Caps,
+        *,
+        disk_free: Callable[[], int],
+        disk_written: Callable[[UUID], int] = lambda _: 0,
+        gpus_present: Callable[[], Sequence[Gpu]] | None = None,
+    ) -> None:
         self.caps = caps
         self._disk_free = disk_free
+        self._disk_written = disk_written
         self._gpus_present = gpus_present or (lambda: caps.gpus)
         self._shares: dict[UUID, _Share] = {}
         self._mutex = threading.Lock()
@@ -85,6 +90,11 @@ class Resources:
         with self._mutex:
             self._shares.pop(lease_id, None)
 
+    def disk_owed(self) -> dict[UUID, int]:
+        """By lease, the bytes that it may still write."""
+        with self._mutex:
+            return self._disk_owed()
+
     def free(self) -> FreeResources:
         """What could be reserved now."""
         with self._mutex:
@@ -95,7 +105,10 @@ class Resources:
         shares = [share for lease_id, share in self._shares.items() if lease_id != without]
         taken = {gpu.uuid for share in shares for gpu in share.gpus}
         disk_reserved = sum(share.disk_bytes for share in shares)
-        disk_bytes = min(self.caps.disk_bytes - disk_reserved, self._disk_free() - DISK_RESERVE_BYTES - disk_reserved)
+        disk_bytes = min(
+            self.caps.disk_bytes - disk_reserved,
+            self._disk_free() - sum(owed for lease_id, owed in self._disk_owed().items() if lease_id != without),
+        )
         return FreeResources(
             slots=max(0, self.caps.slots - len(shares)),
             cpus=max(0, millicores_free(self.caps.cpus) - sum(share.millicores for share in shares)) / 1000,
@@ -103,6 +116,9 @@ class Resources:
             disk_bytes=max(0, disk_bytes),
             gpus=tuple(gpu for gpu in self._gpus_present() if gpu.uuid not in taken),
         )
+
+    def _disk_owed(self) -> dict[UUID, int]:
+        return {lease_id: max(0, share.disk_bytes - self._disk_written(lease_id)) for lease_id, share in self._shares.items()}
 
 
 def lent(caps: Caps) -> FreeResources:

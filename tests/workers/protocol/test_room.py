@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from workers.caps import Caps
 from workers.protocol.messages import FreeResources, Gpu, Limits
 from workers.protocol.room import Need, NoRoomError, Room
-from workers.resources import DISK_RESERVE_BYTES, Resources, ResourcesExhaustedError
+from workers.resources import Resources, ResourcesExhaustedError
 
 GIB = 2**30
 
@@ -96,7 +96,7 @@ CAPS = st.builds(
 def test_whatever_the_coordinator_packs_the_host_can_set_aside_in_any_order(
     caps: Caps, before: list[Limits], wanted: list[Limits], data: st.DataObject
 ) -> None:
-    resources = Resources(caps, disk_free=lambda: 100 * GIB + DISK_RESERVE_BYTES)
+    resources = Resources(caps, disk_free=lambda: 100 * GIB)
     for number, limits in enumerate(before):
         with suppress(ResourcesExhaustedError):
             resources.reserve(UUID(int=1000 + number), limits)
