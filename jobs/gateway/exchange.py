@@ -105,7 +105,7 @@ def _open(request: HttpRequest, body: bytes) -> _Talk:
     exchange_record(node=node, request_id=message.request_id)
     renewed = leases_renew(node=node, reports=message.leases, now=now)
     talk = _Talk(node=node, message=message, renewed=renewed.renewals, commands=renewed.commands)
-    talk.orders = leases_claim(node=node, request_id=message.request_id, wanted=message.queues, free=message.free, now=now)
+    talk.orders = _claim(talk)
     return talk
 
 
@@ -117,19 +117,31 @@ def _look(talk: _Talk) -> None:
         talk.is_superseded = True
         return
     node.refresh_from_db(fields=["state", "queues"])
-    talk.orders = leases_claim(node=node, request_id=message.request_id, wanted=message.queues, free=message.free, now=timezone.now())
+    talk.orders = _claim(talk)
     known = {command.lease_id for command in talk.commands}
     reported = {renewal.lease_id for renewal in talk.renewed} - known
     talk.commands += cancel_commands(node=node, lease_ids=reported)
     talk.no_work = None
     if not talk.orders and message.free.slots > 0:
-        talk.no_work = no_work_reason(node=node, wanted=message.queues, free=message.free)
+        talk.no_work = no_work_reason(node=node, wanted=message.queues, free=message.free, wishes=message.wishes)
+
+
+def _claim(talk: _Talk) -> Sequence[Replica]:
+    message = talk.message
+    return leases_claim(
+        node=talk.node,
+        request_id=message.request_id,
+        wanted=message.queues,
+        free=message.free,
+        wishes=message.wishes,
+        now=timezone.now(),
+    )
 
 
 def _answer(talk: _Talk) -> str:
     message = talk.message
     if not talk.orders and talk.no_work is None and message.free.slots > 0 and not talk.is_superseded:
-        talk.no_work = no_work_reason(node=talk.node, wanted=message.queues, free=message.free)
+        talk.no_work = no_work_reason(node=talk.node, wanted=message.queues, free=message.free, wishes=message.wishes)
     now = timezone.now()
     node_heard(node=talk.node, no_work=talk.no_work or message.hold, now=now)
     checkpoint = checkpoint_latest()
