@@ -45,19 +45,20 @@ class DockerRuntime:
         self,
         base_url: str | None = None,
         *,
-        runtime: str = AUTO,
         image_record: Path | None = None,
         image_limits: ImageLimits | None = None,
+        runtime: str = AUTO,
     ) -> None:
-        """`base_url` None: as DOCKER_HOST and its companions say, else the local socket. `runtime`: see docker_profile.runtime_choose;
-        `image_record`: see ImageRecord.
+        """`base_url` None: as DOCKER_HOST and its companions say, else the local socket.
+
+        `image_record`: see ImageRecord. `runtime`: see docker_profile.runtime_choose.
         """
         self._base_url = base_url
+        self._runtime_wanted = runtime
+        self._runtime: str | None = None
         self.images = DockerImageStore(
             connected=self._connected, connect=self._connect, record=ImageRecord(image_record), limits=image_limits or ImageLimits()
         )
-        self._runtime_wanted = runtime
-        self._runtime: str | None = None
         self._lock = threading.Lock()
         self._client: docker.APIClient | None = None
         self._profile: EngineProfile | None = None
