@@ -113,11 +113,11 @@ def _look(talk: _Talk) -> None:
     """Looks for orders and for leases to stop; where there is no order, says whether that is so for a moment only."""
     message = talk.message
     node = talk.node
-    if exchange_is_superseded(node=node, request_id=message.request_id):
-        talk.is_superseded = True
-        return
     node.refresh_from_db(fields=["state", "queues"])
     talk.orders = leases_claim(node=node, request_id=message.request_id, wanted=message.queues, free=message.free, now=timezone.now())
+    if not talk.orders and exchange_is_superseded(node=node, request_id=message.request_id):
+        talk.is_superseded = True
+        return
     known = {command.lease_id for command in talk.commands}
     reported = {renewal.lease_id for renewal in talk.renewed} - known
     talk.commands += cancel_commands(node=node, lease_ids=reported)
