@@ -17,7 +17,7 @@ import requests
 from client.api import PortalApi
 from client.submission import descriptor_load, inputs_upload
 from devstack.engine import EngineHandle
-from devstack.hosts import DemoHost, containers_remove, host_join, host_make, host_start
+from devstack.hosts import NODE_SETTINGS, DemoHost, containers_remove, host_join, host_make, host_start
 from devstack.images import base_image_ensure, workload_image_ensure
 from devstack.outcome import payments_proved
 from devstack.processes import Child, Interrupts, Supervisor
@@ -53,11 +53,9 @@ class RunningStack:
         self.hosts: dict[str, DemoHost] = {}
         self._queues: dict[str, str] = {}
 
-    def host_join(self, owner: str, *, node_settings: str = "") -> None:
-        """Joins a host of this owner and starts it; `node_settings` are added to its node.toml."""
-        host = host_make(name=f"{owner}-host", owner=owner, folder=self.folder, docker_host=self._engine.base_url)
-        with (host.home / "node.toml").open("a") as file:
-            file.write(node_settings)
+    def host_join(self, owner: str, *, node_settings: str = NODE_SETTINGS) -> None:
+        """Joins a host of this owner, with `node_settings` as its node.toml, and starts it."""
+        host = host_make(name=f"{owner}-host", owner=owner, folder=self.folder, docker_host=self._engine.base_url, settings=node_settings)
         self.hosts[host.name] = host
         host_join(host, self.contributors[owner])
         self._queues[host.name] = self.contributors[owner].nodes()[0]["tier"]
@@ -145,7 +143,7 @@ def stack_running(
     *examples: Path,
     owners: Sequence[str] = OWNERS,
     settings: Mapping[str, str] = SETTINGS,
-    node_settings: str = "",
+    node_settings: str = NODE_SETTINGS,
 ) -> Iterator[RunningStack]:
     """The stack, with the images of `examples` approved and a host for each of `owners`. Everything of it is gone afterwards."""
     client = engine.client()
@@ -166,9 +164,7 @@ def stack_running(
             with Supervisor(interrupts) as supervisor:
                 stack = Stack(folder=folder, services=services, supervisor=supervisor, settings=settings)
                 access = stack.start(Seed(contributors=owners, images=images), report=print)
-                running = RunningStack(
-                    stack=stack, access=access, supervisor=supervisor, services=services, folder=folder, engine=engine
-                )
+                running = RunningStack(stack=stack, access=access, supervisor=supervisor, services=services, folder=folder, engine=engine)
                 for owner in owners:
                     running.host_join(owner, node_settings=node_settings)
                 yield running
