@@ -144,8 +144,12 @@ def stack_running(
     owners: Sequence[str] = OWNERS,
     settings: Mapping[str, str] = SETTINGS,
     node_settings: str = NODE_SETTINGS,
+    durable: bool = False,
 ) -> Iterator[RunningStack]:
-    """The stack, with the images of `examples` approved and a host for each of `owners`. Everything of it is gone afterwards."""
+    """The stack, with the images of `examples` approved and a host for each of `owners`. Everything of it is gone afterwards.
+
+    `durable`: commits wait for the disk, as in production.
+    """
     client = engine.client()
     try:
         base = base_image_ensure(client, report=print)
@@ -158,7 +162,7 @@ def stack_running(
     finally:
         client.close()
     folder.chmod(0o700)
-    with Interrupts() as interrupts, EmbeddedServices.in_temporary_root() as services:
+    with Interrupts() as interrupts, EmbeddedServices.in_temporary_root(durable=durable) as services:
         running: RunningStack | None = None
         try:
             with Supervisor(interrupts) as supervisor:
