@@ -38,11 +38,14 @@ slots = 2
 drain_seconds = 20
 report_seconds = 10
 """
-OPEN_JOBS_MAX: Final = 40
+OPEN_JOBS_MAX: Final = 20
 """Submitted and not ended: enough for both hosts, and few enough for what is killed to matter to all that follow."""
+QUEUE_DEADLINE_SECONDS: Final = 300
+"""Far beyond the wait of a job that some host can have, on a slow machine too; one that neither can have fails by it."""
 SECONDS_FOR_EACH_JOB: Final = 2.0
-SECONDS_BESIDE: Final = 120.0
-SETTLE_SECONDS: Final = 30.0
+SECONDS_BESIDE: Final = QUEUE_DEADLINE_SECONDS + 60.0
+SETTLE_SECONDS: Final = 60.0
+"""More than a host may take that is told to stop and can't report."""
 _TICK_SECONDS: Final = 0.2
 
 
@@ -76,7 +79,18 @@ class SoakReport:
 
     seconds: float = 0.0
     kills: Counter[Kill] = field(default_factory=Counter)
+    stops: list[float] = field(default_factory=list)
+    """Seconds from each SIGTERM of a host to its restart."""
     faults: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Restart:
+    """What is to be started again when it has ended, not before `due`. `told`: when it was told to stop, None where it was killed."""
+
+    name: str
+    due: float
+    told: float | None
 
 
 class Soak:
@@ -89,8 +103,7 @@ class Soak:
         self._database = psycopg.connect(running.services.postgres_dsn, autocommit=True)
         self._redis = redis.Redis.from_url(running.services.redis_url)
         self._submitted = 0
-        self._due: list[tuple[float, Callable[[], bool]]] = []
-        """Restarts to come: not before, and what does it and says whether it could."""
+        self._due: list[_Restart] = []
         self._report = SoakReport()
 
     def run(self) -> SoakReport:
@@ -126,6 +139,8 @@ class Soak:
         shape_print(shape_read(self._database), seconds=self._report.seconds, console=console)
         kills = ", ".join(f"{count} x {kill.text}" for kill, count in sorted(self._report.kills.items(), key=lambda pair: pair[0].text))
         console.print(f"{self._report.kills.total()} kills: {kills}")
+        if self._report.stops:
+            console.print(f"hosts told to stop ended within {max(self._report.stops):.1f} s")
         for fault in self._report.faults:
             console.print(f"[red]{fault}[/red]")
 
@@ -147,7 +162,7 @@ class Soak:
                     "outputs": [{"path": "number"}],
                     "limits": {"wall_seconds": 60, "memory_mb": 64, "cpus": 0.5, "pids": 32, "disk_mb": 16, "output_mb": 4},
                     "verification": {"copies": copies, "quorum": copies},
-                    "queue_deadline_seconds": 90,
+                    "queue_deadline_seconds": QUEUE_DEADLINE_SECONDS,
                 }
             )
         except PortalUnreachableError:
@@ -169,26 +184,27 @@ class Soak:
                 self._redis.flushall()
                 self._report.kills[kill] += 1
                 return
-        if not self._running.process(name).is_alive:
+        if not self._running.process(name).is_alive or any(one.name == name for one in self._due):
             return
         self._report.kills[kill] += 1
-        delay_seconds = 0.0
+        now = time.monotonic()
         if kill is Kill.HOST_STOP:
             self._running.process(name).process.send_signal(signal.SIGTERM)
+            self._due.append(_Restart(name, now, told=now))
         else:
             self._running.process_kill(name)
             delay_seconds = self._random.uniform(1.2, 2) * LEASE_SECONDS if kill is Kill.HOST_LONG else 0.0
-        self._due.append((time.monotonic() + delay_seconds, lambda: self._restart(name)))
-
-    def _restart(self, name: str) -> bool:
-        if self._running.process(name).is_alive:
-            return False
-        self._running.process_restart(name)
-        return True
+            self._due.append(_Restart(name, now + delay_seconds, told=None))
 
     def _restarts(self, *, everything: bool = False) -> None:
+        """Starts again what is due and has ended; `everything`: whether due or not."""
         now = time.monotonic()
-        self._due = [(due, restart) for due, restart in self._due if (due > now and not everything) or not restart()]
+        for one in list(self._due):
+            if (one.due <= now or everything) and not self._running.process(one.name).is_alive:
+                self._running.process_restart(one.name)
+                self._due.remove(one)
+                if one.told is not None:
+                    self._report.stops.append(now - one.told)
 
     def _interval(self) -> float:
         return self._random.uniform(0.5, 1.5) * self._plan.every_seconds
@@ -196,7 +212,13 @@ class Soak:
     def _stopping(self) -> list[str]:
         """Restarts whatever is still to be restarted; what cannot be, because it was told to end and has not."""
         self._restarts(everything=True)
-        return [f"expected what was told to stop to have ended, found {len(self._due)} still running"] if self._due else []
+        if self._due:
+            return [f"expected what was told to stop to have ended, found {len(self._due)} still running"]
+        try:
+            self._running.researcher.status()
+        except PortalUnreachableError as error:
+            return [f"expected the portal to be back, found: {error}"]
+        return []
 
     # --- how it stands ------------------------------------------------------------------------------------------------
 
