@@ -180,8 +180,8 @@ class LeaseClient:
             log.info("connected to %s", self._portal.origin)
         self._backoff.worked()
         self._heard = True
-        self._journal.fact_note(Fact.PORTAL, "ok")
         self._answer_apply(answer)
+        self._journal.fact_note(Fact.PORTAL, "ok")  # after the orders, which somebody waits for
         if request.free.slots == 0:
             return self._renew_seconds if len(self.runs) else IDLE_SECONDS
         quick = time.monotonic() - began < QUICK_ANSWER_SECONDS and request.wait_seconds >= QUICK_ANSWER_SECONDS

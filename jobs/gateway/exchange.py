@@ -59,6 +59,8 @@ class _Talk:
     no_work: NoWork | None = None
     is_superseded: bool = False
     """A newer exchange of this node has arrived; nobody reads the answer to this one."""
+    answer: str | None = None
+    """Made where the orders were found, as their host waits for it; else when the wait is over."""
 
     @property
     def wait_seconds(self) -> float:
@@ -77,7 +79,7 @@ async def exchange_view(request: HttpRequest) -> HttpResponse:
     until = started + talk.wait_seconds
     if not talk.orders and talk.wait_seconds > 0:
         await _wait(talk, until)
-    return HttpResponse(await in_database(_answer)(talk), content_type="application/json")
+    return HttpResponse(talk.answer or await in_database(_answer)(talk), content_type="application/json")
 
 
 async def _wait(talk: _Talk, until: float) -> None:
@@ -106,6 +108,8 @@ def _open(request: HttpRequest, body: bytes) -> _Talk:
     renewed = leases_renew(node=node, reports=message.leases, now=now)
     talk = _Talk(node=node, message=message, renewed=renewed.renewals, commands=renewed.commands)
     talk.orders = leases_claim(node=node, request_id=message.request_id, wanted=message.queues, free=message.free, now=now)
+    if talk.orders or talk.wait_seconds == 0:
+        talk.answer = _answer(talk)
     return talk
 
 
@@ -122,7 +126,9 @@ def _look(talk: _Talk) -> None:
     reported = {renewal.lease_id for renewal in talk.renewed} - known
     talk.commands += cancel_commands(node=node, lease_ids=reported)
     talk.no_work = None
-    if not talk.orders and message.free.slots > 0:
+    if talk.orders:
+        talk.answer = _answer(talk)
+    elif message.free.slots > 0:
         talk.no_work = no_work_reason(node=node, wanted=message.queues, free=message.free)
 
 
