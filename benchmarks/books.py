@@ -76,57 +76,54 @@ def leftovers(running: RunningStack, database: Database) -> list[str]:
 
 def books_faults(running: RunningStack, database: Database, *, jobs: int) -> list[str]:
     """What in jobs and ledger is not as it has to be. `jobs`: how many were submitted."""
-    (count, completed) = database.execute("SELECT count(*), count(*) FILTER (WHERE state = 'completed') FROM jobs_job").fetchone() or (0, 0)
-    faults = [] if count == jobs else [f"expected {jobs} jobs, found {count}"]
-    if completed != jobs:
-        faults.append(f"expected {jobs} completed jobs, found {completed}")
+    counts = database.execute("SELECT state, count(*) FROM jobs_job GROUP BY 1").fetchall()
+    faults = [] if counts == [("completed", jobs)] else [f"expected {jobs} completed jobs, found {_listed(dict(counts))}"]
+    without_quorum = database.execute(
+        "SELECT count(*) FROM jobs_job j WHERE state = 'completed' AND j.quorum >"
+        " (SELECT count(*) FROM jobs_replica r WHERE r.job_id = j.id AND r.state = 'accepted') HAVING count(*) > 0"
+    ).fetchall()
+    faults += [f"expected a quorum of accepted replicas in each completed job, found {count} without" for (count,) in without_quorum]
     entries = running.ledger_entries()
-    (known,) = database.execute("SELECT count(*) FROM ledger_entry").fetchone() or (0,)
-    if known != len(entries):
-        faults.append(f"expected the {known} entries of the ledger in its public log, found {len(entries)}")
-    faults += _postings_faults(entries, running, database)
-    faults += _payments_faults(entries, database)
+    known = database.execute("SELECT count(*) FROM ledger_entry").fetchall()
+    if known != [(len(entries),)]:
+        faults.append(f"expected the {known[0][0]} entries of the ledger in its public log, found {len(entries)}")
+    accounts = [api.account() for api in (running.researcher, *running.contributors.values())]
+    balances = {str(account["account_id"]): int(account["balance_micro"]) for account in accounts}
+    (escrow,) = database.execute("SELECT id::text FROM ledger_account WHERE kind = 'escrow'").fetchall()
+    paid = database.execute("SELECT id::text, paid_micro FROM jobs_replica WHERE state = 'accepted' AND paid_micro > 0").fetchall()
+    faults += balance_faults(entries, balances=balances, escrow=str(escrow[0]))
+    faults += payment_faults(entries, paid_micro={str(replica): int(amount) for replica, amount in paid})
     return faults
 
 
-def _postings_faults(entries: Iterable[Mapping[str, Any]], running: RunningStack, database: Database) -> list[str]:
+def balance_faults(entries: Iterable[Mapping[str, Any]], *, balances: Mapping[str, int], escrow: str) -> list[str]:
+    """Whether postings sum to zero, accounts hold what the public log says, and the escrow nothing. `balances`: by account, as told."""
     faults = []
     sums: Counter[str] = Counter()
     for entry in entries:
-        amounts = {posting["account"]: int(posting["amount_micro"]) for posting in entry["postings"]}
-        if sum(amounts.values()):
-            faults.append(f"expected the postings of entry {entry['entry']} to sum to zero, found {sum(amounts.values())}")
-        sums.update(amounts)
-    for api in (running.researcher, *running.contributors.values()):
-        account = api.account()
-        if sums[account["account_id"]] != int(account["balance_micro"]):
-            faults.append(f"expected a balance of {sums[account['account_id']]}, as the log says, found {account['balance_micro']}")
-    for account_id, balance in database.execute("SELECT id::text, balance_micro FROM ledger_account WHERE kind = 'escrow'").fetchall():
-        if balance or sums[account_id]:
-            faults.append(f"expected an empty escrow, found {balance}, in the log {sums[account_id]}")
+        amounts = [int(posting["amount_micro"]) for posting in entry["postings"]]
+        if sum(amounts):
+            faults.append(f"expected the postings of entry {entry['entry']} to sum to zero, found {sum(amounts)}")
+        for posting, amount in zip(entry["postings"], amounts, strict=True):
+            sums[posting["account"]] += amount
+    for account, balance in {**balances, escrow: 0}.items():
+        if sums[account] != balance:
+            faults.append(f"expected a balance of {balance} for {account}, found {sums[account]} in the log")
     return faults
 
 
-def _payments_faults(entries: Iterable[Mapping[str, Any]], database: Database) -> list[str]:
-    paid: Counter[tuple[str, int]] = Counter()
-    for entry in entries:
-        if entry["kind"] == "payment":
-            amount = max(int(posting["amount_micro"]) for posting in entry["postings"])
-            paid[entry["evidence"]["replica"], amount] += 1
-    rows = database.execute("SELECT id::text, paid_micro FROM jobs_replica WHERE state = 'accepted' AND paid_micro > 0").fetchall()
-    owed = Counter({(str(replica), int(amount)): 1 for replica, amount in rows})
-    faults = []
-    if owed != paid:
-        faults.append(
-            f"expected a payment for each accepted replica, found {(owed - paid).total()} missing and {(paid - owed).total()} too many"
-        )
-    quorums = database.execute(
-        "SELECT count(*) FROM jobs_job j WHERE state = 'completed' AND j.quorum >"
-        " (SELECT count(*) FROM jobs_replica r WHERE r.job_id = j.id AND r.state = 'accepted')"
-    ).fetchone()
-    if quorums and quorums[0]:
-        faults.append(f"expected a quorum of accepted replicas in each completed job, found {quorums[0]} without")
-    return faults
+def payment_faults(entries: Iterable[Mapping[str, Any]], *, paid_micro: Mapping[str, int]) -> list[str]:
+    """Whether each accepted replica was paid once, as much as it says, and nothing else was. `paid_micro`: by replica."""
+    paid = Counter(
+        (str(entry["evidence"]["replica"]), max(int(posting["amount_micro"]) for posting in entry["postings"]))
+        for entry in entries
+        if entry["kind"] == "payment"
+    )
+    owed = Counter(paid_micro.items())
+    if owed == paid:
+        return []
+    missing, surplus = (owed - paid).total(), (paid - owed).total()
+    return [f"expected one payment for each of {owed.total()} accepted replicas, found {missing} missing and {surplus} too many"]
 
 
 def _containers(running: RunningStack, name: str) -> list[dict[str, Any]]:
