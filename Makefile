@@ -36,7 +36,8 @@ down: setup  ## Stop what `make up` started
 
 .PHONY: test
 test: setup  ## Run the whole suite, containers included (ARGS="-k ledger" narrows it)
-	@$(PY) -m devstack.engine
+	@$(PY) -m devstack.packages
+	$(PY) -m devstack.engine
 	status=0
 	$(PY) -m pytest -n 2 --dist loadgroup $(ARGS) || status=$$?
 	[ $$status = 1 ] || exit $$status

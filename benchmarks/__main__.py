@@ -23,7 +23,6 @@ from benchmarks.engine import engine_figures
 from benchmarks.fabric import Fabric
 from benchmarks.figures import Figure, figures_print
 from devstack.engine import EngineHandle, engine_ensure
-from devstack.hosts import NODE_SETTINGS
 from devstack.images import tiny_image_ensure
 from devstack.stack import CHECKOUT
 from tests.acceptance.running_stack import stack_running
@@ -60,9 +59,7 @@ def bench(engine: EngineHandle, folder: Path, console: Console) -> Bench:
     stack_folder = folder / "stack"
     stack_folder.mkdir()
     # As an operator would run it: the portal's own settings, and a database that is on disk before it says so.
-    with stack_running(
-        stack_folder, engine, owners=(OWNER,), settings={}, node_settings=NODE_SETTINGS + "[lend]\nslots = 2\n", durable=True
-    ) as running:
+    with stack_running(stack_folder, engine, owners=(OWNER,), settings={}, node_settings="[lend]\nslots = 2\n", durable=True) as running:
         host = f"{OWNER}-host"
         fabric = Fabric(running, host, image_id)
         try:

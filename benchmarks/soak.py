@@ -31,13 +31,8 @@ from workers.portal import PortalUnreachableError
 
 OWNERS: Final = ("ada", "emmy")
 PORTAL_SETTINGS: Final = {**SETTINGS, "NEXA_VERIFY_CLAIM_SECONDS": "5"}
-NODE_SETTINGS: Final = """\
-[lend]
-slots = 2
-[worker]
-drain_seconds = 20
-report_seconds = 10
-"""
+NODE_SETTINGS: Final = "[lend]\nslots = 2\n"
+WORKER_SETTINGS: Final = "[worker]\ndrain_seconds = 20\nreport_seconds = 10\n"
 OPEN_JOBS_MAX: Final = 20
 """Submitted and not ended: enough for both hosts, and few enough for what is killed to matter to all that follow."""
 QUEUE_DEADLINE_SECONDS: Final = 300
@@ -237,7 +232,9 @@ class Soak:
 def soak(plan: SoakPlan, *, folder: Path, engine: EngineHandle, console: Console) -> SoakReport:
     """Runs a soak on a stack of its own and prints what came of it."""
     console.print(f"soak: {plan.jobs} jobs, something killed every {plan.every_seconds:g} s, seed {plan.seed}")
-    with stack_running(folder, engine, owners=OWNERS, settings=PORTAL_SETTINGS, node_settings=NODE_SETTINGS) as running:
+    with stack_running(
+        folder, engine, owners=OWNERS, settings=PORTAL_SETTINGS, node_settings=NODE_SETTINGS, worker_settings=WORKER_SETTINGS
+    ) as running:
         one = Soak(plan, running)
         try:
             report = one.run()

@@ -22,6 +22,8 @@ import docker
 import docker.errors
 import requests
 
+from devstack.packages import PackagesFailedError, is_debian_like, packages_install
+
 _PROBE_TIMEOUT_SECONDS = 10
 _CALL_TIMEOUT_SECONDS = 120
 _ANY_API_VERSION = "1.24"  # Only so that the client does not ask while it is built.
@@ -73,7 +75,7 @@ def engine_ensure(*, report: Report, environ: Mapping[str, str] = os.environ) ->
     if named := environ.get("DOCKER_HOST"):
         found_text = unfit[0] if unfit else f"DOCKER_HOST names {named}, and nothing answers there."
         raise EngineUnavailableError(f"{found_text}\nStart that engine, or unset DOCKER_HOST to have the usual places searched.")
-    if os.geteuid() == 0 and (shutil.which("dockerd") or _is_debian_like()):
+    if os.geteuid() == 0 and (shutil.which("dockerd") or is_debian_like()):
         return _docker_start(report)
     reason = unfit[0] if unfit else "No container engine answers (Docker or Podman), and only root may install one."
     raise EngineUnavailableError(
@@ -131,22 +133,14 @@ def _expect_limits(name: str, info: dict[str, Any]) -> None:
         raise _EngineUnfitError(f"{name} cannot limit containers here ({', '.join(missing)} missing): jobs must not run on it.")
 
 
-def _is_debian_like(os_release: Path = Path("/etc/os-release")) -> bool:
-    try:
-        lines = os_release.read_text().splitlines()
-    except OSError:
-        return False
-    values = dict(line.split("=", 1) for line in lines if "=" in line)
-    names = f"{values.get('ID', '')} {values.get('ID_LIKE', '')}".replace('"', "").split()
-    return "debian" in names and shutil.which("apt-get") is not None
-
-
 def _docker_start(report: Report) -> EngineHandle:
     """Docker, installed if need be, started, and answering."""
     if shutil.which("dockerd") is None:
         report("installing docker.io with apt-get (once, about a minute)")
-        _apt("update")
-        _apt("install", "--yes", "--no-install-recommends", "docker.io")
+        try:
+            packages_install("docker.io")
+        except PackagesFailedError as error:
+            raise EngineUnavailableError(f"{error}\nInstall Docker (docker.io) by hand and run this again.") from None
     # The package may have started it; else do so.
     log_hint = "journalctl -u docker"
     process: subprocess.Popen[bytes] | None = None
@@ -182,20 +176,6 @@ def _probe_or_none(base_url: str) -> EngineHandle | None:
         return engine_probe(base_url)
     except _EngineUnfitError:
         return None
-
-
-def _apt(*arguments: str) -> None:
-    done = subprocess.run(
-        ["apt-get", "-qq", *arguments],
-        env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise EngineUnavailableError(f"apt-get {arguments[0]} failed: {last}\nInstall Docker (docker.io) by hand and run this again.")
 
 
 def _daemon_start() -> subprocess.Popen[bytes]:

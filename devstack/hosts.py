@@ -40,7 +40,7 @@ class DemoHost:
 def host_make(*, name: str, owner: str, folder: Path, docker_host: str, settings: str = NODE_SETTINGS) -> DemoHost:
     """A host below `folder` whose node home holds its settings only: `settings` as its node.toml."""
     home = folder / "hosts" / name
-    home.mkdir(parents=True, mode=0o700)
+    home.mkdir(parents=True, mode=0o700, exist_ok=True)
     (home / "node.toml").write_text(settings)
     kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE") if key in os.environ}
     return DemoHost(name, owner, home, {**kept, "PYTHONUNBUFFERED": "1", "NEXA_HOME": str(home), "DOCKER_HOST": docker_host})
@@ -70,9 +70,9 @@ def host_join(host: DemoHost, api: PortalApi) -> None:
         raise StackError(f"nexa join ended with {done.returncode} for {host.name}:\n{(done.stdout + done.stderr).strip()[-2000:]}")
 
 
-def host_start(host: DemoHost, queue: str, *, supervisor: Supervisor, logs: Path) -> Child:
-    """Starts the host's worker: exactly the command that a contributor types."""
-    argv = [str(HOST_BIN / "celery"), "-A", "nexaportal", "worker", "-Q", queue]
+def host_start(host: DemoHost, queue: str, *, supervisor: Supervisor, logs: Path, app: str = "nexaportal") -> Child:
+    """Starts the host's worker: exactly the command that a contributor types, unless a test has an `app` of its own around the host's."""
+    argv = [str(HOST_BIN / "celery"), "-A", app, "worker", "-Q", queue]
     return supervisor.start(host.name, argv, env=host.environment, log_path=logs / f"{host.name}.log", cwd=CHECKOUT, group="hosts")
 
 

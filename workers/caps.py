@@ -4,11 +4,14 @@
 cores = 4                   # default: all
 memory_gib = 8              # default: four fifths of the machine's
 disk_gib = 50               # for running work, default: half of what is free, at most 100
+disk_reserve_gib = 2        # stays free for the machine itself: below it no work is taken, and caches make room
 slots = 2                   # runs at once, default: one for every two cores, at most 8
 gpus = ["GPU-5d..."]        # uuids, default: all; [] lends none
 
 [images]
 allowed = ["registry.example.org/*"]   # patterns on the image's name, default: whatever the coordinator allows
+pull_max_gib = 20           # an image beyond this size is not taken
+budget_gib = 30             # what pulled images may take; those not used for longest are removed, never one that you pulled yourself
 
 [worker]
 drain_seconds = 600         # how long a stopping worker lets its runs go on
@@ -45,14 +48,17 @@ class Lend(_Section):
     cores: Annotated[float, Field(gt=0, le=4096)] | None = None
     memory_gib: Annotated[float, Field(gt=0)] | None = None
     disk_gib: Annotated[float, Field(gt=0)] | None = None
+    disk_reserve_gib: Annotated[float, Field(ge=0)] = 2
     slots: Annotated[int, Field(ge=1, le=256)] | None = None
     gpus: tuple[str, ...] | None = None
 
 
 class Images(_Section):
-    """Which images may run here."""
+    """Which images may run here, and what they may take."""
 
     allowed: tuple[str, ...] = ("*",)
+    pull_max_gib: Annotated[float, Field(gt=0)] = 20
+    budget_gib: Annotated[float, Field(ge=0)] = 30
 
 
 class WorkerSettings(_Section):

@@ -17,6 +17,7 @@ from uuid import UUID
 from celery import Celery, signals
 from kombu import Queue
 
+from workers.caps import GIB, NodeSettings
 from workers.home import HomeError, NodeHome
 from workers.host import Host
 from workers.journal import JournalError
@@ -103,9 +104,18 @@ class _Worker:
 
 
 def _engine() -> Runtime:
-    from workers.runtime.docker_engine import DockerRuntime  # noqa: PLC0415  imported by a worker only, not by every `import nexaportal`
+    # Imported by a worker only, not by every `import nexaportal`.
+    from workers.runtime.docker_engine import DockerRuntime  # noqa: PLC0415
+    from workers.runtime.docker_image_store import ImageLimits  # noqa: PLC0415
 
-    return DockerRuntime()
+    home = NodeHome.default()
+    settings = NodeSettings.read(home.settings_path)
+    limits = ImageLimits(
+        pull_bytes_max=int(settings.images.pull_max_gib * GIB),
+        budget_bytes=int(settings.images.budget_gib * GIB),
+        reserve_bytes=int(settings.lend.disk_reserve_gib * GIB),
+    )
+    return DockerRuntime(image_record=home.cache_folder / "images.json", image_limits=limits)
 
 
 def _refuse(message: str) -> NoReturn:

@@ -104,7 +104,7 @@ class Executor:
         self._resources.hold_slot(lease_id)
         run.stage_enter(Stage.UPLOADING)
         self._runs.changed()
-        if Reporter(journal=self._journal, portal=portal, give_up=self._give_up).report(lease_id):
+        if Reporter(journal=self._journal, portal=portal, give_up=self._give_up, show=run.show).report(lease_id):
             folder_remove(self._folder(lease_id))
 
     # --- from order to receipt ----------------------------------------------------------------------------------------

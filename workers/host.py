@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
-from workers.caps import Caps, NodeSettings
+from workers.caps import GIB, Caps, NodeSettings
+from workers.disk_watch import DiskWatch
 from workers.engine_watch import EngineWatch, limits_hold
 from workers.execution import Executor
 from workers.folders import folder_remove
@@ -48,7 +48,16 @@ class Host:
         self._journal = journal
         self._runtime = runtime
         self._orders = orders
-        self._resources = Resources(self.caps, disk_free=lambda: shutil.disk_usage(home.folder).free)
+        disk_reserve_bytes = int(settings.lend.disk_reserve_gib * GIB)
+        cache = InputCache(home.cache_folder / "inputs", limit_bytes=self.caps.disk_bytes // 4, reserve_bytes=disk_reserve_bytes)
+        self._disk_watch = DiskWatch(
+            home_folder=home.folder,
+            work_folder=home.work_folder,
+            inputs=cache,
+            images=runtime.images,
+            reserve_bytes=disk_reserve_bytes,
+        )
+        self._resources = Resources(self.caps, disk_free=self._disk_watch.free_bytes, disk_written=self._disk_watch.written_bytes)
         portal = PortalClient(identity.portal, key)
         self.lease_client = LeaseClient(
             identity=identity,
@@ -57,7 +66,7 @@ class Host:
             portal=portal,
             resources=self._resources,
             limits=DrainLimits(settings.worker.drain_seconds, settings.worker.report_seconds),
-            order_take=orders.put,
+            order_take=self._order_take,
             order_give_back=self._give_back,
             hold=self._hold,
         )
@@ -72,7 +81,7 @@ class Host:
                 runtime=runtime,
                 resources=self._resources,
                 runs=self.lease_client.runs,
-                cache=InputCache(home.cache_folder / "inputs", limit_bytes=self.caps.disk_bytes // 4),
+                cache=cache,
                 clock=portal.clock,
             ),
             portal_make=portal.clone,
@@ -109,6 +118,7 @@ class Host:
             self._lease_resume(row)
         self._work_folder_tidy()
         self._engine_watch.start()
+        self._disk_watch.start(owed=self._resources.disk_owed, changed=self.lease_client.wake)
         self.lease_client.start()
         self._started = True
 
@@ -129,6 +139,7 @@ class Host:
             for helper in self._helpers:
                 helper.join()
             self._engine_watch.stop()
+            self._disk_watch.stop()
             self.lease_client.close()
             # Whoever still reports, after a stop that waited for nobody, would try for ever on a journal that is closed.
             self.lease_client.give_up.set()
@@ -141,7 +152,12 @@ class Host:
 
     def _hold(self) -> NoWork | None:
         """Why this host wants no work now, if so."""
-        return self._engine_watch.hold()
+        return self._engine_watch.hold() or self._disk_watch.hold()
+
+    def _order_take(self, lease_id: UUID) -> None:
+        # What was set aside for it may have to be cleared of caches, before it writes.
+        self._disk_watch.wake()
+        self._orders.put(lease_id)
 
     def _lease_resume(self, row: LeaseRow) -> None:
         """Count a lease of an earlier process from the first exchange on, with what it was granted."""
@@ -157,7 +173,8 @@ class Host:
         self._orders.put(row.lease_id)
 
     def _containers_kept(self) -> set[str]:
-        return {container_name(row.lease_id) for row in self._journal.leases_open()}
+        """Those that run, or that a restarted run may want to follow."""
+        return {container_name(row.lease_id) for row in self._journal.leases_open() if row.result is None}
 
     def _give_back(self, lease_id: UUID) -> None:
         helper = threading.Thread(target=self.executor.order_run, args=(lease_id,), name=f"nexa-give-back-{lease_id}", daemon=True)

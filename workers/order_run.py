@@ -24,16 +24,15 @@ from workers.backoff import Backoff
 from workers.clock import PortalClock
 from workers.folders import folder_remove
 from workers.home import NodeIdentity
-from workers.inputs import InputCache, InputCancelledError, InputFailedError
+from workers.inputs import InputCache, InputCancelledError, InputFailedError, inputs_place
 from workers.journal import Journal, JournalError, LeaseRow
 from workers.orders import OrderRefusedError, order_check
 from workers.portal import PortalClient
 from workers.protocol.archives import ArchiveInfo, ArchiveLimits, OutputRefusedError, archive_write
 from workers.protocol.compute_log import LogWriter
 from workers.protocol.digests import Digest
-from workers.protocol.messages import Failure, FailureCode, Gpu, Order, OrderInput, Stage
+from workers.protocol.messages import Failure, FailureCode, Gpu, Order, Stage
 from workers.receipts import RunOutcome, file_sync, receipt_size_check
-from workers.reporting import portal_retry
 from workers.resources import Resources, ResourcesExhaustedError
 from workers.run_recorder import RESULT, RunRecorder
 from workers.runs import Run, Runs
@@ -200,8 +199,8 @@ class OrderRun:
         for made in (inputs, self._folder / "outputs"):
             folder_remove(made)
             made.mkdir(mode=0o755)
+        self._inputs_place(inputs)
         for wanted in order.inputs:
-            self._input_place(wanted, inputs / wanted.path)
             self._writer.event("input", {"path": wanted.path, "digest": wanted.digest, "size_bytes": wanted.size_bytes})
         self._stage(Stage.PULLING)
 
@@ -209,16 +208,15 @@ class OrderRun:
             self._run.progress = min(1.0, progress.done_bytes / progress.total_bytes) if progress.total_bytes else None
             self._run.message = progress.status[:200]
 
-        image_id = workplace.runtime.image_ensure(order.image, cancel=self._run.cancel, report=pulling)
+        seconds = max(1.0, (order.deadline_at - workplace.clock.now()).total_seconds())
+        image_id = workplace.runtime.image_ensure(order.image, cancel=self._run.cancel, report=pulling, timeout_seconds=seconds)
         self._writer.event("image", {"image_id": image_id})
         return Launch(image_id=image_id, gpus=gpus)
 
-    def _input_place(self, wanted: OrderInput, target: Path) -> None:
-        def place() -> None:
-            self._workplace.cache.place(wanted, target, portal=self._portal, cancel=self._run.cancel)
-
+    def _inputs_place(self, folder: Path) -> None:
+        run = self._run
         try:
-            portal_retry(place, stop=self._run.cancel)
+            inputs_place(self._order.inputs, folder, cache=self._workplace.cache, portal=self._portal, cancel=run.cancel, show=run.show)
         except InputFailedError as error:
             raise _RunFailedError(error.code, str(error)) from error
         except InputCancelledError:

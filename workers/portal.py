@@ -85,14 +85,26 @@ class UploadState:
     offset_bytes: int
 
 
+@dataclass(frozen=True)
+class BlobBody:
+    """Bytes of a blob in chunks, the first of which is at `offset_bytes`: 0 when the portal gives the whole."""
+
+    offset_bytes: int
+    chunks: Iterator[bytes]
+
+
 class PortalClient:
     """One portal, at one origin, called with one node key (None before joining: then only unsigned calls work).
 
     Use from one thread; `interrupt` and `clone` may be called from any. Redirects are not followed: a signature is for one address.
     """
 
-    def __init__(self, origin: str, key: PrivateKey | None, *, clock: PortalClock | None = None) -> None:
+    def __init__(
+        self, origin: str, key: PrivateKey | None, *, clock: PortalClock | None = None, read_seconds: float = READ_SECONDS
+    ) -> None:
+        """`read_seconds`: how long the portal may keep silent before a call counts as unanswered; an exchange says for itself."""
         self.origin = origin
+        self._read_seconds = read_seconds
         self._key = key
         self.clock = clock or PortalClock()
         self._interrupted = False
@@ -103,7 +115,7 @@ class PortalClient:
 
     def clone(self) -> PortalClient:
         """Another client like this one, for another thread."""
-        return PortalClient(self.origin, self._key, clock=self.clock)
+        return PortalClient(self.origin, self._key, clock=self.clock, read_seconds=self._read_seconds)
 
     def close(self) -> None:
         """Close the connection; a later call opens a new one."""
@@ -173,13 +185,20 @@ class PortalClient:
         return UploadState(url, self._offset(response, default=None, size_bytes=size_bytes))
 
     @contextmanager
-    def blob(self, url: str) -> Iterator[Iterator[bytes]]:
-        """The bytes at `url`, which must be on the portal, in chunks; unverified. Errors while reading are PortalErrors too."""
+    def blob(self, url: str, *, offset_bytes: int = 0, digest: str = "") -> Iterator[BlobBody]:
+        """The bytes at `url`, which must be on the portal; unverified. Errors while reading are PortalErrors too.
+
+        With an offset, only what follows it is asked for, if the portal still has `digest` there; look at the answer's own offset.
+        """
         if not self.is_portal(url):
             raise PortalProtocolError(f"Expected an address on {self.origin}; found {url[:200]!r}. Nothing is fetched from elsewhere.")
-        response = self._send("GET", url)
+        # Compressed on the way, offsets would count other bytes.
+        headers = {"Accept-Encoding": "identity"}
+        if offset_bytes:
+            headers |= {"Range": f"bytes={offset_bytes}-", "If-Range": f'"{digest}"'}
+        response = self._send("GET", url, headers=headers)
         try:
-            yield self._chunks(response)
+            yield BlobBody(self._first_byte(response, offset_bytes), self._chunks(response))
         finally:
             response.close()
 
@@ -201,7 +220,7 @@ class PortalClient:
         *,
         message: BaseModel | None = None,
         signed: bool = True,
-        read_seconds: float = READ_SECONDS,
+        read_seconds: float | None = None,
     ) -> AnswerT:
         body = None if message is None else message.model_dump_json().encode()
         headers = {"Accept": "application/json"} | ({} if body is None else {"Content-Type": "application/json"})
@@ -220,7 +239,7 @@ class PortalClient:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         signed: bool = True,
-        read_seconds: float = READ_SECONDS,
+        read_seconds: float | None = None,
     ) -> requests.Response:
         """A successful response whose body is still to be read, or a PortalError. A clock that is off costs one more try."""
         response = self._sent_once(method, where, headers=headers, body=body, signed=signed, read_seconds=read_seconds)
@@ -232,7 +251,7 @@ class PortalClient:
         return response
 
     def _sent_once(
-        self, method: str, where: str, *, headers: Mapping[str, str] | None, body: bytes | None, signed: bool, read_seconds: float
+        self, method: str, where: str, *, headers: Mapping[str, str] | None, body: bytes | None, signed: bool, read_seconds: float | None
     ) -> requests.Response:
         url = urljoin(self.origin, where)
         prepared = self._session.prepare_request(requests.Request(method, url, headers=dict(headers or {}), data=body))
@@ -251,7 +270,9 @@ class PortalClient:
         try:
             # The environment's proxies and certificate bundle apply, as in any other use of requests.
             settings = self._session.merge_environment_settings(prepared.url, {}, True, None, None)
-            return self._session.send(prepared, timeout=(CONNECT_SECONDS, read_seconds), allow_redirects=False, **settings)
+            return self._session.send(
+                prepared, timeout=(CONNECT_SECONDS, read_seconds or self._read_seconds), allow_redirects=False, **settings
+            )
         except (requests.RequestException, OSError) as error:
             raise self._unreachable(error) from error
 
@@ -265,6 +286,9 @@ class PortalClient:
         if response.request.method == "HEAD" and status < 500 and status not in _RETRYABLE:
             # An answer to HEAD has no body that could hold a problem (RFC 9110, section 9.3.2).
             return PortalRefusedError(Problem(title=response.reason or "Refused", status=status, code=f"status_{status}"))
+        if status == requests.codes.requested_range_not_satisfiable:
+            response.close()
+            return PortalRefusedError(Problem(title="There are no such bytes", status=status, code=f"status_{status}"))
         try:
             data = self._body(response)
             problem = Problem.model_validate(json_parse(data, limit_bytes=ANSWER_LIMIT_BYTES))
@@ -298,6 +322,15 @@ class PortalClient:
 
     def _close(self, response: requests.Response) -> None:
         self._body(response)
+
+    def _first_byte(self, response: requests.Response, asked: int) -> int:
+        """Where the body begins, by RFC 9110, section 14.4: at the start, or exactly where it was asked to."""
+        if response.status_code != requests.codes.partial_content:
+            return 0
+        text = response.headers.get("Content-Range", "")
+        if not asked or not text.startswith(f"bytes {asked}-"):
+            raise PortalProtocolError(f"Expected the bytes of a blob from {asked} on; found the range {text[:100]!r}.")
+        return asked
 
     def _offset(self, response: requests.Response, *, default: int | None, size_bytes: int) -> int:
         text = response.headers.get("Upload-Offset")

@@ -7,49 +7,34 @@ import threading
 from collections.abc import Callable
 from uuid import UUID
 
-from workers.backoff import Backoff
-from workers.journal import Journal, JournalError
-from workers.portal import PortalClient, PortalError, PortalProtocolError, PortalRefusedError, UploadState
+from workers.journal import Journal, UploadRow
+from workers.portal import PortalClient, PortalProtocolError, PortalRefusedError, UploadState
 from workers.protocol.canonical import json_parse
 from workers.protocol.dsse import ENVELOPE_LIMIT_BYTES
 from workers.protocol.messages import PROTOCOL_VERSION, ReceiptSubmission
-from workers.uploads import upload_send
+from workers.retrying import portal_retry
+from workers.transfers import Transfer, TransferProgress, transfers_run
+from workers.uploads import ChunkSize, upload_send
 
 log = logging.getLogger(__name__)
 
-PASSING_CODES = frozenset({"signature_stale", "signature_replayed"})
-"""Refusals of one request, not of what it asks: a wrong clock gets set, and a request that a proxy sent twice is signed anew."""
-
-
-def portal_retry(step: Callable[[], None], *, stop: threading.Event, backoff: Backoff | None = None) -> bool:
-    """Call `step` until it returns (True), or until `stop` is set (False). Lets a refusal through: PortalRefusedError.
-
-    An answer that is no answer (a proxy's page, a half-upgraded portal) is waited out like a silent portal, and so is a full disk: what is
-    done is not lost for it.
-    """
-    backoff = backoff or Backoff()
-    while not stop.is_set():
-        try:
-            step()
-        except PortalRefusedError as error:
-            if error.code not in PASSING_CODES:
-                raise
-            log.warning("%s; trying again", error)
-        except (PortalError, JournalError) as error:
-            log.warning("%s; trying again", error)
-        else:
-            return True
-        stop.wait(backoff.failed())
-    return False
-
 
 class Reporter:
-    """Brings one finished lease home."""
+    """Brings one finished lease home. `show` is told how many bytes of its blobs the portal has."""
 
-    def __init__(self, *, journal: Journal, portal: PortalClient, give_up: threading.Event) -> None:
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        portal: PortalClient,
+        give_up: threading.Event,
+        show: Callable[[float, str], None] = lambda _, __: None,
+    ) -> None:
         self._journal = journal
         self._portal = portal
         self._give_up = give_up
+        self._show = show
+        self._chunk = ChunkSize()
 
     def report(self, lease_id: UUID) -> bool:
         """Whether nothing is owed for the lease any more: recorded, late or refused. False: given up for now; it stays in the journal.
@@ -64,12 +49,9 @@ class Reporter:
             return True
 
     def _deliver(self, lease_id: UUID) -> None:
-        for upload in self._journal.uploads(lease_id):
-
-            def note(state: UploadState, digest: str = upload.digest) -> None:
-                self._journal.upload_progress(lease_id, digest, url=state.url, offset_bytes=state.offset_bytes)
-
-            upload_send(upload, portal=self._portal, note=note)
+        uploads = self._journal.uploads(lease_id)
+        progress = TransferProgress(sum(upload.size_bytes for upload in uploads), self._show)
+        transfers_run([self._transfer(upload, progress) for upload in uploads], portal=self._portal, stop=self._give_up)
         row = self._journal.lease(lease_id)
         if row is None or row.receipt is None:
             raise ValueError(f"lease {lease_id} has no receipt to hand in")
@@ -78,3 +60,13 @@ class Reporter:
         if answer.replica_id != row.replica_id:
             raise PortalProtocolError(f"Expected an answer about the replica {row.replica_id}; found {answer.replica_id}.")
         self._journal.lease_ended(lease_id, answer.status)
+
+    def _transfer(self, upload: UploadRow, progress: TransferProgress) -> Transfer:
+        def note(state: UploadState) -> None:
+            self._journal.upload_progress(upload.lease_id, upload.digest, url=state.url, offset_bytes=state.offset_bytes)
+            progress.at(upload.digest, state.offset_bytes)
+
+        def carry(client: PortalClient, over: threading.Event) -> None:
+            upload_send(upload, portal=client, note=note, chunk=self._chunk, stop=over)
+
+        return Transfer(upload.size_bytes, carry)

@@ -10,9 +10,6 @@ from uuid import UUID
 from workers.caps import Caps
 from workers.protocol.messages import FreeResources, Gpu, Limits
 
-DISK_RESERVE_BYTES = 2**30
-"""What must stay free on the disk for the machine itself."""
-
 
 class ResourcesExhaustedError(Exception):
     """An order needs more than is free here; the message names the resource, what is wanted and what is there."""
@@ -27,11 +24,15 @@ class _Share:
 
 
 class Resources:
-    """Shares of `caps`, by lease. `disk_free` tells the bytes free on the disk under the node home. Thread-safe."""
+    """Shares of `caps`, by lease. Thread-safe.
 
-    def __init__(self, caps: Caps, *, disk_free: Callable[[], int]) -> None:
+    `disk_free` tells the bytes that runs could have on the disk, `disk_written` how many a lease has written of those set aside for it.
+    """
+
+    def __init__(self, caps: Caps, *, disk_free: Callable[[], int], disk_written: Callable[[UUID], int] = lambda _: 0) -> None:
         self.caps = caps
         self._disk_free = disk_free
+        self._disk_written = disk_written
         self._shares: dict[UUID, _Share] = {}
         self._mutex = threading.Lock()
 
@@ -71,6 +72,11 @@ class Resources:
         with self._mutex:
             self._shares.pop(lease_id, None)
 
+    def disk_owed(self) -> dict[UUID, int]:
+        """By lease, the bytes that it may still write."""
+        with self._mutex:
+            return self._disk_owed()
+
     def free(self) -> FreeResources:
         """What could be reserved now."""
         with self._mutex:
@@ -80,7 +86,7 @@ class Resources:
         shares = self._shares.values()
         taken = {gpu.uuid for share in shares for gpu in share.gpus}
         disk_reserved = sum(share.disk_bytes for share in shares)
-        disk_bytes = min(self.caps.disk_bytes - disk_reserved, self._disk_free() - DISK_RESERVE_BYTES - disk_reserved)
+        disk_bytes = min(self.caps.disk_bytes - disk_reserved, self._disk_free() - sum(self._disk_owed().values()))
         return FreeResources(
             slots=max(0, self.caps.slots - len(shares)),
             # Rounded, so that tenths of a core given and taken leave no dust that refuses a whole core.
@@ -89,6 +95,9 @@ class Resources:
             disk_bytes=max(0, disk_bytes),
             gpus=tuple(gpu for gpu in self.caps.gpus if gpu.uuid not in taken),
         )
+
+    def _disk_owed(self) -> dict[UUID, int]:
+        return {lease_id: max(0, share.disk_bytes - self._disk_written(lease_id)) for lease_id, share in self._shares.items()}
 
 
 NOTHING_FREE = FreeResources(slots=0, cpus=0, memory_bytes=0, disk_bytes=0)

@@ -34,6 +34,10 @@ class Run:
         """Begin a stage, whose progress is its own."""
         self.stage, self.progress, self.message = stage, None, ""
 
+    def show(self, progress: float | None, message: str) -> None:
+        """Say how far the present stage has come, for the portal and for `nexa status`."""
+        self.progress, self.message = progress, message
+
     def report(self) -> LeaseReport:
         """This lease, for an exchange."""
         return LeaseReport(

@@ -41,7 +41,15 @@ class RunningStack:
     """What `stack_running` yields. Times are limits of what is waited for, in seconds."""
 
     def __init__(
-        self, *, stack: Stack, access: Access, supervisor: Supervisor, services: EmbeddedServices, folder: Path, engine: EngineHandle
+        self,
+        *,
+        stack: Stack,
+        access: Access,
+        supervisor: Supervisor,
+        services: EmbeddedServices,
+        folder: Path,
+        engine: EngineHandle,
+        host_app: str,
     ) -> None:
         self.stack = stack
         self.services = services
@@ -50,19 +58,21 @@ class RunningStack:
         self.contributors = {owner: PortalApi(stack.origin, token) for owner, token in access.contributor_tokens.items()}
         self._supervisor = supervisor
         self._engine = engine
+        self._host_app = host_app
         self.hosts: dict[str, DemoHost] = {}
         self._queues: dict[str, str] = {}
 
-    def host_join(self, owner: str, *, node_settings: str = NODE_SETTINGS) -> None:
-        """Joins a host of this owner, with `node_settings` as its node.toml, and starts it."""
-        host = host_make(name=f"{owner}-host", owner=owner, folder=self.folder, docker_host=self._engine.base_url, settings=node_settings)
+    def host_join(self, owner: str, *, node_settings: str = "", worker_settings: str = NODE_SETTINGS) -> None:
+        """Joins a host of this owner and starts it; `worker_settings` and `node_settings` together are its node.toml."""
+        settings = worker_settings + node_settings
+        host = host_make(name=f"{owner}-host", owner=owner, folder=self.folder, docker_host=self._engine.base_url, settings=settings)
         self.hosts[host.name] = host
         host_join(host, self.contributors[owner])
         self._queues[host.name] = self.contributors[owner].nodes()[0]["tier"]
         self.host_start(host.name)
 
     def host_start(self, name: str) -> None:
-        host_start(self.hosts[name], self._queues[name], supervisor=self._supervisor, logs=self.folder / "logs")
+        host_start(self.hosts[name], self._queues[name], supervisor=self._supervisor, logs=self.folder / "logs", app=self._host_app)
 
     def host_kill(self, name: str) -> None:
         """SIGKILL to the worker and all its processes, as when a machine loses its power. Its containers run on, in the engine."""
@@ -80,6 +90,17 @@ class RunningStack:
     def process_restart(self, name: str) -> None:
         """Starts a process again as it was; what is left of it is killed first."""
         self._supervisor.restart(self.process(name))
+
+    def portal_wait(self, *, limit_seconds: float) -> None:
+        """Returns when the portal answers."""
+
+        def answers() -> bool:
+            try:
+                return requests.get(f"{self.stack.origin}/api/v1/coordinator", timeout=5).ok
+            except requests.RequestException:
+                return False
+
+        wait_for(answers, limit_seconds=limit_seconds, what=lambda: self.process("web").log_tail())
 
     def node_id(self, name: str) -> str:
         return str(json.loads((self.hosts[name].home / "node.json").read_text())["node_id"])
@@ -143,8 +164,10 @@ def stack_running(
     *examples: Path,
     owners: Sequence[str] = OWNERS,
     settings: Mapping[str, str] = SETTINGS,
-    node_settings: str = NODE_SETTINGS,
+    node_settings: str = "",
+    worker_settings: str = NODE_SETTINGS,
     durable: bool = False,
+    host_app: str = "nexaportal",
 ) -> Iterator[RunningStack]:
     """The stack, with the images of `examples` approved and a host for each of `owners`. Everything of it is gone afterwards.
 
@@ -168,9 +191,11 @@ def stack_running(
             with Supervisor(interrupts) as supervisor:
                 stack = Stack(folder=folder, services=services, supervisor=supervisor, settings=settings)
                 access = stack.start(Seed(contributors=owners, images=images), report=print)
-                running = RunningStack(stack=stack, access=access, supervisor=supervisor, services=services, folder=folder, engine=engine)
+                running = RunningStack(
+                    stack=stack, access=access, supervisor=supervisor, services=services, folder=folder, engine=engine, host_app=host_app
+                )
                 for owner in owners:
-                    running.host_join(owner, node_settings=node_settings)
+                    running.host_join(owner, node_settings=node_settings, worker_settings=worker_settings)
                 yield running
         finally:
             if running:

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from devstack import engine
 from devstack.engine import EngineUnavailableError, candidate_urls, engine_ensure, engine_probe
 
 DOCKER_VERSION = {"Version": "27.0.1", "ApiVersion": "1.46", "MinAPIVersion": "1.24", "Components": [{"Name": "Engine"}]}
@@ -143,27 +142,3 @@ def test_candidates_include_the_users_own_sockets_that_exist(tmp_path: Path) -> 
     (tmp_path / ".docker" / "desktop" / "docker.sock").touch()
     urls = candidate_urls({"XDG_RUNTIME_DIR": str(tmp_path), "HOME": str(tmp_path)})
     assert urls[-2:] == [f"unix://{tmp_path}/podman/podman.sock", f"unix://{tmp_path}/.docker/desktop/docker.sock"]
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("ID=debian\n", True), ('ID=ubuntu\nID_LIKE="debian"\n', True), ("ID=fedora\n", False), ("nonsense\n", False), ("", False)],
-)
-def test_debian_like_systems_are_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, expected: bool) -> None:
-    apt = tmp_path / "apt-get"
-    apt.write_text("#!/bin/sh\n")
-    apt.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    release = tmp_path / "os-release"
-    release.write_text(text)
-    assert engine._is_debian_like(release) is expected
-    assert engine._is_debian_like(tmp_path / "absent") is False
-
-
-def test_failing_apt_is_reported_with_its_last_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    apt = tmp_path / "apt-get"
-    apt.write_text("#!/bin/sh\necho 'E: no network' >&2\nexit 100\n")
-    apt.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(EngineUnavailableError, match="E: no network"):
-        engine._apt("update")

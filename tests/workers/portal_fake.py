@@ -70,6 +70,12 @@ class FakePortal:
         self.exchanges: list[ExchangeRequest] = []
         self.commands: list[Command] = []
         self.blobs: dict[str, bytes] = {}
+        self.blob_requests: list[tuple[str, str | None]] = []
+        """Each digest that was asked for, and from which byte on, if the range was honoured."""
+        self.blob_ranges_off = 0
+        """By how much an answer's range is another than what was asked for."""
+        self.blob_cuts: dict[str, list[tuple[int, threading.Event | None]]] = {}
+        """By digest: each answer stops before this byte, at once or after keeping silent until the event (a minute at most)."""
         self.uploads: dict[str, dict[str, Any]] = {}
         self.receipts: dict[UUID, tuple[Statement, ReceiptPredicate]] = {}
         self.receipt_posts = 0
@@ -82,6 +88,12 @@ class FakePortal:
         self.upload_refusals: dict[str, list[RefusedError]] = {}
         """By method: each is told once, by any address of uploads."""
         self.upload_patches_to_break = 0
+        self.upload_barrier: threading.Barrier | None = None
+        """The first chunk of an upload is taken when the others' are there as well."""
+        self.upload_gate: threading.Event | None = None
+        """Chunks other than the first are taken once it is set; until then their uploads are in `uploads_held`."""
+        self.uploads_held: list[str] = []
+        self.upload_offsets: list[tuple[str, int]] = []
         self.registers_instead: PublicKey | None = None
         self.stopping = False
         handler = type("Handler", (_Handler,), {"portal": self})
@@ -300,10 +312,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif path.startswith("/api/v1/uploads/"):
             self._upload(path, body)
         elif path.startswith("/api/v1/blobs/"):
-            data = portal.blobs.get(path.removeprefix("/api/v1/blobs/"))
-            if data is None:
-                raise RefusedError(404, "blob_unknown")
-            self._answer(200, data, {"Content-Type": "application/octet-stream"})
+            self._blob(path.removeprefix("/api/v1/blobs/"))
         else:
             raise RefusedError(404, "not_found")
 
@@ -328,6 +337,37 @@ class _Handler(BaseHTTPRequestHandler):
         self.portal.nonces.add(found.nonce)
         return key
 
+    def _blob(self, digest: str) -> None:
+        """As jobs/gateway/downloads.py: one range, if what the caller holds is of this blob."""
+        portal, data = self.portal, self.portal.blobs.get(digest)
+        asked = self.headers.get("Range") if self.headers.get("If-Range") in (None, f'"{digest}"') else None
+        with portal.changing():
+            portal.blob_requests.append((digest, asked))
+        if data is None:
+            raise RefusedError(404, "blob_unknown")
+        headers = {"Content-Type": "application/octet-stream", "ETag": f'"{digest}"'}
+        status, first = 200, 0
+        if asked is not None:
+            status, first = 206, int(asked.removeprefix("bytes=").removesuffix("-"))
+            if first >= len(data):
+                self._answer(416, b"", {"Content-Range": f"bytes */{len(data)}"})
+                return
+            headers["Content-Range"] = f"bytes {first + portal.blob_ranges_off}-{len(data) - 1}/{len(data)}"
+        cuts = portal.blob_cuts.get(digest)
+        if not cuts:
+            self._answer(status, data[first:], headers)
+            return
+        stop_at, hold = cuts.pop(0)
+        self.send_response(status)
+        for name, value in (headers | {"Content-Length": str(len(data) - first)}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data[first:stop_at])
+        self.wfile.flush()
+        self.close_connection = True
+        if hold is not None:
+            hold.wait(60)
+
     def _upload_create(self) -> None:
         metadata = dict(pair.split(" ") for pair in self.headers["Upload-Metadata"].split(","))
         digest = base64_decode(metadata["digest"]).decode()
@@ -345,7 +385,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "PATCH":
             if int(self.headers["Upload-Offset"]) != len(upload["data"]):
                 raise RefusedError(409, "upload_offset_wrong")
+            self._chunk_wait(path, len(upload["data"]))
             upload["data"] += body
+            self.portal.uploads_held = [held for held in self.portal.uploads_held if held != path]
             if self.portal.upload_patches_to_break:
                 self.portal.upload_patches_to_break -= 1
                 self.close_connection = True
@@ -355,6 +397,15 @@ class _Handler(BaseHTTPRequestHandler):
         if len(upload["data"]) == upload["size"]:
             self.portal.blobs[upload["digest"]] = upload["data"]
         self._answer(204 if self.command == "PATCH" else 200, b"", {"Upload-Offset": str(len(upload["data"])), "Tus-Resumable": "1.0.0"})
+
+    def _chunk_wait(self, path: str, offset_bytes: int) -> None:
+        portal = self.portal
+        portal.upload_offsets.append((path, offset_bytes))
+        if portal.upload_gate is not None and offset_bytes and not portal.upload_gate.is_set():
+            portal.uploads_held.append(path)
+            portal.upload_gate.wait(60)
+        if portal.upload_barrier is not None and not offset_bytes:
+            portal.upload_barrier.wait(WAIT_SECONDS)
 
     def _json(self, model: Any, status: int = 200) -> None:
         self._answer(status, model.model_dump_json().encode(), {"Content-Type": "application/json"})

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 from workers.protocol.messages import EngineProfile, Failure, FailureCode, ImageReference, Usage
 from workers.runtime.interface import PullProgress, RunLostError, RunResult, RunSink, RunSpec, RuntimeFailureError, Sample
@@ -21,10 +22,31 @@ IMAGE_ID = "sha256:" + "1a" * 32
 
 
 @dataclass
+class FakeImages:
+    """Implements workers.runtime.interface.ImageKeeper: images of `sizes`, in `place`."""
+
+    place: Path | None = None
+    sizes: list[int] = field(default_factory=list)
+
+    def folder(self) -> Path | None:
+        return self.place
+
+    def kept_bytes(self) -> int:
+        return sum(self.sizes)
+
+    def trim(self, *, room_bytes: int | None = None) -> int:
+        removed_bytes = 0
+        while self.sizes and room_bytes is not None and removed_bytes < room_bytes:
+            removed_bytes += self.sizes.pop(0)
+        return removed_bytes
+
+
+@dataclass
 class FakeRuntime:
     """Implements workers.runtime.interface.Runtime; `specs` are the runs asked for, `leftovers` containers of a home by its id."""
 
     specs: list[RunSpec] = field(default_factory=list)
+    images: FakeImages = field(default_factory=FakeImages)
     leftovers: dict[str, int] = field(default_factory=dict)
     images_absent: set[str] = field(default_factory=set)
     limits_ignored: tuple[str, ...] = ()

@@ -28,7 +28,7 @@ from workers.protocol.archives import ArchiveInfo, archive_check, archive_write
 from workers.protocol.compute_log import LogWriter, log_check
 from workers.protocol.digests import digest_of
 from workers.protocol.keys import PrivateKey, PublicKey
-from workers.protocol.messages import ExpectedOutput, Failure, FailureCode, ImageReference, Limits, Order, OrderInput, Usage
+from workers.protocol.messages import ExpectedOutput, Failure, FailureCode, ImageReference, Limits, Order, OrderInput, Stage, Usage
 from workers.resources import Resources
 from workers.run_recorder import RESULT
 from workers.runs import Runs
@@ -262,6 +262,23 @@ def test_cancelled_before_it_began_runs_nothing(bench: Bench, portal: FakePortal
     assert failure is not None
     assert failure.code is FailureCode.HOST_STOPPED
     assert bench.runtime.specs == []
+
+
+def test_inputs_on_their_way_are_reported_in_bytes(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
+    data, hold = bytes(2**21), threading.Event()
+    portal.blobs[digest_of(data)] = data
+    portal.blob_cuts[digest_of(data)] = [(2**20, hold)]
+    wanted = OrderInput(path="x", digest=digest_of(data), size_bytes=len(data), url=portal.blob_url(digest_of(data)))
+    order = portal.order_make(key, "write a 1", inputs=(wanted,))
+    bench.accept(order)
+    thread = threading.Thread(target=bench.executor.order_run, args=(order.lease_id,))
+    thread.start()
+    portal.wait_for(lambda: any(lease.progress for lease in bench.runs.reports()), "the first bytes")
+    (report,) = bench.runs.reports()
+    assert (report.stage, report.message.endswith(" of 2.1 MB"), 0 < (report.progress or 0) <= 0.5) == (Stage.FETCHING, True, True)
+    hold.set()
+    thread.join(20)
+    assert portal.receipts[order.replica_id][1].outcome == "completed"
 
 
 def test_deadline_that_passes_stops_the_run(bench: Bench, portal: FakePortal, key: PublicKey) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 import time
@@ -14,7 +13,6 @@ import pytest
 from tests.workers.portal_fake import FakePortal, RefusedError
 from workers.backoff import Backoff
 from workers.home import NodeHome
-from workers.inputs import InputCache, InputCancelledError, InputFailedError
 from workers.journal import UploadRow
 from workers.orders import OrderMalformedError, order_open
 from workers.portal import (
@@ -30,9 +28,11 @@ from workers.protocol.digests import digest_of
 from workers.protocol.dsse import PAYLOAD_TYPE_ORDER, envelope_sign
 from workers.protocol.errors import EnvelopeMalformedError, KeyWrongError
 from workers.protocol.keys import PrivateKey, PublicKey
-from workers.protocol.messages import PROTOCOL_VERSION, ExchangeRequest, OrderInput, Tier
+from workers.protocol.messages import PROTOCOL_VERSION, ExchangeRequest, Tier
 from workers.resources import NOTHING_FREE
-from workers.uploads import upload_send
+from workers.uploads import ChunkSize, upload_send
+
+NEVER = threading.Event()
 
 
 @pytest.fixture
@@ -110,20 +110,21 @@ def test_upload_goes_on_after_a_chunk_whose_answer_was_lost(
 ) -> None:
     order = portal.order_make(key)
     portal.leased[order.lease_id] = order
-    data = bytes(range(256)) * 40
+    data = bytes(range(256)) * 1000
     path = tmp_path / "blob"
     path.write_bytes(data)
     upload = UploadRow(order.lease_id, digest_of(data), len(data), path, None, 0)
     states: list[UploadState] = []
     portal.upload_patches_to_break = 1
+    chunk = ChunkSize(30_000)
     with pytest.raises(PortalUnreachableError):
-        upload_send(upload, portal=client, note=states.append, chunk_bytes=3000)
+        upload_send(upload, portal=client, note=states.append, chunk=chunk, stop=NEVER)
     again = UploadRow(order.lease_id, upload.digest, len(data), path, states[-1].url, states[-1].offset_bytes)
-    upload_send(again, portal=client, note=states.append, chunk_bytes=3000)
+    upload_send(again, portal=client, note=states.append, chunk=chunk, stop=NEVER)
     assert portal.blobs[upload.digest] == data
-    assert [state.offset_bytes for state in states] == [0, 3000, 6000, 9000, len(data)]
+    assert [state.offset_bytes for state in states] == [0, 30_000, 60_000, 180_000, len(data)]
     portal.uploads.clear()
-    upload_send(again, portal=client, note=states.append)  # the portal has forgotten it: announced anew
+    upload_send(again, portal=client, note=states.append, chunk=chunk, stop=NEVER)  # the portal has forgotten it: announced anew
     assert states[-1].offset_bytes == len(data)
 
 
@@ -133,58 +134,23 @@ def test_upload_of_a_file_that_shrank(client: PortalClient, portal: FakePortal, 
     path = tmp_path / "blob"
     path.write_bytes(b"12")
     with pytest.raises(OSError, match="shorter than the 5 bytes"):
-        upload_send(UploadRow(order.lease_id, digest_of(b"12345"), 5, path, None, 0), portal=client, note=lambda _: None)
+        upload_send(
+            UploadRow(order.lease_id, digest_of(b"12345"), 5, path, None, 0),
+            portal=client,
+            note=lambda _: None,
+            chunk=ChunkSize(),
+            stop=NEVER,
+        )
 
 
 def test_upload_for_a_lease_that_is_not_ours(client: PortalClient, tmp_path: Path) -> None:
     path = tmp_path / "blob"
     path.write_bytes(b"1")
     with pytest.raises(PortalRefusedError) as caught:
-        upload_send(UploadRow(uuid4(), digest_of(b"1"), 1, path, None, 0), portal=client, note=lambda _: None)
+        upload_send(
+            UploadRow(uuid4(), digest_of(b"1"), 1, path, None, 0), portal=client, note=lambda _: None, chunk=ChunkSize(), stop=NEVER
+        )
     assert caught.value.code == "lease_unknown"
-
-
-def test_input_is_fetched_once_and_a_damaged_cache_is_noticed(client: PortalClient, portal: FakePortal, tmp_path: Path) -> None:
-    data = b"chain"
-    wanted = OrderInput(path="a", digest=digest_of(data), size_bytes=5, url=portal.blob_url(digest_of(data)))
-    portal.blobs[wanted.digest] = data
-    cache, cancel = InputCache(tmp_path / "cache"), threading.Event()
-    cache.place(wanted, tmp_path / "one" / "a", portal=client, cancel=cancel)
-    del portal.blobs[wanted.digest]
-    cache.place(wanted, tmp_path / "two" / "a", portal=client, cancel=cancel)
-    assert (tmp_path / "two" / "a").read_bytes() == data
-    next((tmp_path / "cache").iterdir()).write_bytes(b"other")
-    with pytest.raises(InputFailedError, match="can't be fetched"):
-        cache.place(wanted, tmp_path / "three" / "a", portal=client, cancel=cancel)
-    portal.blobs[wanted.digest] = data
-    cancel.set()
-    with pytest.raises(InputCancelledError):
-        cache.place(wanted, tmp_path / "four" / "a", portal=client, cancel=cancel)
-    assert len(list((tmp_path / "cache").iterdir())) == 1
-
-
-def test_cache_of_inputs_keeps_to_its_limit_and_forgets_what_was_not_used_longest(
-    client: PortalClient, portal: FakePortal, tmp_path: Path
-) -> None:
-    folder = tmp_path / "cache"
-    folder.mkdir()
-    (folder / ".0123.partial").write_bytes(b"of a process that was killed")
-    cache, cancel = InputCache(folder, limit_bytes=25), threading.Event()
-    wanted = []
-    for number, letter in enumerate(b"abcd"):
-        data = bytes([letter]) * 10
-        portal.blobs[digest_of(data)] = data
-        wanted.append(OrderInput(path="in", digest=digest_of(data), size_bytes=10, url=portal.blob_url(digest_of(data))))
-        cache.place(wanted[-1], tmp_path / "in", portal=client, cancel=cancel)
-        os.utime(folder / wanted[-1].digest.removeprefix("sha256:"), (number, number))
-        if letter == ord("b"):
-            cache.place(wanted[0], tmp_path / "in", portal=client, cancel=cancel)
-    assert {path.name for path in folder.iterdir()} == {wanted[0].digest.removeprefix("sha256:"), wanted[3].digest.removeprefix("sha256:")}
-    large = bytes(100)
-    portal.blobs[digest_of(large)] = large
-    one = OrderInput(path="in", digest=digest_of(large), size_bytes=100, url=portal.blob_url(digest_of(large)))
-    cache.place(one, tmp_path / "large", portal=client, cancel=cancel)
-    assert ((tmp_path / "large").read_bytes(), list(folder.iterdir())) == (large, [])
 
 
 def test_order_of_another_coordinator_and_no_order_at_all(portal: FakePortal, key: PublicKey) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from workers.caps import Caps
 from workers.protocol.messages import Gpu, Limits
-from workers.resources import DISK_RESERVE_BYTES, Resources, ResourcesExhaustedError
+from workers.resources import Resources, ResourcesExhaustedError
 
 GIB = 2**30
 GPUS = tuple(Gpu(index=index, uuid=f"GPU-{index}", name="T", memory_bytes=8 * GIB) for index in range(3))
@@ -55,7 +55,23 @@ def test_gpus_are_given_out_by_uuid_once() -> None:
 
 
 def test_full_disk_leaves_nothing_to_lend() -> None:
-    assert resources_make(disk_free=DISK_RESERVE_BYTES).free().disk_bytes == 0
+    assert resources_make(disk_free=0).free().disk_bytes == 0
+    assert resources_make(disk_free=-GIB).free().disk_bytes == 0
+
+
+def test_what_runs_have_written_is_not_set_aside_twice() -> None:
+    first, second, disk_free = uuid4(), uuid4(), 6 * GIB
+    written: dict[UUID, int] = {}
+    resources = Resources(CAPS, disk_free=lambda: disk_free, disk_written=lambda lease_id: written.get(lease_id, 0))
+    for lease in (first, second):
+        resources.reserve(lease, limits(disk_bytes=2 * GIB - 1))
+    assert resources.free().disk_bytes == 2 * GIB
+    written[first], disk_free = GIB, 5 * GIB
+    assert (resources.free().disk_bytes, resources.disk_owed()) == (2 * GIB, {first: GIB, second: 2 * GIB})
+    written[first], disk_free = 3 * GIB, 3 * GIB  # more than it may: it is about to be stopped, and makes nothing free
+    assert resources.free().disk_bytes == GIB
+    resources.release(first)
+    assert resources.free().disk_bytes == GIB
 
 
 def test_tenths_of_cores_leave_no_dust() -> None:

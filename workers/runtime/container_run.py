@@ -46,6 +46,9 @@ _STREAMS: Final[tuple[OutputStream, ...]] = ("stdout", "stderr")
 _NOT_STARTABLE: Final = (126, 127)
 _DISK_FULL_BYTES: Final = 16 * 2**20
 _DISK_FULL_INODES: Final = 16
+_EVENT_SECONDS: Final = 2
+"""An end is written down this much after it, at the most."""
+
 _DIED: Final = frozenset({"die", "died"})
 """Docker's word and Podman's."""
 
@@ -118,9 +121,9 @@ class ContainerRun:
     def conclude_ended(self, state: dict[str, Any]) -> RunResult | None:
         """The result of a container that ended while nobody followed it, or None where its end may not have been its own."""
         started, finished = (_time_of(state, name) for name in ("StartedAt", "FinishedAt"))
-        if started is None or finished is None or not self._end_remembered(started):
+        if started is None or finished is None or not self._end_remembered(state):
             return None
-        self._started_at = started
+        self._started_at = started.astimezone(UTC)
         return self._conclude(max(0.0, (finished - started).total_seconds()))
 
     def _attach(self) -> Any:
@@ -178,7 +181,7 @@ class ContainerRun:
             raise RunLostError(self._lost)
         try:
             state = self._client.inspect_container(self._id)["State"]
-            if state["Status"] != "exited" or self._killed_by_others():
+            if state["Status"] != "exited" or self._killed_by_others(state):
                 raise RunLostError("The container was stopped by the engine, or by somebody on the host.")
         except ENGINE_ERRORS as error:
             raise RunLostError(f"The container engine was lost as the run ended: {type(error).__name__}.") from error
@@ -201,19 +204,25 @@ class ContainerRun:
         else:
             self._fail(FailureCode.EXIT_NONZERO, f"The container ended with exit code {exit_code}.")
 
-    def _killed_by_others(self) -> bool:
+    def _killed_by_others(self, state: dict[str, Any]) -> bool:
         """Whether the engine passed a signal to the container that we did not send, as it does to all when it shuts down."""
-        return "kill" in self._events(self._started_at)
+        return "kill" in self._events(state, slack_seconds=0)
 
-    def _end_remembered(self, since: datetime) -> bool:
-        """Whether the engine has seen the container end by itself: one that was restarted, or a machine that was, remembers nothing."""
-        seen = self._events(since)
+    def _end_remembered(self, state: dict[str, Any]) -> bool:
+        """Whether the engine has seen the container end by itself: one that was restarted, or whose machine was, remembers nothing."""
+        seen = self._events(state, slack_seconds=_EVENT_SECONDS)
         return not _DIED.isdisjoint(seen) and "kill" not in seen
 
-    def _events(self, since: datetime) -> set[str]:
-        """What the engine remembers of the container: of `kill` and its words for the end. It keeps its newest events only, in memory."""
-        # A moment that has passed: else the engine would wait for it to come.
-        bounds: dict[str, Any] = {"since": f"{since.timestamp() - 1:.6f}", "until": f"{time.time():.6f}"}
+    def _events(self, state: dict[str, Any], *, slack_seconds: float) -> set[str]:
+        """What the engine remembers of the container's run: of `kill`, and of its own words for the end, so long after it at the most.
+
+        It keeps its newest events only, in memory. Times are its own, since its clock may be another machine's; it would wait for one
+        that has not come yet.
+        """
+        started, finished = (_time_of(state, name) for name in ("StartedAt", "FinishedAt"))
+        if started is None or finished is None:
+            return set()
+        bounds: dict[str, Any] = {"since": f"{started.timestamp():.6f}", "until": f"{finished.timestamp() + slack_seconds:.6f}"}
         found = self._client.events(**bounds, filters={"container": self._id, "event": ["kill", *_DIED]}, decode=True)
         return {str(event.get("Action") or event.get("status")) for event in found}
 
@@ -356,10 +365,10 @@ def _seconds_running(state: dict[str, Any], container_id: str) -> float:
 def _time_of(state: dict[str, Any], name: str) -> datetime | None:
     """A time of an inspected container; None for one that has not come yet, which engines write as year 1."""
     try:
-        found = datetime.fromisoformat(str(state.get(name, ""))[:19]).replace(tzinfo=UTC)
+        found = datetime.fromisoformat(str(state.get(name, "")))
     except ValueError:
         return None
-    return found if found.year > 1 else None
+    return found if found.year > 1 and found.tzinfo is not None else None
 
 
 def _is_disk_full(folder: Path) -> bool:

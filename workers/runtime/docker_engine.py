@@ -11,7 +11,6 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -22,8 +21,10 @@ from docker.utils import kwargs_from_env
 
 from workers.protocol.messages import EngineProfile, FailureCode, ImageReference
 from workers.runtime.container_run import ContainerRun, engine_failure
-from workers.runtime.docker_images import ENGINE_ERRORS, image_present, image_pull
+from workers.runtime.docker_image_store import DockerImageStore, ImageLimits
+from workers.runtime.docker_images import ENGINE_ERRORS
 from workers.runtime.docker_profile import engine_profile
+from workers.runtime.image_record import ImageRecord
 from workers.runtime.interface import PullProgress, RunLostError, RunResult, RunSink, RunSpec, RuntimeFailureError
 from workers.runtime.sandbox import CONTAINER_USER, container_arguments, host_config_arguments
 
@@ -40,9 +41,12 @@ EndedT = TypeVar("EndedT", bound=RunResult | None)
 class DockerRuntime:
     """A Docker engine. Connects at first use, so it can be made while the engine is away."""
 
-    def __init__(self, base_url: str | None = None) -> None:
-        """`base_url` None: as DOCKER_HOST and its companions say, else the local socket."""
+    def __init__(self, base_url: str | None = None, *, image_record: Path | None = None, image_limits: ImageLimits | None = None) -> None:
+        """`base_url` None: as DOCKER_HOST and its companions say, else the local socket. `image_record`: see ImageRecord."""
         self._base_url = base_url
+        self.images = DockerImageStore(
+            connected=self._connected, connect=self._connect, record=ImageRecord(image_record), limits=image_limits or ImageLimits()
+        )
         self._lock = threading.Lock()
         self._client: docker.APIClient | None = None
         self._profile: EngineProfile | None = None
@@ -65,16 +69,7 @@ class DockerRuntime:
         report: Callable[[PullProgress], None],
         timeout_seconds: float = 3600.0,
     ) -> str:
-        client = self._connected()
-        found = image_present(client, image)
-        if found is None and image.pull is not None:
-            image_pull(client, image.pull, cancel=cancel, report=report, timeout_seconds=timeout_seconds)
-            found = image_present(client, image)
-        if found is None:
-            raise RuntimeFailureError(
-                FailureCode.IMAGE_UNAVAILABLE, f"{image.name} ({image.image_id}) is not loaded in this host's engine; load it."
-            )
-        return found
+        return self.images.ensure(image, cancel=cancel, report=report, timeout_seconds=timeout_seconds)
 
     def run(self, spec: RunSpec, sink: RunSink, cancel: threading.Event) -> RunResult:
         client = self._connected()
@@ -104,7 +99,8 @@ class DockerRuntime:
         """What `follow` returns; the container is gone then, but for one whose run was lost."""
         is_lost = False
         try:
-            return follow()
+            with self.images.in_use(spec.image_id):
+                return follow()
         except RunLostError:
             is_lost = True
             raise
@@ -155,12 +151,15 @@ class DockerRuntime:
     def _connected(self) -> docker.APIClient:
         with self._lock:
             if self._client is None:
-                where = {"base_url": self._base_url} if self._base_url else kwargs_from_env()
-                try:
-                    self._client = docker.APIClient(**where, timeout=_REQUEST_SECONDS, version="auto")
-                except ENGINE_ERRORS as error:
-                    raise engine_failure("can't be reached; is it started, and may this user use it?", error) from error
+                self._client = self._connect()
             return self._client
+
+    def _connect(self) -> docker.APIClient:
+        where = {"base_url": self._base_url} if self._base_url else kwargs_from_env()
+        try:
+            return docker.APIClient(**where, timeout=_REQUEST_SECONDS, version="auto")
+        except ENGINE_ERRORS as error:
+            raise engine_failure("can't be reached; is it started, and may this user use it?", error) from error
 
     def _create(self, client: docker.APIClient, spec: RunSpec, user: str) -> str:
         try:
@@ -182,8 +181,13 @@ class DockerRuntime:
 
 
 def _remove(client: docker.APIClient, container: str) -> None:
-    with suppress(NotFound):
+    try:
         client.remove_container(container, v=True, force=True)
+    except NotFound:
+        pass
+    except APIError as error:
+        if error.status_code != _CONFLICT:  # another thread is removing it at this moment
+            raise
 
 
 def _folders_prepare(spec: RunSpec, *, rootless: bool) -> str:

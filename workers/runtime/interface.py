@@ -125,8 +125,30 @@ class RunSink(Protocol):
         ...
 
 
+class ImageKeeper(Protocol):
+    """The images that this host pulled for jobs: a cache."""
+
+    def folder(self) -> Path | None:
+        """Where the engine keeps them, if that is on this machine. Raises RuntimeFailureError (`host_engine`)."""
+        ...
+
+    def kept_bytes(self) -> int:
+        """What could be removed now. Quick."""
+        ...
+
+    def trim(self, *, room_bytes: int | None = None) -> int:
+        """Remove what was not used for longest and is not in use: what is beyond the budget, or (`room_bytes`) at least so much.
+
+        The bytes removed. Raises nothing: an engine that is away is trimmed another time.
+        """
+        ...
+
+
 class Runtime(Protocol):
     """A container engine. Methods may be called from several threads at once."""
+
+    @property
+    def images(self) -> ImageKeeper: ...
 
     def profile(self) -> EngineProfile:
         """What the engine is and which limits it would ignore. Raises RuntimeFailureError (`host_engine`) when unreachable."""
@@ -140,9 +162,10 @@ class Runtime(Protocol):
         report: Callable[[PullProgress], None],
         timeout_seconds: float = 3600.0,
     ) -> str:
-        """The id (`sha256:…`) of the image, pulled by digest if it is not here.
+        """The id (`sha256:…`) of the image, pulled by digest if it is not here, which stays while the run that it is for begins and lasts.
 
-        Raises RuntimeFailureError: `image_unavailable`, `host_engine`, `cancelled`.
+        A registry that is away is tried again until the time is up. Raises RuntimeFailureError: `image_unavailable`, `host_engine`,
+        `host_refused` (larger than this host takes), `host_disk`, `cancelled`.
         """
         ...
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
 import io
+import lzma
 import os
 import socket
 import tarfile
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -158,12 +162,73 @@ def test_member_that_is_no_regular_file_is_refused(kind: bytes) -> None:
         archive_check(io.BytesIO(member.tobuf(tarfile.USTAR_FORMAT) + _archive([])))
 
 
-@pytest.mark.parametrize("records", ["22 GNU.sparse.major=1\n", "12 size=-1\n\n", "99 path=a\n", "17 linkpath=/etc\n", "16 path=outputs/a"])
+@pytest.mark.parametrize(
+    "records",
+    [
+        "22 GNU.sparse.major=1\n",
+        "26 GNU.sparse.name=outputs\n",
+        "24 GNU.sparse.map=0,1,9\n",
+        "29 SCHILY.realsize=1099511627\n",
+        "12 size=-1\n\n",
+        "99 path=a\n",
+        "17 linkpath=/etc\n",
+        "16 path=outputs/a",
+    ],
+)
 def test_pax_record_other_than_needed_is_refused(records: str) -> None:
     header = bytearray(header_encode("é", 1))
     header[512:1024] = records.encode().ljust(512, b"\0")
     with pytest.raises(ArchiveRefusedError):
         archive_check(io.BytesIO(bytes(header) + _archive([])))
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress], ids=["gzip", "bzip2", "xz"])
+def test_compressed_archive_is_refused_unread(pack: Callable[[bytes], bytes]) -> None:
+    stream = io.BytesIO(pack(_archive([("a", bytes(2**20))])).ljust(4096, b"\0"))
+    with pytest.raises(ArchiveRefusedError, match="canonical header"):
+        archive_check(stream)
+    assert stream.tell() == 512
+
+
+@pytest.mark.parametrize(
+    "field",
+    [b"\x80" + bytes(10) + b"\1", b"\xff" * 12, b"-0000000001\0", b"00000000 1 \0", b"0x000000001\0", b"777777777777"],
+    ids=["base 256", "negative base 256", "sign", "spaces", "hexadecimal", "no end"],
+)
+def test_size_in_any_other_notation_is_refused(field: bytes) -> None:
+    header = bytearray(header_encode("outputs/a", 1))
+    header[124:136] = field
+    header[148:156] = b"%06o\0 " % (sum(header[:148]) + sum(header[156:]) + 8 * ord(" "))
+    with pytest.raises(ArchiveRefusedError, match="11 octal digits"):
+        archive_check(io.BytesIO(bytes(header) + _member("x", b"")))
+
+
+def test_file_that_claims_more_than_there_is_is_refused_without_memory_for_it() -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(ArchiveRefusedError, match="ends after"):
+            archive_check(io.BytesIO(header_encode("outputs/a", 2**33) + bytes(1000)))
+        assert tracemalloc.get_traced_memory()[1] < 4 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_member_behind_the_manifest_is_refused() -> None:
+    listed = _listing(("a", b"x"))
+    early = _member("outputs/a", b"x") + _member("manifest.json", manifest_encode(Manifest(files=tuple(listed))))
+    with pytest.raises(ArchiveRefusedError, match="two zero blocks"):
+        archive_check(io.BytesIO(early + _member("outputs/b", b"y") + END_OF_ARCHIVE))
+
+
+def test_second_archive_behind_the_first_is_refused() -> None:
+    with pytest.raises(ArchiveRefusedError, match="more bytes"):
+        archive_check(io.BytesIO(_archive([("a", b"x")]) + _archive([("../b", b"y")], listed=[])))
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a/../../b", "outputs", "OUTPUTS/a", "Manifest.json", "./manifest.json", "/manifest.json"])
+def test_name_that_only_looks_like_one_of_ours_is_refused(name: str) -> None:
+    with pytest.raises(ArchiveRefusedError):
+        archive_check(io.BytesIO(_member(name, b"") + _archive([])))
 
 
 def test_pax_header_of_megabytes_is_refused_unread() -> None:

@@ -23,15 +23,17 @@ def _digest(data: bytes) -> str:
 class Registry:
     """Serves `reference`, an image whose id is `image_id`. With `hold`, the layer stops half way until `let_go` or the end.
 
-    `damaged`: the layer's bytes are other ones than its digest promises. Use as a context manager.
+    `damaged`: the layer's bytes are other ones than its digest promises. `zeros`: the layer is long and its packed form is not.
+    `away`: so many requests are answered with 503. Use as a context manager.
     """
 
-    def __init__(self, *, layer_bytes: int = 2**20, hold: bool = False, damaged: bool = False) -> None:
+    def __init__(self, *, layer_bytes: int = 2**20, hold: bool = False, damaged: bool = False, zeros: bool = False, away: int = 0) -> None:
         layer_file = io.BytesIO()
         with tarfile.open(fileobj=layer_file, mode="w") as archive:
             member = tarfile.TarInfo("data")
             member.size = layer_bytes
-            archive.addfile(member, io.BytesIO(os.urandom(layer_bytes)))
+            content = os.urandom(16) + bytes(layer_bytes - 16) if zeros else os.urandom(layer_bytes)
+            archive.addfile(member, io.BytesIO(content))
         layer = layer_file.getvalue()
         packed = gzip.compress(layer, 1)
         config = json.dumps(
@@ -52,6 +54,8 @@ class Registry:
             }
         ).encode()
         self.layer_bytes = len(packed)
+        self.away = away
+        self.layer_requests = 0
         self.image_id = _digest(config)
         self.held = threading.Event()
         """Set once a held layer has stopped."""
@@ -95,7 +99,12 @@ class Registry:
                 self._answer(with_body=False)
 
             def _answer(self, *, with_body: bool) -> None:
+                if registry.away:
+                    registry.away -= 1
+                    self.send_error(503)
+                    return
                 body = registry._pages.get(self.path)
+                registry.layer_requests += self.path == registry._layer_path
                 if body is None:
                     self.send_error(404)
                     return

@@ -123,6 +123,38 @@ def test_cancelled_pull_returns_at_once(runtime: DockerRuntime) -> None:
     assert [error.failure.code for error in failures] == [FailureCode.CANCELLED]
 
 
+def test_registry_that_is_away_for_a_while_is_waited_out(runtime: DockerRuntime) -> None:
+    with Registry(away=3) as registry, _removed(registry.image_id):
+        seen: list[PullProgress] = []
+        assert _ensure(runtime, registry.reference, seen=seen) == registry.image_id
+    assert any("The registry is away; trying again" in step.status and "503" in step.status for step in seen)
+
+
+def test_registry_that_stays_away_is_given_up_at_the_end_of_the_time(runtime: DockerRuntime) -> None:
+    with Registry() as registry:
+        reference = registry.reference
+    seen: list[PullProgress] = []
+    began = time.monotonic()
+    with pytest.raises(RuntimeFailureError, match=r"not pulled within [0-3]\.\d s: .*connection refused") as failed:
+        _ensure(runtime, reference, seen=seen, timeout_seconds=3)
+    assert time.monotonic() - began < 5
+    assert (_code_of(failed), len(seen) >= 2) == (FailureCode.IMAGE_UNAVAILABLE, True)
+
+
+def test_waiting_for_a_registry_can_be_cancelled(runtime: DockerRuntime) -> None:
+    with Registry() as registry:
+        reference = registry.reference
+    cancel = threading.Event()
+
+    def cancel_at(step: PullProgress) -> None:
+        if "away" in step.status:
+            cancel.set()
+
+    with pytest.raises(RuntimeFailureError) as failed:
+        runtime.image_ensure(ImageReference(name="small", pull=reference), cancel=cancel, report=cancel_at)
+    assert _code_of(failed) is FailureCode.CANCELLED
+
+
 def _pull_ended() -> None:
     """The thread that reads the engine's messages notices at the next one."""
     for thread in threading.enumerate():

@@ -1,0 +1,11 @@
+"""`celery -A tests.faults.host_app worker`: a contributor's host as it is, in a process that can be told to die at a named moment."""
+
+from __future__ import annotations
+
+from nexaportal.celery import app
+from tests.faults.moments import moments_arm
+from workers.home import NodeHome
+
+__all__ = ["app"]
+
+moments_arm(NodeHome.default().folder)
