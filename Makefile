@@ -44,6 +44,16 @@ test: setup  ## Run the whole suite, containers included (ARGS="-k ledger" narro
 	echo "make test: what failed beside other work is run once more, alone; what fails twice fails"
 	exec $(PY) -m pytest --last-failed --last-failed-no-failures none $(ARGS)
 
+.PHONY: bench
+bench: setup  ## Measure what has to be fast or small, as a table and in var/bench.json (wants an otherwise idle machine)
+	@$(PY) -m devstack.engine
+	exec $(PY) -m benchmarks $(ARGS)
+
+.PHONY: soak
+soak: setup  ## 500 containers on two hosts, something killed every few seconds (ARGS="--jobs 100 --seed 7")
+	@$(PY) -m devstack.engine
+	exec $(PY) -m benchmarks.soak $(ARGS)
+
 .PHONY: lint
 lint: setup  ## ruff, format check, import-linter, bandit
 	@.venv/bin/ruff check .

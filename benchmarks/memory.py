@@ -40,7 +40,7 @@ def memory_peak(pid: int) -> Iterator[list[Memory]]:
     done = threading.Event()
 
     def look() -> None:
-        while not done.wait(LOOK_SECONDS):
+        while not done.wait(LOOK_SECONDS) and psutil.pid_exists(pid):
             found[0] = max(found[0], memory_of(pid), key=lambda memory: memory.rss)
 
     looking = threading.Thread(target=look, daemon=True)

@@ -37,11 +37,11 @@ class DemoHost:
     environment: dict[str, str]
 
 
-def host_make(*, name: str, owner: str, folder: Path, docker_host: str) -> DemoHost:
-    """A host below `folder` whose node home holds its settings only."""
+def host_make(*, name: str, owner: str, folder: Path, docker_host: str, settings: str = NODE_SETTINGS) -> DemoHost:
+    """A host below `folder` whose node home holds its settings only: `settings` as its node.toml."""
     home = folder / "hosts" / name
     home.mkdir(parents=True, mode=0o700, exist_ok=True)
-    (home / "node.toml").write_text(NODE_SETTINGS)
+    (home / "node.toml").write_text(settings)
     kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE") if key in os.environ}
     return DemoHost(name, owner, home, {**kept, "PYTHONUNBUFFERED": "1", "NEXA_HOME": str(home), "DOCKER_HOST": docker_host})
 

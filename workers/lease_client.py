@@ -24,6 +24,7 @@ from workers.backoff import Backoff
 from workers.home import NodeIdentity
 from workers.journal import Fact, Journal, JournalError
 from workers.orders import order_open
+from workers.patience import Patience
 from workers.portal import PortalClient, PortalError, PortalInterruptedError, PortalRefusedError
 from workers.protocol.errors import VerificationError
 from workers.protocol.keys import PublicKey
@@ -73,7 +74,7 @@ class _Stopping:
     since: float | None = None
     cancelled_at: float | None = None
     thread_over: bool = False
-    gave_up: threading.Event = field(default_factory=threading.Event)
+    gave_up: Patience = field(default_factory=Patience)
 
 
 class LeaseClient:
@@ -179,9 +180,11 @@ class LeaseClient:
         if self._journal.fact(Fact.PORTAL) != "ok":
             log.info("connected to %s", self._portal.origin)
         self._backoff.worked()
+        if not self._heard:
+            self._stopping.gave_up.portal_back()
         self._heard = True
-        self._journal.fact_note(Fact.PORTAL, "ok")
         self._answer_apply(answer)
+        self._journal.fact_note(Fact.PORTAL, "ok")  # after the orders, which somebody waits for
         if request.free.slots == 0:
             return self._renew_seconds if len(self.runs) else IDLE_SECONDS
         quick = time.monotonic() - began < QUICK_ANSWER_SECONDS and request.wait_seconds >= QUICK_ANSWER_SECONDS

@@ -59,6 +59,8 @@ class _Talk:
     no_work: NoWork | None = None
     is_superseded: bool = False
     """A newer exchange of this node has arrived; nobody reads the answer to this one."""
+    answer: str | None = None
+    """Made where the orders were found, as their host waits for it; else when the wait is over."""
 
     @property
     def wait_seconds(self) -> float:
@@ -77,7 +79,7 @@ async def exchange_view(request: HttpRequest) -> HttpResponse:
     until = started + talk.wait_seconds
     if not talk.orders and talk.wait_seconds > 0:
         await _wait(talk, until)
-    return HttpResponse(await in_database(_answer)(talk), content_type="application/json")
+    return HttpResponse(talk.answer or await in_database(_answer)(talk), content_type="application/json")
 
 
 async def _wait(talk: _Talk, until: float) -> None:
@@ -106,6 +108,8 @@ def _open(request: HttpRequest, body: bytes) -> _Talk:
     renewed = leases_renew(node=node, reports=message.leases, now=now)
     talk = _Talk(node=node, message=message, renewed=renewed.renewals, commands=renewed.commands)
     talk.orders = _claim(talk)
+    if talk.orders or talk.wait_seconds == 0:
+        talk.answer = _answer(talk)
     return talk
 
 
@@ -113,16 +117,18 @@ def _look(talk: _Talk) -> None:
     """Looks for orders and for leases to stop; where there is no order, says whether that is so for a moment only."""
     message = talk.message
     node = talk.node
-    if exchange_is_superseded(node=node, request_id=message.request_id):
-        talk.is_superseded = True
-        return
     node.refresh_from_db(fields=["state", "queues"])
     talk.orders = _claim(talk)
+    if not talk.orders and exchange_is_superseded(node=node, request_id=message.request_id):
+        talk.is_superseded = True
+        return
     known = {command.lease_id for command in talk.commands}
     reported = {renewal.lease_id for renewal in talk.renewed} - known
     talk.commands += cancel_commands(node=node, lease_ids=reported)
     talk.no_work = None
-    if not talk.orders and message.free.slots > 0:
+    if talk.orders:
+        talk.answer = _answer(talk)
+    elif message.free.slots > 0:
         talk.no_work = no_work_reason(node=node, wanted=message.queues, free=message.free, wishes=message.wishes)
 
 

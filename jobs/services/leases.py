@@ -58,15 +58,16 @@ def leases_claim(
 
     The same request id gives the same leases, also while two of its exchanges run at once.
     """
-    taken = leases_of_request(node=node, request_id=request_id)
     tiers = queues_served(node=node, wanted=wanted)
-    if taken or free.slots == 0 or not tiers or node.state != NodeState.ACTIVE:
-        return taken
-    try:
-        return _claim(node, request_id, now, tiers=tiers, free=free, wishes=wishes)
-    except IntegrityError:
-        # Between our look and our write, a late receipt of the same owner became a vote on the job. Now we see it.
-        return _claim(node, request_id, now, tiers=tiers, free=free, wishes=wishes)
+    if free.slots > 0 and tiers and node.state == NodeState.ACTIVE:
+        try:
+            taken = _claim(node, request_id, now, tiers=tiers, free=free, wishes=wishes)
+        except IntegrityError:
+            # Between our look and our write, a late receipt of the same owner became a vote on the job. Now we see it.
+            taken = _claim(node, request_id, now, tiers=tiers, free=free, wishes=wishes)
+        if taken:
+            return taken
+    return leases_of_request(node=node, request_id=request_id)
 
 
 def exchange_record(*, node: Node, request_id: UUID) -> None:

@@ -17,7 +17,7 @@ import requests
 from client.api import PortalApi
 from client.submission import descriptor_load, inputs_upload
 from devstack.engine import EngineHandle
-from devstack.hosts import DemoHost, containers_remove, host_join, host_make, host_start
+from devstack.hosts import NODE_SETTINGS, DemoHost, containers_remove, host_join, host_make, host_start
 from devstack.images import base_image_ensure, workload_image_ensure
 from devstack.outcome import payments_proved
 from devstack.processes import Child, Interrupts, Supervisor
@@ -62,11 +62,10 @@ class RunningStack:
         self.hosts: dict[str, DemoHost] = {}
         self._queues: dict[str, str] = {}
 
-    def host_join(self, owner: str, *, node_settings: str = "") -> None:
-        """Joins a host of this owner and starts it; `node_settings` are added to its node.toml."""
-        host = host_make(name=f"{owner}-host", owner=owner, folder=self.folder, docker_host=self._engine.base_url)
-        with (host.home / "node.toml").open("a") as file:
-            file.write(node_settings)
+    def host_join(self, owner: str, *, node_settings: str = "", worker_settings: str = NODE_SETTINGS) -> None:
+        """Joins a host of this owner and starts it; `worker_settings` and `node_settings` together are its node.toml."""
+        settings = worker_settings + node_settings
+        host = host_make(name=f"{owner}-host", owner=owner, folder=self.folder, docker_host=self._engine.base_url, settings=settings)
         self.hosts[host.name] = host
         host_join(host, self.contributors[owner])
         self._queues[host.name] = self.contributors[owner].nodes()[0]["tier"]
@@ -166,9 +165,14 @@ def stack_running(
     owners: Sequence[str] = OWNERS,
     settings: Mapping[str, str] = SETTINGS,
     node_settings: str = "",
+    worker_settings: str = NODE_SETTINGS,
+    durable: bool = False,
     host_app: str = "nexaportal",
 ) -> Iterator[RunningStack]:
-    """The stack, with the images of `examples` approved and a host for each of `owners`. Everything of it is gone afterwards."""
+    """The stack, with the images of `examples` approved and a host for each of `owners`. Everything of it is gone afterwards.
+
+    `durable`: commits wait for the disk, as in production.
+    """
     client = engine.client()
     try:
         base = base_image_ensure(client, report=print)
@@ -181,7 +185,7 @@ def stack_running(
     finally:
         client.close()
     folder.chmod(0o700)
-    with Interrupts() as interrupts, EmbeddedServices.in_temporary_root() as services:
+    with Interrupts() as interrupts, EmbeddedServices.in_temporary_root(durable=durable) as services:
         running: RunningStack | None = None
         try:
             with Supervisor(interrupts) as supervisor:
@@ -191,7 +195,7 @@ def stack_running(
                     stack=stack, access=access, supervisor=supervisor, services=services, folder=folder, engine=engine, host_app=host_app
                 )
                 for owner in owners:
-                    running.host_join(owner, node_settings=node_settings)
+                    running.host_join(owner, node_settings=node_settings, worker_settings=worker_settings)
                 yield running
         finally:
             if running:

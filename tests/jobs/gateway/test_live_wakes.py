@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from django.conf import settings
 from django.db import transaction
 from pytest_django import DjangoDbBlocker
 
+from jobs.gateway.wakes import POLL_SECONDS
 from jobs.models import Job
 from jobs.nudges import WAKE_CHANNEL
 from jobs.services.settlement import job_fail
@@ -28,9 +28,8 @@ from workers.portal import PortalClient, PortalRefusedError
 from workers.protocol.http_signatures import request_sign
 from workers.protocol.messages import ExchangeRequest
 
-TRIES = 30
-MEDIAN_SECONDS_MAX = 0.25
-"""Far above what an idle system takes (the figure is printed), far below any polling: only a wake is that quick."""
+WOKEN_SECONDS_MAX = POLL_SECONDS / 2
+"""Far above what a wake takes on the busiest machine (`make bench` measures it), below any polling: only a wake is that quick."""
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +61,8 @@ def test_the_hosts_own_client_leaves_and_its_lease_is_given_back(portal: LivePor
             job_fail(job=Job.objects.get(pk=job.pk), code="cancelled", message="")
 
 
-def test_an_order_reaches_a_waiting_host_by_a_wake(portal: LivePortal, capsys: pytest.CaptureFixture[str]) -> None:
-    seconds = sorted(_order_seconds(portal) for _ in range(TRIES))
-    with capsys.disabled():
-        print(f"\nsubmit to order over {TRIES} tries: p50 {statistics.median(seconds) * 1e3:.1f} ms, max {seconds[-1] * 1e3:.1f} ms")
-    assert statistics.median(seconds) < MEDIAN_SECONDS_MAX
+def test_an_order_reaches_a_waiting_host_by_a_wake(portal: LivePortal) -> None:
+    assert _order_seconds(portal) < WOKEN_SECONDS_MAX
 
 
 def _order_seconds(portal: LivePortal) -> float:

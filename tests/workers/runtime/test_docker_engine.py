@@ -240,21 +240,6 @@ def test_engine_that_is_away_is_the_hosts_fault(tmp_path: Path) -> None:
     gc.collect()  # the SDK leaves the socket that it could not connect open: let it be found here, not in another test
 
 
-def test_short_run_costs_little_over_the_bare_engine(runtime: DockerRuntime, tmp_path: Path, image_id: str) -> None:
-    def median(work: Any) -> float:
-        times = []
-        for _ in range(5):
-            begun = time.monotonic()
-            work()
-            times.append(time.monotonic() - begun)
-        return sorted(times)[2]
-
-    bare = median(lambda: subprocess.run(["docker", "run", "--rm", "--network=none", "--init", image_id, "true"], check=True))
-    ours = median(lambda: _run(runtime, _spec(tmp_path, image_id, "true")))
-    print(f"bare {bare:.3f} s, ours {ours:.3f} s")
-    assert ours - bare < 0.5
-
-
 AS_ANOTHER_USER = """
 import json, os, pathlib, sys, threading
 from tests.workers.runtime.test_docker_engine import Sink, _spec
