@@ -18,17 +18,18 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import UUID
 
+from workers.coordinator_pin import CoordinatorPin
 from workers.folders import folder_remove
 from workers.home import NodeHome, NodeIdentity
 from workers.inputs import InputCache, InputCancelledError, InputFailedError
 from workers.journal import Journal, JournalError, LeaseRow, UploadRow
-from workers.orders import OpenedOrder, OrderRefusedError, order_check, order_open
+from workers.orders import OpenedOrder, OrderRefusedError, order_check
 from workers.portal import PortalClient
 from workers.progress import ProgressReader
 from workers.protocol.archives import ArchiveInfo, ArchiveLimits, OutputRefusedError, archive_write
 from workers.protocol.compute_log import LogRefusedError, LogWriter
 from workers.protocol.errors import VerificationError
-from workers.protocol.keys import PrivateKey, PublicKey
+from workers.protocol.keys import PrivateKey
 from workers.protocol.messages import Failure, FailureCode, NodeProfile, Order, OrderInput, Stage
 from workers.receipts import RunOutcome, receipt_sign, receipt_size_check
 from workers.reporting import Reporter, portal_retry
@@ -54,6 +55,7 @@ class Executor:
         *,
         home: NodeHome,
         identity: NodeIdentity,
+        pin: CoordinatorPin,
         key: PrivateKey,
         profile: NodeProfile,
         journal: Journal,
@@ -66,7 +68,7 @@ class Executor:
         self._home = home
         self._identity = identity
         self._key = key
-        self._coordinator = PublicKey.from_base64(identity.coordinator_key)
+        self._pin = pin
         self._profile = profile
         self._journal = journal
         self._runtime = runtime
@@ -86,7 +88,7 @@ class Executor:
             row = self._journal.lease(lease_id)
             if row is None or row.ending is not None:
                 return
-            opened = order_open(row.envelope, coordinator=self._coordinator)
+            opened = self._pin.order_reopen(row.envelope)
             run = self._runs.add(lease_id, deadline_at=opened.order.deadline_at)
             if row.receipt is None:
                 self._receipt_make(row, opened, run, portal)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from workers.caps import Caps, NodeSettings
+from workers.coordinator_pin import CoordinatorPin
 from workers.execution import Executor
 from workers.folders import folder_remove
 from workers.home import HomeLock, NodeHome, NodeIdentity
@@ -31,7 +32,15 @@ class Host:
     """A worker's parts. `open` claims the node home; from then on `close` must be called."""
 
     def __init__(
-        self, *, home: NodeHome, lock: HomeLock, journal: Journal, queues: tuple[Tier, ...], runtime: Runtime, orders: OrderQueue
+        self,
+        *,
+        home: NodeHome,
+        lock: HomeLock,
+        journal: Journal,
+        queues: tuple[Tier, ...],
+        runtime: Runtime,
+        orders: OrderQueue,
+        dismissed: Callable[[], None],
     ) -> None:
         identity, key, profile = home.identity(), home.key(), home.profile()
         settings = NodeSettings.read(home.settings_path)
@@ -44,8 +53,9 @@ class Host:
         self._orders = orders
         self._resources = Resources(self.caps, disk_free=lambda: shutil.disk_usage(home.folder).free)
         portal = PortalClient(identity.portal, key)
+        pin = CoordinatorPin(home, identity)
         self.lease_client = LeaseClient(
-            identity=identity,
+            pin=pin,
             queues=queues,
             journal=journal,
             portal=portal,
@@ -53,10 +63,12 @@ class Host:
             limits=DrainLimits(settings.worker.drain_seconds, settings.worker.report_seconds),
             order_take=orders.put,
             order_give_back=self._give_back,
+            dismissed=dismissed,
         )
         self.executor = Executor(
             home=home,
             identity=identity,
+            pin=pin,
             key=key,
             profile=profile,
             journal=journal,
@@ -70,8 +82,16 @@ class Host:
         self._started = False
 
     @classmethod
-    def open(cls, home: NodeHome, *, queues: Sequence[str] | None, runtime_make: Callable[[], Runtime], orders: OrderQueue) -> Host:
-        """Claim the home and check everything that can be wrong before work starts.
+    def open(
+        cls,
+        home: NodeHome,
+        *,
+        queues: Sequence[str] | None,
+        runtime_make: Callable[[], Runtime],
+        orders: OrderQueue,
+        dismissed: Callable[[], None] = lambda: None,
+    ) -> Host:
+        """Claim the home and check everything that can be wrong before work starts. `dismissed`: see LeaseClient.
 
         Raises HomeError, JournalError, QueuesRefusedError, RuntimeFailureError (no engine, or one that ignores limits).
         """
@@ -79,11 +99,12 @@ class Host:
         served = queues_check(queues, allowed=identity.queues)
         lock = home.lock()
         try:
+            home.place_check()
             journal = Journal.open(home.journal_path)
             runtime = runtime_make()
             _engine_check(runtime)
             runtime.leftovers_remove(str(identity.node_id))
-            return cls(home=home, lock=lock, journal=journal, queues=served, runtime=runtime, orders=orders)
+            return cls(home=home, lock=lock, journal=journal, queues=served, runtime=runtime, orders=orders, dismissed=dismissed)
         except BaseException:
             lock.release()
             raise
@@ -91,6 +112,7 @@ class Host:
     def start(self) -> None:
         """Take up what an earlier process left, then talk to the coordinator."""
         self._journal.fact_note(Fact.STATE, "working")
+        self._journal.fact_note(Fact.DISMISSED, "")
         self._journal.prune(keep=LEASES_KEPT)
         for row in self._journal.leases_open():
             log.info("lease %s: left open by an earlier worker, taken up again", row.lease_id)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import platform
 
 from workers.home import NodeHome, NodeIdentity, portal_origin_parse
+from workers.home_errors import KeyAbsentError
+from workers.home_place import place_of
+from workers.keystore.choice import KeyStorageChoice, storage_open
+from workers.keystore.interface import KeyPlace, KeyStorage
 from workers.portal import PortalClient, PortalProtocolError
 from workers.protocol.errors import KeyMalformedError
 from workers.protocol.join_tokens import JoinTokenContent
@@ -43,16 +47,27 @@ def coordinator_check(token: JoinTokenContent) -> PublicKey:
         portal.close()
 
 
-def node_join(home: NodeHome, *, token: JoinTokenContent, coordinator: PublicKey, name: str, profile: NodeProfile) -> RegistrationAnswer:
+def node_join(
+    home: NodeHome,
+    *,
+    token: JoinTokenContent,
+    coordinator: PublicKey,
+    name: str,
+    profile: NodeProfile,
+    key_storage: KeyStorageChoice | None = None,
+) -> RegistrationAnswer:
     """Register this machine and write its home. Called again after a lost answer, it registers the same key.
+
+    `key_storage` None: a file. A key that is there already is taken: of a join whose answer was lost, or a credential made beforehand.
 
     Raises HomeError, PortalError, JoinRefusedError.
     """
     home.free_check()
     origin = portal_origin_parse(token.portal)
-    key = home.key_pending() or PrivateKey.generate()
+    key_storage = key_storage or KeyStorageChoice()
+    place = place_of(home.folder)
     # Kept before it is registered: the answer may get lost, and the token works for one key only.
-    home.key_write(key)
+    key = _key_kept(storage_open(key_storage, folder=home.folder, new=True))
     portal = PortalClient(origin, key)
     try:
         answer = portal.register(
@@ -79,9 +94,20 @@ def node_join(home: NodeHome, *, token: JoinTokenContent, coordinator: PublicKey
         queues=answer.queues,
         name=answer.name,
         owner=answer.owner,
+        place=place,
+        key_storage=key_storage,
     )
-    home.write(identity=identity, key=key, profile=profile)
+    home.write(identity=identity, profile=profile)
     return answer
+
+
+def _key_kept(storage: KeyStorage) -> PrivateKey:
+    try:
+        return storage.read(KeyPlace.CURRENT)
+    except KeyAbsentError:
+        key = PrivateKey.generate()
+        storage.write(KeyPlace.CURRENT, key)
+        return key
 
 
 def name_default() -> str:

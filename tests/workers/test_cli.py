@@ -15,6 +15,8 @@ from workers import cli
 from workers.home import HomeExistsError, NodeHome
 from workers.joining import JoinRefusedError, coordinator_check, coordinator_key_check, node_join
 from workers.journal import Fact, Journal
+from workers.keystore.interface import KeyPlace
+from workers.keystore.plain_file import PlainFileStorage
 from workers.portal import PortalProtocolError, PortalRefusedError, PortalUnreachableError
 from workers.protocol.join_tokens import JoinTokenContent, join_token_encode
 from workers.protocol.keys import PrivateKey
@@ -63,12 +65,10 @@ def test_lost_answer_of_a_join_registers_the_same_key_again(portal: FakePortal, 
     portal.outage = True
     with pytest.raises(PortalUnreachableError):
         node_join(home, token=token, coordinator=portal.key.public, name="x", profile=profile_make())
-    key = home.key_pending()
-    assert key is not None
+    key = PlainFileStorage(home.folder).read(KeyPlace.CURRENT)
     portal.outage = False
     node_join(home, token=token, coordinator=portal.key.public, name="x", profile=profile_make())
-    assert home.identity().key_id == key.public.key_id
-    assert home.key_pending() is None
+    assert home.identity().key_id == home.key().public.key_id == key.public.key_id
 
 
 def test_portal_with_another_key_than_the_token_says_is_refused(portal: FakePortal, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from tests.workers.portal_fake import FakePortal, RefusedError
 from tests.workers.runtime_fake import FakeRuntime
 from workers.caps import Caps, NodeSettings
+from workers.coordinator_pin import CoordinatorPin
 from workers.execution import Executor
 from workers.home import NodeHome
 from workers.journal import Journal, JournalError
@@ -44,6 +45,7 @@ class Bench:
         self.executor = Executor(
             home=home,
             identity=identity,
+            pin=CoordinatorPin(home, identity),
             key=key,
             profile=profile,
             journal=self.journal,
