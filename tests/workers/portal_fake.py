@@ -83,6 +83,7 @@ class FakePortal:
         """By the id of a node key that was replaced: the key itself, and the id of the one that followed."""
         self.predecessors: tuple[PredecessorKey, ...] = ()
         self.rotation_answers_to_lose = 0
+        self.confirms_instead: PublicKey | None = None
         self.nonces: set[str] = set()
         self.outage = False
         self.outages_served = 0
@@ -192,7 +193,7 @@ class FakePortal:
             raise RefusedError(403, "key_retired")
         self.nodes.pop(old.key_id, None)
         self.nodes[new.key_id] = new
-        return KeyRotationAnswer(protocol_version=PROTOCOL_VERSION, node_id=node_id, key_id=new.key_id)
+        return KeyRotationAnswer(protocol_version=PROTOCOL_VERSION, node_id=node_id, key_id=(self.confirms_instead or new).key_id)
 
     def exchange(self, message: ExchangeRequest) -> ExchangeAnswer:
         end = time.monotonic() + message.wait_seconds

@@ -32,7 +32,6 @@ from workers.keystore.plain_file import PlainFileStorage
 from workers.portal import PortalProtocolError, PortalRefusedError, PortalUnreachableError
 from workers.protocol.join_tokens import join_token_encode
 from workers.protocol.keys import PrivateKey
-from workers.protocol.messages import KeyRotationAnswer
 
 
 @pytest.fixture
@@ -130,9 +129,7 @@ class TestRotation:
 
     def test_answer_about_another_key_changes_nothing(self, home: NodeHome, portal: FakePortal, journal: Journal) -> None:
         old = home.key()
-        portal.key_rotate = lambda message, key: KeyRotationAnswer(  # type: ignore[method-assign]  # a portal that errs
-            protocol_version=1, node_id=home.identity().node_id, key_id=key.key_id
-        )
+        portal.confirms_instead = old.public
         with pytest.raises(PortalProtocolError, match="Expected the portal to confirm"):
             key_rotate(home, journal)
         assert home.identity().key_id == old.public.key_id

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -150,15 +151,16 @@ def test_worker_of_a_revoked_node_stops_and_says_so(portal: LivePortal, home: No
 
 
 def test_restarts_one_after_the_other_are_never_taken_for_a_copy(portal: LivePortal, home: NodeHome, tmp_path: Path) -> None:
-    def superseded() -> int:
+    def is_heard(number: int) -> bool:
+        """Whether the worker of this number has had its first exchange recorded."""
         with portal.database():
             row = NodeExchange.objects.filter(node=home.identity().node_id).first()
-            return -1 if row is None else len(row.superseded)
+            return row is not None and len(row.superseded) == number
 
     for number in range(3):
         worker = Worker(home, tmp_path / f"worker-{number}.log")
         try:
-            wait_for(lambda number=number: superseded() == number, limit_seconds=60, what=worker.log.read_text)
+            wait_for(partial(is_heard, number), limit_seconds=60, what=worker.log.read_text)
             worker.signal(signal.SIGKILL)
             worker.wait()
         finally:

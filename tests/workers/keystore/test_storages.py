@@ -39,7 +39,7 @@ PASSPHRASE = "correct horse battery staple"
 class MemoryKeyring(KeyringBackend):
     """A whole backend of the library `keyring`, as a desktop's would be; `locked`: nobody has unlocked it."""
 
-    priority = 5.0  # type: ignore[assignment]  # a classproperty of the library
+    priority = 5.0
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # untyped upstream
