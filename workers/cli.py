@@ -63,7 +63,7 @@ def _told(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
     "--token-file", type=click.File("r"), help="Read the token from a file (`-`: standard input), so that it shows in no process list."
 )
 @click.option("--name", default=None, help="What to call this node; default: the machine's name.")
-@click.option("--key-storage", type=KIND, default=KeyStorageKind.FILE, show_default=True, help="Where to keep the node's key.")
+@click.option("--key-storage", type=KIND, default=KeyStorageKind.FILE.value, show_default=True, help="Where to keep the node's key.")
 @PASSPHRASE_FILE_OPTION
 @_told
 def join(token: str | None, token_file: IO[str] | None, name: str | None, key_storage: str, passphrase_file: Path | None) -> None:

@@ -10,10 +10,11 @@ from workers.home_place import place_of
 from workers.keystore.choice import KeyStorageChoice, storage_open
 from workers.keystore.interface import KeyPlace, KeyStorage
 from workers.portal import PortalClient, PortalProtocolError
-from workers.protocol.errors import KeyMalformedError
+from workers.protocol.errors import VerificationError
 from workers.protocol.join_tokens import JoinTokenContent
 from workers.protocol.keys import PrivateKey, PublicKey
 from workers.protocol.messages import PROTOCOL_VERSION, CoordinatorInfo, NodeProfile, RegistrationAnswer, RegistrationRequest
+from workers.protocol.succession import keys_of
 
 
 class JoinRefusedError(Exception):
@@ -21,13 +22,14 @@ class JoinRefusedError(Exception):
 
 
 def coordinator_key_check(info: CoordinatorInfo, *, fingerprint: str) -> PublicKey:
-    """The coordinator's key, if it is the one that the token names. Raises JoinRefusedError."""
+    """The coordinator's key, if it is the one that the token names, or follows from it by signed successions. Raises JoinRefusedError."""
     try:
         key = PublicKey.from_base64(info.public_key)
-    except KeyMalformedError as error:
-        raise JoinRefusedError(f"The portal's key can't be read: {error}") from error
-    # The id that the portal claims is worth nothing: the fingerprint is taken from the key itself.
-    if key.key_id != fingerprint:
+        known = keys_of(info.predecessors, present=key, origin=info.origin)
+    except VerificationError as error:
+        raise JoinRefusedError(f"The portal's keys can't be read: {error}") from error
+    # The id that the portal claims is worth nothing: fingerprints are taken from the keys themselves.
+    if fingerprint not in {one.key_id for one in known}:
         raise JoinRefusedError(
             f"The token expects the coordinator {fingerprint}, but {info.origin} has the key {key.key_id}. "
             "Do not go on: the portal was replaced, or someone is between you and it. Ask its operator for a new token."

@@ -90,6 +90,19 @@ def test_portal_that_claims_the_fingerprint_for_another_key_is_refused(portal: F
         coordinator_key_check(info.model_copy(update={"public_key": "AAAA"}), fingerprint=wanted)
 
 
+def test_token_from_before_a_succession_joins_under_the_new_key(portal: FakePortal, tmp_path: Path) -> None:
+    token, stranger = token_of(portal), token_of(portal, coordinator=PrivateKey.generate().public.key_id)
+    portal.key_succeed()
+    home = NodeHome(tmp_path / "new")
+    node_join(home, token=token, coordinator=coordinator_check(token), name="garage", profile=profile_make())
+    assert home.identity().coordinator_key == portal.key.public.to_base64()
+    with pytest.raises(JoinRefusedError, match="Do not go on"):
+        coordinator_check(stranger)
+    portal.predecessors = (portal.predecessors[0].model_copy(update={"succession": {}}),)
+    with pytest.raises(JoinRefusedError, match="can't be read"):
+        coordinator_check(token)
+
+
 def test_portal_of_another_protocol_is_refused(portal: FakePortal) -> None:
     key = portal.key.public
     info = CoordinatorInfo(protocol_versions=(7,), origin=portal.origin, public_key=key.to_base64(), key_id=key.key_id)
