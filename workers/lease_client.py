@@ -297,11 +297,11 @@ class LeaseClient:
     def _dismiss(self, error: PortalRefusedError) -> None:
         """No exchange of this worker will be answered again: what runs is cancelled, what can be reported is, and the process ends."""
         log.error("this worker stops for good: %s: %s", error.code, error.detail)
-        self._journal.fact_note(Fact.DISMISSED, f"{error.code}: {error.detail}")
         self._stopping.dismissed = True
         self._stopping.cancelled_at = time.monotonic()
         self._stopping.since = self._stopping.since or self._stopping.cancelled_at
         self._dismissed()
+        self._journal.fact_note(Fact.DISMISSED, f"{error.code}: {error.detail}")
 
     def _drain_enforce(self) -> None:
         stopping, now = self._stopping, time.monotonic()
