@@ -34,7 +34,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from workers.home import HomeDamagedError
+from workers.home_errors import HomeDamagedError
 from workers.protocol.messages import PATTERNS_MAX, Gpu, NodeProfile, Pattern, Wishes
 
 GIB = 2**30
