@@ -10,6 +10,8 @@ gpus = ["GPU-5d..."]        # uuids, default: all; [] lends none
 [images]
 allowed = ["registry.example.org/*"]   # patterns on the image's name, default: whatever the coordinator allows
 
+[manners]                   # when to take no work: see workers/manners.py
+
 [worker]
 drain_seconds = 600         # how long a stopping worker lets its runs go on
 report_seconds = 20         # how long it then goes on trying to tell the portal
@@ -26,6 +28,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from workers.home import HomeDamagedError
+from workers.manners import Manners
 from workers.protocol.messages import Gpu, NodeProfile
 
 GIB = 2**30
@@ -67,6 +70,7 @@ class NodeSettings(_Section):
 
     lend: Lend = Lend()
     images: Images = Images()
+    manners: Manners = Manners()
     worker: WorkerSettings = WorkerSettings()
 
     @classmethod

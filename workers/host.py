@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from uuid import UUID
@@ -12,8 +14,11 @@ from workers.caps import Caps, NodeSettings
 from workers.execution import Executor
 from workers.folders import folder_remove
 from workers.home import HomeLock, NodeHome, NodeIdentity
+from workers.intent_file import drained_check
 from workers.journal import Fact, Journal
 from workers.lease_client import DrainLimits, LeaseClient
+from workers.machine_reading import machine_read
+from workers.manners_watch import MannersWatch
 from workers.portal import PortalClient
 from workers.protocol.messages import FailureCode, Tier
 from workers.resources import Resources
@@ -43,6 +48,13 @@ class Host:
         self._runtime = runtime
         self._orders = orders
         self._resources = Resources(self.caps, disk_free=lambda: shutil.disk_usage(home.folder).free)
+        self._manners = MannersWatch(
+            settings.manners,
+            home_folder=home.folder,
+            read=lambda: machine_read(users=settings.manners.pause_when_active, gpus=bool(self.caps.gpus)),
+            owed=lambda: bool(journal.leases_open()),
+            stop=_terminate,
+        )
         portal = PortalClient(identity.portal, key)
         self.lease_client = LeaseClient(
             identity=identity,
@@ -53,6 +65,7 @@ class Host:
             limits=DrainLimits(settings.worker.drain_seconds, settings.worker.report_seconds),
             order_take=orders.put,
             order_give_back=self._give_back,
+            hold=self._manners.hold,
         )
         self.executor = Executor(
             home=home,
@@ -80,6 +93,7 @@ class Host:
         lock = home.lock()
         try:
             journal = Journal.open(home.journal_path)
+            drained_check(home.folder, owed=bool(journal.leases_open()))
             runtime = runtime_make()
             _engine_check(runtime)
             runtime.leftovers_remove(str(identity.node_id))
@@ -98,6 +112,7 @@ class Host:
             self._orders.put(row.lease_id)
         self._work_folder_tidy()
         self.lease_client.start()
+        self._manners.start(self.lease_client)
         self._started = True
 
     def drain(self) -> None:
@@ -116,6 +131,7 @@ class Host:
                 self._give_back(lease_id)
             for helper in self._helpers:
                 helper.join()
+            self._manners.close()
             self.lease_client.close()
             # Whoever still reports, after a stop that waited for nobody, would try for ever on a journal that is closed.
             self.lease_client.give_up.set()
@@ -138,6 +154,11 @@ class Host:
             for folder in self._home.work_folder.iterdir():
                 if folder.name not in known:
                     folder_remove(folder)
+
+
+def _terminate() -> None:
+    """End this worker as a service manager would."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _engine_check(runtime: Runtime) -> None:

@@ -66,6 +66,8 @@ class Fact(StrEnum):
     """What the last exchange came to: `ok`, or an error's text."""
     STATE = "state"
     """`working`, `paused`, `draining` or `stopped`."""
+    HOLD = "hold"
+    """Why the host itself wants no work, as `code: message`; empty while it does."""
 
 
 @dataclass(frozen=True)

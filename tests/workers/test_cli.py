@@ -14,7 +14,6 @@ from tests.workers.runtime.test_docker_profile import DOCKER, DOCKER_V1
 from workers import cli
 from workers.home import HomeExistsError, NodeHome
 from workers.joining import JoinRefusedError, coordinator_check, coordinator_key_check, node_join
-from workers.journal import Fact, Journal
 from workers.portal import PortalProtocolError, PortalRefusedError, PortalUnreachableError
 from workers.protocol.join_tokens import JoinTokenContent, join_token_encode
 from workers.protocol.keys import PrivateKey
@@ -164,25 +163,6 @@ def test_worker_refuses_a_queue_before_it_starts(home: NodeHome) -> None:
     result = invoke(home, "worker", "--queues", "gpu-tier3")
     assert result.exit_code == 1
     assert "may not serve 'gpu-tier3'" in result.output
-
-
-def test_status_says_what_runs_and_why_there_is_no_work(home: NodeHome) -> None:
-    journal = Journal.open(home.journal_path)
-    journal.fact_note(Fact.PORTAL, "ok")
-    journal.fact_note(Fact.STATE, "working")
-    journal.fact_note(Fact.NO_WORK, "no_jobs_queued: Nothing is queued.")
-    result = invoke(home, "status")
-    assert result.exit_code == 0, result.output
-    assert "No worker is running here" in result.output
-    lock = home.lock()
-    try:
-        assert "No work: no_jobs_queued: Nothing is queued." in invoke(home, "status").output
-        assert "working; the portal answered" in invoke(home, "status").output
-        journal.fact_note(Fact.PORTAL, "it is away")
-        assert "does not answer: it is away" in invoke(home, "status").output
-    finally:
-        lock.release()
-        journal.close()
 
 
 def test_leave_tells_the_portal_and_removes_the_key(home: NodeHome, portal: FakePortal) -> None:
