@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -54,7 +53,9 @@ def test_heat_holds_until_it_is_well_below_the_limit(sensor: str) -> None:
     manners = Manners(hot_celsius=80, gpu_hot_celsius=80, cool_by_celsius=10)
 
     def at(celsius: float, *before: str) -> list[str]:
-        return codes(manners, replace(AT_EASE, **{sensor: celsius}), before=before)
+        is_cpu = sensor == "cpu_celsius"
+        reading = MachineReading(MONDAY_NOON, cpu_celsius=celsius if is_cpu else 20, gpu_celsius=20 if is_cpu else celsius)
+        return codes(manners, reading, before=before)
 
     assert at(79.9) == []
     assert at(80) == [HoldCode.TOO_HOT]

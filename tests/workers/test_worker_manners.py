@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import UUID
 
 import click
 import pytest
@@ -37,6 +36,14 @@ def tell(home: NodeHome, command: click.Command, *arguments: str) -> str:
     result = CliRunner().invoke(command, arguments, env={"NEXA_HOME": str(home.folder)})
     assert result.exit_code == 0, result.output
     return result.output
+
+
+def first_exchange(portal: FakePortal, home: NodeHome, log: Path) -> None:
+    worker = Worker(home, log)
+    try:
+        portal.wait_for(lambda: portal.exchanges, "the first exchange")
+    finally:
+        worker.end()
 
 
 def asking(portal: FakePortal) -> bool:
@@ -75,14 +82,9 @@ def test_pause_outlives_the_worker(portal: FakePortal, home: NodeHome, tmp_path:
     until = intent_read(home.folder).until
     assert until is not None
     assert timedelta(minutes=119) < until - datetime.now(UTC) <= timedelta(hours=2)
-    sessions: set[UUID] = set()
-    while len(sessions) < 2:
-        worker = Worker(home, tmp_path / "worker.log")
-        try:
-            portal.wait_for(lambda: {exchange.session_id for exchange in portal.exchanges} - sessions, "the first exchange")
-        finally:
-            worker.end()
-        sessions |= {exchange.session_id for exchange in portal.exchanges}
+    first_exchange(portal, home, tmp_path / "first.log")
+    portal.exchanges.clear()
+    first_exchange(portal, home, tmp_path / "second.log")
     assert all(exchange.hold is not None and exchange.free.slots == 0 for exchange in portal.exchanges)
 
 
