@@ -14,6 +14,7 @@ from typing import IO
 import click
 from rich.console import Console
 
+from workers.cli_doctor import doctor
 from workers.cli_manners import drain, pause, resume
 from workers.home import NodeHome
 from workers.joining import coordinator_check, name_default, node_join
@@ -137,7 +138,7 @@ def leave(yes: bool) -> None:
         lock.release()
 
 
-COMMANDS: tuple[click.Command, ...] = (join, worker, profile, status, pause, resume, drain, leave)
+COMMANDS: tuple[click.Command, ...] = (join, worker, profile, status, doctor, pause, resume, drain, leave)
 """For the root command."""
 
 

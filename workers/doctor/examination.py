@@ -1,0 +1,69 @@
+"""All checks, in the order in which they help: a machine before its engine, the portal before the node's standing there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from workers.caps import Caps, NodeSettings
+from workers.doctor.engine import engine_ask, engine_check, limits_check, mounts_check, seccomp_check, storage_check
+from workers.doctor.findings import Finding, warn
+from workers.doctor.machine import disk_check, gpu_check, python_check
+from workers.doctor.node import key_check, manners_check, settings_check, standing_check, worker_check
+from workers.doctor.portal import clock_check, coordinator_key_check, portal_ask, portal_check, protocol_check
+from workers.gpus import gpus_found
+from workers.home import HomeError, NodeHome
+
+
+def examine(home: NodeHome) -> Iterator[Finding]:
+    """Findings as they come; those about the node only where one has joined. Changes nothing. Raises HomeError for a damaged home."""
+    yield python_check()
+    answer = engine_ask()
+    yield engine_check(answer)
+    if not isinstance(answer, str):
+        yield limits_check(answer)
+        yield seccomp_check(answer)
+        yield storage_check(answer)
+        mounts = mounts_check(answer, home.folder)
+        if mounts is not None:
+            yield mounts
+    runtimes = () if isinstance(answer, str) else answer.runtimes
+    if not home.joined:
+        yield disk_check(next(folder for folder in (home.folder, *home.folder.parents) if folder.exists()), lent_bytes=None)
+        yield gpu_check(gpus_found(), joined_with=(), engine_runtimes=runtimes)
+        yield warn("node", f"no node has joined in {home.folder}", "Get a token on the portal's page for contributors: `nexa join TOKEN`.")
+        return
+    yield disk_check(home.folder, lent_bytes=_lent_disk_bytes(home))
+    yield gpu_check(gpus_found(), joined_with=home.profile().gpus, engine_runtimes=runtimes)
+    yield from _portal(home)
+    yield from _node(home)
+
+
+def _portal(home: NodeHome) -> Iterator[Finding]:
+    identity = home.identity()
+    answer = portal_ask(identity.portal)
+    yield portal_check(answer)
+    yield clock_check(answer)
+    if not isinstance(answer.coordinator, str):
+        yield coordinator_key_check(answer.coordinator, pinned=identity.coordinator_key)
+        yield protocol_check(answer.coordinator)
+
+
+def _node(home: NodeHome) -> Iterator[Finding]:
+    settings = settings_check(home)
+    yield settings
+    yield key_check(home)
+    yield worker_check(home)
+    try:
+        manners = NodeSettings.read(home.settings_path).manners
+    except HomeError:
+        """Told by the settings' own check."""
+    else:
+        yield manners_check(manners, home)
+    yield standing_check(home)
+
+
+def _lent_disk_bytes(home: NodeHome) -> int | None:
+    try:
+        return Caps.of(NodeSettings.read(home.settings_path), home.profile()).disk_bytes
+    except HomeError:
+        return None
