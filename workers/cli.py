@@ -16,6 +16,7 @@ from rich.console import Console
 
 from workers.cli_doctor import doctor
 from workers.cli_manners import drain, pause, resume
+from workers.cli_service import service
 from workers.home import NodeHome
 from workers.joining import coordinator_check, name_default, node_join
 from workers.journal import Journal
@@ -138,7 +139,7 @@ def leave(yes: bool) -> None:
         lock.release()
 
 
-COMMANDS: tuple[click.Command, ...] = (join, worker, profile, status, doctor, pause, resume, drain, leave)
+COMMANDS: tuple[click.Command, ...] = (join, worker, profile, status, doctor, pause, resume, drain, service, leave)
 """For the root command."""
 
 
