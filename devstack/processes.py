@@ -20,7 +20,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -113,6 +113,7 @@ class Child:
     process: subprocess.Popen[bytes]
     pidfd: int
     group: str
+    launch: Callable[[], subprocess.Popen[bytes]]
 
     @property
     def pid(self) -> int:
@@ -142,7 +143,7 @@ class Child:
 
 
 class Supervisor:
-    """Starts processes in order and stops them in reverse order. A context manager; does not restart anything.
+    """Starts processes in order and stops them in reverse order. A context manager; restarts nothing by itself.
 
     Use it inside `Interrupts`, in the main thread.
     """
@@ -168,10 +169,11 @@ class Supervisor:
         self, name: str, argv: Sequence[str], *, env: Mapping[str, str], log_path: Path, cwd: Path | None = None, group: str | None = None
     ) -> Child:
         """Starts a process that appends its output to `log_path`. Neighbours of one `group` are stopped together."""
-        with self._interrupts.shield():
+
+        def launch() -> subprocess.Popen[bytes]:
             log_path.parent.mkdir(parents=True, exist_ok=True)
             with log_path.open("ab") as log:
-                process = subprocess.Popen(
+                return subprocess.Popen(
                     list(argv),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -181,9 +183,23 @@ class Supervisor:
                     start_new_session=True,
                     preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509 -- it takes no lock and imports nothing
                 )
-            child = Child(name, log_path, process, os.pidfd_open(process.pid), group or name)
+
+        with self._interrupts.shield():
+            process = launch()
+            child = Child(name, log_path, process, os.pidfd_open(process.pid), group or name, launch)
             self._children.append(child)
         return child
+
+    def restart(self, child: Child) -> Child:
+        """Starts a child again as it was started, in its place among the others. What is left of it is killed first."""
+        with self._interrupts.shield():
+            place = self._children.index(child)
+            del self._children[place]
+            _bury(child)
+            process = child.launch()
+            again = replace(child, process=process, pidfd=os.pidfd_open(process.pid))
+            self._children.insert(place, again)
+        return again
 
     def expect_alive(self) -> None:
         """Raises `ProcessEndedError` for the first child that is gone."""
@@ -222,11 +238,16 @@ class Supervisor:
         limit = time.monotonic() + self._stop_timeout_seconds
         for child in reversed(children):
             _has_ended(child.pidfd, max(0.0, limit - time.monotonic()))
-            # Before the leader is reaped its process group number cannot be anybody else's.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            child.process.wait()
-            os.close(child.pidfd)
+            _bury(child)
+
+
+def _bury(child: Child) -> None:
+    """Kills what is left of the child and its group, and reaps it."""
+    # Before the leader is reaped its process group number cannot be anybody else's.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.process.wait()
+    os.close(child.pidfd)
 
 
 def _has_ended(pidfd: int, timeout_seconds: float) -> bool:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from functools import cache
 
 import redis
 from celery import current_app
 from django.conf import settings
 from django.db import connection, transaction
 from kombu.exceptions import OperationalError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 log = logging.getLogger(__name__)
 
@@ -42,11 +45,16 @@ def outbox_nudge() -> None:
 def exchanges_wake(tiers: Iterable[str]) -> None:
     """Replicas of these tiers were queued, or a command waits for a host: let waiting exchanges look again."""
     try:
-        with redis.Redis.from_url(settings.NEXA_REDIS_URL, socket_timeout=1, socket_connect_timeout=1) as client:
-            for tier in set(tiers):
-                client.publish(WAKE_CHANNEL, tier)
+        for tier in set(tiers):
+            _redis(settings.NEXA_REDIS_URL).publish(WAKE_CHANNEL, tier)
     except redis.RedisError as error:
         log.warning("exchanges not woken, they look again by themselves: %s", error)
+
+
+@cache
+def _redis(url: str) -> redis.Redis:
+    """This process's connections: making one takes as long as a host's whole wait for an order should. One that died is made anew, once."""
+    return redis.Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 1))
 
 
 def _task_send(name: str) -> None:

@@ -11,17 +11,23 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from workers.caps import Caps, NodeSettings
+from workers.engine_watch import EngineWatch, limits_hold
 from workers.execution import Executor
 from workers.folders import folder_remove
 from workers.home import HomeLock, NodeHome, NodeIdentity
+from workers.inputs import InputCache
 from workers.intent_file import drained_check
-from workers.journal import Fact, Journal
+from workers.journal import Fact, Journal, LeaseRow
 from workers.lease_client import DrainLimits, LeaseClient
 from workers.machine_reading import machine_read
 from workers.manners_watch import MannersWatch
+from workers.order_run import Launch, Workplace, container_name
+from workers.orders import order_open
 from workers.portal import PortalClient
-from workers.protocol.messages import FailureCode, Tier
-from workers.resources import Resources
+from workers.protocol.errors import VerificationError
+from workers.protocol.keys import PublicKey
+from workers.protocol.messages import FailureCode, NoWork, Tier
+from workers.resources import Resources, ResourcesExhaustedError
 from workers.runtime.interface import Runtime, RuntimeFailureError
 from workers.transport import OrderQueue
 from workers.worker_queues import queues_check
@@ -65,17 +71,22 @@ class Host:
             limits=DrainLimits(settings.worker.drain_seconds, settings.worker.report_seconds),
             order_take=orders.put,
             order_give_back=self._give_back,
-            hold=self._manners.hold,
+            hold=self._hold,
         )
+        self._engine_watch = EngineWatch(runtime, home_id=str(identity.node_id), keep=self._containers_kept, changed=self.lease_client.wake)
         self.executor = Executor(
             home=home,
-            identity=identity,
             key=key,
             profile=profile,
-            journal=journal,
-            runtime=runtime,
-            resources=self._resources,
-            runs=self.lease_client.runs,
+            workplace=Workplace(
+                identity=identity,
+                journal=journal,
+                runtime=runtime,
+                resources=self._resources,
+                runs=self.lease_client.runs,
+                cache=InputCache(home.cache_folder / "inputs", limit_bytes=self.caps.disk_bytes // 4),
+                clock=portal.clock,
+            ),
             portal_make=portal.clone,
             give_up=self.lease_client.give_up,
         )
@@ -86,7 +97,8 @@ class Host:
     def open(cls, home: NodeHome, *, queues: Sequence[str] | None, runtime_make: Callable[[], Runtime], orders: OrderQueue) -> Host:
         """Claim the home and check everything that can be wrong before work starts.
 
-        Raises HomeError, JournalError, QueuesRefusedError, RuntimeFailureError (no engine, or one that ignores limits).
+        An engine that is away is waited for: a machine starts its services in any order. Raises HomeError, JournalError,
+        QueuesRefusedError, RuntimeFailureError (an engine that ignores limits).
         """
         identity = home.identity()
         served = queues_check(queues, allowed=identity.queues)
@@ -96,7 +108,6 @@ class Host:
             drained_check(home.folder, owed=bool(journal.leases_open()))
             runtime = runtime_make()
             _engine_check(runtime)
-            runtime.leftovers_remove(str(identity.node_id))
             return cls(home=home, lock=lock, journal=journal, queues=served, runtime=runtime, orders=orders)
         except BaseException:
             lock.release()
@@ -108,9 +119,9 @@ class Host:
         self._journal.prune(keep=LEASES_KEPT)
         for row in self._journal.leases_open():
             log.info("lease %s: left open by an earlier worker, taken up again", row.lease_id)
-            self._resources.hold_slot(row.lease_id)
-            self._orders.put(row.lease_id)
+            self._lease_resume(row)
         self._work_folder_tidy()
+        self._engine_watch.start()
         self.lease_client.start()
         self._manners.start(self.lease_client)
         self._started = True
@@ -132,6 +143,7 @@ class Host:
             for helper in self._helpers:
                 helper.join()
             self._manners.close()
+            self._engine_watch.stop()
             self.lease_client.close()
             # Whoever still reports, after a stop that waited for nobody, would try for ever on a journal that is closed.
             self.lease_client.give_up.set()
@@ -141,6 +153,26 @@ class Host:
             log.warning("%d finished runs could not be reported yet; the next start of this worker does it", len(left))
         self._journal.close()
         self._lock.release()
+
+    def _hold(self) -> NoWork | None:
+        """Why this host wants no work now, if so."""
+        return self._manners.hold() or self._engine_watch.hold()
+
+    def _lease_resume(self, row: LeaseRow) -> None:
+        """Count a lease of an earlier process from the first exchange on, with what it was granted."""
+        try:
+            order = order_open(row.envelope, coordinator=PublicKey.from_base64(self.identity.coordinator_key)).order
+            self.lease_client.runs.add(row.lease_id, deadline_at=order.deadline_at)
+            if row.receipt is None:
+                granted = () if row.launch is None else Launch.model_validate_json(row.launch).gpus
+                self._resources.reserve(row.lease_id, order.limits, granted=granted)
+        except (VerificationError, ResourcesExhaustedError) as error:
+            log.warning("lease %s: %s", row.lease_id, error)  # the executor finds the same, and ends the lease for it
+        self._resources.hold_slot(row.lease_id)
+        self._orders.put(row.lease_id)
+
+    def _containers_kept(self) -> set[str]:
+        return {container_name(row.lease_id) for row in self._journal.leases_open()}
 
     def _give_back(self, lease_id: UUID) -> None:
         helper = threading.Thread(target=self.executor.order_run, args=(lease_id,), name=f"nexa-give-back-{lease_id}", daemon=True)
@@ -162,10 +194,7 @@ def _terminate() -> None:
 
 
 def _engine_check(runtime: Runtime) -> None:
-    ignored = runtime.profile().limits_ignored
-    if ignored:
-        raise RuntimeFailureError(
-            FailureCode.HOST_REFUSED,
-            f"The container engine would ignore the limits {', '.join(ignored)}, so no jobs are taken. `nexa profile` shows the engine; "
-            "a rootless engine needs cgroup v2 with delegated controllers.",
-        )
+    if not runtime.alive():
+        log.warning("the container engine does not answer yet; no work is taken until it does")
+    elif (hold := limits_hold(runtime)) is not None:
+        raise RuntimeFailureError(FailureCode.HOST_REFUSED, hold.message)

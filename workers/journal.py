@@ -19,7 +19,7 @@ from uuid import UUID
 
 from workers.protocol.messages import FailureCode, Stage
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS lease (
@@ -33,6 +33,9 @@ CREATE TABLE IF NOT EXISTS lease (
     progress REAL,
     message TEXT NOT NULL DEFAULT '',
     started INTEGER NOT NULL DEFAULT 0,
+    launches INTEGER NOT NULL DEFAULT 0,
+    launch TEXT,
+    result TEXT,
     accepted_at TEXT NOT NULL,
     receipt BLOB,
     failure TEXT,
@@ -72,7 +75,11 @@ class Fact(StrEnum):
 
 @dataclass(frozen=True)
 class LeaseRow:
-    """One lease. `receipt`: the signed envelope, once the run has ended. `ending`: what the portal made of it, once answered."""
+    """One lease. `receipt`: the signed envelope, once the run has ended. `ending`: what the portal made of it, once answered.
+
+    `launch` and `result` are JSON of workers/order_run.py: what a container was last started with, of `launches` starts in all, and what
+    the container came to, once that is known.
+    """
 
     lease_id: UUID
     replica_id: UUID
@@ -84,6 +91,9 @@ class LeaseRow:
     progress: float | None
     message: str
     started: bool
+    launches: int
+    launch: str | None
+    result: str | None
     accepted_at: datetime
     receipt: bytes | None
     failure: FailureCode | None
@@ -172,8 +182,16 @@ class Journal:
         ]
 
     def lease_started(self, lease_id: UUID) -> None:
-        """Note that the order is being carried out: after a restart it will not be begun again."""
+        """Note that the order is being carried out, and that its compute log has begun."""
         self._execute("UPDATE lease SET started = 1 WHERE lease_id = ?", str(lease_id))
+
+    def lease_launched(self, lease_id: UUID, launch: str) -> None:
+        """Note what a container is about to be started with: whoever finds it after a crash can follow it."""
+        self._execute("UPDATE lease SET launch = ?, launches = launches + 1, result = NULL WHERE lease_id = ?", launch, str(lease_id))
+
+    def lease_ran(self, lease_id: UUID, result: str) -> None:
+        """Note what the container came to, before it is removed."""
+        self._execute("UPDATE lease SET result = ? WHERE lease_id = ?", result, str(lease_id))
 
     def lease_progress(self, lease_id: UUID, *, stage: Stage, progress: float | None, message: str) -> None:
         """Note how far a lease has come."""
@@ -290,6 +308,9 @@ def _lease_row(row: sqlite3.Row) -> LeaseRow:
         progress=row["progress"],
         message=row["message"],
         started=bool(row["started"]),
+        launches=row["launches"],
+        launch=row["launch"],
+        result=row["result"],
         accepted_at=datetime.fromisoformat(row["accepted_at"]),
         receipt=row["receipt"],
         failure=FailureCode(row["failure"]) if row["failure"] else None,

@@ -17,7 +17,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 from uuid import UUID, uuid4
 
@@ -36,6 +35,7 @@ from workers.protocol.messages import (
     ExchangeAnswer,
     ExchangeRequest,
     FailureCode,
+    FreeResources,
     LeaseReport,
     NoWork,
     Stage,
@@ -161,11 +161,12 @@ class LeaseClient:
         while not self._stopping.thread_over:
             try:
                 self._drain_enforce()
-                self.runs.deadlines_enforce(datetime.now(UTC))
+                self.runs.deadlines_enforce(self._portal.clock.now())
                 self._pause(self._exchange())
             except JournalError as error:
                 log.error("%s No work is taken until that is mended.", error)  # noqa: TRY400  the message says it all
-                self._pause(self._backoff.failed())
+                self._renew()
+                self._pause(self._renew_seconds)
             except Exception:
                 # Whatever it is, runs in progress need their renewals: the conversation goes on.
                 log.exception("a fault of this software in the lease client")
@@ -197,6 +198,15 @@ class LeaseClient:
         quick = time.monotonic() - began < QUICK_ANSWER_SECONDS and request.wait_seconds >= QUICK_ANSWER_SECONDS
         return QUICK_ANSWER_SECONDS if quick and not answer.orders else 0.0
 
+    def _renew(self) -> None:
+        """An exchange without the journal, which brings no orders: what runs is renewed, and stopped if it must be."""
+        try:
+            answer = self._portal.exchange(self._message(uuid4(), free=NOTHING_FREE, wait_seconds=0.0))
+        except PortalError as error:
+            log.warning("exchange: %s", error)
+            return
+        self._renewals_apply(answer)
+
     def _request(self) -> ExchangeRequest:
         request_id = self._journal.fact(Fact.REQUEST_ID)
         if request_id is None:
@@ -204,15 +214,17 @@ class LeaseClient:
             self._journal.fact_note(Fact.REQUEST_ID, request_id)
         hold = self._hold_noted()
         free = NOTHING_FREE if self.draining or self._paused or hold else self._resources.free()
-        leases = self.runs.reports()
-        patience = self._renew_seconds if leases else float(EXCHANGE_WAIT_SECONDS_MAX)
+        patience = self._renew_seconds if len(self.runs) else float(EXCHANGE_WAIT_SECONDS_MAX)
+        return self._message(UUID(request_id), free=free, wait_seconds=patience if free.slots and self._heard else 0.0, hold=hold)
+
+    def _message(self, request_id: UUID, *, free: FreeResources, wait_seconds: float, hold: NoWork | None = None) -> ExchangeRequest:
         return ExchangeRequest(
             protocol_version=PROTOCOL_VERSION,
-            request_id=UUID(request_id),
-            wait_seconds=patience if free.slots and self._heard else 0.0,
+            request_id=request_id,
+            wait_seconds=wait_seconds,
             queues=self._queues,
             free=free,
-            leases=leases,
+            leases=self.runs.reports(),
             session_id=self._session_id,
             hold=hold,
         )
@@ -239,11 +251,7 @@ class LeaseClient:
             self._order_accept(envelope)
         # Only now: had this process died before, the same request would have brought the same orders.
         self._journal.fact_note(Fact.REQUEST_ID, str(uuid4()))
-        remaining = [(renewal.expires_at - answer.server_time).total_seconds() for renewal in answer.renewed]
-        if remaining:
-            self._renew_seconds = min(RENEW_SECONDS_MAX, max(RENEW_SECONDS_MIN, min(remaining) * RENEW_SHARE))
-        for command in answer.commands:
-            self._command_apply(command)
+        self._renewals_apply(answer)
         paused = any(command.kind is CommandKind.PAUSE for command in answer.commands)
         if paused != self._paused:
             log.info("the coordinator %s this node", "pauses" if paused else "resumes")
@@ -253,6 +261,14 @@ class LeaseClient:
         self._journal.fact_note(Fact.STATE, "draining" if self.draining else "paused" if paused else "working")
         if answer.checkpoint is not None:
             self._journal.fact_note(Fact.CHECKPOINT, answer.checkpoint)
+
+    def _renewals_apply(self, answer: ExchangeAnswer) -> None:
+        self._portal.clock.learn(answer.server_time)
+        remaining = [(renewal.expires_at - answer.server_time).total_seconds() for renewal in answer.renewed]
+        if remaining:
+            self._renew_seconds = min(RENEW_SECONDS_MAX, max(RENEW_SECONDS_MIN, min(remaining) * RENEW_SHARE))
+        for command in answer.commands:
+            self._command_apply(command)
 
     def _order_accept(self, envelope: dict[str, object]) -> None:
         try:

@@ -11,8 +11,7 @@ Every way in which a call can end without an answer is one of these; nothing els
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -22,6 +21,7 @@ from uuid import UUID
 import requests
 from pydantic import BaseModel, ValidationError
 
+from workers.clock import PortalClock
 from workers.interruption import InterruptibleAdapter
 from workers.protocol.canonical import json_parse
 from workers.protocol.errors import VerificationError
@@ -45,6 +45,7 @@ ANSWER_LIMIT_BYTES = 16 * 2**20
 STREAM_CHUNK_BYTES = 256 * 1024
 TUS_VERSION = "1.0.0"
 
+_UNAUTHORIZED = 401
 _RETRYABLE = frozenset({408, 425, 429})
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
@@ -90,10 +91,10 @@ class PortalClient:
     Use from one thread; `interrupt` and `clone` may be called from any. Redirects are not followed: a signature is for one address.
     """
 
-    def __init__(self, origin: str, key: PrivateKey | None, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, origin: str, key: PrivateKey | None, *, clock: PortalClock | None = None) -> None:
         self.origin = origin
         self._key = key
-        self._clock = clock
+        self.clock = clock or PortalClock()
         self._interrupted = False
         self._adapter = InterruptibleAdapter()
         self._session = requests.Session()
@@ -102,7 +103,7 @@ class PortalClient:
 
     def clone(self) -> PortalClient:
         """Another client like this one, for another thread."""
-        return PortalClient(self.origin, self._key, clock=self._clock)
+        return PortalClient(self.origin, self._key, clock=self.clock)
 
     def close(self) -> None:
         """Close the connection; a later call opens a new one."""
@@ -221,7 +222,18 @@ class PortalClient:
         signed: bool = True,
         read_seconds: float = READ_SECONDS,
     ) -> requests.Response:
-        """A successful response whose body is still to be read, or a PortalError."""
+        """A successful response whose body is still to be read, or a PortalError. A clock that is off costs one more try."""
+        response = self._sent_once(method, where, headers=headers, body=body, signed=signed, read_seconds=read_seconds)
+        if response.status_code == _UNAUTHORIZED and signed and self.clock.learn_date(response.headers.get("Date")):
+            response.close()
+            response = self._sent_once(method, where, headers=headers, body=body, signed=signed, read_seconds=read_seconds)
+        if response.status_code >= 300:
+            raise self._refusal(response)
+        return response
+
+    def _sent_once(
+        self, method: str, where: str, *, headers: Mapping[str, str] | None, body: bytes | None, signed: bool, read_seconds: float
+    ) -> requests.Response:
         url = urljoin(self.origin, where)
         prepared = self._session.prepare_request(requests.Request(method, url, headers=dict(headers or {}), data=body))
         if signed and self._key is not None:
@@ -232,19 +244,16 @@ class PortalClient:
                     headers={str(name): str(value) for name, value in prepared.headers.items()},
                     body=body,
                     key=self._key,
-                    now=int(self._clock()),
+                    now=int(self.clock.time()),
                 )
             )
         self._interrupted = False
         try:
             # The environment's proxies and certificate bundle apply, as in any other use of requests.
             settings = self._session.merge_environment_settings(prepared.url, {}, True, None, None)
-            response = self._session.send(prepared, timeout=(CONNECT_SECONDS, read_seconds), allow_redirects=False, **settings)
+            return self._session.send(prepared, timeout=(CONNECT_SECONDS, read_seconds), allow_redirects=False, **settings)
         except (requests.RequestException, OSError) as error:
             raise self._unreachable(error) from error
-        if response.status_code >= 300:
-            raise self._refusal(response)
-        return response
 
     def _unreachable(self, error: Exception) -> PortalUnreachableError:
         if self._interrupted:

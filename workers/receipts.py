@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import BinaryIO, Final
 
 from workers.orders import OpenedOrder
 from workers.protocol.archives import ArchiveInfo, OutputRefusedError
@@ -68,6 +69,12 @@ def receipt_sign(
         subjects += _subjects(archive)
     payload = statement_build(subjects, RECEIPT_PREDICATE_TYPE, predicate.model_dump(mode="json"))
     return envelope_sign(payload, PAYLOAD_TYPE_STATEMENT, key)
+
+
+def file_sync(file: BinaryIO) -> None:
+    """Have the disk hold what was written, before a receipt names its digest: a power cut must not take it away again."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def receipt_size_check(archive: ArchiveInfo) -> None:

@@ -35,8 +35,10 @@ class Resources:
         self._shares: dict[UUID, _Share] = {}
         self._mutex = threading.Lock()
 
-    def reserve(self, lease_id: UUID, limits: Limits) -> tuple[Gpu, ...]:
+    def reserve(self, lease_id: UUID, limits: Limits, *, granted: tuple[Gpu, ...] = ()) -> tuple[Gpu, ...]:
         """Set aside what `limits` allow, and the GPUs that this lease gets; the same lease again gets the same.
+
+        `granted` are GPUs that it has got already, before a restart.
 
         Raises ResourcesExhaustedError, and then nothing was set aside.
         """
@@ -54,7 +56,8 @@ class Resources:
             for what, wanted, found in needs:
                 if wanted > found:
                     raise ResourcesExhaustedError(f"The order needs {wanted} {what}; this node has {found} free.")
-            share = _Share(limits.cpus, limits.memory_bytes, limits.disk_bytes + limits.output_bytes, free.gpus[: limits.gpus])
+            gpus = granted or free.gpus[: limits.gpus]
+            share = _Share(limits.cpus, limits.memory_bytes, limits.disk_bytes + limits.output_bytes, gpus)
             self._shares[lease_id] = share
             return share.gpus
 

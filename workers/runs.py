@@ -10,6 +10,7 @@ from datetime import datetime
 from uuid import UUID
 
 from workers.protocol.messages import Failure, FailureCode, LeaseReport, Stage
+from workers.runtime.interface import RunResult
 
 
 @dataclass
@@ -26,6 +27,12 @@ class Run:
     memory_bytes: int | None = None
     cancel: threading.Event = field(default_factory=threading.Event)
     cancelled: Failure | None = None
+    result: RunResult | None = None
+    """What the container came to, once it has ended."""
+
+    def stage_enter(self, stage: Stage) -> None:
+        """Begin a stage, whose progress is its own."""
+        self.stage, self.progress, self.message = stage, None, ""
 
     def report(self) -> LeaseReport:
         """This lease, for an exchange."""

@@ -84,8 +84,9 @@ def job_submit(*, owner: User, descriptor: Descriptor, policy: FetchPolicy | Non
             return _same_job(stored, digest), False
         JobInput.objects.bulk_create(JobInput(job=stored, path=path, blob=blob) for path, blob in sorted(inputs.items()))
         reservation_post(account=account_of(user=owner), job_id=stored.pk, amount_micro=reserved_micro)
-        event_record(job=stored, kind="job.queued", payload={"tier": stored.tier, "copies": stored.copies})
+        # In this order, as what is asked for first happens first after the commit: a waiting host comes before whoever watches.
         replicas_queue(job=stored, count=stored.copies)
+        event_record(job=stored, kind="job.queued", payload={"tier": stored.tier, "copies": stored.copies})
     return stored, True
 
 

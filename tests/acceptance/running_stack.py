@@ -1,4 +1,4 @@
-"""A coordinator's real stack with three real hosts of three owners, for tests that look at jobs from outside, as their owners do."""
+"""A coordinator's real stack with real hosts of several owners, for what looks at jobs from outside, as their owners do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from nexaportal.embedded import EmbeddedServices
 from tests.acceptance.traces import wait_for
 
 OWNERS = ("ada", "emmy", "lise")
+BASE_IMAGE = "nexapod/base"
+"""The name under which the bare base image is approved."""
 LEASE_SECONDS = 6
 SETTINGS = {
     "NEXA_LEASE_SECONDS": str(LEASE_SECONDS),
@@ -38,31 +40,48 @@ SETTINGS = {
 class RunningStack:
     """What `stack_running` yields. Times are limits of what is waited for, in seconds."""
 
-    def __init__(self, stack: Stack, access: Access, supervisor: Supervisor, folder: Path, engine: EngineHandle) -> None:
+    def __init__(
+        self, *, stack: Stack, access: Access, supervisor: Supervisor, services: EmbeddedServices, folder: Path, engine: EngineHandle
+    ) -> None:
         self.stack = stack
+        self.services = services
         self.folder = folder
         self.researcher = PortalApi(stack.origin, access.researcher_token)
         self.contributors = {owner: PortalApi(stack.origin, token) for owner, token in access.contributor_tokens.items()}
         self._supervisor = supervisor
         self._engine = engine
         self.hosts: dict[str, DemoHost] = {}
-        self._workers: dict[str, Child] = {}
         self._queues: dict[str, str] = {}
 
-    def host_join(self, owner: str) -> None:
+    def host_join(self, owner: str, *, node_settings: str = "") -> None:
+        """Joins a host of this owner and starts it; `node_settings` are added to its node.toml."""
         host = host_make(name=f"{owner}-host", owner=owner, folder=self.folder, docker_host=self._engine.base_url)
+        with (host.home / "node.toml").open("a") as file:
+            file.write(node_settings)
         self.hosts[host.name] = host
         host_join(host, self.contributors[owner])
         self._queues[host.name] = self.contributors[owner].nodes()[0]["tier"]
         self.host_start(host.name)
 
     def host_start(self, name: str) -> None:
-        self._workers[name] = host_start(self.hosts[name], self._queues[name], supervisor=self._supervisor, logs=self.folder / "logs")
+        host_start(self.hosts[name], self._queues[name], supervisor=self._supervisor, logs=self.folder / "logs")
 
     def host_kill(self, name: str) -> None:
         """SIGKILL to the worker and all its processes, as when a machine loses its power. Its containers run on, in the engine."""
-        os.killpg(self._workers[name].pid, signal.SIGKILL)
-        wait_for(lambda: not self._workers[name].is_alive, limit_seconds=10, what=lambda: f"the end of {name}")
+        self.process_kill(name)
+
+    def process(self, name: str) -> Child:
+        """The newest process of that name: `web`, `control`, `verify`, `conclude`, or a host."""
+        return next(child for child in reversed(self._supervisor.children) if child.name == name)
+
+    def process_kill(self, name: str) -> None:
+        """SIGKILL to a process and all that it started."""
+        os.killpg(self.process(name).pid, signal.SIGKILL)
+        wait_for(lambda: not self.process(name).is_alive, limit_seconds=10, what=lambda: f"the end of {name}")
+
+    def process_restart(self, name: str) -> None:
+        """Starts a process again as it was; what is left of it is killed first."""
+        self._supervisor.restart(self.process(name))
 
     def node_id(self, name: str) -> str:
         return str(json.loads((self.hosts[name].home / "node.json").read_text())["node_id"])
@@ -120,8 +139,15 @@ class RunningStack:
 
 
 @contextmanager
-def stack_running(folder: Path, engine: EngineHandle, *examples: Path) -> Iterator[RunningStack]:
-    """The stack, with the images of `examples` approved and a host for each of OWNERS. Everything of it is gone afterwards."""
+def stack_running(
+    folder: Path,
+    engine: EngineHandle,
+    *examples: Path,
+    owners: Sequence[str] = OWNERS,
+    settings: Mapping[str, str] = SETTINGS,
+    node_settings: str = "",
+) -> Iterator[RunningStack]:
+    """The stack, with the images of `examples` approved and a host for each of `owners`. Everything of it is gone afterwards."""
     client = engine.client()
     try:
         base = base_image_ensure(client, report=print)
@@ -130,6 +156,7 @@ def stack_running(folder: Path, engine: EngineHandle, *examples: Path) -> Iterat
             for example in examples
             for name in [str(descriptor_load(example / "job.json")["docker_image"])]
         }
+        images[BASE_IMAGE] = str(client.images.get(base).id)
     finally:
         client.close()
     folder.chmod(0o700)
@@ -137,11 +164,11 @@ def stack_running(folder: Path, engine: EngineHandle, *examples: Path) -> Iterat
         running: RunningStack | None = None
         try:
             with Supervisor(interrupts) as supervisor:
-                stack = Stack(folder=folder, services=services, supervisor=supervisor, settings=SETTINGS)
-                access = stack.start(Seed(contributors=OWNERS, images=images), report=print)
-                running = RunningStack(stack, access, supervisor, folder, engine)
-                for owner in OWNERS:
-                    running.host_join(owner)
+                stack = Stack(folder=folder, services=services, supervisor=supervisor, settings=settings)
+                access = stack.start(Seed(contributors=owners, images=images), report=print)
+                running = RunningStack(stack=stack, access=access, supervisor=supervisor, services=services, folder=folder, engine=engine)
+                for owner in owners:
+                    running.host_join(owner, node_settings=node_settings)
                 yield running
         finally:
             if running:

@@ -50,6 +50,26 @@ def test_child_writes_to_its_log_and_leads_its_own_session(supervisor: Superviso
     supervisor.expect_alive()
 
 
+def test_a_killed_child_is_started_again_as_before_and_in_its_place(supervisor: Supervisor, tmp_path: Path) -> None:
+    script = "echo $0 in $PWD; exec sleep 600"
+    first = supervisor.start("first", ["bash", "-c", script, "one"], env=ENVIRONMENT, log_path=tmp_path / "log", cwd=tmp_path)
+    second = supervisor.start("second", SLEEPER, env=ENVIRONMENT, log_path=tmp_path / "second")
+    supervisor.wait_ready(first, lambda: first.log_tail() != "", timeout_seconds=10)
+    os.killpg(first.pid, signal.SIGKILL)
+
+    again = supervisor.restart(first)
+
+    supervisor.wait_ready(again, lambda: again.log_tail().count(f"one in {tmp_path}") == 2, timeout_seconds=10)
+    assert (again.pid != first.pid, again.is_alive, is_alive(first.pid)) == (True, True, False)
+    assert supervisor.children == (again, second)
+
+
+def test_a_running_child_is_ended_before_it_is_started_again(supervisor: Supervisor, tmp_path: Path) -> None:
+    stubborn = supervisor.start("stubborn", STUBBORN, env=ENVIRONMENT, log_path=tmp_path / "log")
+    again = supervisor.restart(stubborn)
+    assert (is_alive(stubborn.pid), again.is_alive) == (False, True)
+
+
 def test_stop_ends_children_in_reverse_order(supervisor: Supervisor, tmp_path: Path) -> None:
     script = 'trap "echo $0 >> order; exit 0" TERM; echo ready; while :; do sleep 600 & wait $!; done'
     for name in ("one", "two", "three"):

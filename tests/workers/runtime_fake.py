@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from workers.protocol.messages import EngineProfile, Failure, FailureCode, ImageReference, Usage
-from workers.runtime.interface import PullProgress, RunResult, RunSink, RunSpec, RuntimeFailureError, Sample
+from workers.runtime.interface import PullProgress, RunLostError, RunResult, RunSink, RunSpec, RuntimeFailureError, Sample
 
 IMAGE_ID = "sha256:" + "1a" * 32
 
@@ -28,6 +28,14 @@ class FakeRuntime:
     leftovers: dict[str, int] = field(default_factory=dict)
     images_absent: set[str] = field(default_factory=set)
     limits_ignored: tuple[str, ...] = ()
+    away: bool = False
+    losses: int = 0
+    """So many runs will be lost."""
+    found: dict[str, RunResult] = field(default_factory=dict)
+    """What containers that an earlier process started came to, by name."""
+
+    def alive(self) -> bool:
+        return not self.away
 
     def profile(self) -> EngineProfile:
         return EngineProfile(name="fake", version="1", cgroup_version="2", rootless=False, limits_ignored=self.limits_ignored)
@@ -49,6 +57,10 @@ class FakeRuntime:
 
     def run(self, spec: RunSpec, sink: RunSink, cancel: threading.Event) -> RunResult:
         self.specs.append(spec)
+        sink.on_start(adopted=False)
+        if self.losses:
+            self.losses -= 1
+            raise RunLostError("The engine went away.")
         started_at, began = datetime.now(UTC), time.monotonic()
         exit_code: int | None = 0
         failure: Failure | None = None
@@ -71,9 +83,20 @@ class FakeRuntime:
         elapsed = time.monotonic() - began
         sink.on_sample(Sample(datetime.now(UTC), elapsed, elapsed, 100.0, 2**20, 2**21))
         usage = Usage(wall_seconds=elapsed, cpu_seconds=elapsed, memory_peak_bytes=2**21, samples=1)
-        return RunResult(exit_code, failure, usage, started_at, datetime.now(UTC))
+        if failure is None and exit_code:
+            failure = Failure(code=FailureCode.EXIT_NONZERO, message=f"exit code {exit_code}")
+        result = RunResult(exit_code, failure, usage, started_at, datetime.now(UTC))
+        sink.on_end(result)
+        return result
 
-    def leftovers_remove(self, home_id: str) -> int:
+    def adopt(self, spec: RunSpec, sink: RunSink, cancel: threading.Event) -> RunResult | None:
+        result = self.found.pop(spec.name, None)
+        if result is not None:
+            sink.on_start(adopted=True)
+            sink.on_end(result)
+        return result
+
+    def leftovers_remove(self, home_id: str, *, keep: Collection[str] = ()) -> int:
         return self.leftovers.pop(home_id, 0)
 
 

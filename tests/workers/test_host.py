@@ -18,11 +18,8 @@ def open_host(home: NodeHome, runtime: FakeRuntime, queues: list[str] | None = N
     return Host.open(home, queues=queues, runtime_make=lambda: runtime, orders=OrderQueue())
 
 
-def test_containers_of_an_earlier_process_are_removed(home: NodeHome) -> None:
-    home_id = str(home.identity().node_id)
-    runtime = FakeRuntime(leftovers={home_id: 2, "another home": 1})
-    host = open_host(home, runtime)
-    assert runtime.leftovers == {"another home": 1}
+def test_engine_that_is_away_is_waited_for(home: NodeHome) -> None:
+    host = open_host(home, FakeRuntime(away=True))
     assert host.caps.slots == 2
     host.close()
     home.lock().release()

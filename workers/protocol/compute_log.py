@@ -123,16 +123,31 @@ class LogWriter:
         self._size_limit_bytes = size_limit_bytes
         self._dropped_bytes = 0
         self._partial: dict[OutputStream, bytes] = {"stdout": b"", "stderr": b""}
+        self.last_sample: Mapping[str, Any] | None = None
+        """The details of the newest sample that was written, also before a `resume`."""
 
     @classmethod
-    def resume(cls, file: BinaryIO, order_digest: str, *, output_limit_bytes: int = OUTPUT_BYTES_DEFAULT) -> LogWriter:
-        """Go on with a log after a crash: `file` is opened "r+b". A torn last line is cut off. Raises LogRefusedError for other damage."""
-        writer = cls(file, order_digest, output_limit_bytes=output_limit_bytes)
+    def resume(
+        cls,
+        file: BinaryIO,
+        order_digest: str,
+        *,
+        output_limit_bytes: int = OUTPUT_BYTES_DEFAULT,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> LogWriter:
+        """Go on with a log after a crash: `file` is opened "r+b". Raises LogRefusedError for damage.
+
+        A torn last line is cut off, and so is an end line: a log is resumed only where no receipt has signed its head.
+        """
+        writer = cls(file, order_digest, output_limit_bytes=output_limit_bytes, clock=clock)
         file.seek(0)
         while (line := file.readline(LINE_BYTES_MAX + 1)).endswith(b"\n"):
             read = _line_check(line, seq=writer._seq, previous=writer._head)
+            if read.kind == "end":
+                break
             writer._output_left = max(0, writer._output_left - len(read.output()))
-            writer._ended = read.kind == "end"
+            if read.kind == "sample":
+                writer.last_sample = read.details
             writer._advance(line)
         if len(line) > LINE_BYTES_MAX:
             raise LogRefusedError(f"Line {writer._seq} of the log has more than {LINE_BYTES_MAX} bytes.")
@@ -154,7 +169,8 @@ class LogWriter:
         """What the container used by now; absent values are left out, and samples of a log that is half full."""
         with self._lock:
             if self._size_bytes < self._size_limit_bytes // 2:
-                self._line("sample", details={name: value for name, value in values.items() if value is not None})
+                self.last_sample = {name: value for name, value in values.items() if value is not None}
+                self._line("sample", details=self.last_sample)
 
     def output(self, stream: OutputStream, data: bytes) -> None:
         """Bytes of the container, split anywhere; kept as whole lines where they are shorter than 8 KiB."""
@@ -173,20 +189,29 @@ class LogWriter:
                 self._output_line(stream, pending[:cut])
             self._partial[stream] = pending[cut:]
 
+    def output_end(self) -> None:
+        """No more output comes: write what is left of lines without an end."""
+        with self._lock:
+            self._partial_write()
+
     def end(self, details: Mapping[str, Any]) -> LogReference:
         """The last line: how it ended, with `output_dropped_bytes` added. Returns what the receipt says of this log."""
         with self._lock:
             if self._ended:
                 return self._reference()
-            for stream, rest in self._partial.items():
-                if rest:
-                    self._output_line(stream, rest)
+            self._partial_write()
             self._line("end", details={**details, "output_dropped_bytes": self._dropped_bytes})
             self._ended = True
             return self._reference()
 
     def _reference(self) -> LogReference:
         return LogReference(digest=DIGEST_PREFIX + self._sha256.hexdigest(), size_bytes=self._size_bytes, head=self._head, lines=self._seq)
+
+    def _partial_write(self) -> None:
+        for stream, rest in self._partial.items():
+            if rest:
+                self._output_line(stream, rest)
+                self._partial[stream] = b""
 
     def _write(self, kind: str, **fields: Any) -> None:
         with self._lock:

@@ -2,13 +2,18 @@
 
 One implementation per kind of engine (`docker_engine.DockerRuntime`; Apptainer and Kubernetes later). A runtime knows nothing of
 leases, orders or the portal: it runs one container under limits and says what happened. Failures that belong to the run come back in
-`RunResult.failure`; what keeps a run from starting is raised as a `RuntimeFailureError`, which carries the same `Failure`.
+`RunResult.failure`; what keeps a run from starting is raised as a `RuntimeFailureError`, which carries the same `Failure`:
+
+    RuntimeFailureError
+    └── RunLostError      a container ran, and how it ended is not known, or was not its own doing: run it again
+
+A container outlives the process that started it. Whoever has crashed asks for it by its name (`adopt`), and follows it to its end.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -28,6 +33,16 @@ class RuntimeFailureError(Exception):
     def __init__(self, code: FailureCode, message: str) -> None:
         super().__init__(message)
         self.failure = Failure(code=code, message=message[:1000])
+
+
+class RunLostError(RuntimeFailureError):
+    """The engine went away under a run, or somebody else than the runtime stopped the container: no fault of the job's.
+
+    The container may still be there, and even run: `adopt` tells, once the engine answers again.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(FailureCode.HOST_ENGINE, message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +116,14 @@ class RunSink(Protocol):
 
     def on_sample(self, sample: Sample, /) -> None: ...
 
+    def on_start(self, *, adopted: bool) -> None:
+        """What comes from now on is the container's own output. `adopted`: it ran before, and what it wrote meanwhile is lost."""
+        ...
+
+    def on_end(self, result: RunResult, /) -> None:
+        """Called once, after the last output and sample and before the container is removed: what must survive a crash is kept now."""
+        ...
+
 
 class Runtime(Protocol):
     """A container engine. Methods may be called from several threads at once."""
@@ -126,10 +149,27 @@ class Runtime(Protocol):
     def run(self, spec: RunSpec, sink: RunSink, cancel: threading.Event) -> RunResult:
         """Run one container to its end, or to a limit, or until `cancel` is set (over within 2 s); then remove it.
 
-        Raises RuntimeFailureError when nothing ran: `host_engine`, `host_refused` (the engine would ignore a limit), `image_unavailable`.
+        A container of the same name that an earlier try left is removed first. Raises RuntimeFailureError when nothing ran: `host_engine`,
+        `host_refused` (the engine would ignore a limit), `image_unavailable`; and RunLostError.
         """
         ...
 
-    def leftovers_remove(self, home_id: str) -> int:
-        """Remove every container labelled `nexapod.home=<home_id>`, running or not; how many there were. Raises RuntimeFailureError."""
+    def adopt(self, spec: RunSpec, sink: RunSink, cancel: threading.Event) -> RunResult | None:
+        """Follow the container of `spec.name`, which an earlier process started, to its end, as `run` does; then remove it.
+
+        One that has ended meanwhile is concluded, if the engine still knows how. None, and no container is left, where there is none, it
+        never started, or its end can't be told from one by a power cut or a restart of the engine. Output of the time in between
+        is lost. Raises RuntimeFailureError (`host_engine`), RunLostError.
+        """
+        ...
+
+    def leftovers_remove(self, home_id: str, *, keep: Collection[str] = ()) -> int:
+        """Remove every container labelled `nexapod.home=<home_id>` but those named in `keep`, running or not; how many were removed.
+
+        Raises RuntimeFailureError.
+        """
+        ...
+
+    def alive(self) -> bool:
+        """Whether the engine answers, within a few seconds. Raises nothing."""
         ...

@@ -21,7 +21,7 @@ import pytest
 from devstack.images import base_image_ensure
 from workers.folders import folder_remove
 from workers.protocol.messages import FailureCode, ImageReference, Limits
-from workers.runtime import docker_engine
+from workers.runtime import container_run
 from workers.runtime.docker_engine import DockerRuntime
 from workers.runtime.interface import RunResult, RunSpec, RuntimeFailureError, Sample
 
@@ -34,6 +34,8 @@ class Sink:
     def __init__(self) -> None:
         self.output = {"stdout": b"", "stderr": b""}
         self.samples: list[Sample] = []
+        self.starts: list[bool] = []
+        self.results: list[RunResult] = []
         self.running = threading.Event()
 
     def on_output(self, stream: str, data: bytes) -> None:
@@ -42,6 +44,12 @@ class Sink:
 
     def on_sample(self, sample: Sample) -> None:
         self.samples.append(sample)
+
+    def on_start(self, *, adopted: bool) -> None:
+        self.starts.append(adopted)
+
+    def on_end(self, result: RunResult) -> None:
+        self.results.append(result)
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +192,7 @@ def test_fork_bomb_stays_within_its_processes(runtime: DockerRuntime, tmp_path: 
 def test_flood_of_output_is_capped_and_blocks_nothing(
     runtime: DockerRuntime, tmp_path: Path, image_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(docker_engine, "OUTPUT_BYTES_MAX", 2**20)
+    monkeypatch.setattr(container_run, "OUTPUT_BYTES_MAX", 2**20)
     result, sink = _run(runtime, _spec(tmp_path, image_id, "sh", "-c", "yes 123456789 | head -c 100000000", cpus=2))
     assert result.exit_code == 0
     assert len(sink.output["stdout"]) == 2**20

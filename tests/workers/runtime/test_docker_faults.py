@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.workers.runtime.engines import EngineWire, engine_telling
-from tests.workers.runtime.test_docker_engine import HOME, Sink, _spec, image_id, runtime
+from tests.workers.runtime.test_docker_engine import Sink, _spec, image_id, runtime
 from tests.workers.runtime.test_docker_profile import DOCKER, DOCKER_V1
 from workers.protocol.messages import FailureCode, Gpu
 from workers.runtime.docker_engine import DockerRuntime
-from workers.runtime.interface import RunResult, RuntimeFailureError
+from workers.runtime.interface import RunLostError, RuntimeFailureError
 
 __all__ = ["image_id", "runtime"]
 
@@ -64,20 +64,31 @@ def test_container_that_cannot_be_created_is_the_hosts_fault(runtime: DockerRunt
     assert failed.value.failure.code is FailureCode.HOST_ENGINE
 
 
-def test_engine_lost_during_a_run_is_the_hosts_fault_and_its_container_is_found_later(
+def test_engine_lost_during_a_run_loses_the_run_and_its_container_is_followed_when_it_is_back(
     wire: EngineWire, runtime: DockerRuntime, tmp_path: Path, image_id: str
 ) -> None:
-    wired, sink, results = DockerRuntime(wire.url), Sink(), list[RunResult]()
-    spec = _spec(tmp_path, image_id, "sh", "-c", "echo up; sleep 60")
-    thread = threading.Thread(target=lambda: results.append(wired.run(spec, sink, threading.Event())))
+    wired, sink, lost = DockerRuntime(wire.url), Sink(), list[BaseException]()
+    spec = _spec(tmp_path, image_id, "sh", "-c", "echo up; sleep 4; echo down; exit 3")
+
+    def run() -> None:
+        try:
+            wired.run(spec, sink, threading.Event())
+        except RunLostError as error:
+            lost.append(error)
+
+    thread = threading.Thread(target=run)
     thread.start()
     assert sink.running.wait(20)
     wire.cut()
     thread.join(30)
     assert not thread.is_alive()
     wired.close()
-    (result,) = results
-    assert result.failure is not None
-    assert (result.exit_code, result.failure.code) == (None, FailureCode.HOST_ENGINE)
-    assert sink.output["stdout"] == b"up\n"
-    assert runtime.leftovers_remove(HOME) == 1
+    assert (len(lost), sink.output["stdout"], sink.results) == (1, b"up\n", [])
+
+    again = Sink()
+    result = runtime.adopt(spec, again, threading.Event())
+
+    assert result is not None
+    assert (result.exit_code, result.failure and result.failure.code) == (3, FailureCode.EXIT_NONZERO)
+    assert (again.starts, again.output["stdout"], again.results) == ([True], b"down\n", [result])
+    assert result.usage.wall_seconds > 3
