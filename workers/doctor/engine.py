@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ STORAGE_BYTES_GOOD: Final = 10 * 2**30
 
 _ANSWER_SECONDS: Final = 10
 _CONTAINER_MARKS: Final = (Path("/.dockerenv"), Path("/run/.containerenv"))
+_OWN_FILES: Final = re.compile(r"/([0-9a-f]{64})/(?:userdata/)?(?:hosts|hostname|resolv\.conf) ")
 _GIB: Final = 2**30
 
 
@@ -136,9 +138,16 @@ def _source(mounts: Sequence[Mapping[str, Any]], folder: Path) -> Path | None:
     return Path(str(nearest["Source"])) / folder.relative_to(str(nearest["Destination"]))
 
 
+def container_id(mountinfo: str) -> str | None:
+    """The id of the container whose `/proc/self/mountinfo` this is: engines mount its hosts file from a folder of that name."""
+    match = _OWN_FILES.search(mountinfo)
+    return match[1] if match else None
+
+
 def _own_mounts(client: docker.APIClient) -> Sequence[Mapping[str, Any]] | None:
+    # A container's host name is its id too, unless it was given another or the machine's network.
+    own = container_id(Path("/proc/self/mountinfo").read_text(encoding="utf-8")) or socket.gethostname()
     try:
-        # A container's host name is its id, unless its owner chose another.
-        return list(client.inspect_container(socket.gethostname())["Mounts"])
+        return list(client.inspect_container(own)["Mounts"])
     except ENGINE_ERRORS:
         return None

@@ -15,6 +15,7 @@ from workers.doctor.engine import (
     STORAGE_BYTES_GOOD,
     STORAGE_BYTES_MIN,
     EngineAnswer,
+    container_id,
     engine_ask,
     engine_check,
     limits_check,
@@ -143,6 +144,20 @@ def test_host_in_a_container_needs_its_home_at_the_same_path(answer: EngineAnswe
     assert finding.level is level
     assert said in finding.found
     assert ("--volume /srv/nexa/home:/srv/nexa/home" in finding.advice) == (level is Level.FAIL)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "751 740 254:0 /var/lib/docker/containers/{}/hosts /etc/hosts rw,relatime - ext4 /dev/vda rw",
+        "809 798 0:48 /containers/storage/overlay-containers/{}/userdata/hostname /etc/hostname rw - tmpfs tmpfs rw",
+    ],
+)
+def test_containers_id_is_read_from_its_mounts(line: str) -> None:
+    own = "5f" * 32
+    others = "730 724 0:45 / / rw - overlay overlay rw,lowerdir=/var/lib/docker/overlay2/l/ABC\n"
+    assert container_id(others + line.format(own)) == own
+    assert container_id(others) is None
 
 
 def test_host_outside_a_container_has_no_such_worry() -> None:
