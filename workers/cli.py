@@ -18,6 +18,8 @@ from workers.cli_doctor import doctor
 from workers.cli_manners import drain, pause, resume
 from workers.cli_service import service
 from workers.home import NodeHome
+from workers.intent import Intent
+from workers.intent_file import intent_write
 from workers.joining import coordinator_check, name_default, node_join
 from workers.journal import Journal
 from workers.portal import PortalClient, PortalError
@@ -53,7 +55,7 @@ def join(token: str | None, token_file: IO[str] | None, name: str | None) -> Non
     answer = node_join(home, token=content, coordinator=coordinator, name=name or name_default(), profile=profile)
     console.print(f"Joined as [bold]{answer.name}[/] of {answer.owner}, tier {answer.tier}; queues: {', '.join(answer.queues)}.")
     console.print(f"Node home: {home.folder}. Its key is in the file `key`: whoever has that file is this node.")
-    console.print("Start working with: [bold]nexa worker[/]")
+    console.print("Start working with: [bold]nexa worker[/], or as a service: [bold]nexa service print[/]")
 
 
 @click.command()
@@ -134,6 +136,7 @@ def leave(yes: bool) -> None:
         finally:
             portal.close()
         home.forget()
+        intent_write(home.folder, Intent())  # what this node was told is not for the next one
         click.echo("This machine is no node any more.")
     finally:
         lock.release()

@@ -73,7 +73,8 @@ def _worker(status: NodeStatus) -> Text:
         case IntentKind.PAUSE:
             return Text(f"paused{until} by `nexa pause`; `nexa resume` ends that", "yellow")
         case IntentKind.WORK:
-            return Text(status.state, "green" if status.state == "working" and not status.held_by_host else "yellow")
+            state = "paused by the portal" if status.state == "paused" else status.state
+            return Text(state, "green" if state == "working" and not status.held_by_host else "yellow")
 
 
 def _portal(status: NodeStatus, now: datetime) -> Text:
@@ -89,6 +90,8 @@ def _portal(status: NodeStatus, now: datetime) -> Text:
 
 
 def _no_work(status: NodeStatus) -> Text:
+    if status.no_work is None and status.state == "paused":
+        return Text("the portal gives this node none; its page there says why, and resumes it")
     if status.no_work is None:
         return Text("none has been asked for yet" if status.portal.at is None else "asking")
     return Text(f"{plain(status.no_work.message)} ({plain(status.no_work.code)})")

@@ -13,6 +13,8 @@ from tests.workers.runtime.engines import engine_telling
 from tests.workers.runtime.test_docker_profile import DOCKER, DOCKER_V1
 from workers import cli
 from workers.home import HomeExistsError, NodeHome
+from workers.intent import IntentKind
+from workers.intent_file import intent_read
 from workers.joining import JoinRefusedError, coordinator_check, coordinator_key_check, node_join
 from workers.portal import PortalProtocolError, PortalRefusedError, PortalUnreachableError
 from workers.protocol.join_tokens import JoinTokenContent, join_token_encode
@@ -172,6 +174,12 @@ def test_leave_tells_the_portal_and_removes_the_key(home: NodeHome, portal: Fake
     assert invoke(home, "leave", stdin="y\n").exit_code == 0
     assert portal.left == [key_id]
     assert list(home.folder.glob("node.json")) == list(home.folder.glob("key")) == []
+
+
+def test_next_node_of_a_home_was_told_nothing(home: NodeHome) -> None:
+    assert invoke(home, "drain").exit_code == 0
+    assert invoke(home, "leave", "--yes").exit_code == 0
+    assert intent_read(home.folder).kind is IntentKind.WORK
 
 
 def test_leave_goes_on_when_the_portal_cannot_be_told(home: NodeHome, portal: FakePortal) -> None:

@@ -132,6 +132,14 @@ def test_what_the_contributor_told_is_shown(home: NodeHome, journal: Journal, ki
         lock.release()
 
 
+def test_node_that_the_portal_paused_is_pointed_there(home: NodeHome, journal: Journal, running: HomeLock) -> None:
+    journal.fact_note(Fact.PORTAL, "ok")
+    journal.fact_note(Fact.STATE, "paused")
+    text = shown(home)
+    assert "worker paused by the portal" in text
+    assert "no work the portal gives this node none; its page there says why" in text
+
+
 def test_pause_that_is_over_is_none(home: NodeHome, journal: Journal) -> None:
     intent_write(home.folder, Intent(kind=IntentKind.PAUSE, until=datetime.now(UTC) - timedelta(seconds=1)))
     found = status_read(home)

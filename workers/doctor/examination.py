@@ -6,16 +6,16 @@ from collections.abc import Iterator
 
 from workers.caps import Caps, NodeSettings
 from workers.doctor.engine import engine_ask, engine_check, limits_check, mounts_check, seccomp_check, storage_check
-from workers.doctor.findings import Finding, warn
+from workers.doctor.findings import Finding, fail, warn
 from workers.doctor.machine import disk_check, gpu_check, python_check
 from workers.doctor.node import key_check, manners_check, settings_check, standing_check, worker_check
 from workers.doctor.portal import clock_check, coordinator_key_check, portal_ask, portal_check, protocol_check
 from workers.gpus import gpus_found
-from workers.home import HomeError, NodeHome
+from workers.home import HomeError, NodeHome, NodeIdentity
 
 
 def examine(home: NodeHome) -> Iterator[Finding]:
-    """Findings as they come; those about the node only where one has joined. Changes nothing. Raises HomeError for a damaged home."""
+    """Findings as they come; those about the node only where one has joined. Changes nothing. Raises nothing."""
     yield python_check()
     answer = engine_ask()
     yield engine_check(answer)
@@ -32,14 +32,20 @@ def examine(home: NodeHome) -> Iterator[Finding]:
         yield gpu_check(gpus_found(), joined_with=(), engine_runtimes=runtimes)
         yield warn("node", f"no node has joined in {home.folder}", "Get a token on the portal's page for contributors: `nexa join TOKEN`.")
         return
+    try:
+        identity, profile = home.identity(), home.profile()
+    except HomeError as error:
+        yield fail(
+            "home", str(error), "Put the file back from a copy of the home; without one, revoke the node in the portal and join anew."
+        )
+        return
     yield disk_check(home.folder, lent_bytes=_lent_disk_bytes(home))
-    yield gpu_check(gpus_found(), joined_with=home.profile().gpus, engine_runtimes=runtimes)
-    yield from _portal(home)
+    yield gpu_check(gpus_found(), joined_with=profile.gpus, engine_runtimes=runtimes)
+    yield from _portal(identity)
     yield from _node(home)
 
 
-def _portal(home: NodeHome) -> Iterator[Finding]:
-    identity = home.identity()
+def _portal(identity: NodeIdentity) -> Iterator[Finding]:
     answer = portal_ask(identity.portal)
     yield portal_check(answer)
     yield clock_check(answer)

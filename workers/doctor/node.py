@@ -67,7 +67,10 @@ def manners_check(manners: Manners, home: NodeHome) -> Finding:
         "GPU": None if reading.gpu_celsius is None else f"{reading.gpu_celsius:.0f} °C",
     }
     sensors = ", ".join(f"{name} {value}" for name, value in told.items() if value) or "this machine tells of no battery, users or heat"
-    found = [hold for hold in holds(manners, intent_read(home.folder), reading, before=()) if hold]
+    try:
+        found = holds(manners, intent_read(home.folder), reading, before=())
+    except HomeError as error:
+        return fail("manners", str(error), "No work is taken until then.")
     if found:
         return warn("manners", f"{found[0].message} ({sensors})", "As node.toml or `nexa pause` have it: see docs/host.md.")
     return ok("manners", f"nothing holds this host from work ({sensors})")

@@ -54,6 +54,15 @@ def test_sick_node_fails_and_every_other_check_is_made_all_the_same(
     assert "chmod 600" in invoke(home).output
 
 
+@pytest.mark.parametrize("name", ["node.json", "profile.json"])
+def test_damaged_home_is_a_finding(home: NodeHome, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    (home.folder / name).write_text("{")
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    result = invoke(home, "--json")
+    assert (result.exit_code, levels(result)["home"]) == (1, "fail")
+    assert name in result.stdout
+
+
 def test_machine_that_has_not_joined_is_examined_too(home: NodeHome, monkeypatch: pytest.MonkeyPatch) -> None:
     home.forget()
     with engine_telling(DOCKER_V2, VERSION) as url:

@@ -98,6 +98,13 @@ def test_manners_tell_what_holds_this_host(home: NodeHome) -> None:
     assert "paused by its owner" in finding.found
 
 
+def test_intent_that_cannot_be_read_is_told_with_its_cure(home: NodeHome) -> None:
+    (home.folder / "intent.json").write_text("{")
+    finding = manners_check(Manners(), home)
+    assert finding.level is Level.FAIL
+    assert "nexa resume" in finding.found
+
+
 def test_standing_of_an_active_node_is_asked_without_asking_for_work(home: NodeHome, portal: FakePortal) -> None:
     assert standing_check(home).level is Level.OK
     (exchange,) = portal.exchanges

@@ -43,6 +43,8 @@ def image(client: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory)
     cli, bundle, index = buildkit_cli(), ca_bundle(), pip_configuration()
     assert cli is not None, "a docker CLI with BuildKit is needed: Debian's docker.io has one"
     command = [cli, "build", "--file", str(ROOT / "infra/host/Dockerfile"), "--tag", TAG, "--build-arg", f"BASE={base}"]
+    # The machine's own network: a package index or proxy may be on it alone.
+    command += ["--network", "host"]
     if bundle is not None:
         command += ["--secret", f"id=ca,src={bundle}"]
     if index:
