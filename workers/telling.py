@@ -40,5 +40,8 @@ def told(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
             command(*args, **kwargs)
         except _TELLABLE as error:
             raise click.ClickException(str(error)) from error
+        except PermissionError as error:
+            message = f"{error.filename} may not be used by this user. Run this as the user whose node it is, with the same NEXA_HOME."
+            raise click.ClickException(message) from error
 
     return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,20 @@ def test_commands_tell_what_is_missing(tmp_path: Path, arguments: tuple[str, ...
     assert result.exit_code == 1
     assert result.output.startswith("Error: ")
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("command", ["status", "pause", "doctor", "worker"])
+def test_home_of_another_user_is_told(home: NodeHome, command: str) -> None:
+    home.folder.chmod(0)
+    user_id = os.geteuid()
+    try:
+        if user_id == 0:
+            os.seteuid(65534)  # root may read anything
+        result = invoke(home, command)
+    finally:
+        os.seteuid(user_id)
+        home.folder.chmod(0o700)
+    told_check(result, "Run this as the user whose node it is")
 
 
 def test_join_without_a_token(tmp_path: Path) -> None:

@@ -15,11 +15,13 @@ from pathlib import Path
 import pytest
 
 from workers.machine_reading import (
+    LOGINCTL_SECONDS,
     cpu_celsius,
     desktops_idle_seconds,
     machine_read,
     sessions_parse,
     terminals_idle_seconds,
+    users_idle_seconds,
 )
 
 NOW = 1_795_000_000.0
@@ -117,6 +119,28 @@ def test_answer_of_loginctl_is_read_by_session() -> None:
         {"Id": "7", "Type": "tty", "TTY": "pts/0", "RemoteHost": "", "Display": "=odd"},
     ]
     assert sessions_parse("") == []
+
+
+def loginctl_make(folder: Path, script: str) -> None:
+    program = folder / "loginctl"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+
+
+def test_logind_is_asked_for_desktops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "session").write_text("".join(f"{name}={value}\n" for name, value in DESKTOP.items()))
+    listed, shown = 'echo "  c2 1000 ada seat0 tty2"', f'[ "$3" = c2 ] && cat {tmp_path}/session'
+    loginctl_make(tmp_path, f'case "$1" in list-sessions) {listed};; show-session) {shown};; esac')
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert users_idle_seconds() == 0.0
+
+
+def test_logind_that_does_not_answer_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loginctl_make(tmp_path, "exec sleep 60")
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    began = time.monotonic()
+    machine_read(users=True, gpus=False)
+    assert time.monotonic() - began < LOGINCTL_SECONDS + 5
 
 
 @pytest.mark.parametrize(
