@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.hours import DAYS, Span, minutes_until, next_begin
@@ -83,6 +83,7 @@ def test_without_hours_it_is_always_time() -> None:
     assert minutes_until((), at("mon", "12:00")) == 0
 
 
+@settings(deadline=None)  # a busy machine is no slow code
 @given(
     st.sets(st.sampled_from(DAYS), min_size=1),
     st.integers(0, 24 * 60 - 1),
