@@ -1,29 +1,4 @@
-"""`node.toml`: what the contributor lends, and how this worker behaves. Everything in it may be left out.
-
-[lend]
-cores = 4                   # default: all
-memory_gib = 8              # default: four fifths of the machine's
-disk_gib = 50               # for running work, default: half of what is free, at most 100
-disk_reserve_gib = 2        # stays free for the machine itself: below it no work is taken, and caches make room
-slots = 2                   # runs at once, default: one for every two cores, at most 8
-gpus = ["GPU-5d..."]        # uuids, default: all; [] lends none
-
-[images]
-allowed = ["registry.example.org/*"]   # patterns on the image's name and tag, default: whatever the coordinator allows
-pull_max_gib = 20           # an image beyond this size is not taken
-budget_gib = 30             # what pulled images may take; those not used for longest are removed, never one that you pulled yourself
-
-[wishes]                    # what is offered to this machine at all, besides
-job_types = ["chemistry.*"] # patterns on the job's type, default: all. In a pattern, * is any characters; nothing else is special
-credit_rate_min = 0.5       # the least that a job offers, in credits for 1 TFLOP/s-hour, default: 0
-
-[sandbox]
-runtime = "auto"            # what runs containers: gVisor where the engine has it, else the engine's default; or a name, as "runsc", "runc"
-
-[worker]
-drain_seconds = 600         # how long a stopping worker lets its runs go on
-report_seconds = 20         # how long it then goes on trying to tell the portal
-"""
+"""`node.toml`: what the contributor lends, and how this worker behaves. Everything in it may be left out; docs/host.md explains it all."""
 
 from __future__ import annotations
 
@@ -35,11 +10,13 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from workers.home_errors import HomeDamagedError
+from workers.manners import Manners
 from workers.protocol.messages import PATTERNS_MAX, Gpu, NodeProfile, Pattern, Wishes
 
 GIB = 2**30
 MEMORY_SHARE = 0.8
 DISK_SHARE = 0.5
+DISK_RESERVE_GIB_DEFAULT = 2.0
 DISK_DEFAULT_BYTES_MAX = 100 * GIB
 SLOTS_DEFAULT_MAX = 8
 
@@ -54,7 +31,7 @@ class Lend(_Section):
     cores: Annotated[float, Field(gt=0, le=4096)] | None = None
     memory_gib: Annotated[float, Field(gt=0)] | None = None
     disk_gib: Annotated[float, Field(gt=0)] | None = None
-    disk_reserve_gib: Annotated[float, Field(ge=0)] = 2
+    disk_reserve_gib: Annotated[float, Field(ge=0)] = DISK_RESERVE_GIB_DEFAULT
     slots: Annotated[int, Field(ge=1, le=256)] | None = None
     gpus: tuple[str, ...] | None = None
 
@@ -94,6 +71,7 @@ class NodeSettings(_Section):
     images: Images = Images()
     wishes: WorkWishes = WorkWishes()
     sandbox: Sandbox = Sandbox()
+    manners: Manners = Manners()
     worker: WorkerSettings = WorkerSettings()
 
     @classmethod

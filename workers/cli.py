@@ -1,4 +1,5 @@
-"""The contributor's commands: `join`, `worker`, `profile`, `status`, `leave`, `key`. client/cli.py hangs them under `nexa`.
+"""The contributor's commands: `join`, `worker`, `profile`, `status`, `leave` here, the others in files of their own (see `COMMANDS`).
+client/cli.py hangs them under `nexa`.
 
 Each command prints for people and exits 0, or prints one paragraph that says what was expected, found and to do, and exits 1.
 """
@@ -7,55 +8,33 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from functools import wraps
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, ParamSpec
+from typing import IO
 
 import click
 from rich.console import Console
 
-from workers.benchmark import BenchmarkFailedError
 from workers.caps import NodeSettings
-from workers.home import HomeError, HomeLockedError, NodeHome
-from workers.joining import JoinRefusedError, coordinator_check, name_default, node_join
-from workers.journal import Journal, JournalError
+from workers.cli_doctor import doctor
+from workers.cli_manners import drain, pause, resume
+from workers.cli_service import service
+from workers.home import HomeError, NodeHome
+from workers.intent import Intent
+from workers.intent_file import intent_write
+from workers.joining import coordinator_check, name_default, node_join
+from workers.journal import Journal
 from workers.key_commands import KIND, PASSPHRASE_FILE_OPTION, choice_of, key
 from workers.keystore.interface import KeyStorageKind
 from workers.portal import PortalClient, PortalError
 from workers.profile import machine_profile
-from workers.protocol.join_tokens import JoinTokenMalformedError, join_token_decode
+from workers.protocol.join_tokens import join_token_decode
 from workers.protocol.messages import NodeProfile
 from workers.runtime.docker_engine import DockerRuntime
-from workers.runtime.interface import RuntimeFailureError
-from workers.status import status_render
-from workers.worker_queues import QueuesRefusedError, queues_check
-
-Parameters = ParamSpec("Parameters")
-
-_TELLABLE = (
-    HomeError,
-    JournalError,
-    PortalError,
-    JoinRefusedError,
-    JoinTokenMalformedError,
-    QueuesRefusedError,
-    RuntimeFailureError,
-    BenchmarkFailedError,
-)
-
-
-def _told(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
-    """Errors that are for the user become one paragraph and exit status 1; anything else is a fault and keeps its trace."""
-
-    @wraps(command)
-    def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except _TELLABLE as error:
-            raise click.ClickException(str(error)) from error
-
-    return run
+from workers.status import status_read
+from workers.status_view import status_render
+from workers.telling import told
+from workers.worker_queues import queues_check
 
 
 @click.command()
@@ -66,7 +45,7 @@ def _told(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
 @click.option("--name", default=None, help="What to call this node; default: the machine's name.")
 @click.option("--key-storage", type=KIND, default=KeyStorageKind.FILE.value, show_default=True, help="Where to keep the node's key.")
 @PASSPHRASE_FILE_OPTION
-@_told
+@told
 def join(token: str | None, token_file: IO[str] | None, name: str | None, key_storage: str, passphrase_file: Path | None) -> None:
     """Make this machine a node, with the one-time TOKEN from the portal's page for contributors."""
     console = Console()
@@ -83,13 +62,13 @@ def join(token: str | None, token_file: IO[str] | None, name: str | None, key_st
     answer = node_join(home, token=content, coordinator=coordinator, name=name or name_default(), profile=profile, key_storage=storage)
     console.print(f"Joined as [bold]{answer.name}[/] of {answer.owner}, tier {answer.tier}; queues: {', '.join(answer.queues)}.")
     console.print(f"Node home: {home.folder}. Its key is kept in: {key_storage}. Whoever has the key is this node.")
-    console.print("Start working with: [bold]nexa worker[/]")
+    console.print("Start working with: [bold]nexa worker[/], or as a service: [bold]nexa service print[/]")
 
 
 @click.command()
 @click.option("--queues", "-Q", default=None, help="Tier queues to serve, separated by commas; default: all that this node may.")
 @click.option("--loglevel", "-l", default="INFO", show_default=True)
-@_told
+@told
 def worker(queues: str | None, loglevel: str) -> None:
     """Work: take jobs from the queues of this machine's tier until stopped (Ctrl-C or SIGTERM; twice to cancel what runs)."""
     identity = NodeHome.default().identity()
@@ -102,7 +81,7 @@ def worker(queues: str | None, loglevel: str) -> None:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the profile as JSON.")
-@_told
+@told
 def profile(as_json: bool) -> None:
     """Show what this machine is: processor, memory, disk, GPUs, container engine, speed."""
     console = Console(stderr=as_json)
@@ -125,21 +104,24 @@ def profile(as_json: bool) -> None:
 
 
 @click.command()
-@_told
-def status() -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.option("--check", is_flag=True, help="Print nothing; exit with status 1 unless a worker does its work here.")
+@told
+def status(as_json: bool, check: bool) -> None:
     """Show what this node is doing, how far it has come, and why there is no work."""
-    home = NodeHome.default()
-    identity = home.identity()
-    journal = Journal.read_only(home.journal_path)
-    try:
-        Console().print(status_render(identity, journal, worker_running=_worker_running(home)))
-    finally:
-        journal.close()
+    found = status_read(NodeHome.default())
+    now = datetime.now(UTC)
+    if check:
+        sys.exit(1 if found.worker_silent(now) else 0)
+    if as_json:
+        click.echo(found.model_dump_json(indent=2))
+    else:
+        Console().print(status_render(found, now=now))
 
 
 @click.command()
 @click.option("--yes", is_flag=True, help="Don't ask.")
-@_told
+@told
 def leave(yes: bool) -> None:
     """Stop being a node: the portal is told, and the key removed from this machine. Credits stay with their owner."""
     home = NodeHome.default()
@@ -162,12 +144,13 @@ def leave(yes: bool) -> None:
         except (PortalError, HomeError) as error:
             click.echo(f"The portal could not be told: {error}\nRevoke the node on its page there.", err=True)
         home.forget()
+        intent_write(home.folder, Intent())  # what this node was told is not for the next one
         click.echo("This machine is no node any more.")
     finally:
         lock.release()
 
 
-COMMANDS: tuple[click.Command, ...] = (join, worker, profile, status, leave, key)
+COMMANDS: tuple[click.Command, ...] = (join, worker, profile, status, doctor, pause, resume, drain, service, key, leave)
 """For the root command."""
 
 
@@ -175,11 +158,3 @@ def _profile(console: Console) -> NodeProfile:
     with console.status("Looking at this machine and measuring its speed..."):
         settings = NodeSettings.read(NodeHome.default().settings_path)
         return machine_profile(DockerRuntime(runtime=settings.sandbox.runtime).profile())
-
-
-def _worker_running(home: NodeHome) -> bool:
-    try:
-        home.lock().release()
-    except HomeLockedError:
-        return True
-    return False

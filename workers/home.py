@@ -3,6 +3,7 @@
     node.json        who this node is and which coordinator it trusts (NodeIdentity), written by `nexa join`
     key              the node's key, unless it is kept elsewhere (see workers/keystore/)
     node.toml        what the contributor lends (see workers/caps.py); may be missing
+    intent.json      what the contributor told this node to do (see workers/intent.py); missing until then
     profile.json     the newest profile of the machine, with its benchmark
     journal.sqlite   what the worker has taken on (see workers/journal.py)
     work/  cache/    folders of running leases; inputs by digest

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from uuid import UUID
@@ -16,8 +18,11 @@ from workers.folders import folder_remove
 from workers.gpus import GpuWatch
 from workers.home import HomeLock, NodeHome, NodeIdentity
 from workers.inputs import InputCache
+from workers.intent_file import drained_check
 from workers.journal import Fact, Journal, LeaseRow
 from workers.lease_client import DrainLimits, LeaseClient
+from workers.machine_reading import machine_read
+from workers.manners_watch import MannersWatch
 from workers.order_run import Launch, Workplace, container_name
 from workers.portal import PortalClient
 from workers.protocol.errors import VerificationError
@@ -70,6 +75,13 @@ class Host:
             disk_free=self._disk_watch.free_bytes,
             disk_written=self._disk_watch.written_bytes,
             gpus_present=GpuWatch(self.caps.gpus).present,
+        )
+        self._manners = MannersWatch(
+            settings.manners,
+            home_folder=home.folder,
+            read=lambda: machine_read(users=settings.manners.pause_when_active, gpus=bool(self.caps.gpus)),
+            owed=lambda: bool(journal.leases_open()),
+            stop=_terminate,
         )
         portal = PortalClient(identity.portal, key)
         self._pin = CoordinatorPin(home, identity)
@@ -127,6 +139,7 @@ class Host:
         try:
             home.place_check()
             journal = Journal.open(home.journal_path)
+            drained_check(home.folder, owed=bool(journal.leases_open()))
             runtime = runtime_make()
             _engine_check(runtime)
             return cls(home=home, lock=lock, journal=journal, queues=served, runtime=runtime, orders=orders, dismissed=dismissed)
@@ -146,6 +159,7 @@ class Host:
         self._engine_watch.start()
         self._disk_watch.start(owed=self._resources.disk_owed, changed=self.lease_client.wake)
         self.lease_client.start()
+        self._manners.start(self.lease_client)
         self._started = True
 
     def drain(self) -> None:
@@ -164,6 +178,7 @@ class Host:
                 self._give_back(lease_id)
             for helper in self._helpers:
                 helper.join()
+            self._manners.close()
             self._engine_watch.stop()
             self._disk_watch.stop()
             self.lease_client.close()
@@ -178,7 +193,7 @@ class Host:
 
     def _hold(self) -> NoWork | None:
         """Why this host wants no work now, if so."""
-        return self._engine_watch.hold() or self._disk_watch.hold()
+        return self._manners.hold() or self._engine_watch.hold() or self._disk_watch.hold()
 
     def _order_take(self, lease_id: UUID) -> None:
         # What was set aside for it may have to be cleared of caches, before it writes.
@@ -214,6 +229,11 @@ class Host:
             for folder in self._home.work_folder.iterdir():
                 if folder.name not in known:
                     folder_remove(folder)
+
+
+def _terminate() -> None:
+    """End this worker as a service manager would."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _engine_check(runtime: Runtime) -> None:

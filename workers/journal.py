@@ -71,6 +71,8 @@ class Fact(StrEnum):
     """`working`, `paused`, `draining` or `stopped`."""
     DISMISSED = "dismissed"
     """Why the coordinator sent the last worker away for good; empty while it did not."""
+    HOLD = "hold"
+    """Why the host itself wants no work, as `code: message`; empty while it does."""
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,9 @@ class LeaseClient:
         self._wakes: SimpleQueue[None] = SimpleQueue()
         self._stopping = _Stopping()
         self._paused = False
+        self._hold_told: str | None = None
+        self._asking = False
+        """An exchange that asks for work is out."""
         self._heard = False
         """The portal answered the last exchange. The first one doesn't wait, so that `nexa status` soon knows how things stand."""
         self._sent_away = False
@@ -132,6 +135,11 @@ class LeaseClient:
     def wake(self) -> None:
         """Say that something changed which the coordinator should hear of soon. Safe in a signal handler."""
         self._wakes.put(None)
+
+    def withdraw(self) -> None:
+        """Break off an exchange that asks for work: `hold` has come to say why none is wanted. Harmless while none does."""
+        if self._asking:
+            self._portal.interrupt()
 
     def drain(self) -> None:
         """Take no more work. A second call stops what runs. Safe in a signal handler: takes no lock, doesn't block."""
@@ -178,6 +186,7 @@ class LeaseClient:
         request = self._request()
         self._progress_note(request.leases)
         began = time.monotonic()
+        self._asking = request.free.slots > 0
         try:
             answer = self._portal.exchange(request)
         except PortalInterruptedError:
@@ -187,6 +196,8 @@ class LeaseClient:
             if isinstance(error, PortalRefusedError) and error.code in FINAL_CODES:
                 self._dismiss(error)
             return self._backoff.failed()
+        finally:
+            self._asking = False
         if self._journal.fact(Fact.PORTAL) != "ok":
             log.info("connected to %s", self._portal.origin)
         self._backoff.worked()
@@ -214,7 +225,7 @@ class LeaseClient:
         if request_id is None:
             request_id = str(uuid4())
             self._journal.fact_note(Fact.REQUEST_ID, request_id)
-        hold = self._hold()
+        hold = self._hold_noted()
         free = NOTHING_FREE if self.draining or self._paused or hold else self._resources.free()
         patience = self._renew_seconds if len(self.runs) else float(EXCHANGE_WAIT_SECONDS_MAX)
         return self._message(UUID(request_id), free=free, wait_seconds=patience if free.slots and self._heard else 0.0, hold=hold)
@@ -231,6 +242,15 @@ class LeaseClient:
             session_id=self._session_id,
             hold=hold,
         )
+
+    def _hold_noted(self) -> NoWork | None:
+        """Why no work is wanted now, kept in the journal as well, for `nexa status`."""
+        hold = self._hold()
+        told = f"{hold.code}: {hold.message}" if hold else ""
+        if told != self._hold_told:
+            self._journal.fact_note(Fact.HOLD, told)
+            self._hold_told = told
+        return hold
 
     def _progress_note(self, leases: tuple[LeaseReport, ...]) -> None:
         """Keep what the coordinator is told in the journal as well, for `nexa status`."""

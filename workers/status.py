@@ -1,60 +1,225 @@
-"""`nexa status`: what the journal says, for people. Shows nothing that the journal does not hold."""
+"""How a node is doing, as its home tells: what runs, what is still owed, why there is no work, whether the portal answers.
+
+Works beside a running worker and without one; changes nothing. `nexa status --json` prints it as it stands here.
+"""
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime
+from pathlib import Path
 
-from rich.console import Group, RenderableType
-from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Table
-from rich.text import Text
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from workers.home import NodeIdentity
+from workers.caps import Caps, NodeSettings
+from workers.home import HomeLockedError, NodeHome
+from workers.intent import IntentKind
+from workers.intent_file import intent_read
 from workers.journal import Fact, Journal, LeaseRow
+from workers.portal import PortalClient, PortalError
+from workers.protocol.messages import NoWork, Stage
+from workers.runtime.output_watch import folder_measure
+
+RECENT_LEASES = 5
+WORKER_SILENCE_SECONDS = 120.0
+"""A worker that has neither heard from the portal nor failed to for so long is stuck; an exchange takes 40 s at most."""
 
 
-def status_render(identity: NodeIdentity, journal: Journal, *, worker_running: bool) -> RenderableType:
-    """The node, what runs with a bar for each lease, why there is no work, and the newest results. Raises JournalError."""
-    parts: list[RenderableType] = [
-        Text.assemble((identity.name, "bold"), f" of {identity.owner or 'its owner'}, {identity.portal}, tier {identity.tier}"),
-        Text(_worker_line(journal, worker_running=worker_running)),
-    ]
-    leases = journal.leases_open()
-    if leases:
-        parts.append(_bars(leases))
-    elif worker_running:
-        parts.append(Text(f"No work: {journal.fact(Fact.NO_WORK) or 'none has been asked for yet'}"))
-    ended = journal.leases_ended(5)
-    if ended:
-        table = Table("ended", "job type", "image", "outcome", "portal", box=None, pad_edge=False)
-        for row in ended:
-            when = row.ended_at.astimezone().strftime("%Y-%m-%d %H:%M:%S") if row.ended_at else ""
-            table.add_row(when, row.job_type, row.image, row.failure or "completed", row.ending or "")
-        parts.append(table)
-    return Group(*parts)
+class _Status(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def _worker_line(journal: Journal, *, worker_running: bool) -> str:
-    if not worker_running and (dismissed := journal.fact(Fact.DISMISSED)):
-        return f"No worker is running here: the portal sent the last one away. {dismissed}"
-    if not worker_running:
-        return "No worker is running here. Start one with `nexa worker`."
-    portal, since = journal.fact(Fact.PORTAL), journal.fact_noted_at(Fact.PORTAL)
-    seconds = (datetime.now(UTC) - since).total_seconds() if since else 0.0
-    state = journal.fact(Fact.STATE) or "starting"
-    if portal is None:
-        return f"Worker: {state}; it has not talked to the portal yet."
-    if portal == "ok":
-        return f"Worker: {state}; the portal answered {seconds:.0f} s ago."
-    return f"Worker: {state}; the portal does not answer: {portal}"
+class LeaseStatus(_Status):
+    """One lease that is not over. `progress`: 0 to 1 of its stage, None when unknown; `sent_bytes` of `owed_bytes` count once it ran."""
+
+    lease_id: str
+    job_type: str
+    image: str
+    stage: Stage
+    progress: float | None
+    message: str
+    accepted_at: AwareDatetime
+    sent_bytes: int
+    owed_bytes: int
 
 
-def _bars(leases: list[LeaseRow]) -> Progress:
-    progress = Progress(
-        TextColumn("{task.fields[stage]:>10}"), BarColumn(30), TextColumn("{task.percentage:>3.0f} %"), TextColumn("{task.description}")
+class EndedLease(_Status):
+    """One that is. `portal`: what became of its receipt."""
+
+    lease_id: str
+    job_type: str
+    image: str
+    ended_at: AwareDatetime | None
+    outcome: str
+    portal: str
+
+
+class PortalStatus(_Status):
+    """Whether the portal answers: by the worker's last exchange at `at`, or asked just now when none runs. `trouble`: why not."""
+
+    answers: bool
+    at: AwareDatetime | None
+    trouble: str = ""
+
+
+class Lent(_Status):
+    """What this node may use of the machine at most; `gpus` by uuid."""
+
+    slots: int
+    cpus: float
+    memory_bytes: int
+    disk_bytes: int
+    gpus: tuple[str, ...]
+
+
+class DiskStatus(_Status):
+    """Of the disk under the node home."""
+
+    free_bytes: int
+    work_bytes: int
+    cache_bytes: int
+
+
+class NodeStatus(_Status):
+    """`state`: what the worker last said of itself. `no_work`: the reason in one, the host's own (`held_by_host`) or the portal's.
+
+    `dismissed`: why the portal sent the last worker away for good; empty while it did not.
+    """
+
+    name: str
+    owner: str
+    portal_origin: str
+    node_id: str
+    tier: str
+    queues: tuple[str, ...]
+    worker_running: bool
+    state: str
+    dismissed: str
+    told: IntentKind
+    told_until: AwareDatetime | None
+    portal: PortalStatus
+    no_work: NoWork | None
+    held_by_host: bool
+    leases: tuple[LeaseStatus, ...]
+    ended: tuple[EndedLease, ...]
+    lent: Lent
+    disk: DiskStatus
+
+    def worker_silent(self, now: datetime) -> bool:
+        """Whether no worker does its work here: none runs, or it has not tried to reach the portal for too long."""
+        return not self.worker_running or self.portal.at is None or (now - self.portal.at).total_seconds() > WORKER_SILENCE_SECONDS
+
+
+def status_read(home: NodeHome) -> NodeStatus:
+    """Raises HomeError, JournalError. Asks the portal only when no worker runs, for at most half a minute."""
+    identity = home.identity()
+    running = worker_runs(home)
+    now = datetime.now(UTC)
+    intent = intent_read(home.folder)
+    caps = Caps.of(NodeSettings.read(home.settings_path), home.profile())
+    hold = no_work = None
+    state, dismissed, leases, ended = "", "", [], []
+    portal = PortalStatus(answers=False, at=None)
+    # A node that has never worked has no journal yet.
+    if home.journal_path.exists():
+        journal = Journal.read_only(home.journal_path)
+        try:
+            hold, no_work = (_reason(journal.fact(fact)) for fact in (Fact.HOLD, Fact.NO_WORK))
+            state, dismissed = (journal.fact(fact) or "" for fact in (Fact.STATE, Fact.DISMISSED))
+            portal = _portal_heard(journal)
+            leases = [_lease(row, journal) for row in journal.leases_open()]
+            ended = [_ended(row) for row in journal.leases_ended(RECENT_LEASES)]
+        finally:
+            journal.close()
+    return NodeStatus(
+        name=identity.name,
+        owner=identity.owner,
+        portal_origin=identity.portal,
+        node_id=str(identity.node_id),
+        tier=identity.tier,
+        queues=identity.queues,
+        worker_running=running,
+        state=(state or "starting") if running else "stopped",
+        dismissed=dismissed if not running else "",
+        told=intent.kind_at(now),
+        told_until=intent.until if intent.kind_at(now) is intent.kind else None,
+        portal=portal if running else _portal_ask(identity.portal),
+        no_work=(hold or no_work) if running else None,
+        held_by_host=running and hold is not None,
+        leases=tuple(leases),
+        ended=tuple(ended),
+        lent=Lent(
+            slots=caps.slots,
+            cpus=caps.cpus,
+            memory_bytes=caps.memory_bytes,
+            disk_bytes=caps.disk_bytes,
+            gpus=tuple(gpu.uuid for gpu in caps.gpus),
+        ),
+        disk=DiskStatus(
+            free_bytes=shutil.disk_usage(home.folder).free,
+            work_bytes=_folder_bytes(home.work_folder),
+            cache_bytes=_folder_bytes(home.cache_folder),
+        ),
     )
-    for row in leases:
-        what = f"{row.job_type} {row.image} {row.message}".strip()
-        task = progress.add_task(what, total=1.0 if row.progress is not None else None, stage=str(row.stage))
-        progress.update(task, completed=row.progress or 0.0)
-    return progress
+
+
+def worker_runs(home: NodeHome) -> bool:
+    """Whether a worker holds this home now. Raises HomeMissingError."""
+    try:
+        home.lock().release()
+    except HomeLockedError:
+        return True
+    return False
+
+
+def _lease(row: LeaseRow, journal: Journal) -> LeaseStatus:
+    uploads = journal.uploads(row.lease_id)
+    sent, owed = sum(upload.offset_bytes for upload in uploads), sum(upload.size_bytes for upload in uploads)
+    return LeaseStatus(
+        lease_id=str(row.lease_id),
+        job_type=row.job_type,
+        image=row.image,
+        stage=row.stage,
+        progress=sent / owed if owed else row.progress,
+        message=row.message,
+        accepted_at=row.accepted_at,
+        sent_bytes=sent,
+        owed_bytes=owed,
+    )
+
+
+def _ended(row: LeaseRow) -> EndedLease:
+    return EndedLease(
+        lease_id=str(row.lease_id),
+        job_type=row.job_type,
+        image=row.image,
+        ended_at=row.ended_at,
+        outcome=row.failure or "completed",
+        portal=row.ending or "",
+    )
+
+
+def _reason(fact: str | None) -> NoWork | None:
+    code, found, message = (fact or "").partition(": ")
+    return NoWork(code=code, message=message) if found else None
+
+
+def _portal_heard(journal: Journal) -> PortalStatus:
+    told = journal.fact(Fact.PORTAL)
+    answers = told == "ok"
+    return PortalStatus(answers=answers, at=journal.fact_noted_at(Fact.PORTAL), trouble="" if answers else told or "")
+
+
+def _portal_ask(origin: str) -> PortalStatus:
+    portal = PortalClient(origin, None)
+    try:
+        portal.coordinator()
+    except PortalError as error:
+        return PortalStatus(answers=False, at=datetime.now(UTC), trouble=str(error))
+    finally:
+        portal.close()
+    return PortalStatus(answers=True, at=datetime.now(UTC))
+
+
+def _folder_bytes(folder: Path) -> int:
+    return folder_measure(folder, entries_max=10**6).allocated_bytes

@@ -105,6 +105,8 @@ class FakePortal:
         self.uploads_held: list[str] = []
         self.upload_offsets: list[tuple[str, int]] = []
         self.registers_instead: PublicKey | None = None
+        self.clock_ahead_seconds = 0.0
+        """Of this portal's clock, by which it dates its answers and judges signatures."""
         self.stopping = False
         handler = type("Handler", (_Handler,), {"portal": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -274,6 +276,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_POST = do_PATCH = do_HEAD = do_GET  # noqa: N815  names that http.server looks up
 
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return super().date_time_string((timestamp or time.time()) + self.portal.clock_ahead_seconds)
+
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Quiet."""
 
@@ -370,7 +375,7 @@ class _Handler(BaseHTTPRequestHandler):
             headers=dict(self.headers),
             body=body,
             key=key,
-            now=int(time.time()),
+            now=int(time.time() + self.portal.clock_ahead_seconds),
             scheme="http",
         )
         if found.nonce in self.portal.nonces:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,9 @@ from tests.workers.runtime.engines import engine_telling
 from tests.workers.runtime.test_docker_profile import DOCKER, DOCKER_V1
 from workers import cli
 from workers.home import HomeExistsError, NodeHome
+from workers.intent import IntentKind
+from workers.intent_file import intent_read
 from workers.joining import JoinRefusedError, coordinator_check, coordinator_key_check, node_join
-from workers.journal import Fact, Journal
 from workers.keystore.interface import KeyPlace
 from workers.keystore.plain_file import PlainFileStorage
 from workers.portal import PortalProtocolError, PortalRefusedError, PortalUnreachableError
@@ -169,6 +171,20 @@ def test_commands_tell_what_is_missing(tmp_path: Path, arguments: tuple[str, ...
     assert "Traceback" not in result.output
 
 
+@pytest.mark.parametrize("command", ["status", "pause", "doctor", "worker"])
+def test_home_of_another_user_is_told(home: NodeHome, command: str) -> None:
+    home.folder.chmod(0)
+    user_id = os.geteuid()
+    try:
+        if user_id == 0:
+            os.seteuid(65534)  # root may read anything
+        result = invoke(home, command)
+    finally:
+        os.seteuid(user_id)
+        home.folder.chmod(0o700)
+    told_check(result, "Run this as the user whose node it is")
+
+
 def test_join_without_a_token(tmp_path: Path) -> None:
     assert invoke(NodeHome(tmp_path / "new"), "join").exit_code == 2
 
@@ -179,25 +195,6 @@ def test_worker_refuses_a_queue_before_it_starts(home: NodeHome) -> None:
     assert "may not serve 'gpu-tier3'" in result.output
 
 
-def test_status_says_what_runs_and_why_there_is_no_work(home: NodeHome) -> None:
-    journal = Journal.open(home.journal_path)
-    journal.fact_note(Fact.PORTAL, "ok")
-    journal.fact_note(Fact.STATE, "working")
-    journal.fact_note(Fact.NO_WORK, "no_jobs_queued: Nothing is queued.")
-    result = invoke(home, "status")
-    assert result.exit_code == 0, result.output
-    assert "No worker is running here" in result.output
-    lock = home.lock()
-    try:
-        assert "No work: no_jobs_queued: Nothing is queued." in invoke(home, "status").output
-        assert "working; the portal answered" in invoke(home, "status").output
-        journal.fact_note(Fact.PORTAL, "it is away")
-        assert "does not answer: it is away" in invoke(home, "status").output
-    finally:
-        lock.release()
-        journal.close()
-
-
 def test_leave_tells_the_portal_and_removes_the_key(home: NodeHome, portal: FakePortal) -> None:
     key_id = home.identity().key_id
     assert invoke(home, "leave", stdin="n\n").exit_code == 1
@@ -205,6 +202,12 @@ def test_leave_tells_the_portal_and_removes_the_key(home: NodeHome, portal: Fake
     assert invoke(home, "leave", stdin="y\n").exit_code == 0
     assert portal.left == [key_id]
     assert list(home.folder.glob("node.json")) == list(home.folder.glob("key")) == []
+
+
+def test_next_node_of_a_home_was_told_nothing(home: NodeHome) -> None:
+    assert invoke(home, "drain").exit_code == 0
+    assert invoke(home, "leave", "--yes").exit_code == 0
+    assert intent_read(home.folder).kind is IntentKind.WORK
 
 
 def test_leave_goes_on_when_the_portal_cannot_be_told(home: NodeHome, portal: FakePortal) -> None:

@@ -1,0 +1,110 @@
+"""Watches over a worker's manners: looks at what the contributor told this node and at the machine, and keeps the hold that follows.
+
+The lease client asks `hold` before each exchange. When a hold begins, an exchange that is asking for work is broken off; the order that it
+may have brought on its way is carried out like any other. A drain ends the worker once nothing is owed any more.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Protocol
+
+from workers.home import HomeError
+from workers.intent_file import intent_read
+from workers.journal import JournalError
+from workers.manners import HoldCode, MachineReading, Manners, holds
+from workers.protocol.messages import NoWork
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS: Final = 0.5
+"""Between looks at what the contributor told."""
+READ_SECONDS: Final = 5.0
+"""Between looks at the machine, which cost more."""
+
+_UNREADABLE: Final = NoWork(
+    code=HoldCode.PAUSED_BY_OWNER,
+    message="What this host was told by its owner can't be read (intent.json in the node home), so it takes no work until `nexa resume`.",
+)
+
+
+class Conversation(Protocol):
+    """What the watch needs of the lease client."""
+
+    def wake(self) -> None:
+        """Talk to the coordinator soon."""
+
+    def withdraw(self) -> None:
+        """Break off an exchange that asks for work."""
+
+
+class MannersWatch:
+    """`hold` tells from the start; `start` it with the conversation, then `close`. Stops nothing but by a drain."""
+
+    def __init__(
+        self, manners: Manners, *, home_folder: Path, read: Callable[[], MachineReading], owed: Callable[[], bool], stop: Callable[[], None]
+    ) -> None:
+        """`owed`: whether leases are open in the journal. `stop` ends this worker, as SIGTERM does; called once, after a drain."""
+        self._manners = manners
+        self._home_folder = home_folder
+        self._read = read
+        self._owed = owed
+        self._stop = stop
+        self._reading: MachineReading | None = None
+        self._read_at = 0.0
+        self._codes: frozenset[str] = frozenset()
+        self._hold: NoWork | None = None
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._look()
+
+    def hold(self) -> NoWork | None:
+        """Why no work is wanted now, by the newest look."""
+        return self._hold
+
+    def start(self, conversation: Conversation) -> None:
+        """Go on looking, and let the conversation know."""
+        self._thread = threading.Thread(target=self._watch, args=(conversation,), name="nexa-manners", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Look no more."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _watch(self, conversation: Conversation) -> None:
+        while not self._ended.wait(LOOK_SECONDS):
+            try:
+                before = self._hold
+                self._look()
+                if self._hold != before:
+                    log.info("%s", self._hold.message if self._hold else "Nothing keeps this host from work any more.")
+                    conversation.wake()
+                if self._hold is not None:
+                    # At each look: an exchange that was being sent when the hold began could not be broken off yet.
+                    conversation.withdraw()
+                if self._hold is not None and self._hold.code == HoldCode.DRAINING and not self._owed():
+                    log.warning("drained: nothing is left to do or to report. `nexa resume` lets this node work again.")
+                    self._stop()
+                    return
+            except JournalError as error:
+                log.error("%s", error)  # noqa: TRY400  the message says it all
+            except Exception:
+                log.exception("a fault of this software in the watch over manners")
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if self._reading is None or now - self._read_at >= READ_SECONDS:
+            self._reading, self._read_at = self._read(), now
+        try:
+            found = holds(self._manners, intent_read(self._home_folder), self._reading, before=self._codes)
+        except HomeError:
+            # Better no work than work against somebody's will.
+            found = (_UNREADABLE,)
+        self._codes = frozenset(hold.code for hold in found)
+        self._hold = found[0] if found else None
