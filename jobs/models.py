@@ -86,8 +86,22 @@ class JobInput(models.Model):
         return self.path
 
 
+class JobKind(models.Model):
+    """What contributors choose jobs by, each combination once: a claim with wishes looks at kinds, and then only into those wished for."""
+
+    image_name = models.CharField(max_length=255)
+    job_type = models.CharField(max_length=64)
+    credit_rate_micro = models.BigIntegerField()
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["image_name", "job_type", "credit_rate_micro"], name="job_kind_unique")]
+
+    def __str__(self) -> str:
+        return f"{self.job_type} in {self.image_name} for {self.credit_rate_micro}"
+
+
 class Replica(models.Model):
-    """One attempt at a job by one node. What it needs is copied from the job, so that a claim reads one table."""
+    """One attempt at a job by one node. What it needs is copied from the job, so that a claim need not read jobs."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="replicas")
@@ -101,6 +115,7 @@ class Replica(models.Model):
     disk_bytes = models.BigIntegerField()
     gpus = models.PositiveSmallIntegerField(default=0)
     gpu_memory_bytes = models.BigIntegerField(default=0)
+    kind = models.ForeignKey(JobKind, on_delete=models.PROTECT, related_name="+", db_index=False)
 
     node = models.ForeignKey(Node, null=True, blank=True, on_delete=models.PROTECT, related_name="replicas")
     node_owner = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
@@ -140,6 +155,10 @@ class Replica(models.Model):
         ]
         indexes: ClassVar = [
             models.Index(fields=["tier", "-priority", "created_at"], condition=Q(state="queued"), name="replica_queue"),
+            # `id` makes it the better one for a queue of one kind even where the planner takes all that is queued to be of that kind.
+            models.Index(
+                fields=["tier", "kind", "-priority", "created_at", "id"], condition=Q(state="queued"), name="replica_queue_of_kind"
+            ),
             models.Index(fields=["lease_expires_at"], condition=Q(state__in=["leased", "running"]), name="replica_lease_expiry"),
             models.Index(fields=["verify_claimed_until"], condition=Q(state="reported"), name="replica_to_verify"),
             models.Index(fields=["node", "state"]),

@@ -34,6 +34,7 @@ def order_build(*, replica: Replica, job: Job, inputs: Sequence[JobInput], lease
         deadline_at=now + timedelta(seconds=limits.wall_seconds + settings.NEXA_DEADLINE_GRACE_SECONDS),
         tier=Tier(replica.tier),
         job_type=job.job_type,
+        credit_rate_micro=job.credit_rate_micro,
         image=ImageReference.model_validate(job.image),
         command=descriptor.argv,
         environment=descriptor.environment,

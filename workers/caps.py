@@ -9,9 +9,13 @@ slots = 2                   # runs at once, default: one for every two cores, at
 gpus = ["GPU-5d..."]        # uuids, default: all; [] lends none
 
 [images]
-allowed = ["registry.example.org/*"]   # patterns on the image's name, default: whatever the coordinator allows
+allowed = ["registry.example.org/*"]   # patterns on the image's name and tag, default: whatever the coordinator allows
 pull_max_gib = 20           # an image beyond this size is not taken
 budget_gib = 30             # what pulled images may take; those not used for longest are removed, never one that you pulled yourself
+
+[wishes]                    # what is offered to this machine at all, besides
+job_types = ["chemistry.*"] # patterns on the job's type, default: all. In a pattern, * is any characters; nothing else is special
+credit_rate_min = 0.5       # the least that a job offers, in credits for 1 TFLOP/s-hour, default: 0
 
 [worker]
 drain_seconds = 600         # how long a stopping worker lets its runs go on
@@ -21,15 +25,14 @@ report_seconds = 20         # how long it then goes on trying to tell the portal
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from workers.home import HomeDamagedError
-from workers.protocol.messages import Gpu, NodeProfile
+from workers.protocol.messages import PATTERNS_MAX, Gpu, NodeProfile, Pattern, Wishes
 
 GIB = 2**30
 MEMORY_SHARE = 0.8
@@ -56,9 +59,16 @@ class Lend(_Section):
 class Images(_Section):
     """Which images may run here, and what they may take."""
 
-    allowed: tuple[str, ...] = ("*",)
+    allowed: tuple[Pattern, ...] = Field(default=("*",), max_length=PATTERNS_MAX)
     pull_max_gib: Annotated[float, Field(gt=0)] = 20
     budget_gib: Annotated[float, Field(ge=0)] = 30
+
+
+class WorkWishes(_Section):
+    """What else a job must be to be offered here."""
+
+    job_types: tuple[Pattern, ...] = Field(default=("*",), max_length=PATTERNS_MAX)
+    credit_rate_min: Annotated[float, Field(ge=0, le=1000)] = 0
 
 
 class WorkerSettings(_Section):
@@ -73,6 +83,7 @@ class NodeSettings(_Section):
 
     lend: Lend = Lend()
     images: Images = Images()
+    wishes: WorkWishes = WorkWishes()
     worker: WorkerSettings = WorkerSettings()
 
     @classmethod
@@ -103,7 +114,7 @@ class Caps:
     memory_bytes: int
     disk_bytes: int
     gpus: tuple[Gpu, ...]
-    images_allowed: tuple[str, ...]
+    wishes: Wishes = field(default_factory=Wishes)
 
     @classmethod
     def of(cls, settings: NodeSettings, profile: NodeProfile) -> Caps:
@@ -126,9 +137,9 @@ class Caps:
             memory_bytes=min(memory_bytes, profile.memory_bytes),
             disk_bytes=disk_bytes,
             gpus=tuple(known[uuid] for uuid in wanted),
-            images_allowed=settings.images.allowed,
+            wishes=Wishes(
+                images=settings.images.allowed,
+                job_types=settings.wishes.job_types,
+                credit_rate_min=settings.wishes.credit_rate_min,
+            ),
         )
-
-    def image_allowed(self, name: str) -> bool:
-        """Whether the contributor lets images of this name run."""
-        return any(fnmatchcase(name, pattern) for pattern in self.images_allowed)

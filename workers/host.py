@@ -12,6 +12,7 @@ from workers.disk_watch import DiskWatch
 from workers.engine_watch import EngineWatch, limits_hold
 from workers.execution import Executor
 from workers.folders import folder_remove
+from workers.gpus import GpuWatch
 from workers.home import HomeLock, NodeHome, NodeIdentity
 from workers.inputs import InputCache
 from workers.journal import Fact, Journal, LeaseRow
@@ -57,7 +58,12 @@ class Host:
             images=runtime.images,
             reserve_bytes=disk_reserve_bytes,
         )
-        self._resources = Resources(self.caps, disk_free=self._disk_watch.free_bytes, disk_written=self._disk_watch.written_bytes)
+        self._resources = Resources(
+            self.caps,
+            disk_free=self._disk_watch.free_bytes,
+            disk_written=self._disk_watch.written_bytes,
+            gpus_present=GpuWatch(self.caps.gpus).present,
+        )
         portal = PortalClient(identity.portal, key)
         self.lease_client = LeaseClient(
             identity=identity,

@@ -216,6 +216,7 @@ class LeaseClient:
             wait_seconds=wait_seconds,
             queues=self._queues,
             free=free,
+            wishes=self._resources.caps.wishes,
             leases=self.runs.reports(),
             session_id=self._session_id,
             hold=hold,

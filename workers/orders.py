@@ -1,8 +1,8 @@
 """Reading a work order: first whose it is, then whether this node may and can carry it out. Pure; believes nothing before the signature.
 
 1. The envelope is the pinned coordinator's, around an order (`order_open`). Anything else is nobody's order: dropped, never answered.
-2. It is for this node's key, from this node's portal, before its deadline, of a version that we speak, an image that the contributor
-   allows, within the caps (`order_check`). An order that fails here is the coordinator's, so it is answered with a `host_refused` receipt.
+2. It is for this node's key, from this node's portal, before its deadline, of a version that we speak, what the contributor
+   wishes, within the caps (`order_check`). An order that fails here is the coordinator's, so it is answered with a `host_refused` receipt.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from workers.protocol.dsse import ENVELOPE_LIMIT_BYTES, PAYLOAD_TYPE_ORDER, enve
 from workers.protocol.errors import NotCanonicalError, VerificationError
 from workers.protocol.keys import PublicKey
 from workers.protocol.messages import Order
+from workers.protocol.room import Need, NoRoomError, Room
+from workers.protocol.wishes import wish_unmet
+from workers.resources import lent
 
 
 class OrderMalformedError(VerificationError):
@@ -67,15 +70,10 @@ def order_check(order: Order, *, identity: NodeIdentity, caps: Caps, now: dateti
         raise OrderRefusedError(f"The order names the portal {order.origin}; this node has joined {identity.portal}.")
     if order.deadline_at <= now:
         raise OrderRefusedError(f"The order's deadline, {order.deadline_at.isoformat()}, has passed by this host's clock.")
-    if not caps.image_allowed(order.image.name):
-        raise OrderRefusedError(f"The contributor does not allow the image {order.image.name!r} on this node.")
-    limits = order.limits
-    asked = (
-        ("cores", limits.cpus, caps.cpus),
-        ("bytes of memory", limits.memory_bytes, caps.memory_bytes),
-        ("bytes of disk", limits.disk_bytes + limits.output_bytes, caps.disk_bytes),
-        ("GPUs", limits.gpus, len(caps.gpus)),
-    )
-    for what, wanted, lent in asked:
-        if wanted > lent:
-            raise OrderRefusedError(f"The order may use {wanted} {what}; this node lends {lent}.")
+    unmet = wish_unmet(caps.wishes, image=order.image.name, job_type=order.job_type, credit_rate_micro=order.credit_rate_micro)
+    if unmet is not None:
+        raise OrderRefusedError(f"The order was not to be offered: {unmet}.")
+    try:
+        Room(lent(caps)).take(Need.of(order.limits))
+    except NoRoomError as error:
+        raise OrderRefusedError(f"The order may use {error.wanted} {error.what}; this node lends {error.found}.") from error

@@ -43,19 +43,7 @@ class RunRecorder:
 
     def on_sample(self, sample: Sample) -> None:
         self._run.cpu_percent, self._run.memory_bytes = sample.cpu_percent, sample.memory_bytes
-        self._writer.sample(
-            {
-                "elapsed_seconds": sample.elapsed_seconds,
-                "cpu_seconds": sample.cpu_seconds,
-                "cpu_percent": sample.cpu_percent,
-                "memory_bytes": sample.memory_bytes,
-                "memory_peak_bytes": sample.memory_peak_bytes,
-                "pids": sample.pids,
-                "read_bytes": sample.read_bytes,
-                "written_bytes": sample.written_bytes,
-                "output_bytes": sample.output_bytes,
-            }
-        )
+        self._writer.sample(sample.details())
 
     def on_end(self, result: RunResult) -> None:
         result = replace(result, usage=_usage_at_least(result.usage, self._writer.last_sample))

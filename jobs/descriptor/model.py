@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from workers.protocol.digests import Digest
 from workers.protocol.messages import ExpectedOutput, Limits, OutputPath, Tier
+from workers.protocol.room import Need, millicores_needed
 
 SCHEMA_VERSION: Final = "1.0"
 DESCRIPTOR_BYTES_MAX: Final = 512 * 1024
@@ -198,13 +199,13 @@ class Descriptor(DescriptorPart):
 
     @property
     def disk_bytes(self) -> int:
-        """Disk that a node must have free: the requirement, never less than the container's limit."""
-        return max(int((self.requirements.disk_gb or 0) * GB), self.run_limits.disk_bytes)
+        """Disk that a node must have free: the requirement, never less than what the host sets aside for the container."""
+        return max(int((self.requirements.disk_gb or 0) * GB), Need.of(self.run_limits).disk_bytes)
 
     @property
     def cpus(self) -> float:
-        """Cores that a node must have free: the requirement, never less than the container's limit."""
-        return max(self.requirements.cores or 0.0, self.run_limits.cpus)
+        """Cores that a node must have free, in whole thousandths: the requirement, never less than the container's limit."""
+        return millicores_needed(max(self.requirements.cores or 0.0, self.run_limits.cpus)) / 1000
 
     @property
     def argv(self) -> tuple[str, ...]:

@@ -107,7 +107,7 @@ def _open(request: HttpRequest, body: bytes) -> _Talk:
     exchange_record(node=node, request_id=message.request_id)
     renewed = leases_renew(node=node, reports=message.leases, now=now)
     talk = _Talk(node=node, message=message, renewed=renewed.renewals, commands=renewed.commands)
-    talk.orders = leases_claim(node=node, request_id=message.request_id, wanted=message.queues, free=message.free, now=now)
+    talk.orders = _claim(talk)
     if talk.orders or talk.wait_seconds == 0:
         talk.answer = _answer(talk)
     return talk
@@ -118,7 +118,7 @@ def _look(talk: _Talk) -> None:
     message = talk.message
     node = talk.node
     node.refresh_from_db(fields=["state", "queues"])
-    talk.orders = leases_claim(node=node, request_id=message.request_id, wanted=message.queues, free=message.free, now=timezone.now())
+    talk.orders = _claim(talk)
     if not talk.orders and exchange_is_superseded(node=node, request_id=message.request_id):
         talk.is_superseded = True
         return
@@ -129,13 +129,25 @@ def _look(talk: _Talk) -> None:
     if talk.orders:
         talk.answer = _answer(talk)
     elif message.free.slots > 0:
-        talk.no_work = no_work_reason(node=node, wanted=message.queues, free=message.free)
+        talk.no_work = no_work_reason(node=node, wanted=message.queues, free=message.free, wishes=message.wishes)
+
+
+def _claim(talk: _Talk) -> Sequence[Replica]:
+    message = talk.message
+    return leases_claim(
+        node=talk.node,
+        request_id=message.request_id,
+        wanted=message.queues,
+        free=message.free,
+        wishes=message.wishes,
+        now=timezone.now(),
+    )
 
 
 def _answer(talk: _Talk) -> str:
     message = talk.message
     if not talk.orders and talk.no_work is None and message.free.slots > 0 and not talk.is_superseded:
-        talk.no_work = no_work_reason(node=talk.node, wanted=message.queues, free=message.free)
+        talk.no_work = no_work_reason(node=talk.node, wanted=message.queues, free=message.free, wishes=message.wishes)
     now = timezone.now()
     node_heard(node=talk.node, no_work=talk.no_work or message.hold, now=now)
     checkpoint = checkpoint_latest()

@@ -27,7 +27,7 @@ from jobs.services.transitions import job_state_derive, job_transition, replica_
 from jobs.states import JOB_OPEN, REPLICA_LIVE, JobState, ReplicaState
 from nodes.models import Node, NodeState
 from nodes.services import node_revoke
-from workers.protocol.messages import Command, CommandKind, FreeResources, LeaseReport, Renewal, Stage, Tier
+from workers.protocol.messages import Command, CommandKind, FreeResources, LeaseReport, Renewal, Stage, Tier, Wishes
 
 REAP_LEASES_MAX: Final = 500
 """Leases that one run of the reaper expires; beat runs it again in seconds."""
@@ -51,7 +51,9 @@ class Renewed:
     commands: list[Command] = field(default_factory=list)
 
 
-def leases_claim(*, node: Node, request_id: UUID, wanted: Sequence[Tier], free: FreeResources, now: datetime) -> list[Replica]:
+def leases_claim(
+    *, node: Node, request_id: UUID, wanted: Sequence[Tier], free: FreeResources, wishes: Wishes, now: datetime
+) -> list[Replica]:
     """The live leases that exchange `request_id` of this node took, or takes now; `[]` when there is nothing for it.
 
     The same request id gives the same leases, also while two of its exchanges run at once.
@@ -59,10 +61,10 @@ def leases_claim(*, node: Node, request_id: UUID, wanted: Sequence[Tier], free: 
     tiers = queues_served(node=node, wanted=wanted)
     if free.slots > 0 and tiers and node.state == NodeState.ACTIVE:
         try:
-            taken = _claim(node, request_id, tiers, free, now)
+            taken = _claim(node, request_id, now, tiers=tiers, free=free, wishes=wishes)
         except IntegrityError:
             # Between our look and our write, a late receipt of the same owner became a vote on the job. Now we see it.
-            taken = _claim(node, request_id, tiers, free, now)
+            taken = _claim(node, request_id, now, tiers=tiers, free=free, wishes=wishes)
         if taken:
             return taken
     return leases_of_request(node=node, request_id=request_id)
@@ -175,9 +177,9 @@ def replica_substitute(*, job: Job) -> None:
     job_state_derive(job=job)
 
 
-def _claim(node: Node, request_id: UUID, tiers: Sequence[Tier], free: FreeResources, now: datetime) -> list[Replica]:
+def _claim(node: Node, request_id: UUID, now: datetime, *, tiers: Sequence[Tier], free: FreeResources, wishes: Wishes) -> list[Replica]:
     with transaction.atomic():
-        claims = replicas_claim(node=node, tiers=tiers, free=free)
+        claims = replicas_claim(node=node, tiers=tiers, free=free, wishes=wishes)
         if not claims:
             return []
         # Exchanges of one node take their leases one after the other; only now, so that idle ones never meet.

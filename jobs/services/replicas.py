@@ -7,13 +7,14 @@ from functools import partial
 from django.db import transaction
 
 from jobs.descriptor import Descriptor
-from jobs.models import Job, Replica
+from jobs.models import Job, JobKind, Replica
 from jobs.nudges import exchanges_wake
 
 
 def replicas_queue(*, job: Job, count: int) -> list[Replica]:
     """Queues `count` replicas with what the job's descriptor needs, and wakes waiting exchanges after the commit."""
     descriptor = Descriptor.model_validate(job.descriptor)
+    kind, _ = JobKind.objects.get_or_create(image_name=job.image["name"], job_type=job.job_type, credit_rate_micro=job.credit_rate_micro)
     replicas = Replica.objects.bulk_create(
         Replica(
             job=job,
@@ -24,6 +25,7 @@ def replicas_queue(*, job: Job, count: int) -> list[Replica]:
             disk_bytes=descriptor.disk_bytes,
             gpus=descriptor.gpus,
             gpu_memory_bytes=descriptor.gpu_memory_bytes,
+            kind=kind,
         )
         for _ in range(count)
     )

@@ -80,6 +80,7 @@ def order_make(number: int, key: PrivateKey, **changed: Any) -> OpenedOrder:
         "deadline_at": NOW + timedelta(hours=1),
         "tier": Tier.CPU,
         "job_type": "example.sum",
+        "credit_rate_micro": 1_000_000,
         "image": IMAGE,
         "limits": Limits(wall_seconds=60, memory_bytes=2**29, cpus=1, pids=64, disk_bytes=2**28, output_bytes=2**20),
     }

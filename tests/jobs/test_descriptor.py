@@ -15,6 +15,7 @@ from jobs.descriptor import Descriptor, DescriptorInvalidError, descriptor_diges
 from jobs.descriptor.errors import FAULTS_MAX
 from jobs.descriptor.model import DESCRIPTOR_BYTES_MAX
 from workers.protocol.messages import Tier
+from workers.protocol.room import Need, millicores_needed
 
 ROOT = Path(__file__).parents[2]
 SEED = (Path(__file__).parent / "data" / "seed_example.json").read_bytes()
@@ -224,6 +225,26 @@ def test_stored_document_means_the_same_plan(changes: dict[str, Any]) -> None:
             descriptor.disk_bytes,
             descriptor.cpus,
         )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"requirements": {"cores": 4 / 3, "disk_gb": 2}},
+        {"requirements": {"disk_gb": 2}, "limits": {"disk_mb": 1500, "output_mb": 700}},
+        {"limits": {"cpus": 0.0001, "disk_mb": 10, "output_mb": 10}},
+        {"tier": 1, "requirements": {"gpu_count": 3, "vram_gb": 7.9}},
+    ],
+    ids=["defaults", "thirds", "outputs_beyond_requirement", "tiny", "gpus"],
+)
+def test_a_node_has_free_what_its_host_will_set_aside(changes: dict[str, Any]) -> None:
+    descriptor = descriptor_parse({**GOOD, **changes})
+    aside = Need.of(descriptor.run_limits)
+    assert descriptor.cpus >= millicores_needed(aside.cpus) / 1000
+    assert descriptor.memory_bytes >= aside.memory_bytes
+    assert descriptor.disk_bytes >= aside.disk_bytes
+    assert (descriptor.gpus, descriptor.gpu_memory_bytes) == (aside.gpus, aside.gpu_memory_bytes)
 
 
 _JSON = st.recursive(

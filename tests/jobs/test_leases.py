@@ -22,7 +22,7 @@ from nodes.models import Node
 from tests.factories.nodes import node_make
 from tests.factories.people import researcher_make, user_make
 from tests.jobs.gateway.queued_jobs import queued_job
-from workers.protocol.messages import CommandKind, FreeResources, LeaseReport, NoWork, Stage, Tier
+from workers.protocol.messages import CommandKind, FreeResources, LeaseReport, NoWork, Stage, Tier, Wishes
 
 pytestmark = pytest.mark.django_db
 FREE = FreeResources(slots=1, cpus=8, memory_bytes=2**36, disk_bytes=2**40)
@@ -30,7 +30,7 @@ FREE = FreeResources(slots=1, cpus=8, memory_bytes=2**36, disk_bytes=2**40)
 
 def take(node: Node | None = None, now: datetime | None = None) -> Replica:
     node = node or node_make(user_make())[0]
-    [replica] = leases_claim(node=node, request_id=uuid.uuid4(), wanted=[Tier.CPU], free=FREE, now=now or timezone.now())
+    [replica] = leases_claim(node=node, request_id=uuid.uuid4(), wanted=[Tier.CPU], free=FREE, wishes=Wishes(), now=now or timezone.now())
     return replica
 
 
@@ -150,8 +150,8 @@ class TestReaper:
         job.refresh_from_db()
         replica_substitute(job=job)
         for node in (silent, node_make(owner, name="third")[0]):
-            assert leases_claim(node=node, request_id=uuid.uuid4(), wanted=[Tier.CPU], free=FREE, now=timezone.now()) == []
-            assert no_work_reason(node=node, wanted=[Tier.CPU], free=FREE).code == "failed_here"
+            assert leases_claim(node=node, request_id=uuid.uuid4(), wanted=[Tier.CPU], free=FREE, wishes=Wishes(), now=timezone.now()) == []
+            assert no_work_reason(node=node, wanted=[Tier.CPU], free=FREE, wishes=Wishes()).code == "failed_here"
         assert take().job_id == job.pk
 
     def test_past_its_deadline_a_lease_expires_whatever_the_clock_says(self) -> None:

@@ -11,19 +11,28 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 from django.utils import timezone
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from jobs.matching import no_work_reason, replicas_claim
+from jobs.matching import like_of, no_work_reason, replicas_claim
 from jobs.models import Replica
 from jobs.services.leases import leases_claim
+from jobs.services.replicas import replicas_queue
 from jobs.states import JobState, ReplicaState
 from nodes.models import Node, NodeState
 from nodes.services import node_pause
 from tests.factories.nodes import node_make
 from tests.factories.people import user_make
 from tests.jobs.gateway.queued_jobs import queued_job
-from workers.protocol.messages import FreeResources, Gpu, Tier
+from tests.services import COORDINATOR_KEY_RAW
+from workers.orders import order_open
+from workers.protocol.keys import PrivateKey
+from workers.protocol.messages import FreeResources, Gpu, Order, Tier, Wishes
+from workers.protocol.wishes import pattern_matches, wish_unmet
 
 GIB = 2**30
+ANYTHING = Wishes()
+IMAGE_ID = "sha256:" + "1" * 64
 
 
 def free_make(**fields: Any) -> FreeResources:
@@ -34,8 +43,16 @@ def gpu(gib: int) -> Gpu:
     return Gpu(index=0, uuid="GPU", name="GPU", memory_bytes=gib * GIB)
 
 
-def claim(node: Node, *, wanted: tuple[Tier, ...] = (Tier.CPU,), request_id: uuid.UUID | None = None, **free: Any) -> list[Replica]:
-    return leases_claim(node=node, request_id=request_id or uuid.uuid4(), wanted=wanted, free=free_make(**free), now=timezone.now())
+def claim(
+    node: Node,
+    *,
+    wanted: tuple[Tier, ...] = (Tier.CPU,),
+    request_id: uuid.UUID | None = None,
+    wishes: Wishes = ANYTHING,
+    **free: Any,
+) -> list[Replica]:
+    request_id = request_id or uuid.uuid4()
+    return leases_claim(node=node, request_id=request_id, wanted=wanted, free=free_make(**free), wishes=wishes, now=timezone.now())
 
 
 @pytest.mark.django_db
@@ -106,9 +123,9 @@ class TestFit:
         node, _ = node_make(user_make())
         [taken] = claim(node)
         Replica.objects.filter(pk=taken.pk).update(state=ReplicaState.FAILED)
-        Replica.objects.create(job=job, tier="cpu", cpus=1, memory_bytes=1, disk_bytes=1)
+        replicas_queue(job=job, count=1)
         assert claim(node) == []
-        assert no_work_reason(node=node, wanted=[Tier.CPU], free=free_make()).code == "failed_here"
+        assert no_work_reason(node=node, wanted=[Tier.CPU], free=free_make(), wishes=ANYTHING).code == "failed_here"
         assert len(claim(node_make(node.owner)[0])) == 1
 
     def test_the_same_request_gets_the_same_leases_and_no_more(self) -> None:
@@ -128,9 +145,75 @@ class TestFit:
 
 
 @pytest.mark.django_db
+class TestWishes:
+    @pytest.mark.parametrize(
+        ("wishes", "taken"),
+        [
+            (ANYTHING, [0, 1, 2]),
+            (Wishes(images=("example/*",)), [0, 2]),
+            (Wishes(images=("*:2", "no/such")), [1]),
+            (Wishes(job_types=("chemistry.*",)), [1, 2]),
+            (Wishes(credit_rate_min=1.000001), [2]),
+            (Wishes(credit_rate_min=1), [0, 1, 2]),
+            (Wishes(images=("example/*",), job_types=("chemistry.*",), credit_rate_min=2), [2]),
+            (Wishes(images=()), []),
+            (Wishes(job_types=("chemistry_*",)), []),
+        ],
+        ids=str,
+    )
+    def test_nothing_is_offered_that_the_host_would_refuse(self, wishes: Wishes, taken: list[int]) -> None:
+        jobs = [
+            queued_job(),
+            queued_job(image={"name": "registry.example.org/md:2", "image_id": IMAGE_ID}, job_type="chemistry.md"),
+            queued_job(job_type="chemistry.qm", credit_rate_micro=2_000_000),
+        ]
+        found = claim(node_make(user_make())[0], wishes=wishes, slots=3)
+        assert [replica.job_id for replica in found] == [jobs[number].pk for number in taken]
+        for replica in found:
+            order = order_opened(replica)
+            assert wish_unmet(wishes, image=order.image.name, job_type=order.job_type, credit_rate_micro=order.credit_rate_micro) is None
+
+    def test_priority_and_age_count_across_kinds(self) -> None:
+        jobs = [
+            queued_job(job_type="chemistry.md"),
+            queued_job(),
+            queued_job(job_type="chemistry.qm", priority=5),
+            queued_job(priority=5),
+            queued_job(job_type="physics.md", priority=9),
+        ]
+        found = claim(node_make(user_make())[0], wishes=Wishes(job_types=("chemistry.*", "test")), slots=4)
+        assert [replica.job_id for replica in found] == [jobs[number].pk for number in (2, 3, 0, 1)]
+
+    def test_wishes_change_nothing_about_what_fits_or_whose_vote_it_is(self) -> None:
+        wishes = Wishes(job_types=("te*",))
+        queued_job(copies=2)
+        owner = user_make()
+        assert claim(node_make(owner)[0], wishes=wishes, cpus=0.5) == []
+        assert len(claim(node_make(owner)[0], wishes=wishes, slots=2)) == 1
+        assert claim(node_make(owner)[0], wishes=wishes) == []
+        assert len(claim(node_make(user_make())[0], wishes=wishes)) == 1
+
+    def test_substitutes_are_chosen_by_the_same_wishes(self) -> None:
+        job = queued_job(job_type="chemistry.md")
+        [taken] = claim(node_make(user_make())[0])
+        Replica.objects.filter(pk=taken.pk).update(state=ReplicaState.FAILED)
+        replicas_queue(job=job, count=1)
+        assert claim(node_make(user_make())[0], wishes=Wishes(job_types=("physics.*",))) == []
+        assert len(claim(node_make(user_make())[0], wishes=Wishes(job_types=("chemistry.*",)))) == 1
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # the database is only asked, never written
+@given(st.from_regex(r"[A-Za-z0-9._:/@+*-]{1,6}", fullmatch=True), st.text("aA0._:/-", max_size=6))
+def test_a_pattern_means_the_same_to_the_database_and_to_the_host(own_database: str, pattern: str, text: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT %s::varchar LIKE ANY(%s::text[])", [text, [like_of(pattern)]])
+        assert cursor.fetchone() == (pattern_matches(pattern, text),)
+
+
+@pytest.mark.django_db
 class TestReasons:
-    def reason(self, node: Node, *, wanted: tuple[Tier, ...] = (Tier.CPU,), **free: Any) -> tuple[str, str]:
-        found = no_work_reason(node=node, wanted=wanted, free=free_make(**free))
+    def reason(self, node: Node, *, wanted: tuple[Tier, ...] = (Tier.CPU,), wishes: Wishes = ANYTHING, **free: Any) -> tuple[str, str]:
+        found = no_work_reason(node=node, wanted=wanted, free=free_make(**free), wishes=wishes)
         return found.code, found.message
 
     def test_an_empty_queue_says_which_tiers_have_work(self) -> None:
@@ -150,6 +233,21 @@ class TestReasons:
         queued_job(tier="gpu-tier1", descriptor={"tier": 1})
         code, message = self.reason(node_make(user_make(), tier=Tier.GPU_TIER1)[0], wanted=(Tier.GPU_TIER1,))
         assert (code, "GPUs" in message) == ("none_fits", True)
+
+    def test_what_the_contributor_does_not_wish_for_is_counted(self) -> None:
+        queued_job(credit_rate_micro=1_500_000)
+        queued_job(job_type="chemistry.md")
+        node, _ = node_make(user_make())
+        code, message = self.reason(node, wishes=Wishes(images=("trusted.example.org/*",), job_types=("test",), credit_rate_min=1.25))
+        assert code == "none_wished"
+        assert message == (
+            "Of 2 queued for cpu: 2 are of images that this host does not allow; 1 are of job types that this host does not allow; "
+            "1 offer less than the 1.25 credits that this host asks for (the most: 1.5)."
+        )
+        code, message = self.reason(node, wishes=Wishes(job_types=("chemistry.*",)), cpus=0.5)
+        assert code == "none_fits"
+        assert "1 are of job types that this host does not allow; 2 need more than the 0.5 free cores" in message
+        assert self.reason(node, wishes=Wishes(job_types=("test",)))[0] == "taken_by_others"
 
     def test_an_owner_who_has_a_copy_hears_so(self) -> None:
         queued_job(copies=2)
@@ -194,14 +292,15 @@ class TestRaces:
         assert len({replica.lease_id for replica in taken}) == 1
         assert Replica.objects.filter(state=ReplicaState.LEASED).count() == 1
 
-    def test_ten_owners_share_ten_jobs_without_a_collision(self, own_database: str) -> None:
+    @pytest.mark.parametrize("wishes", [ANYTHING, Wishes(images=("example/*",))], ids=["anything", "wishes"])
+    def test_ten_owners_share_ten_jobs_without_a_collision(self, own_database: str, wishes: Wishes) -> None:
         for _ in range(10):
             queued_job()
         nodes = [node_make(user_make())[0] for _ in range(10)]
         taken: list[Replica] = []
         for _ in range(10):  # a locked row is skipped, not waited for: who got none looks again
             without = [node for node in nodes if node.pk not in {replica.node_id for replica in taken}]
-            taken += _at_once(without) if without else []
+            taken += _at_once(without, wishes=wishes) if without else []
         assert len({replica.pk for replica in taken}) == len({replica.job_id for replica in taken}) == 10
 
     def test_a_locked_job_is_skipped_and_nothing_waits(self, own_database: str) -> None:
@@ -213,22 +312,36 @@ class TestRaces:
             assert taken == []
         assert len(claim(node)) == 1
 
+    def test_a_host_with_wishes_passes_over_what_others_have_locked(self, own_database: str) -> None:
+        jobs = [queued_job() for _ in range(3)]
+        first, second = node_make(user_make())[0], node_make(user_make())[0]
+        wishes = Wishes(job_types=("test",))
+        with transaction.atomic():
+            assert len(replicas_claim(node=first, tiers=[Tier.CPU], free=free_make(slots=2), wishes=wishes)) == 2
+            [taken] = _in_threads([lambda: claim(second, wishes=wishes, slots=3)])
+            assert [replica.job_id for replica in taken] == [jobs[2].pk]
+
     def test_a_locked_replica_hides_its_job(self, own_database: str) -> None:
         queued_job(copies=2)
         first, second = node_make(user_make())[0], node_make(user_make())[0]
         with transaction.atomic():
-            assert len(replicas_claim(node=first, tiers=[Tier.CPU], free=free_make())) == 1
+            assert len(replicas_claim(node=first, tiers=[Tier.CPU], free=free_make(), wishes=ANYTHING)) == 1
             [taken] = _in_threads([lambda: claim(second)])
             assert taken == []
         assert len(claim(second)) == 1
 
 
-def _at_once(nodes: list[Node], request_id: uuid.UUID | None = None) -> list[Replica]:
+def order_opened(replica: Replica) -> Order:
+    """What the host will read."""
+    return order_open(bytes(replica.order_envelope or b""), coordinator=PrivateKey.from_raw(COORDINATOR_KEY_RAW).public).order
+
+
+def _at_once(nodes: list[Node], request_id: uuid.UUID | None = None, wishes: Wishes = ANYTHING) -> list[Replica]:
     gate = threading.Barrier(len(nodes))
 
     def work(node: Node) -> list[Replica]:
         gate.wait(10)
-        return claim(node, request_id=request_id)
+        return claim(node, request_id=request_id, wishes=wishes)
 
     return [replica for taken in _in_threads([lambda node=node: work(node) for node in nodes]) for replica in taken]
 

@@ -41,6 +41,7 @@ MEMBERS = {
     "deadline_at",
     "tier",
     "job_type",
+    "credit_rate_micro",
     "image",
     "command",
     "environment",
@@ -105,9 +106,10 @@ def test_an_order_tells_neither_the_job_nor_that_others_run_it(copies: int) -> N
     order = order_of(job, replicas[0])
     told = words_of(order)
     assert set(json.loads(told)) == MEMBERS
+    assert order.credit_rate_micro == 7_125_000  # a contributor may ask for a least rate, and the host checks it
     for secret in (job.pk, owner.username, job.label, "A telling title", job.descriptor_digest, *(one.pk for one in replicas[1:])):
         assert str(secret) not in told, secret
-    for word in ("copies", "quorum", "verification", "method", "credit", "7.125", "priority", "seed", "owner"):
+    for word in ("copies", "quorum", "verification", "method", "priority", "seed", "owner"):
         assert word not in told, word
 
 

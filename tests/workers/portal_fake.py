@@ -124,6 +124,7 @@ class FakePortal:
             "deadline_at": now + timedelta(minutes=5),
             "tier": Tier.CPU,
             "job_type": "test",
+            "credit_rate_micro": 1_000_000,
             "image": ImageReference(name="registry.example.org/test", image_id="sha256:" + "1a" * 32),
             "command": tuple(command),
             "limits": Limits(wall_seconds=60, memory_bytes=64 * 2**20, cpus=0.5, pids=64, disk_bytes=2**24, output_bytes=2**22),

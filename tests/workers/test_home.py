@@ -9,7 +9,7 @@ import pytest
 from tests.workers.homes import GIB, profile_make
 from workers.caps import Caps, NodeSettings
 from workers.home import HomeDamagedError, HomeError, HomeLockedError, HomeMissingError, NodeHome, portal_origin_parse
-from workers.protocol.messages import Gpu, Tier
+from workers.protocol.messages import Gpu, Tier, Wishes
 from workers.worker_queues import QueuesRefusedError, queues_check
 
 GPUS = tuple(Gpu(index=index, uuid=f"GPU-{index}", name="T", memory_bytes=8 * GIB) for index in range(2))
@@ -92,16 +92,21 @@ def test_settings_left_out_mean_the_machine(tmp_path: Path) -> None:
     caps = Caps.of(NodeSettings.read(tmp_path / "node.toml"), profile_make(cores=6, gpus=GPUS))
     assert (caps.slots, caps.cpus, caps.gpus) == (3, 6.0, GPUS)
     assert caps.memory_bytes == int(8 * GIB * 0.8)
-    assert caps.image_allowed("anything")
+    assert caps.wishes == Wishes()
 
 
 def test_settings_never_lend_more_than_there_is(tmp_path: Path) -> None:
     path = tmp_path / "node.toml"
-    path.write_text('[lend]\ncores = 64\nmemory_gib = 512\nslots = 1\ngpus = ["GPU-1"]\n[images]\nallowed = ["a/*"]\n')
+    path.write_text('[lend]\ncores = 64\nmemory_gib = 512\nslots = 1\ngpus = ["GPU-1"]\n')
     caps = Caps.of(NodeSettings.read(path), profile_make(cores=4, gpus=GPUS))
     assert (caps.slots, caps.cpus, caps.memory_bytes, caps.gpus) == (1, 4.0, 8 * GIB, GPUS[1:])
-    assert caps.image_allowed("a/b")
-    assert not caps.image_allowed("b/a")
+
+
+def test_wishes_are_read_from_both_sections(tmp_path: Path) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text('[images]\nallowed = ["a/*", "b:1"]\n[wishes]\njob_types = ["chemistry.*"]\ncredit_rate_min = 0.5\n')
+    caps = Caps.of(NodeSettings.read(path), profile_make(cores=4, gpus=()))
+    assert caps.wishes == Wishes(images=("a/*", "b:1"), job_types=("chemistry.*",), credit_rate_min=0.5)
 
 
 @pytest.mark.parametrize(
@@ -111,6 +116,10 @@ def test_settings_never_lend_more_than_there_is(tmp_path: Path) -> None:
         ("[lend]\ncore = 4", "lend.core"),
         ("[lend]\ncores = -1", "lend.cores"),
         ("[lend]\nmemory_gib = inf", "memory_gib"),
+        ('[images]\nallowed = ["a?"]', "images.allowed.0"),  # no other wildcards than *
+        ('[wishes]\njob_types = [""]', "wishes.job_types.0"),
+        ("[wishes]\ncredit_rate_min = -1", "wishes.credit_rate_min"),
+        (f"[images]\nallowed = {['a'] * 33}", "images.allowed"),
     ],
 )
 def test_settings_that_are_wrong_are_named(tmp_path: Path, text: str, named: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -14,15 +15,16 @@ from workers.resources import Resources, ResourcesExhaustedError
 
 GIB = 2**30
 GPUS = tuple(Gpu(index=index, uuid=f"GPU-{index}", name="T", memory_bytes=8 * GIB) for index in range(3))
-CAPS = Caps(slots=4, cpus=4.0, memory_bytes=8 * GIB, disk_bytes=10 * GIB, gpus=GPUS, images_allowed=("*",))
+CAPS = Caps(slots=4, cpus=4.0, memory_bytes=8 * GIB, disk_bytes=10 * GIB, gpus=GPUS)
 
 
-def limits(*, cpus: float = 1.0, memory_bytes: int = GIB, disk_bytes: int = GIB, gpus: int = 0) -> Limits:
-    return Limits(wall_seconds=1, memory_bytes=memory_bytes, cpus=cpus, pids=1, disk_bytes=disk_bytes, output_bytes=1, gpus=gpus)
+def limits(**fields: Any) -> Limits:
+    whole = {"wall_seconds": 1, "memory_bytes": GIB, "cpus": 1.0, "pids": 1, "disk_bytes": GIB, "output_bytes": 1}
+    return Limits(**{**whole, **fields})
 
 
-def resources_make(disk_free: int = 100 * GIB) -> Resources:
-    return Resources(CAPS, disk_free=lambda: disk_free)
+def resources_make(disk_free: int = 100 * GIB, **fields: Any) -> Resources:
+    return Resources(CAPS, disk_free=lambda: disk_free, **fields)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +54,43 @@ def test_gpus_are_given_out_by_uuid_once() -> None:
         resources.reserve(uuid4(), limits(gpus=1))
     resources.release(first)
     assert resources.free().gpus == given_first
+
+
+def test_gpus_that_do_not_answer_are_not_given_out_until_they_are_back() -> None:
+    present = list(GPUS)
+    resources = resources_make(gpus_present=lambda: present)
+    present.remove(GPUS[0])
+    assert resources.free().gpus == GPUS[1:]
+    assert resources.reserve(UUID(int=1), limits(gpus=1)) == (GPUS[1],)
+    present.clear()  # the lease keeps what it was given: its container says how that goes
+    assert resources.reserve(UUID(int=1), limits(gpus=1)) == (GPUS[1],)
+    with pytest.raises(ResourcesExhaustedError, match="needs 1 GPUs; this node has 0 free"):
+        resources.reserve(UUID(int=2), limits(gpus=1))
+    present.extend(GPUS)
+    assert resources.free().gpus == (GPUS[0], GPUS[2])
+
+
+def test_lease_that_held_its_slot_only_is_given_the_rest_when_it_runs() -> None:
+    resources = resources_make()
+    for number in range(CAPS.slots):
+        resources.hold_slot(UUID(int=number))
+    assert resources.free().slots == 0
+    assert resources.reserve(UUID(int=0), limits(gpus=2, cpus=3)) == GPUS[:2]
+    resources.hold_slot(UUID(int=0))
+    assert (resources.free().cpus, resources.free().gpus) == (1, GPUS[2:])
+    with pytest.raises(ResourcesExhaustedError):
+        resources.reserve(UUID(int=1), limits(gpus=2))
+    resources.release(UUID(int=0))
+    assert (resources.free().slots, resources.free().gpus) == (1, GPUS)
+
+
+def test_run_of_an_earlier_process_keeps_the_gpus_that_it_has() -> None:
+    resources = resources_make()
+    gone = Gpu(index=7, uuid="GPU-7", name="T", memory_bytes=8 * GIB)
+    resources.hold_slot(UUID(int=1))
+    assert resources.reserve(UUID(int=1), limits(gpus=2), granted=(GPUS[1], gone)) == (GPUS[1], gone)
+    assert (resources.free().slots, resources.free().cpus, resources.free().gpus) == (3, 3.0, (GPUS[0], GPUS[2]))
+    assert resources.reserve(UUID(int=1), limits(gpus=2)) == (GPUS[1], gone)
 
 
 def test_full_disk_leaves_nothing_to_lend() -> None:

@@ -165,7 +165,7 @@ class LogWriter:
         """Something that the host did or saw."""
         self._write("event", name=name, details=dict(details or {}))
 
-    def sample(self, values: Mapping[str, float | int | None]) -> None:
+    def sample(self, values: Mapping[str, Any]) -> None:
         """What the container used by now; absent values are left out, and samples of a log that is half full."""
         with self._lock:
             if self._size_bytes < self._size_limit_bytes // 2:

@@ -30,6 +30,11 @@ OutputPath = Annotated[str, StringConstraints(min_length=1, max_length=255, patt
 """A relative POSIX path without empty, ``.`` or ``..`` components, backslashes or control characters."""
 
 
+PATTERNS_MAX: Final = 32
+Pattern = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9._:/@+*-]+$")]
+"""What names of images and job types are made of, and `*`."""
+
+
 class Message(BaseModel):
     """Base of all messages: frozen, unknown fields refused, NaN and infinity refused."""
 
@@ -135,10 +140,22 @@ class FreeResources(Message):
     """What a host could start now. `slots` 0 asks for no work: the exchange is a heartbeat and a renewal only."""
 
     slots: int = Field(ge=0, le=256)
-    cpus: float = Field(ge=0)
+    cpus: float = Field(ge=0, le=4096)
     memory_bytes: int = Field(ge=0)
     disk_bytes: int = Field(ge=0)
     gpus: tuple[Gpu, ...] = Field(default=(), max_length=64)
+
+
+class Wishes(Message):
+    """What a contributor lets run. Only `*` means something in a pattern: any characters, also none, also `/`. No pattern: nothing."""
+
+    images: tuple[Pattern, ...] = Field(default=("*",), max_length=PATTERNS_MAX, description="of an image's name and tag")
+    job_types: tuple[Pattern, ...] = Field(default=("*",), max_length=PATTERNS_MAX)
+    credit_rate_min: float = Field(default=0, ge=0, le=1000, description="the least that a job offers, in credits for 1 TFLOP/s-hour")
+
+    @property
+    def credit_rate_min_micro(self) -> int:
+        return round(self.credit_rate_min * 1_000_000)
 
 
 class Stage(StrEnum):
@@ -181,6 +198,7 @@ class ExchangeRequest(Message):
     free: FreeResources
     leases: tuple[LeaseReport, ...] = Field(default=(), max_length=256)
     session_id: UUID = Field(description="made anew by each start of a worker; one that comes back after another was seen is a copied key")
+    wishes: Wishes = Wishes()
     hold: NoWork | None = Field(
         default=None, description="why the host itself wants no work now; None when it does, or only has no slot free"
     )
@@ -283,6 +301,7 @@ class Order(Message):
     deadline_at: AwareDatetime
     tier: Tier
     job_type: ShortText
+    credit_rate_micro: int = Field(ge=0, description="what the job offers for 1 TFLOP/s-hour, in millionths of a credit")
     image: ImageReference
     command: tuple[str, ...] = ()
     environment: dict[str, str] = Field(default_factory=dict)

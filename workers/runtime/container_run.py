@@ -27,6 +27,7 @@ from requests.exceptions import ReadTimeout
 from workers.protocol.messages import Failure, FailureCode
 from workers.runtime.cgroups import Cgroup, CgroupReading, cgroup_of, cgroup_usual
 from workers.runtime.docker_images import ENGINE_ERRORS
+from workers.runtime.gpu_samples import gpu_samples
 from workers.runtime.interface import OutputStream, RunLostError, RunResult, RunSink, RunSpec, RuntimeFailureError
 from workers.runtime.output_watch import excess_of, folder_measure
 from workers.runtime.usage import UsageMeter
@@ -310,15 +311,18 @@ class ContainerRun:
     def _samples_take(self) -> None:
         # Soon at first, so that short runs are measured too. The engine itself may take a second to answer.
         pause_seconds = _LOOK_SECONDS
+        gpus = gpu_samples(self._spec.gpus)
         while not self._ended.wait(pause_seconds):
             pause_seconds = min(_SAMPLE_SECONDS_MAX, pause_seconds * 1.5)
-            stats = self._client.stats(self._id, stream=False, one_shot=True)
+            stats, gpus_now = self._client.stats(self._id, stream=False, one_shot=True), next(gpus)
             elapsed_seconds = time.monotonic() - self._begun
             with self._sink_lock:
                 # Nobody waits for this thread: what it learns after the end is dropped.
                 if self._ended.is_set():
                     return
-                sample = self._meter.sample(stats, at=datetime.now(UTC), elapsed_seconds=elapsed_seconds, output_bytes=self._folder_bytes)
+                sample = self._meter.sample(
+                    stats, at=datetime.now(UTC), elapsed_seconds=elapsed_seconds, output_bytes=self._folder_bytes, gpus=gpus_now
+                )
                 if sample is not None:
                     self._sunk(self._sink.on_sample, sample)
 

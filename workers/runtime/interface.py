@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from workers.protocol.messages import EngineProfile, Failure, FailureCode, Gpu, ImageReference, Limits, Usage
 
@@ -46,6 +46,17 @@ class RunLostError(RuntimeFailureError):
 
 
 @dataclass(frozen=True, slots=True)
+class GpuSample:
+    """What one granted GPU does at this moment; `None` where it does not tell. `utilisation` is from 0 to 1."""
+
+    name: str
+    utilisation: float | None = None
+    memory_bytes: int | None = None
+    temperature_celsius: int | None = None
+    power_watts: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """What the container used by now. Counters grow from the start of the container; `None` where the engine does not tell."""
 
@@ -59,6 +70,13 @@ class Sample:
     read_bytes: int | None = None
     written_bytes: int | None = None
     output_bytes: int | None = None
+    gpus: tuple[GpuSample, ...] = ()
+
+    def details(self) -> dict[str, Any]:
+        """As the compute log keeps it: `at` is the line's own; what a GPU does not tell is left out, and `gpus` without one."""
+        named = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in {"at", "gpus"}}
+        gpus = [{name: value for name, value in asdict(gpu).items() if value is not None} for gpu in self.gpus]
+        return named | ({"gpus": gpus} if gpus else {})
 
 
 @dataclass(frozen=True, slots=True)

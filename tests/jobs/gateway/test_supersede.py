@@ -14,7 +14,7 @@ from jobs.states import ReplicaState
 from tests.jobs.gateway.queued_jobs import queued_job
 from tests.jobs.gateway.simulated_host import SimulatedHost
 from tests.jobs.gateway.test_exchange import subscribed, waiting_exchange
-from workers.protocol.messages import FreeResources, Tier
+from workers.protocol.messages import FreeResources, Tier, Wishes
 
 FREE = FreeResources(slots=1, cpus=8, memory_bytes=2**36, disk_bytes=2**40)
 
@@ -26,8 +26,8 @@ def test_only_the_newest_exchange_claims() -> None:
     exchange_record(node=node, request_id=old)
     exchange_record(node=node, request_id=new)
     now = timezone.now()
-    assert leases_claim(node=node, request_id=old, wanted=[Tier.CPU], free=FREE, now=now) == []
-    assert len(leases_claim(node=node, request_id=new, wanted=[Tier.CPU], free=FREE, now=now)) == 1
+    assert leases_claim(node=node, request_id=old, wanted=[Tier.CPU], free=FREE, wishes=Wishes(), now=now) == []
+    assert len(leases_claim(node=node, request_id=new, wanted=[Tier.CPU], free=FREE, wishes=Wishes(), now=now)) == 1
 
 
 @pytest.mark.django_db

@@ -48,6 +48,7 @@ from workers.protocol.messages import (
     Stage,
     Tier,
     Usage,
+    Wishes,
 )
 from workers.receipts import RunOutcome, receipt_sign
 
@@ -86,6 +87,7 @@ PROFILE: Final = NodeProfile(
     software_version="0.1.0",
 )
 FREE: Final = FreeResources(slots=1, cpus=8, memory_bytes=12 * 2**30, disk_bytes=150 * 10**9)
+WISHES: Final = Wishes(images=("registry.example/*",), credit_rate_min=0.5)
 NOTHING_FREE: Final = FreeResources(slots=0, cpus=0, memory_bytes=0, disk_bytes=0)
 
 
@@ -132,6 +134,7 @@ def order() -> OpenedOrder:
         deadline_at=NOW + timedelta(seconds=900),
         tier=Tier.CPU,
         job_type="example.sum",
+        credit_rate_micro=1_250_000,
         image=ImageReference(name="registry.example/sum:1.0", pull=f"registry.example/sum@{image}"),
         command=("python3", "/opt/sum.py", "numbers.txt"),
         environment={"OMP_NUM_THREADS": "1"},
@@ -164,6 +167,7 @@ def exchanges(checkpoint: str) -> dict[str, tuple[ExchangeRequest, ExchangeAnswe
             queues=(Tier.CPU,),
             free=free,
             leases=leases,
+            wishes=WISHES,
             session_id=SESSION_ID,
         )
 

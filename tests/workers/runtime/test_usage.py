@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workers.protocol.messages import GpuUsage
 from workers.runtime.cgroups import Cgroup, CgroupReading, cgroup_of, cgroup_usual
-from workers.runtime.interface import Sample
-from workers.runtime.usage import UsageMeter
+from workers.runtime.interface import GpuSample, Sample
+from workers.runtime.usage import Integral, UsageMeter
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 CONTAINER = "f0" * 32
@@ -112,6 +113,89 @@ def test_counters_of_the_kernel_win_where_they_tell_more() -> None:
     assert (more.cpu_seconds, more.memory_peak_bytes, more.samples) == (1.7, 95_000_000, 1)
     less = meter.usage(wall_seconds=1, gpus=0, counters=CgroupReading(1.2, 10))
     assert (less.cpu_seconds, less.memory_peak_bytes) == (1.5, 90_000_000)
+
+
+def test_memory_is_integrated_from_the_first_to_the_last_sample() -> None:
+    meter = UsageMeter()
+    memory = (10, 30, 30)
+    for seconds, megabytes in zip((1.0, 2.0, 4.0), memory, strict=True):
+        _sample(meter, VERSION_2 | {"memory_stats": {"usage": megabytes * 10**6}}, seconds)
+    assert meter.usage(wall_seconds=9, gpus=0).memory_byte_seconds == 20e6 * 1 + 30e6 * 2
+    once = UsageMeter()
+    _sample(once, VERSION_2)
+    assert once.usage(wall_seconds=9, gpus=0).memory_byte_seconds is None  # no time lies between one sample
+
+
+def test_peak_of_processes_and_last_counters_of_io_are_kept() -> None:
+    meter = UsageMeter()
+    for seconds, pids in enumerate((2, 7, 3)):
+        _sample(meter, VERSION_1 | {"pids_stats": {"current": pids}}, float(seconds))
+    usage = meter.usage(wall_seconds=3, gpus=0)
+    assert (usage.pids_peak, usage.read_bytes, usage.written_bytes) == (7, 4096, 8193)
+
+
+def test_what_was_never_told_is_not_in_the_usage() -> None:
+    meter = UsageMeter()
+    _sample(meter, {name: VERSION_2[name] for name in ("cpu_stats", "memory_stats")})
+    usage = meter.usage(wall_seconds=3, gpus=0)
+    assert (usage.pids_peak, usage.read_bytes, usage.written_bytes, usage.gpu_seconds, usage.gpus) == (None, None, None, None, ())
+
+
+def test_gpus_have_peaks_and_integrals_each() -> None:
+    meter = UsageMeter()
+    readings = [
+        (1.0, GpuSample("A", 0.5, 100, 60, 100.0), GpuSample("B")),
+        (2.0, GpuSample("A", 1.0, 300, 70, 200.0), GpuSample("B", temperature_celsius=40)),
+        (4.0, GpuSample("A", 0.0, 200, 65, 100.0), GpuSample("B", utilisation=1.0)),
+    ]
+    for seconds, *gpus in readings:
+        sample = meter.sample(VERSION_1, at=AT, elapsed_seconds=seconds, output_bytes=0, gpus=gpus)
+        assert sample is not None
+        assert sample.gpus == tuple(gpus)
+    usage = meter.usage(wall_seconds=5, gpus=2)
+    assert usage.gpu_seconds == 10
+    assert usage.gpus == (
+        GpuUsage(name="A", utilisation_seconds=1.75, memory_peak_bytes=300, temperature_peak_celsius=70, energy_joules=450),
+        GpuUsage(name="B", temperature_peak_celsius=40),
+    )
+
+
+def test_time_in_which_a_gpu_told_nothing_is_not_made_up() -> None:
+    meter = UsageMeter()
+    for seconds, watts in enumerate((100.0, 100.0, None, 100.0, 100.0)):
+        meter.sample(VERSION_1, at=AT, elapsed_seconds=float(seconds), output_bytes=0, gpus=[GpuSample("A", power_watts=watts)])
+    assert meter.usage(wall_seconds=4, gpus=1).gpus == (GpuUsage(name="A", energy_joules=200),)
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 10), st.none() | st.floats(0, 1)), max_size=20))
+def test_an_integral_never_exceeds_the_time_between_readings_that_were_told(steps: list[tuple[float, float | None]]) -> None:
+    integral, at_seconds, told_seconds = Integral(), 0.0, 0.0
+    for (pause, value), (_, before) in zip(steps, [(0.0, None), *steps], strict=False):
+        at_seconds += pause
+        told_seconds += pause if value is not None and before is not None else 0
+        integral.add(at_seconds, value)
+    assert (integral.total is None) is (told_seconds == 0)
+    assert 0 <= (integral.total or 0) <= told_seconds + 1e-9
+
+
+def test_log_keeps_what_a_sample_tells() -> None:
+    without = _sample(UsageMeter(), VERSION_1)
+    assert without is not None
+    assert without.details() == {
+        "elapsed_seconds": 1.0,
+        "cpu_seconds": 1.5,
+        "cpu_percent": None,
+        "memory_bytes": 50_000_000,
+        "memory_peak_bytes": 90_000_000,
+        "pids": 3,
+        "read_bytes": 4096,
+        "written_bytes": 8193,
+        "output_bytes": 5,
+    }
+    gpus = [GpuSample("A", 0.5, 100, 60, None), GpuSample("B")]
+    sample = UsageMeter().sample(VERSION_1, at=AT, elapsed_seconds=1.0, output_bytes=0, gpus=gpus)
+    assert sample is not None
+    assert sample.details()["gpus"] == [{"name": "A", "utilisation": 0.5, "memory_bytes": 100, "temperature_celsius": 60}, {"name": "B"}]
 
 
 def test_gpu_seconds_are_those_granted() -> None:

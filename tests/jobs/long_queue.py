@@ -1,0 +1,33 @@
+"""A long queue, written by the database itself: copies of a job and its one queued replica."""
+
+from __future__ import annotations
+
+from django.db import connection
+
+from jobs.models import Job, Replica
+
+
+def queue_lengthen(job: Job, count: int, *, analyse: bool = True) -> None:
+    """`count` more jobs like this one, each with a queued replica, all older than it. `analyse`: then the planner hears of them."""
+    with connection.cursor() as cursor:
+        for model, own in (
+            (Job, {"id": "md5('job' || n || t.id::text)::uuid", "label": "t.label || '-' || n"}),
+            (
+                Replica,
+                {
+                    "id": "md5('replica' || n || t.job_id::text)::uuid",
+                    "job_id": "md5('job' || n || t.job_id::text)::uuid",
+                    "created_at": "t.created_at - make_interval(secs => n)",
+                },
+            ),
+        ):
+            columns = [str(field.column) for field in model._meta.concrete_fields]
+            table = model._meta.db_table
+            values = ", ".join(own.get(column, f't."{column}"') for column in columns)
+            where = "id" if model is Job else "job_id"
+            cursor.execute(
+                f"INSERT INTO {table} ({', '.join(columns)}) SELECT {values} FROM {table} t, generate_series(1, %s) n WHERE t.{where} = %s",  # noqa: S608  names of our own tables
+                [count, job.pk],
+            )
+        if analyse:
+            cursor.execute("ANALYZE jobs_job, jobs_replica")
