@@ -1,13 +1,15 @@
 """The offline verifier of result bundles (see workers/protocol/bundles.py). It trusts the coordinator's key that its caller names, only.
 
 1. The bundle holds the members that its index asks for, each once, and no others.
-2. The bundle's coordinator key has the id that the caller pinned, and the seal of that key names every member by digest.
-3. Each order is signed by that key, for this portal and the job's image, and names the node key that signed the receipt.
+2. The bundle's coordinator key has the id that the caller pinned, or follows from that one by signed successions. Its seal names every
+   member by digest, and with them the keys that it had before.
+3. Each order is signed by one of these keys, for this portal and the job's image, and names the node key that signed the receipt.
 4. Each receipt binds to its order, lease and replica, and its predicate is well-formed and says `completed`.
 5. Each log is an unbroken chain from its order to the head that the receipt states.
 6. The canonical archive is well-formed and has the digests that its receipt states, file by file.
 7. There are as many accepted replicas as the quorum asks for, each by another node key, and exactly one is canonical.
-8. Each payment is a leaf of the ledger's log under a checkpoint that the coordinator signed, and names this job, replica, receipt and node.
+8. Each payment is a leaf of the ledger's log under a checkpoint that one of these keys signed, and names this job, replica, receipt and
+   node.
 
 What it can't see: that two node keys belong to two owners, and the comparison that made replicas agree; the coordinator vouches for both.
 """
@@ -15,6 +17,7 @@ What it can't see: that two node keys belong to two owners, and the comparison t
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,6 +30,7 @@ from workers.protocol.bundles import (
     INDEX_LIMIT_BYTES,
     INDEX_NAME,
     SEAL_NAME,
+    BundledLedger,
     BundledReplica,
     BundleInvalidError,
     PaymentProof,
@@ -37,13 +41,14 @@ from workers.protocol.bundles import (
 from workers.protocol.canonical import canonical_json, json_parse
 from workers.protocol.compute_log import LINE_BYTES_MAX, log_check
 from workers.protocol.digests import digest_of, digest_stream
-from workers.protocol.dsse import ENVELOPE_LIMIT_BYTES, PAYLOAD_TYPE_ORDER, PAYLOAD_TYPE_STATEMENT, envelope_open
-from workers.protocol.errors import DigestMismatchError, VerificationError
+from workers.protocol.dsse import ENVELOPE_LIMIT_BYTES, PAYLOAD_TYPE_ORDER, PAYLOAD_TYPE_STATEMENT, envelope_key_id, envelope_open
+from workers.protocol.errors import DigestMismatchError, KeyWrongError, VerificationError
 from workers.protocol.keys import PublicKey
 from workers.protocol.merkle import inclusion_verify, leaf_hash
 from workers.protocol.messages import RECEIPT_PREDICATE_TYPE, LogReference, Order, ReceiptPredicate, StoredObject
 from workers.protocol.statements import Statement, statement_parse
 from workers.protocol.strict_base64 import base64_decode
+from workers.protocol.succession import keys_of
 
 LEAF_LIMIT_BYTES = 65_535
 
@@ -106,9 +111,11 @@ class _Bundle:
         members = [name for replica in self._index.replicas for name in replica.member_names]
         file.names_check([INDEX_NAME, SEAL_NAME, *members])
         self._coordinator = PublicKey.from_base64(self._index.coordinator_public_key)
-        if self._coordinator.key_id != coordinator_key_id:
+        keys = keys_of(self._index.coordinator_predecessors, present=self._coordinator, origin=self._index.origin)
+        self._keys = {key.key_id: key for key in keys}
+        if coordinator_key_id not in self._keys:
             raise CoordinatorWrongError(
-                f"Expected a bundle of the coordinator {coordinator_key_id}; found one of {self._coordinator.key_id}."
+                f"Expected a bundle of the coordinator {coordinator_key_id}, or of its successor; found one of {self._coordinator.key_id}."
             )
         self._seal()
 
@@ -160,7 +167,7 @@ class _Bundle:
 
     def _receipt(self, replica: BundledReplica) -> _Receipt:
         key = PublicKey.from_base64(replica.node_public_key)
-        order_payload = self._envelope(f"{replica.folder}/order.json", PAYLOAD_TYPE_ORDER, self._coordinator)
+        order_payload = self._order(f"{replica.folder}/order.json")
         order = part_parse(Order, json_parse(order_payload, limit_bytes=ENVELOPE_LIMIT_BYTES))
         payload = self._envelope(f"{replica.folder}/receipt.json", PAYLOAD_TYPE_STATEMENT, key)
         statement = statement_parse(payload, predicate_type=RECEIPT_PREDICATE_TYPE)
@@ -178,6 +185,10 @@ class _Bundle:
         ):
             _same(f"{replica.folder}: {what}", expected, found)
         return _Receipt(key, order, statement, predicate, digest_of(payload))
+
+    def _order(self, name: str) -> bytes:
+        signer = envelope_key_id(self._file.read(name, limit_bytes=ENVELOPE_LIMIT_BYTES))
+        return self._envelope(name, PAYLOAD_TYPE_ORDER, self._keys.get(signer, self._coordinator))
 
     def _envelope(self, name: str, payload_type: str, key: PublicKey) -> bytes:
         """The payload of a signed member, which has one byte form."""
@@ -210,10 +221,18 @@ class _Bundle:
         if ledger is None:
             return None
         _same("ledger origin", f"{_authority(self._index.origin)}/ledger", ledger.origin)
-        text = signed_note.note_open(ledger.checkpoint.encode(), name=ledger.origin, key=self._coordinator)
+        text = self._note_open(ledger)
         checkpoint = signed_note.Checkpoint.from_text(text)
         _same("origin of the checkpoint", ledger.origin, checkpoint.origin)
         return checkpoint
+
+    def _note_open(self, ledger: BundledLedger) -> str:
+        """The checkpoint's text: the present key signs each new one, so an older key's may still be the newest."""
+        *before, present = self._keys.values()
+        for key in before:
+            with suppress(KeyWrongError):
+                return signed_note.note_open(ledger.checkpoint.encode(), name=ledger.origin, key=key)
+        return signed_note.note_open(ledger.checkpoint.encode(), name=ledger.origin, key=present)
 
     def _payment(self, folder: str, payment: PaymentProof, checkpoint: signed_note.Checkpoint | None, receipt: _Receipt) -> int:
         if checkpoint is None:

@@ -20,7 +20,8 @@ from ledger.checkpoints import checkpoint_latest, log_origin
 from ledger.coordinator_key import coordinator_private_key, coordinator_public_key
 from ledger.models import Checkpoint, LogLeaf
 from ledger.selectors import inclusion_proof_of
-from nodes.models import Node
+from ledger.succession import predecessors_of
+from nodes.models import Node, NodeKey
 from workers.protocol.bundles import (
     INDEX_NAME,
     MEMBER_DATE,
@@ -87,7 +88,11 @@ def bundle_write(*, job: Job, out: BinaryIO) -> None:
     """Writes the bundle of a completed job. Raises ResultUnavailableError."""
     if job.state != JobState.COMPLETED:
         raise ResultUnavailableError(f"The job is {job.state}; a result can be had once it is completed. {job.failure_message}".rstrip())
-    accepted = job.replicas.filter(state=ReplicaState.ACCEPTED).select_related("receipt", "node").order_by("receipt__received_at", "pk")
+    accepted = (
+        job.replicas.filter(state=ReplicaState.ACCEPTED)
+        .select_related("receipt", "node", "node_key")
+        .order_by("receipt__received_at", "pk")
+    )
     replicas = sorted(accepted, key=lambda replica: replica.pk != job.canonical_replica_id)
     index = index_build(job, replicas)
     with _BundleWriter(out) as bundle:
@@ -104,6 +109,7 @@ def bundle_write(*, job: Job, out: BinaryIO) -> None:
 def index_build(job: Job, replicas: Sequence[Replica]) -> BundleIndex:
     """The index of a bundle of these accepted replicas, with proofs under the newest checkpoint."""
     checkpoint = checkpoint_latest()
+    # An accepted replica was run by a node, as it had an order: `cast` below says so.
     return BundleIndex(
         bundle_version=1,
         job=BundledJob(
@@ -118,11 +124,12 @@ def index_build(job: Job, replicas: Sequence[Replica]) -> BundleIndex:
         ),
         origin=settings.NEXA_ORIGIN,
         coordinator_public_key=coordinator_public_key().to_base64(),
+        coordinator_predecessors=predecessors_of(coordinator_public_key()),
         replicas=tuple(
             BundledReplica(
                 folder=f"replica-{number}",
-                node_public_key=PublicKey(bytes(_node_of(replica).public_key)).to_base64(),
-                node_name=_node_of(replica).name,
+                node_public_key=PublicKey(bytes(cast("NodeKey", replica.node_key).public_key)).to_base64(),
+                node_name=cast("Node", replica.node).name,
                 canonical=replica.pk == job.canonical_replica_id,
                 payment=_payment_proof(replica, checkpoint),
             )
@@ -162,11 +169,6 @@ class _BundleWriter:
         """The last member."""
         envelope = seal_sign(digests=self._digests, job_id=job_id, key=coordinator_private_key())
         self._zip.writestr(zipfile.ZipInfo(SEAL_NAME, MEMBER_DATE), envelope)
-
-
-def _node_of(replica: Replica) -> Node:
-    """An accepted replica was run by one, as it had an order and left a log."""
-    return cast("Node", replica.node)
 
 
 def _payment_proof(replica: Replica, checkpoint: Checkpoint | None) -> PaymentProof | None:

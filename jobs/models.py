@@ -10,7 +10,7 @@ from django.db import models
 from django.db.models import Q
 
 from jobs.states import REPLICA_EXCLUSIVE, JobState, ReplicaState
-from nodes.models import Node
+from nodes.models import Node, NodeKey
 
 
 def _choices(states: type[JobState | ReplicaState]) -> list[tuple[str, str]]:
@@ -118,6 +118,8 @@ class Replica(models.Model):
     kind = models.ForeignKey(JobKind, on_delete=models.PROTECT, related_name="+", db_index=False)
 
     node = models.ForeignKey(Node, null=True, blank=True, on_delete=models.PROTECT, related_name="replicas")
+    node_key = models.ForeignKey(NodeKey, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    """The key that took the lease: the order names it, and the receipt verifies under it, also after a rotation."""
     node_owner = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     lease_id = models.UUIDField(null=True, blank=True, unique=True)
     lease_request_id = models.UUIDField(null=True, blank=True)
@@ -189,10 +191,18 @@ class Receipt(models.Model):
 
 
 class NodeExchange(models.Model):
-    """The newest exchange of a node that has arrived. Only it may claim: nobody reads the answer of an older one any more."""
+    """The newest exchange of a node that has arrived, and the worker that sent it (jobs/sessions.py).
+
+    Only it may claim: nobody reads the answer of an older one any more.
+    """
 
     node = models.OneToOneField(Node, primary_key=True, on_delete=models.CASCADE, related_name="+")
     request_id = models.UUIDField()
+    session_id = models.UUIDField()
+    session_began_at = models.BigIntegerField()
+    """When the session's first request was signed, by the host's clock: seconds since 1970."""
+    superseded = models.JSONField(default=dict)
+    """{session id: when the first request of the session that took its place was signed}; the newest few, oldest first."""
 
     def __str__(self) -> str:
         return str(self.request_id)

@@ -21,6 +21,7 @@ from jobs.models import Job, Replica, VerificationBatch
 from jobs.services import leases, outbox, settlement, uploads
 from jobs.states import ReplicaState
 from jobs.verification import job_check, slices_of
+from nodes import clones
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,12 @@ def uploads_sweep() -> None:
 def outbox_push() -> None:
     """Pushes what happened."""
     outbox.outbox_push()
+
+
+@shared_task(name="control.clones_tell")
+def clones_tell() -> None:
+    """Tells owners that a node's key is used in two places."""
+    clones.clones_tell()
 
 
 @shared_task(name="control.verification_dispatch")

@@ -63,7 +63,7 @@ class OutputMissingError(VerificationError):
 def job_check(*, job_id: UUID) -> None:
     """Makes every check of the job's reported replicas that has not been made. Idempotent."""
     job = Job.objects.get(pk=job_id)
-    reported = job.replicas.filter(state=ReplicaState.REPORTED).select_related("receipt__log", "node")
+    reported = job.replicas.filter(state=ReplicaState.REPORTED).select_related("receipt__log", "node_key")
     passed = [replica for replica in reported.order_by("receipt__received_at", "pk") if _replica_check(job, replica)]
     compared = {frozenset((row.replica_id, row.other_id)) for row in Evidence.objects.filter(check_name="comparison", replica__in=passed)}
     for one, other in combinations(passed, 2):
@@ -117,9 +117,9 @@ class _ReplicaCheck:
 
     def __init__(self, job: Job, replica: Replica) -> None:
         self._descriptor = Descriptor.model_validate(job.descriptor)
-        if replica.node is None:
-            raise ValueError(f"replica {replica.pk} has a receipt and no node")
-        self._replica, self._node = replica, replica.node
+        if replica.node_key is None:
+            raise ValueError(f"replica {replica.pk} has a receipt and no key that took its lease")
+        self._replica, self._key = replica, PublicKey(bytes(replica.node_key.public_key))
         self._receipt: Receipt = replica.receipt
         self._statement: Statement
         self._predicate: ReceiptPredicate
@@ -137,8 +137,7 @@ class _ReplicaCheck:
 
     def _signature(self) -> dict[str, Any]:
         replica = self._replica
-        key = PublicKey(bytes(self._node.public_key))
-        payload = envelope_open(bytes(self._receipt.envelope), payload_type=PAYLOAD_TYPE_STATEMENT, key=key)
+        payload = envelope_open(bytes(self._receipt.envelope), payload_type=PAYLOAD_TYPE_STATEMENT, key=self._key)
         self._statement = statement_parse(payload, predicate_type=RECEIPT_PREDICATE_TYPE)
         try:
             self._predicate = ReceiptPredicate.model_validate(self._statement.predicate)
@@ -148,13 +147,13 @@ class _ReplicaCheck:
             "order_digest": replica.order_digest,
             "replica_id": replica.pk,
             "lease_id": replica.lease_id,
-            "node_key_id": self._node.key_id,
+            "node_key_id": self._key.key_id,
             "outcome": "completed",
         }
         for field, value in expected.items():
             if (found := getattr(self._predicate, field)) != value:
                 raise ReceiptContradictionError(f"The receipt's {field} is {found}; its replica's is {value}.")
-        return {"key": key.key_id, "order": replica.order_digest}
+        return {"key": self._key.key_id, "order": replica.order_digest}
 
     def _archive_bytes(self) -> dict[str, Any]:
         stated = self._predicate.archive

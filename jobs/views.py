@@ -186,7 +186,7 @@ def _columns(job: Job, replicas: Sequence[Replica], ran_at: dict[UUID, datetime]
             ReplicaColumn(
                 answer=answer,
                 custody=replica_line(state=answer.state, is_leased=replica.leased_at is not None, times=times),
-                node_key_id=replica.node.key_id if replica.node else "",
+                node_key_id=replica.node_key_id or "",
                 is_canonical=concluded and replica.pk == job.canonical_replica_id,
                 entry=entries.get(replica.pk),
             )

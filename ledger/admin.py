@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 
-from ledger.models import Account, Checkpoint, Entry, Posting
+from ledger.models import Account, Checkpoint, CoordinatorSuccession, Entry, Posting
 
 
 class _ReadOnly:
@@ -55,3 +55,11 @@ class CheckpointAdmin(_ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """Published checkpoints."""
 
     list_display = ["size", "created_at"]
+
+
+@admin.register(CoordinatorSuccession)
+class CoordinatorSuccessionAdmin(_ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+    """The coordinator's keys, each with the one that follows."""
+
+    list_display = ["key_id", "successor_key_id", "created_at"]
+    exclude = ["public_key", "envelope"]

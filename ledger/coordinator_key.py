@@ -21,7 +21,11 @@ def coordinator_private_key() -> PrivateKey:
     """The key in NEXA_COORDINATOR_KEY_FILE, read once. Raises CoordinatorKeyMissingError."""
     if not settings.NEXA_COORDINATOR_KEY_FILE:
         raise CoordinatorKeyMissingError("This process has no signing key: NEXA_COORDINATOR_KEY_FILE is not set.")
-    path = Path(settings.NEXA_COORDINATOR_KEY_FILE)
+    return key_file_read(Path(settings.NEXA_COORDINATOR_KEY_FILE))
+
+
+def key_file_read(path: Path) -> PrivateKey:
+    """The key in a file such as NEXA_COORDINATOR_KEY_FILE names. Raises CoordinatorKeyMissingError, which repeats nothing of the file."""
     try:
         return PrivateKey.from_raw(base64_decode(path.read_text(encoding="ascii").strip()))
     except (OSError, ValueError, VerificationError) as error:

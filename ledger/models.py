@@ -116,3 +116,19 @@ class Checkpoint(models.Model):
 
     def __str__(self) -> str:
         return str(self.size)
+
+
+class CoordinatorSuccession(models.Model):
+    """The coordinator's key `key_id` has signed, in `envelope`, that another follows it. Rows are a chain, in the order of their ids."""
+
+    key_id = models.CharField(max_length=71, unique=True)
+    public_key = models.BinaryField(max_length=32)
+    successor_key_id = models.CharField(max_length=71, unique=True)
+    envelope = models.BinaryField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering: ClassVar = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.key_id} -> {self.successor_key_id}"

@@ -146,6 +146,7 @@ CELERY_BEAT_SCHEDULE = {
     "disputes": {"task": "control.disputes_rule", "schedule": 60.0},
     "verification": {"task": "control.verification_dispatch", "schedule": environment.number("NEXA_DISPATCH_SECONDS", 1)},
     "outbox": {"task": "control.outbox_push", "schedule": environment.number("NEXA_PUSH_SECONDS", 1)},
+    "clones": {"task": "control.clones_tell", "schedule": 10.0},
     "checkpoint": {"task": "conclude.checkpoint_publish", "schedule": environment.number("NEXA_CHECKPOINT_SECONDS", 1)},
 }
 

@@ -9,7 +9,7 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from nodes.models import JoinToken, Node
+from nodes.models import JoinToken, Node, NodeKey
 from nodes.services import node_quarantine, node_release, node_revoke
 from workers.protocol.problems import ProblemError
 
@@ -36,9 +36,9 @@ class _ReadOnlyAdmin(_ModelAdmin):
 class NodeAdmin(_ReadOnlyAdmin):
     """Nodes, with quarantine and revocation."""
 
-    list_display = ("name", "owner", "state", "tier", "benchmark_gflops", "last_seen_at")
-    list_filter = ("state", "tier")
-    search_fields = ("name", "key_id", "owner__username")
+    list_display = ("name", "owner", "state", "tier", "benchmark_gflops", "last_seen_at", "clone_seen_at")
+    list_filter = ("state", "tier", ("clone_seen_at", admin.EmptyFieldListFilter))
+    search_fields = ("name", "keys__key_id", "owner__username")
     exclude = ("public_key",)
     actions = ["nodes_quarantine", "nodes_release", "nodes_revoke"]
 
@@ -63,6 +63,15 @@ class NodeAdmin(_ReadOnlyAdmin):
                 act(node=node)
             except ProblemError as error:
                 self.message_user(request, f"{node.name}: {error.detail}", messages.ERROR)
+
+
+@admin.register(NodeKey)
+class NodeKeyAdmin(_ReadOnlyAdmin):
+    """Every key that a node has or had."""
+
+    list_display = ("key_id", "node", "created_at", "retired_at", "successor")
+    search_fields = ("key_id", "node__name", "node__owner__username")
+    exclude = ("public_key",)
 
 
 @admin.register(JoinToken)

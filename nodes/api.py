@@ -17,9 +17,11 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from ledger.coordinator_key import coordinator_public_key
+from ledger.succession import predecessors_of
 from nodes import selectors, services
-from nodes.authentication import RegistrationAuthentication, RegistrationPermission
+from nodes.authentication import HttpSignatureAuthentication, SignedBy, SignedPermission, registration_verify, rotation_signer
 from nodes.models import Node, NodeState
+from nodes.rotation import node_key_rotate
 from nodes.tiers import tier_classify
 from people.api import PROBLEM, user_of
 from people.models import Scope
@@ -28,13 +30,16 @@ from people.permissions import ScopePermission
 from workers.protocol.messages import (
     PROTOCOL_VERSION,
     CoordinatorInfo,
+    KeyRotationAnswer,
+    KeyRotationRequest,
     NodeProfile,
     RegistrationAnswer,
     RegistrationRequest,
     Tier,
 )
-from workers.protocol.validation import PROTOCOL_VERSIONS
+from workers.protocol.validation import PROTOCOL_VERSIONS, message_parse
 
+ROTATION_BYTES_MAX = 16 * 1024
 REGISTRATION_RESPONSES = {
     201: RegistrationAnswer,
     200: RegistrationAnswer,
@@ -67,6 +72,7 @@ class NodeSerializer(serializers.ModelSerializer[Node]):
             "created_at",
             "last_seen_at",
             "last_no_work",
+            "clone_seen_at",
         ]
 
     def get_tier_reasons(self, node: Node) -> list[str]:
@@ -110,7 +116,7 @@ def registration_answer(request: Request) -> Response:
     """Registers the node of a verified registration: 201, or 200 when the same host asks again."""
     message = request.auth
     if not isinstance(message, RegistrationRequest):
-        raise TypeError("a registration view without RegistrationAuthentication")
+        raise TypeError("a registration view without registration_verify")
     node, created = services.node_register(message=message)
     answer = RegistrationAnswer(
         protocol_version=PROTOCOL_VERSION,
@@ -129,8 +135,10 @@ def registration_answer(request: Request) -> Response:
 class RegistrationView(APIView):
     """`POST /register`: signed (RFC 9421) with the key that it registers."""
 
-    authentication_classes = [RegistrationAuthentication]
-    permission_classes = [RegistrationPermission]
+    permission_classes = [SignedPermission]
+
+    def get_authenticators(self) -> list[BaseAuthentication]:
+        return [HttpSignatureAuthentication(registration_verify)]
 
     @extend_schema(operation_id="register", request=RegistrationRequest, responses=REGISTRATION_RESPONSES)
     def post(self, request: Request) -> Response:
@@ -146,11 +154,11 @@ class NodeListView(APIView):
 
     def get_authenticators(self) -> list[BaseAuthentication]:
         if self.request is not None and self.request.method == "POST":
-            return [RegistrationAuthentication()]
+            return [HttpSignatureAuthentication(registration_verify)]
         return super().get_authenticators()
 
     def get_permissions(self) -> list[BasePermission]:
-        return [RegistrationPermission() if self.request.method == "POST" else ScopePermission()]
+        return [SignedPermission() if self.request.method == "POST" else ScopePermission()]
 
     @extend_schema(
         operation_id="nodes_list",
@@ -171,6 +179,30 @@ class NodeListView(APIView):
     def post(self, request: Request) -> Response:
         """Registers a host with a one-time join token. Idempotent for the same key and token."""
         return registration_answer(request)
+
+
+class NodeKeyView(APIView):
+    """`POST /api/v1/nodes/self/key`: signed (RFC 9421) with the key that is being replaced."""
+
+    permission_classes = [SignedPermission]
+
+    def get_authenticators(self) -> list[BaseAuthentication]:
+        return [HttpSignatureAuthentication(rotation_signer)]
+
+    @extend_schema(
+        operation_id="node_key_rotate",
+        request=KeyRotationRequest,
+        responses={200: KeyRotationAnswer, **dict.fromkeys((400, 401, 403, 409, 413), PROBLEM)},
+    )
+    def post(self, request: Request) -> Response:
+        """Gives the signing node another key, whose possession `proof` proves. Idempotent for the same two keys."""
+        signer = request.auth
+        if not isinstance(signer, SignedBy):
+            raise TypeError("a rotation view without rotation_signer")
+        message = message_parse(KeyRotationRequest, request._request.body, limit_bytes=ROTATION_BYTES_MAX)
+        node = node_key_rotate(signer=signer, message=message)
+        answer = KeyRotationAnswer(protocol_version=PROTOCOL_VERSION, node_id=node.pk, key_id=node.key_id)
+        return Response(answer.model_dump(mode="json"))
 
 
 class NodeView(APIView):
@@ -251,13 +283,14 @@ class CoordinatorView(APIView):
 
     @extend_schema(operation_id="coordinator", auth=[], responses={200: CoordinatorInfo})
     def get(self, request: Request) -> Response:
-        """The coordinator's key and the protocol versions that it speaks. Compare `key_id` with the join token's."""
+        """The coordinator's key, those it had before, and the protocol versions that it speaks. Compare `key_id` with the join token's."""
         key = coordinator_public_key()
         info = CoordinatorInfo(
             protocol_versions=PROTOCOL_VERSIONS,
             origin=settings.NEXA_ORIGIN,
             public_key=key.to_base64(),
             key_id=key.key_id,
+            predecessors=predecessors_of(key),
         )
         return Response(info.model_dump(mode="json"))
 

@@ -5,14 +5,16 @@
 2. The signature verifies over this very request, made at most a minute ago (workers/protocol/http_signatures.py).
 3. Its nonce was not seen before. The memory is Redis: without Redis requests are still accepted, because every
    mutation is idempotent and a replay within the minute changes nothing.
-4. The node is not revoked and its owner's account is open. Paused and quarantined nodes are known; they get no work.
+4. The node is not revoked, its owner's account is open, and the key was not replaced by a rotation (but the rotation itself may be asked
+   for again). Paused and quarantined nodes are known; they get no work.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 from urllib.parse import quote
 
@@ -26,9 +28,9 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from nodes.errors import NodeOwnerInactiveError, NodeRevokedError, NodeUnknownError, SignatureReplayedError
-from nodes.models import Node, NodeState
-from nodes.selectors import node_by_key
+from nodes.errors import KeyRetiredError, NodeOwnerInactiveError, NodeRevokedError, NodeUnknownError, SignatureReplayedError
+from nodes.models import Node, NodeKey, NodeState
+from nodes.selectors import node_key
 from workers.protocol.http_signatures import (
     TOLERANCE_SECONDS,
     VerifiedRequest,
@@ -45,6 +47,15 @@ Scheme = Literal["http", "https"]
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class SignedBy:
+    """Who signed a request: the node, its owner fetched along, with which key, and when by its clock (seconds since 1970)."""
+
+    node: Node
+    key: NodeKey
+    signed_at: int
+
+
 def node_authenticate(
     *,
     method: str,
@@ -54,15 +65,16 @@ def node_authenticate(
     headers: Mapping[str, str],
     body: bytes,
     scheme: Scheme = "https",
-) -> Node:
-    """The node that signed this request, its owner fetched along. `path` and `query` as they came over the wire.
+    retired: bool = False,
+) -> SignedBy:
+    """Who signed this request. `path` and `query` as they came over the wire; `retired`: keys that were replaced are welcome too.
 
-    Raises NodeUnknownError, NodeRevokedError, NodeOwnerInactiveError, SignatureReplayedError, and the errors of
+    Raises NodeUnknownError, NodeRevokedError, NodeOwnerInactiveError, KeyRetiredError, SignatureReplayedError, and the errors of
     `http_signatures.request_key_id` and `request_verify`.
     """
     key_id = request_key_id(headers)
-    node = node_by_key(key_id=key_id)
-    if node is None:
+    key = node_key(key_id=key_id)
+    if key is None:
         raise NodeUnknownError(f"No node has the key {key_id}. Join with a token of this portal first.")
     verified = request_verify(
         method=method,
@@ -71,17 +83,23 @@ def node_authenticate(
         query=query,
         headers=headers,
         body=body,
-        key=PublicKey(bytes(node.public_key)),
+        key=PublicKey(bytes(key.public_key)),
         now=int(time.time()),
         scheme=scheme,
     )
+    node = key.node
     # After the signature: what a node's state is, is told to the node only.
     if node.state == NodeState.REVOKED:
         raise NodeRevokedError("This node was revoked. Remove the node's home, then join with a new token.")
     if not node.owner.is_active:
         raise NodeOwnerInactiveError("The account that owns this node is closed. Write to the portal's operator.")
+    if key.retired_at is not None and not retired:
+        raise KeyRetiredError(
+            f"The key {key_id} was replaced on {key.retired_at:%Y-%m-%d %H:%M} UTC. If you rotated it elsewhere, this copy of the "
+            "node's home is worthless: remove it. If `nexa key rotate` was interrupted here, run it again. If neither, revoke the node."
+        )
     _replay_check(verified)
-    return node
+    return SignedBy(node, key, verified.created)
 
 
 def request_parts(request: HttpRequest) -> dict[str, Any]:
@@ -100,9 +118,14 @@ def request_parts(request: HttpRequest) -> dict[str, Any]:
     }
 
 
+def signer_of_request(request: HttpRequest, *, body: bytes, retired: bool = False) -> SignedBy:
+    """Who signed `request`. Reads the database: from async code, call it in a thread. Raises as node_authenticate."""
+    return node_authenticate(**request_parts(request), body=body, retired=retired)
+
+
 def node_of_request(request: HttpRequest, *, body: bytes) -> Node:
-    """The node that signed `request`. Reads the database: from async code, call it in a thread. Raises as above."""
-    return node_authenticate(**request_parts(request), body=body)
+    """The node that signed `request`. As signer_of_request."""
+    return signer_of_request(request, body=body).node
 
 
 def registration_verify(request: HttpRequest) -> RegistrationRequest:
@@ -123,23 +146,29 @@ def registration_verify(request: HttpRequest) -> RegistrationRequest:
     return message
 
 
-class RegistrationAuthentication(BaseAuthentication):
-    """`request.auth` is the verified RegistrationRequest; there is no user, the join token will name the owner."""
+def rotation_signer(request: HttpRequest) -> SignedBy:
+    """Who signed a rotation: with the current key, or with one that was replaced, perhaps by this very request before."""
+    return signer_of_request(request, body=request.body, retired=True)
 
-    def authenticate(self, request: Request) -> tuple[AnonymousUser, RegistrationRequest] | None:
-        if request.method != "POST":
-            return None  # nothing is registered: the view answers 405
-        return AnonymousUser(), registration_verify(request._request)
+
+class HttpSignatureAuthentication(BaseAuthentication):
+    """`request.auth` is what `verify` made of a POST; there is no user. Other methods are not authenticated: the view answers 405."""
+
+    def __init__(self, verify: Callable[[HttpRequest], RegistrationRequest | SignedBy]) -> None:
+        self._verify = verify
+
+    def authenticate(self, request: Request) -> tuple[AnonymousUser, RegistrationRequest | SignedBy] | None:
+        return (AnonymousUser(), self._verify(request._request)) if request.method == "POST" else None
 
     def authenticate_header(self, request: Request) -> str:
         return "Signature"
 
 
-class RegistrationPermission(BasePermission):
-    """Only what RegistrationAuthentication has verified registers; other methods get the 405 that awaits them."""
+class SignedPermission(BasePermission):
+    """Only what was verified registers a key or rotates it; other methods get the 405 that awaits them."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
-        return request.method != "POST" or isinstance(request.auth, RegistrationRequest)
+        return request.method != "POST" or isinstance(request.auth, RegistrationRequest | SignedBy)
 
 
 def _replay_check(verified: VerifiedRequest) -> None:

@@ -6,6 +6,8 @@
     ├── NodeRevokedError           403 node_revoked
     ├── NodeOwnerInactiveError     403 account_inactive
     ├── NodeQuarantinedError       409 node_quarantined
+    ├── KeyRetiredError            403 key_retired
+    ├── SessionSupersededError     409 session_superseded
     ├── NodeNameTakenError         409 node_name_taken
     ├── KeyRegisteredError         409 key_registered
     ├── JoinTokenUnknownError      403 join_token_unknown
@@ -64,6 +66,22 @@ class NodeQuarantinedError(ProblemError):
     code: ClassVar[str] = "node_quarantined"
     status: ClassVar[int] = 409
     title: ClassVar[str] = "The node is quarantined"
+
+
+class KeyRetiredError(ProblemError):
+    """The key was the node's, until a rotation gave it another."""
+
+    code: ClassVar[str] = "key_retired"
+    status: ClassVar[int] = 403
+    title: ClassVar[str] = "The key was replaced"
+
+
+class SessionSupersededError(ProblemError):
+    """A worker comes back after another one with the same key has taken its place."""
+
+    code: ClassVar[str] = "session_superseded"
+    status: ClassVar[int] = 409
+    title: ClassVar[str] = "Another worker uses this key"
 
 
 class NodeNameTakenError(ProblemError):

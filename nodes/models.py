@@ -20,7 +20,7 @@ class NodeState(models.TextChoices):
 
 
 class Node(models.Model):
-    """A host's identity on the coordinator: one key, one owner. The profile is the host's claim."""
+    """A host's identity on the coordinator: one key at a time, one owner. The profile is the host's claim."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="nodes")
@@ -36,15 +36,45 @@ class Node(models.Model):
     last_seen_at = models.DateTimeField(null=True, blank=True)
     last_no_work = models.JSONField(null=True, blank=True)
     """{code, message} of the newest exchange that asked for work and got none."""
+    clone_seen_at = models.DateTimeField(null=True, blank=True)
+    """When two workers were last seen to use the key at once: the node's home was copied. A rotation of the key clears it."""
+    clone_told_at = models.DateTimeField(null=True, blank=True)
+    """When the owner was last told of that."""
 
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["owner", "name"], condition=~Q(state="revoked"), name="node_name_unique_per_owner")
         ]
-        indexes: ClassVar = [models.Index(fields=["tier", "last_seen_at"])]
+        indexes: ClassVar = [
+            models.Index(fields=["tier", "last_seen_at"]),
+            models.Index(fields=["clone_seen_at"], condition=Q(clone_seen_at__isnull=False), name="node_clone_seen"),
+        ]
 
     def __str__(self) -> str:
         return self.name
+
+
+class NodeKey(models.Model):
+    """A key that is or was a node's, for ever: what it signed is verified with it, and it never becomes another node's."""
+
+    key_id = models.CharField(max_length=71, primary_key=True)
+    node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="keys")
+    public_key = models.BinaryField(max_length=32, unique=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    retired_at = models.DateTimeField(null=True, blank=True)
+    successor = models.OneToOneField("self", null=True, blank=True, on_delete=models.PROTECT, related_name="predecessor")
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["node"], condition=Q(retired_at=None), name="node_key_one_current"),
+            models.CheckConstraint(
+                condition=Q(retired_at=None, successor=None) | Q(retired_at__isnull=False, successor__isnull=False),
+                name="node_key_retired_has_successor",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.key_id
 
 
 class JoinToken(models.Model):

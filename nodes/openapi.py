@@ -37,7 +37,7 @@ HTTP_SIGNATURE_SCHEME: Final[dict[str, Any]] = {
 class HttpSignatureScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # untyped upstream
     """A request signed by a host."""
 
-    target_class = "nodes.authentication.RegistrationAuthentication"
+    target_class = "nodes.authentication.HttpSignatureAuthentication"
     name = HTTP_SIGNATURE_NAME
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:

@@ -6,13 +6,23 @@ from uuid import UUID
 
 from django.db.models import Q, QuerySet
 
-from nodes.models import Node
+from nodes.models import Node, NodeKey
 from people.models import User
+from workers.protocol.keys import PublicKey
 
 
-def node_by_key(*, key_id: str) -> Node | None:
-    """The node with this key, its owner fetched along; revoked ones too. None if there is none."""
-    return Node.objects.select_related("owner").filter(key_id=key_id).first()
+def node_key(*, key_id: str) -> NodeKey | None:
+    """The key, retired ones too, with its node and the node's owner fetched along. None if it never was a node's."""
+    return NodeKey.objects.select_related("node__owner").filter(key_id=key_id).first()
+
+
+def node_public_key(*, node: Node, key_id: str) -> PublicKey:
+    """The public half of the key `key_id` if it is or was this node's; else that of the node's current key, which then fails to verify."""
+    if key_id != node.key_id:
+        retired = node.keys.filter(key_id=key_id).first()
+        if retired is not None:
+            return PublicKey(bytes(retired.public_key))
+    return PublicKey(bytes(node.public_key))
 
 
 def node_of(*, owner: User, node_id: UUID) -> Node | None:

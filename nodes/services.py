@@ -38,7 +38,7 @@ from nodes.errors import (
     NodeQuarantinedError,
     NodeRevokedError,
 )
-from nodes.models import JoinToken, Node, NodeState
+from nodes.models import JoinToken, Node, NodeKey, NodeState
 from nodes.tiers import queues_of, tier_classify
 from people.models import User
 from workers.protocol.join_tokens import JoinTokenContent, join_token_encode
@@ -179,7 +179,7 @@ def _node_create(*, owner: User, name: str, key: PublicKey, profile: NodeProfile
     tier = _tier_of(profile)
     try:
         with transaction.atomic():
-            return Node.objects.create(
+            node = Node.objects.create(
                 owner=owner,
                 name=name,
                 public_key=key.raw,
@@ -189,10 +189,14 @@ def _node_create(*, owner: User, name: str, key: PublicKey, profile: NodeProfile
                 profile=profile.model_dump(mode="json"),
                 benchmark_gflops=profile.benchmark_gflops,
             )
+            NodeKey.objects.create(key_id=key.key_id, node=node, public_key=key.raw)
+            return node
     except IntegrityError as error:
         # The constraints decide, so that two registrations at once can't both pass a look beforehand.
-        if Node.objects.filter(key_id=key.key_id).exists():
-            raise KeyRegisteredError(f"The key {key.key_id} belongs to a node already. Use that node's home, or make a new key.") from error
+        if NodeKey.objects.filter(key_id=key.key_id).exists():
+            raise KeyRegisteredError(
+                f"The key {key.key_id} is or was a node's already. Use that node's home, or make a new key."
+            ) from error
         if Node.objects.filter(owner=owner, name=name).exclude(state=NodeState.REVOKED).exists():
             raise NodeNameTakenError(f"You have a node named {name!r}. Give another name, or revoke that node first.") from error
         raise

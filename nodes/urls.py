@@ -8,6 +8,7 @@ urlpatterns = [
     path("coordinator", api.CoordinatorView.as_view(), name="coordinator"),
     path("join-tokens", api.JoinTokenView.as_view(), name="join-tokens"),
     path("nodes", api.NodeListView.as_view(), name="nodes"),
+    path("nodes/self/key", api.NodeKeyView.as_view(), name="node-key"),
     path("nodes/<uuid:node_id>", api.NodeView.as_view(), name="node"),
     path("nodes/<uuid:node_id>/revoke", api.NodeRevokeView.as_view(), name="node-revoke"),
     path("nodes/<uuid:node_id>/pause", api.NodePauseView.as_view(), name="node-pause"),

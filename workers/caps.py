@@ -17,6 +17,9 @@ budget_gib = 30             # what pulled images may take; those not used for lo
 job_types = ["chemistry.*"] # patterns on the job's type, default: all. In a pattern, * is any characters; nothing else is special
 credit_rate_min = 0.5       # the least that a job offers, in credits for 1 TFLOP/s-hour, default: 0
 
+[sandbox]
+runtime = "auto"            # what runs containers: gVisor where the engine has it, else the engine's default; or a name, as "runsc", "runc"
+
 [worker]
 drain_seconds = 600         # how long a stopping worker lets its runs go on
 report_seconds = 20         # how long it then goes on trying to tell the portal
@@ -31,7 +34,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from workers.home import HomeDamagedError
+from workers.home_errors import HomeDamagedError
 from workers.protocol.messages import PATTERNS_MAX, Gpu, NodeProfile, Pattern, Wishes
 
 GIB = 2**30
@@ -78,12 +81,19 @@ class WorkerSettings(_Section):
     report_seconds: Annotated[float, Field(ge=0)] = 20
 
 
+class Sandbox(_Section):
+    """How containers are kept apart from this machine."""
+
+    runtime: Annotated[str, Field(min_length=1, max_length=100)] = "auto"
+
+
 class NodeSettings(_Section):
     """`node.toml` as written."""
 
     lend: Lend = Lend()
     images: Images = Images()
     wishes: WorkWishes = WorkWishes()
+    sandbox: Sandbox = Sandbox()
     worker: WorkerSettings = WorkerSettings()
 
     @classmethod

@@ -4,7 +4,8 @@
 engine, clean up what an earlier process left, then start the lease client (see workers/lease_client.py).
 
 SIGTERM: no more work is taken, runs go on within `drain_seconds` of node.toml, are reported, and the process ends. A second SIGTERM
-cancels the runs and reports them as `host_stopped`.
+cancels the runs and reports them as `host_stopped`. A coordinator that will not talk to this worker any more (the node was revoked, its key
+replaced, another worker has its place) does the same, and the exit status is 78, after which a service manager should not start it again.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, NoReturn
 from uuid import UUID
 
 from celery import Celery, signals
+from celery.worker import state as worker_state
 from kombu import Queue
 
 from workers.caps import GIB, NodeSettings
@@ -79,7 +81,7 @@ class _Worker:
         asked = options.get("queues")
         names = asked.split(",") if isinstance(asked, str) else asked
         try:
-            host = Host.open(NodeHome.default(), queues=names, runtime_make=self._runtime_make, orders=self._orders)
+            host = Host.open(NodeHome.default(), queues=names, runtime_make=self._runtime_make, orders=self._orders, dismissed=_stop)
         except (HomeError, JournalError, QueuesRefusedError, RuntimeFailureError) as error:
             _refuse(str(error))
         self._host = host
@@ -115,7 +117,12 @@ def _engine() -> Runtime:
         budget_bytes=int(settings.images.budget_gib * GIB),
         reserve_bytes=int(settings.lend.disk_reserve_gib * GIB),
     )
-    return DockerRuntime(image_record=home.cache_folder / "images.json", image_limits=limits)
+    return DockerRuntime(image_record=home.cache_folder / "images.json", image_limits=limits, runtime=settings.sandbox.runtime)
+
+
+def _stop() -> None:
+    # What Celery's own signal handlers do, with another exit status: the consumer's loop looks at it within seconds.
+    worker_state.should_stop = EXIT_UNUSABLE  # type: ignore[assignment]  # declared as None only
 
 
 def _refuse(message: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""The contributor's commands: `join`, `worker`, `profile`, `status`, `leave`. client/cli.py hangs them under `nexa`.
+"""The contributor's commands: `join`, `worker`, `profile`, `status`, `leave`, `key`. client/cli.py hangs them under `nexa`.
 
 Each command prints for people and exits 0, or prints one paragraph that says what was expected, found and to do, and exits 1.
 """
@@ -9,15 +9,19 @@ import os
 import sys
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import IO, ParamSpec
 
 import click
 from rich.console import Console
 
 from workers.benchmark import BenchmarkFailedError
+from workers.caps import NodeSettings
 from workers.home import HomeError, HomeLockedError, NodeHome
 from workers.joining import JoinRefusedError, coordinator_check, name_default, node_join
 from workers.journal import Journal, JournalError
+from workers.key_commands import KIND, PASSPHRASE_FILE_OPTION, choice_of, key
+from workers.keystore.interface import KeyStorageKind
 from workers.portal import PortalClient, PortalError
 from workers.profile import machine_profile
 from workers.protocol.join_tokens import JoinTokenMalformedError, join_token_decode
@@ -60,12 +64,15 @@ def _told(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
     "--token-file", type=click.File("r"), help="Read the token from a file (`-`: standard input), so that it shows in no process list."
 )
 @click.option("--name", default=None, help="What to call this node; default: the machine's name.")
+@click.option("--key-storage", type=KIND, default=KeyStorageKind.FILE.value, show_default=True, help="Where to keep the node's key.")
+@PASSPHRASE_FILE_OPTION
 @_told
-def join(token: str | None, token_file: IO[str] | None, name: str | None) -> None:
+def join(token: str | None, token_file: IO[str] | None, name: str | None, key_storage: str, passphrase_file: Path | None) -> None:
     """Make this machine a node, with the one-time TOKEN from the portal's page for contributors."""
     console = Console()
     home = NodeHome.default()
     home.free_check()
+    storage = choice_of(key_storage, folder=home.folder, passphrase_file=passphrase_file)
     text = token_file.read(4096) if token_file is not None else token
     if text is None:
         raise click.UsageError("Give the token, or --token-file.")
@@ -73,9 +80,9 @@ def join(token: str | None, token_file: IO[str] | None, name: str | None) -> Non
     coordinator = coordinator_check(content)
     console.print(f"Portal {content.portal}, coordinator key {coordinator.key_id}: as the token says.")
     profile = _profile(console)
-    answer = node_join(home, token=content, coordinator=coordinator, name=name or name_default(), profile=profile)
+    answer = node_join(home, token=content, coordinator=coordinator, name=name or name_default(), profile=profile, key_storage=storage)
     console.print(f"Joined as [bold]{answer.name}[/] of {answer.owner}, tier {answer.tier}; queues: {', '.join(answer.queues)}.")
-    console.print(f"Node home: {home.folder}. Its key is in the file `key`: whoever has that file is this node.")
+    console.print(f"Node home: {home.folder}. Its key is kept in: {key_storage}. Whoever has the key is this node.")
     console.print("Start working with: [bold]nexa worker[/]")
 
 
@@ -112,7 +119,7 @@ def profile(as_json: bool) -> None:
     if not found.gpus:
         console.print("GPU        none found")
     engine = found.engine
-    console.print(f"Engine     {engine.name} {engine.version}, cgroup v{engine.cgroup_version}{', rootless' if engine.rootless else ''}")
+    console.print(f"Engine     {engine.title}, cgroup v{engine.cgroup_version}{', rootless' if engine.rootless else ''}")
     if engine.limits_ignored:
         console.print(f"[red]The engine would ignore the limits {', '.join(engine.limits_ignored)}: this machine gets no jobs.[/]")
 
@@ -146,26 +153,28 @@ def leave(yes: bool) -> None:
             click.echo(f"{len(owed)} results have not been reported yet and would be lost; `nexa worker` reports them.")
         if not yes:
             click.confirm(f"Remove the key of node {identity.name!r} ({identity.portal}) from {home.folder}?", abort=True)
-        portal = PortalClient(identity.portal, home.key())
         try:
-            portal.leave()
-        except PortalError as error:
+            portal = PortalClient(identity.portal, home.key())
+            try:
+                portal.leave()
+            finally:
+                portal.close()
+        except (PortalError, HomeError) as error:
             click.echo(f"The portal could not be told: {error}\nRevoke the node on its page there.", err=True)
-        finally:
-            portal.close()
         home.forget()
         click.echo("This machine is no node any more.")
     finally:
         lock.release()
 
 
-COMMANDS: tuple[click.Command, ...] = (join, worker, profile, status, leave)
+COMMANDS: tuple[click.Command, ...] = (join, worker, profile, status, leave, key)
 """For the root command."""
 
 
 def _profile(console: Console) -> NodeProfile:
     with console.status("Looking at this machine and measuring its speed..."):
-        return machine_profile(DockerRuntime().profile())
+        settings = NodeSettings.read(NodeHome.default().settings_path)
+        return machine_profile(DockerRuntime(runtime=settings.sandbox.runtime).profile())
 
 
 def _worker_running(home: NodeHome) -> bool:

@@ -18,15 +18,16 @@ from typing import BinaryIO
 from uuid import UUID
 
 from workers.backoff import Backoff
+from workers.coordinator_pin import CoordinatorPin
 from workers.folders import folder_remove
 from workers.home import NodeHome
 from workers.journal import JournalError, LeaseRow, UploadRow
 from workers.order_run import OrderRun, Workplace
-from workers.orders import OpenedOrder, order_open
+from workers.orders import OpenedOrder
 from workers.portal import PortalClient
 from workers.protocol.compute_log import LogRefusedError, LogWriter
 from workers.protocol.errors import VerificationError
-from workers.protocol.keys import PrivateKey, PublicKey
+from workers.protocol.keys import PrivateKey
 from workers.protocol.messages import NodeProfile, Stage
 from workers.receipts import file_sync, receipt_sign
 from workers.reporting import Reporter
@@ -44,6 +45,7 @@ class Executor:
         self,
         *,
         home: NodeHome,
+        pin: CoordinatorPin,
         key: PrivateKey,
         profile: NodeProfile,
         workplace: Workplace,
@@ -52,7 +54,7 @@ class Executor:
     ) -> None:
         self._home = home
         self._key = key
-        self._coordinator = PublicKey.from_base64(workplace.identity.coordinator_key)
+        self._pin = pin
         self._profile = profile
         self._workplace = workplace
         self._journal = workplace.journal
@@ -90,7 +92,7 @@ class Executor:
         if row is None or row.ending is not None:
             return
         try:
-            opened = order_open(row.envelope, coordinator=self._coordinator)
+            opened = self._pin.order_reopen(row.envelope)
         except VerificationError as error:
             # It was checked before it was journaled: the coordinator's key has changed since, or the journal was.
             log.exception("lease %s: its order can't be read any more and is dropped", lease_id)
@@ -132,7 +134,7 @@ class Executor:
             log=reference,
             key=self._key,
             benchmark_gflops=self._profile.benchmark_gflops,
-            engine=f"{self._profile.engine.name} {self._profile.engine.version}",
+            engine=self._profile.engine.title,
         )
         uploads = [UploadRow(row.lease_id, reference.digest, reference.size_bytes, log_path, None, 0)]
         if outcome.archive is not None:

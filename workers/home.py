@@ -1,20 +1,14 @@
 """The node home: the one folder (`$NEXA_HOME`, else `~/.nexa`) that makes a machine a node.
 
     node.json        who this node is and which coordinator it trusts (NodeIdentity), written by `nexa join`
-    key              base64 of the 32 secret bytes, mode 0600
+    key              the node's key, unless it is kept elsewhere (see workers/keystore/)
     node.toml        what the contributor lends (see workers/caps.py); may be missing
     profile.json     the newest profile of the machine, with its benchmark
     journal.sqlite   what the worker has taken on (see workers/journal.py)
     work/  cache/    folders of running leases; inputs by digest
     lock             held by the running worker
 
-Reading here never changes anything but the lock. Errors, all of them for the contributor to read:
-
-    HomeError
-    ├── HomeMissingError      nothing has joined here
-    ├── HomeExistsError       something has
-    ├── HomeDamagedError      a file is unreadable, malformed, or open to others
-    └── HomeLockedError       another worker runs on it
+Reading here never changes anything but the lock, and what a rotation of the key left half done. Errors: workers/home_errors.py.
 """
 
 from __future__ import annotations
@@ -28,35 +22,44 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from workers.home_errors import (
+    HomeDamagedError,
+    HomeError,
+    HomeExistsError,
+    HomeLockedError,
+    HomeMissingError,
+    KeyAbsentError,
+    KeyDamagedError,
+    KeyRotationUnfinishedError,
+)
+from workers.home_place import HomePlace, place_check, place_of
+from workers.keystore.choice import KeyStorageChoice, storage_open
+from workers.keystore.interface import KeyPlace, KeyStorage
+from workers.keystore.secret_file import folder_sync
 from workers.protocol.digests import Digest
 from workers.protocol.errors import KeyMalformedError
 from workers.protocol.keys import PrivateKey, PublicKey
 from workers.protocol.messages import NodeProfile, Tier
-from workers.protocol.strict_base64 import base64_decode, base64_encode
 
-
-class HomeError(Exception):
-    """The node home is not as this command needs it; the message says what to do."""
-
-
-class HomeMissingError(HomeError):
-    """No node has joined in this folder."""
-
-
-class HomeExistsError(HomeError):
-    """A node has joined in this folder already."""
-
-
-class HomeDamagedError(HomeError):
-    """A file of the node home cannot be used."""
-
-
-class HomeLockedError(HomeError):
-    """Another worker holds this node home."""
+__all__ = [
+    "HomeDamagedError",
+    "HomeError",
+    "HomeExistsError",
+    "HomeLock",
+    "HomeLockedError",
+    "HomeMissingError",
+    "NodeHome",
+    "NodeIdentity",
+    "portal_origin_parse",
+]
 
 
 class NodeIdentity(BaseModel):
-    """`node.json`: no secret is in it. `coordinator_key` was pinned at join: orders are believed under that key only."""
+    """`node.json`: no secret is in it. `coordinator_key` was pinned at join: orders are believed under that key only.
+
+    `key_id` decides which key is the node's while a rotation is half done. `place` is where the home was when the node joined, or when its
+    key was last rotated. `coordinator_predecessors` were pinned before, oldest first; each signed its successor.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -68,6 +71,9 @@ class NodeIdentity(BaseModel):
     queues: tuple[Tier, ...]
     name: str
     owner: str = ""
+    place: HomePlace
+    key_storage: KeyStorageChoice = KeyStorageChoice()
+    coordinator_predecessors: tuple[str, ...] = ()
 
 
 class HomeLock:
@@ -120,46 +126,62 @@ class NodeHome:
                 "or give the new node a folder of its own in NEXA_HOME."
             )
 
-    def write(self, *, identity: NodeIdentity, key: PrivateKey, profile: NodeProfile) -> None:
-        """Make this folder the home of the node; `node.json` comes last, so that a home is whole or not there."""
-        self.key_write(key)
+    def write(self, *, identity: NodeIdentity, profile: NodeProfile) -> None:
+        """Make this folder the home of the node whose key is stored; `node.json` comes last, so that a home is whole or not there."""
         self.profile_write(profile)
-        self._replace("node.json", identity.model_dump_json(indent=2) + "\n", mode=0o644)
+        self.identity_write(identity)
+
+    def identity_write(self, identity: NodeIdentity) -> None:
+        """Replace `node.json`. Only for who holds the lock, or is about to join."""
+        self._replace("node.json", identity.model_dump_json(indent=2) + "\n")
 
     def identity(self) -> NodeIdentity:
         """Raises HomeMissingError, HomeDamagedError."""
         text = self._read("node.json")
         try:
             identity = NodeIdentity.model_validate_json(text)
-            PublicKey.from_base64(identity.coordinator_key)
+            for key in (identity.coordinator_key, *identity.coordinator_predecessors):
+                PublicKey.from_base64(key)
         except (ValidationError, KeyMalformedError) as error:
             raise self._damaged("node.json", "the node's identity as `nexa join` wrote it", str(error)) from error
         return identity
 
-    def key_write(self, key: PrivateKey) -> None:
-        """Keep `key`, readable by the owner of the folder only; makes the folder."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._replace("key", base64_encode(key.raw) + "\n", mode=0o600)
+    def place_check(self) -> None:
+        """Return if this is where the node joined. Raises HomeMissingError, HomeDamagedError, HomeCopiedError."""
+        place_check(self.folder, recorded=self.identity().place, found=place_of(self.folder))
 
-    def key_pending(self) -> PrivateKey | None:
-        """The key of a join that got no answer, so that trying again registers the same node; None without one."""
-        return None if self.joined or not (self.folder / "key").exists() else self.key()
+    def key_storage(self) -> KeyStorage:
+        """Where the node's key is kept. Raises HomeMissingError, HomeDamagedError, KeyStorageUnavailableError."""
+        return storage_open(self.identity().key_storage, folder=self.folder)
 
-    def key(self) -> PrivateKey:
-        """The node's key. Raises HomeMissingError, HomeDamagedError (also when others may read the file)."""
-        text = self._read("key")
-        mode = (self.folder / "key").stat().st_mode & 0o777
-        if mode & 0o077:
-            raise self._damaged("key", "a file that only you can read (`chmod 600`)", f"mode {mode:03o}")
+    def key(self, storage: KeyStorage | None = None) -> PrivateKey:
+        """The node's key; `storage`: what `key_storage` gave before, which has asked for a passphrase already.
+
+        Raises HomeMissingError, HomeDamagedError, KeyStorageError, KeyRotationUnfinishedError.
+        """
+        identity, storage = self.identity(), storage or self.key_storage()
         try:
-            return PrivateKey.from_raw(base64_decode(text.strip()))
-        except (ValueError, KeyMalformedError):
-            # The text is the secret: it goes into no message, and no cause is chained that would carry it.
-            raise self._damaged("key", "base64 of 32 bytes", f"{len(text)} characters of something else") from None
+            pending = storage.read(KeyPlace.PENDING)
+        except KeyAbsentError:
+            key = storage.read(KeyPlace.CURRENT)
+            if key.public.key_id != identity.key_id:
+                raise KeyDamagedError(
+                    f"{self.folder}: expected the key {identity.key_id}, as node.json says; its storage ({storage.kind}) holds the key "
+                    f"{key.public.key_id}. One of them is of another node, or of an older backup."
+                ) from None
+            return key
+        if pending.public.key_id != identity.key_id:
+            raise KeyRotationUnfinishedError(
+                f"{self.folder}: a rotation of the node's key was begun, and its end is not known here. Run `nexa key rotate` again."
+            )
+        # The portal has confirmed it, and the rotating process died before it could put the key in its place.
+        storage.write(KeyPlace.CURRENT, pending)
+        storage.remove(KeyPlace.PENDING)
+        return pending
 
     def profile_write(self, profile: NodeProfile) -> None:
         """Keep the newest profile."""
-        self._replace("profile.json", profile.model_dump_json(indent=2) + "\n", mode=0o644)
+        self._replace("profile.json", profile.model_dump_json(indent=2) + "\n")
 
     def profile(self) -> NodeProfile:
         """The newest kept profile. Raises HomeMissingError, HomeDamagedError."""
@@ -191,12 +213,14 @@ class NodeHome:
         return HomeLock(file)
 
     def forget(self) -> None:
-        """Remove key and identity: this machine is no node any more. Keeps node.toml and the journal."""
-        for name in ("node.json", "key"):
-            (self.folder / name).unlink(missing_ok=True)
+        """Remove identity and key: this machine is no node any more. Keeps node.toml and the journal. Raises KeyStorageUnavailableError."""
+        storage = self.key_storage()
+        (self.folder / "node.json").unlink(missing_ok=True)
+        for place in KeyPlace:
+            storage.remove(place)
 
     def _read(self, name: str) -> str:
-        if name != "key" and not self.joined:
+        if not self.joined:
             raise self._missing()
         try:
             return (self.folder / name).read_text(encoding="utf-8")
@@ -205,14 +229,15 @@ class NodeHome:
         except UnicodeDecodeError:
             raise self._damaged(name, "text in UTF-8", "other bytes") from None
 
-    def _replace(self, name: str, text: str, *, mode: int) -> None:
+    def _replace(self, name: str, text: str) -> None:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         new = self.folder / f".{name}.new"
-        new.unlink(missing_ok=True)
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
+        with new.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         new.replace(self.folder / name)
+        folder_sync(self.folder)
 
     def _missing(self) -> HomeMissingError:
         return HomeMissingError(

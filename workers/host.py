@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from workers.caps import GIB, Caps, NodeSettings
+from workers.coordinator_pin import CoordinatorPin
 from workers.disk_watch import DiskWatch
 from workers.engine_watch import EngineWatch, limits_hold
 from workers.execution import Executor
@@ -18,10 +19,8 @@ from workers.inputs import InputCache
 from workers.journal import Fact, Journal, LeaseRow
 from workers.lease_client import DrainLimits, LeaseClient
 from workers.order_run import Launch, Workplace, container_name
-from workers.orders import order_open
 from workers.portal import PortalClient
 from workers.protocol.errors import VerificationError
-from workers.protocol.keys import PublicKey
 from workers.protocol.messages import FailureCode, NoWork, Tier
 from workers.resources import Resources, ResourcesExhaustedError
 from workers.runtime.interface import Runtime, RuntimeFailureError
@@ -38,7 +37,15 @@ class Host:
     """A worker's parts. `open` claims the node home; from then on `close` must be called."""
 
     def __init__(
-        self, *, home: NodeHome, lock: HomeLock, journal: Journal, queues: tuple[Tier, ...], runtime: Runtime, orders: OrderQueue
+        self,
+        *,
+        home: NodeHome,
+        lock: HomeLock,
+        journal: Journal,
+        queues: tuple[Tier, ...],
+        runtime: Runtime,
+        orders: OrderQueue,
+        dismissed: Callable[[], None],
     ) -> None:
         identity, key, profile = home.identity(), home.key(), home.profile()
         settings = NodeSettings.read(home.settings_path)
@@ -65,8 +72,9 @@ class Host:
             gpus_present=GpuWatch(self.caps.gpus).present,
         )
         portal = PortalClient(identity.portal, key)
+        self._pin = CoordinatorPin(home, identity)
         self.lease_client = LeaseClient(
-            identity=identity,
+            pin=self._pin,
             queues=queues,
             journal=journal,
             portal=portal,
@@ -75,10 +83,12 @@ class Host:
             order_take=self._order_take,
             order_give_back=self._give_back,
             hold=self._hold,
+            dismissed=dismissed,
         )
         self._engine_watch = EngineWatch(runtime, home_id=str(identity.node_id), keep=self._containers_kept, changed=self.lease_client.wake)
         self.executor = Executor(
             home=home,
+            pin=self._pin,
             key=key,
             profile=profile,
             workplace=Workplace(
@@ -97,8 +107,16 @@ class Host:
         self._started = False
 
     @classmethod
-    def open(cls, home: NodeHome, *, queues: Sequence[str] | None, runtime_make: Callable[[], Runtime], orders: OrderQueue) -> Host:
-        """Claim the home and check everything that can be wrong before work starts.
+    def open(
+        cls,
+        home: NodeHome,
+        *,
+        queues: Sequence[str] | None,
+        runtime_make: Callable[[], Runtime],
+        orders: OrderQueue,
+        dismissed: Callable[[], None] = lambda: None,
+    ) -> Host:
+        """Claim the home and check everything that can be wrong before work starts. `dismissed`: see LeaseClient.
 
         An engine that is away is waited for: a machine starts its services in any order. Raises HomeError, JournalError,
         QueuesRefusedError, RuntimeFailureError (an engine that ignores limits).
@@ -107,10 +125,11 @@ class Host:
         served = queues_check(queues, allowed=identity.queues)
         lock = home.lock()
         try:
+            home.place_check()
             journal = Journal.open(home.journal_path)
             runtime = runtime_make()
             _engine_check(runtime)
-            return cls(home=home, lock=lock, journal=journal, queues=served, runtime=runtime, orders=orders)
+            return cls(home=home, lock=lock, journal=journal, queues=served, runtime=runtime, orders=orders, dismissed=dismissed)
         except BaseException:
             lock.release()
             raise
@@ -118,6 +137,7 @@ class Host:
     def start(self) -> None:
         """Take up what an earlier process left, then talk to the coordinator."""
         self._journal.fact_note(Fact.STATE, "working")
+        self._journal.fact_note(Fact.DISMISSED, "")
         self._journal.prune(keep=LEASES_KEPT)
         for row in self._journal.leases_open():
             log.info("lease %s: left open by an earlier worker, taken up again", row.lease_id)
@@ -168,7 +188,7 @@ class Host:
     def _lease_resume(self, row: LeaseRow) -> None:
         """Count a lease of an earlier process from the first exchange on, with what it was granted."""
         try:
-            order = order_open(row.envelope, coordinator=PublicKey.from_base64(self.identity.coordinator_key)).order
+            order = self._pin.order_reopen(row.envelope).order
             self.lease_client.runs.add(row.lease_id, deadline_at=order.deadline_at)
             if row.receipt is None:
                 granted = () if row.launch is None else Launch.model_validate_json(row.launch).gpus

@@ -5,11 +5,16 @@ from __future__ import annotations
 import platform
 
 from workers.home import NodeHome, NodeIdentity, portal_origin_parse
+from workers.home_errors import KeyAbsentError
+from workers.home_place import place_of
+from workers.keystore.choice import KeyStorageChoice, storage_open
+from workers.keystore.interface import KeyPlace, KeyStorage
 from workers.portal import PortalClient, PortalProtocolError
-from workers.protocol.errors import KeyMalformedError
+from workers.protocol.errors import VerificationError
 from workers.protocol.join_tokens import JoinTokenContent
 from workers.protocol.keys import PrivateKey, PublicKey
 from workers.protocol.messages import PROTOCOL_VERSION, CoordinatorInfo, NodeProfile, RegistrationAnswer, RegistrationRequest
+from workers.protocol.succession import keys_of
 
 
 class JoinRefusedError(Exception):
@@ -17,13 +22,14 @@ class JoinRefusedError(Exception):
 
 
 def coordinator_key_check(info: CoordinatorInfo, *, fingerprint: str) -> PublicKey:
-    """The coordinator's key, if it is the one that the token names. Raises JoinRefusedError."""
+    """The coordinator's key, if it is the one that the token names, or follows from it by signed successions. Raises JoinRefusedError."""
     try:
         key = PublicKey.from_base64(info.public_key)
-    except KeyMalformedError as error:
-        raise JoinRefusedError(f"The portal's key can't be read: {error}") from error
-    # The id that the portal claims is worth nothing: the fingerprint is taken from the key itself.
-    if key.key_id != fingerprint:
+        known = keys_of(info.predecessors, present=key, origin=info.origin)
+    except VerificationError as error:
+        raise JoinRefusedError(f"The portal's keys can't be read: {error}") from error
+    # The id that the portal claims is worth nothing: fingerprints are taken from the keys themselves.
+    if fingerprint not in {one.key_id for one in known}:
         raise JoinRefusedError(
             f"The token expects the coordinator {fingerprint}, but {info.origin} has the key {key.key_id}. "
             "Do not go on: the portal was replaced, or someone is between you and it. Ask its operator for a new token."
@@ -43,16 +49,27 @@ def coordinator_check(token: JoinTokenContent) -> PublicKey:
         portal.close()
 
 
-def node_join(home: NodeHome, *, token: JoinTokenContent, coordinator: PublicKey, name: str, profile: NodeProfile) -> RegistrationAnswer:
+def node_join(
+    home: NodeHome,
+    *,
+    token: JoinTokenContent,
+    coordinator: PublicKey,
+    name: str,
+    profile: NodeProfile,
+    key_storage: KeyStorageChoice | None = None,
+) -> RegistrationAnswer:
     """Register this machine and write its home. Called again after a lost answer, it registers the same key.
+
+    `key_storage` None: a file. A key that is there already is taken: of a join whose answer was lost, or a credential made beforehand.
 
     Raises HomeError, PortalError, JoinRefusedError.
     """
     home.free_check()
     origin = portal_origin_parse(token.portal)
-    key = home.key_pending() or PrivateKey.generate()
+    key_storage = key_storage or KeyStorageChoice()
+    place = place_of(home.folder)
     # Kept before it is registered: the answer may get lost, and the token works for one key only.
-    home.key_write(key)
+    key = _key_kept(storage_open(key_storage, folder=home.folder, new=True))
     portal = PortalClient(origin, key)
     try:
         answer = portal.register(
@@ -79,9 +96,20 @@ def node_join(home: NodeHome, *, token: JoinTokenContent, coordinator: PublicKey
         queues=answer.queues,
         name=answer.name,
         owner=answer.owner,
+        place=place,
+        key_storage=key_storage,
     )
-    home.write(identity=identity, key=key, profile=profile)
+    home.write(identity=identity, profile=profile)
     return answer
+
+
+def _key_kept(storage: KeyStorage) -> PrivateKey:
+    try:
+        return storage.read(KeyPlace.CURRENT)
+    except KeyAbsentError:
+        key = PrivateKey.generate()
+        storage.write(KeyPlace.CURRENT, key)
+        return key
 
 
 def name_default() -> str:

@@ -69,6 +69,8 @@ class Fact(StrEnum):
     """What the last exchange came to: `ok`, or an error's text."""
     STATE = "state"
     """`working`, `paused`, `draining` or `stopped`."""
+    DISMISSED = "dismissed"
+    """Why the coordinator sent the last worker away for good; empty while it did not."""
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,11 @@ from queue import Empty, SimpleQueue
 from uuid import UUID, uuid4
 
 from workers.backoff import Backoff
-from workers.home import NodeIdentity
+from workers.coordinator_pin import CoordinatorPin
 from workers.journal import Fact, Journal, JournalError
-from workers.orders import order_open
 from workers.patience import Patience
 from workers.portal import PortalClient, PortalError, PortalInterruptedError, PortalRefusedError
 from workers.protocol.errors import VerificationError
-from workers.protocol.keys import PublicKey
 from workers.protocol.messages import (
     EXCHANGE_WAIT_SECONDS_MAX,
     PROTOCOL_VERSION,
@@ -54,6 +52,8 @@ IDLE_SECONDS = 5.0
 """Between heartbeats of a node that neither works nor wants to."""
 PROGRESS_SECONDS_MIN = 0.2
 """However often things change, exchanges are at least this far apart."""
+FINAL_CODES = frozenset({"node_revoked", "key_retired", "session_superseded"})
+"""Refusals that no waiting ends: asking for ever would help nobody."""
 QUICK_ANSWER_SECONDS = 1.0
 """A portal that answers a long poll at once with nothing is asked again this much later."""
 
@@ -74,6 +74,7 @@ class _Stopping:
     since: float | None = None
     cancelled_at: float | None = None
     thread_over: bool = False
+    dismissed: bool = False
     gave_up: Patience = field(default_factory=Patience)
 
 
@@ -83,7 +84,7 @@ class LeaseClient:
     def __init__(
         self,
         *,
-        identity: NodeIdentity,
+        pin: CoordinatorPin,
         queues: tuple[Tier, ...],
         journal: Journal,
         portal: PortalClient,
@@ -92,10 +93,15 @@ class LeaseClient:
         order_take: Callable[[UUID], None],
         order_give_back: Callable[[UUID], None],
         hold: Callable[[], NoWork | None] = lambda: None,
+        dismissed: Callable[[], None] = lambda: None,
     ) -> None:
-        """`hold` says why this host wants no work now, None when it does; asked before each exchange, so it must be quick."""
+        """`hold` says why this host wants no work now, None when it does; asked before each exchange, so it must be quick.
+
+        `dismissed` is called when the coordinator won't talk to this worker any more: the process is to end.
+        """
         self._queues = queues
-        self._coordinator = PublicKey.from_base64(identity.coordinator_key)
+        self._pin = pin
+        self._dismissed = dismissed
         self._journal = journal
         self._portal = portal
         self._resources = resources
@@ -167,6 +173,8 @@ class LeaseClient:
 
     def _exchange(self) -> float:
         """One exchange; returns the seconds to wait before the next."""
+        if self._stopping.dismissed:
+            return 1.0
         request = self._request()
         self._progress_note(request.leases)
         began = time.monotonic()
@@ -176,6 +184,8 @@ class LeaseClient:
             return 0.0
         except PortalError as error:
             self._trouble(error)
+            if isinstance(error, PortalRefusedError) and error.code in FINAL_CODES:
+                self._dismiss(error)
             return self._backoff.failed()
         if self._journal.fact(Fact.PORTAL) != "ok":
             log.info("connected to %s", self._portal.origin)
@@ -256,7 +266,7 @@ class LeaseClient:
 
     def _order_accept(self, envelope: dict[str, object]) -> None:
         try:
-            opened = order_open(envelope, coordinator=self._coordinator)
+            opened = self._pin.order_open(envelope, portal=self._portal)
         except VerificationError as error:
             log.error("the portal sent what is no order of our coordinator, dropped: %s: %s", error.code, error)  # noqa: TRY400
             return
@@ -303,6 +313,15 @@ class LeaseClient:
         log.warning("exchange: %s", text)
         self._heard = False
         self._journal.fact_note(Fact.PORTAL, text)
+
+    def _dismiss(self, error: PortalRefusedError) -> None:
+        """No exchange of this worker will be answered again: what runs is cancelled, what can be reported is, and the process ends."""
+        log.error("this worker stops for good: %s: %s", error.code, error.detail)
+        self._stopping.dismissed = True
+        self._stopping.cancelled_at = time.monotonic()
+        self._stopping.since = self._stopping.since or self._stopping.cancelled_at
+        self._dismissed()
+        self._journal.fact_note(Fact.DISMISSED, f"{error.code}: {error.detail}")
 
     def _drain_enforce(self) -> None:
         stopping, now = self._stopping, time.monotonic()

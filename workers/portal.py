@@ -31,6 +31,8 @@ from workers.protocol.messages import (
     CoordinatorInfo,
     ExchangeAnswer,
     ExchangeRequest,
+    KeyRotationAnswer,
+    KeyRotationRequest,
     Problem,
     ReceiptAnswer,
     ReceiptSubmission,
@@ -133,6 +135,10 @@ class PortalClient:
     def register(self, message: RegistrationRequest) -> RegistrationAnswer:
         """Make this key a node. The same again gives the same answer."""
         return self._call("POST", "/api/v1/nodes", RegistrationAnswer, message=message)
+
+    def key_rotate(self, message: KeyRotationRequest) -> KeyRotationAnswer:
+        """Give the node another key; this client goes on with the old one. The same again gives the same answer."""
+        return self._call("POST", "/api/v1/nodes/self/key", KeyRotationAnswer, message=message)
 
     def exchange(self, message: ExchangeRequest) -> ExchangeAnswer:
         """The long poll: blocks up to `message.wait_seconds` and a little."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 LINE_BYTES_MAX = 4096
 STAGE_CHARACTERS_MAX = 200
+_MARK = b"nexa_progress"
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,13 @@ class ProgressReader:
 
     def feed(self, data: bytes) -> Progress | None:
         """The newest progress that these bytes complete, or None."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        whole, newline, self._rest = (self._rest + data).rpartition(b"\n")
         newest = None
-        for line in lines:
-            if not self._skipping:
+        if _MARK in whole:  # a flood of anything else is not worth cutting into lines
+            lines = whole.split(b"\n")
+            for line in lines[1:] if self._skipping else lines:
                 newest = progress_parse(line) or newest
-            self._skipping = False
+        self._skipping = self._skipping and not newline
         if len(self._rest) > LINE_BYTES_MAX:
             self._rest, self._skipping = b"", True
         return newest
@@ -39,7 +41,7 @@ class ProgressReader:
 
 def progress_parse(line: bytes) -> Progress | None:
     """The progress that this line tells, or None if it tells none. Never raises."""
-    if b"nexa_progress" not in line or len(line) > LINE_BYTES_MAX:
+    if _MARK not in line or len(line) > LINE_BYTES_MAX:
         return None
     try:
         found = json.loads(line)

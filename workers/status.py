@@ -35,6 +35,8 @@ def status_render(identity: NodeIdentity, journal: Journal, *, worker_running: b
 
 
 def _worker_line(journal: Journal, *, worker_running: bool) -> str:
+    if not worker_running and (dismissed := journal.fact(Fact.DISMISSED)):
+        return f"No worker is running here: the portal sent the last one away. {dismissed}"
     if not worker_running:
         return "No worker is running here. Start one with `nexa worker`."
     portal, since = journal.fact(Fact.PORTAL), journal.fact_noted_at(Fact.PORTAL)

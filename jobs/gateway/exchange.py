@@ -18,13 +18,17 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
 from jobs.gateway.database import in_database
-from jobs.gateway.requests import JSON_BYTES_MAX, json_body, node_identify
+from jobs.gateway.requests import JSON_BYTES_MAX, json_body, signer_identify
 from jobs.gateway.wakes import wake_hub
 from jobs.matching import TAKEN, no_work_reason
 from jobs.models import Replica
+from jobs.services.exchanges import exchange_is_superseded, exchange_record
 from jobs.services.heartbeats import PortalAlive, node_heard
-from jobs.services.leases import cancel_commands, exchange_is_superseded, exchange_record, leases_claim, leases_renew
+from jobs.services.leases import cancel_commands, leases_claim, leases_of_request, leases_renew
+from jobs.sessions import Arrival
 from ledger.checkpoints import checkpoint_latest
+from nodes.clones import clone_record
+from nodes.errors import SessionSupersededError
 from nodes.models import Node, NodeState
 from workers.protocol.messages import (
     PROTOCOL_VERSION,
@@ -58,7 +62,7 @@ class _Talk:
     orders: Sequence[Replica] = ()
     no_work: NoWork | None = None
     is_superseded: bool = False
-    """A newer exchange of this node has arrived; nobody reads the answer to this one."""
+    """A newer exchange of this node has arrived, or a newer worker; nobody reads the answer to this one."""
     answer: str | None = None
     """Made where the orders were found, as their host waits for it; else when the wait is over."""
 
@@ -77,7 +81,7 @@ async def exchange_view(request: HttpRequest) -> HttpResponse:
     started = time.monotonic()
     talk = await in_database(_open)(request, body)
     until = started + talk.wait_seconds
-    if not talk.orders and talk.wait_seconds > 0:
+    if not talk.orders and not talk.is_superseded and talk.wait_seconds > 0:
         await _wait(talk, until)
     return HttpResponse(talk.answer or await in_database(_answer)(talk), content_type="application/json")
 
@@ -99,15 +103,22 @@ async def _wait(talk: _Talk, until: float) -> None:
 
 
 def _open(request: HttpRequest, body: bytes) -> _Talk:
-    """Who it is, what they report, and whether there is work at once."""
-    node = node_identify(request, body=body)
+    """Who it is, what they report, and whether there is work at once. Raises SessionSupersededError, and what identifying raises."""
+    signer = signer_identify(request, body=body)
+    node = signer.node
     message = message_parse(ExchangeRequest, body, limit_bytes=JSON_BYTES_MAX)
     now = timezone.now()
     _portal_alive.record(now=now)
-    exchange_record(node=node, request_id=message.request_id)
+    arrival = exchange_record(node=node, request_id=message.request_id, session_id=message.session_id, signed_at=signer.signed_at)
+    if arrival is Arrival.RETURNED:
+        clone_record(node=node, now=now)
+        raise SessionSupersededError(
+            "Another worker with this node's key has started since this one did: a key may be used in one place only. If the other one is "
+            "yours, remove this copy of the node's home. If it is not, `nexa key rotate` here makes it worthless."
+        )
     renewed = leases_renew(node=node, reports=message.leases, now=now)
-    talk = _Talk(node=node, message=message, renewed=renewed.renewals, commands=renewed.commands)
-    talk.orders = _claim(talk)
+    talk = _Talk(node=node, message=message, renewed=renewed.renewals, commands=renewed.commands, is_superseded=arrival is Arrival.LATE)
+    talk.orders = leases_of_request(node=node, request_id=message.request_id) if talk.is_superseded else _claim(talk)
     if talk.orders or talk.wait_seconds == 0:
         talk.answer = _answer(talk)
     return talk

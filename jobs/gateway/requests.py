@@ -12,7 +12,7 @@ from typing import ClassVar, Final
 from django.http import HttpRequest
 
 from jobs.services.uploads import UploadTooLargeError
-from nodes.authentication import node_of_request
+from nodes.authentication import SignedBy, node_of_request, signer_of_request
 from nodes.models import Node
 from people.authentication import token_authenticate
 from people.models import Scope, User
@@ -90,6 +90,11 @@ def number_header(request: HttpRequest, name: str) -> int:
 def node_identify(request: HttpRequest, *, body: bytes) -> Node:
     """The node that signed the request. Raises what `nodes.authentication` raises. Reads the database."""
     return node_of_request(request, body=body)
+
+
+def signer_identify(request: HttpRequest, *, body: bytes) -> SignedBy:
+    """As node_identify, with the key and the time of the signature."""
+    return signer_of_request(request, body=body)
 
 
 def sender_identify(request: HttpRequest, *, body: bytes, scope: Scope) -> Node | User:

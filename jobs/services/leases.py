@@ -18,8 +18,9 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import Min, Q
 
 from jobs.matching import Claim, queues_served, replicas_claim
-from jobs.models import Job, JobInput, NodeExchange, Replica
+from jobs.models import Job, JobInput, Replica
 from jobs.orders import order_build, order_sign
+from jobs.services.exchanges import exchange_is_superseded
 from jobs.services.outages import expiry_horizon
 from jobs.services.replicas import replicas_queue
 from jobs.services.settlement import job_fail
@@ -68,16 +69,6 @@ def leases_claim(
         if taken:
             return taken
     return leases_of_request(node=node, request_id=request_id)
-
-
-def exchange_record(*, node: Node, request_id: UUID) -> None:
-    """Makes this the newest exchange of the node: an older one that still waits, in whichever process, claims nothing any more."""
-    NodeExchange.objects.update_or_create(node=node, defaults={"request_id": request_id})
-
-
-def exchange_is_superseded(*, node: Node, request_id: UUID) -> bool:
-    """Whether a newer exchange of the node has arrived."""
-    return NodeExchange.objects.filter(node=node).exclude(request_id=request_id).exists()
 
 
 def leases_of_request(*, node: Node, request_id: UUID) -> list[Replica]:
@@ -203,6 +194,7 @@ def _lease_take(claim: Claim, inputs: Sequence[JobInput], node: Node, request_id
         replica=claim.replica,
         to=ReplicaState.LEASED,
         node=node,
+        node_key_id=node.key_id,
         node_owner_id=node.owner_id,
         lease_id=lease_id,
         lease_request_id=request_id,

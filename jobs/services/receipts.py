@@ -2,8 +2,8 @@
 
 A receipt is believed here only as far as this goes:
 
-1. The envelope is signed by the key of the node that sends it, and holds one receipt statement.
-2. It names a lease of this node, and that lease's replica, order and key.
+1. The envelope is signed by a key of the node that sends it, and holds one receipt statement.
+2. It names a lease of this node, and that lease's replica and order, and the key that took it, which the node may have replaced since.
 3. The blobs that it names were committed by this lease's own uploads, with the sizes that it says.
 4. Its run doesn't end before it starts.
 
@@ -30,9 +30,10 @@ from jobs.services.transitions import job_state_derive, replica_transition
 from jobs.services.uploads import LeaseUnknownError
 from jobs.states import JOB_OPEN, REPLICA_LIVE, REPLICA_VOTES, JobState, ReplicaState
 from nodes.models import Node
+from nodes.selectors import node_public_key
 from workers.protocol.canonical import canonical_json
 from workers.protocol.digests import digest_of
-from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, envelope_open
+from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, envelope_key_id, envelope_open
 from workers.protocol.errors import EnvelopeMalformedError, NotCanonicalError
 from workers.protocol.keys import PublicKey
 from workers.protocol.messages import RECEIPT_PREDICATE_TYPE, Failure, FailureCode, ReceiptPredicate, StoredObject
@@ -102,7 +103,8 @@ def receipt_accept(*, node: Node, envelope: Mapping[str, Any], now: datetime) ->
         envelope_bytes = canonical_json(dict(envelope))
     except NotCanonicalError as error:
         raise EnvelopeMalformedError(f"An envelope must be I-JSON: {error}") from error
-    payload = envelope_open(envelope_bytes, payload_type=PAYLOAD_TYPE_STATEMENT, key=PublicKey(bytes(node.public_key)))
+    key = node_public_key(node=node, key_id=envelope_key_id(envelope_bytes))
+    payload = envelope_open(envelope_bytes, payload_type=PAYLOAD_TYPE_STATEMENT, key=key)
     predicate = _predicate_of(payload)
     digest = digest_of(payload)
     found = Replica.objects.filter(node=node, lease_id=predicate.lease_id).values_list("pk", "job_id").first()
@@ -119,7 +121,7 @@ def receipt_accept(*, node: Node, envelope: Mapping[str, Any], now: datetime) ->
                     f"The receipt {existing.digest} is recorded for this lease; found {digest}. A lease has one receipt."
                 )
             return existing
-        _lease_check(predicate, replica, node)
+        _lease_check(predicate, replica, key)
         late = _is_late(replica, job)
         receipt = Receipt.objects.create(
             replica=replica,
@@ -153,11 +155,12 @@ def _predicate_of(payload: bytes) -> ReceiptPredicate:
     return predicate
 
 
-def _lease_check(predicate: ReceiptPredicate, replica: Replica, node: Node) -> None:
+def _lease_check(predicate: ReceiptPredicate, replica: Replica, key: PublicKey) -> None:
     for name, expected, stated in (
         ("order_digest", replica.order_digest, predicate.order_digest),
         ("replica_id", str(replica.pk), str(predicate.replica_id)),
-        ("node_key_id", node.key_id, predicate.node_key_id),
+        ("node_key_id", str(replica.node_key_id), predicate.node_key_id),
+        ("key", str(replica.node_key_id), key.key_id),
     ):
         if stated != expected:
             raise ReceiptMismatchError(f"The lease {replica.lease_id} has {name} {expected}; the receipt says {stated}.", member=name)

@@ -184,12 +184,12 @@ def _conclude(job: Job, reported: Sequence[Replica], canonical_id: UUID) -> None
 
 
 def _payment(replica: Replica, amount_micro: int) -> Payment:
-    if replica.node is None or replica.node_owner is None:
+    if replica.node_key_id is None or replica.node_owner is None:
         raise ValueError(f"replica {replica.pk} was accepted and has no node")
     return Payment(
         account=account_of(user=replica.node_owner),
         replica_id=replica.pk,
-        node_key_id=replica.node.key_id,
+        node_key_id=replica.node_key_id,
         receipt_digest=replica.receipt.digest,
         amount_micro=amount_micro,
     )

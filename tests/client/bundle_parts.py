@@ -162,6 +162,7 @@ def index_make(runs: Sequence[Run], *, leaves: Sequence[bytes] | None = None, si
         },
         "origin": ORIGIN,
         "coordinator_public_key": COORDINATOR.public.to_base64(),
+        "coordinator_predecessors": [],
         "replicas": [
             {
                 "folder": f"replica-{number}",

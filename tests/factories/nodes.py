@@ -9,7 +9,7 @@ from typing import Any
 
 from django.test import Client
 
-from nodes.models import Node
+from nodes.models import Node, NodeKey
 from nodes.tiers import queues_of
 from people.models import User
 from workers.protocol.http_signatures import request_sign
@@ -53,7 +53,9 @@ def node_make(owner: User, key: PrivateKey | None = None, **fields: Any) -> tupl
         "profile": profile.model_dump(mode="json"),
         "benchmark_gflops": profile.benchmark_gflops,
     }
-    return Node.objects.create(owner=owner, **{**values, **fields}), key
+    node = Node.objects.create(owner=owner, **{**values, **fields})
+    NodeKey.objects.create(key_id=node.key_id, node=node, public_key=node.public_key)
+    return node, key
 
 
 def registration_make(*, secret: str, key: PrivateKey, **fields: Any) -> dict[str, Any]:

@@ -43,6 +43,7 @@ def replica_lease(job: Job, node: Node | None = None) -> Replica:
         replica=replica,
         to=ReplicaState.LEASED,
         node=node,
+        node_key_id=node.key_id,
         node_owner=node.owner,
         lease_id=lease_id,
         leased_at=now,

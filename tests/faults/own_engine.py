@@ -30,7 +30,8 @@ class OwnEngine:
 
     def start(self) -> EngineHandle:
         folder = self._folder
-        argv = ["dockerd", f"--host={self.url}", "--bridge=none", "--iptables=false", "--ip6tables=false"]
+        # In a network of its own: an engine that is to have no bridge removes the machine's docker0, which is another engine's.
+        argv = ["unshare", "--net", "dockerd", f"--host={self.url}", "--bridge=none", "--iptables=false", "--ip6tables=false"]
         argv += [f"--data-root={folder / 'data'}", f"--exec-root={folder / 'exec'}", f"--pidfile={folder / 'pid'}"]
         argv += ["--containerd-namespace=nexapod-tests", "--containerd-plugins-namespace=nexapod-tests-plugins"]
         argv += ["--live-restore"] if self._live_restore else []

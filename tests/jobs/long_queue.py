@@ -7,8 +7,8 @@ from django.db import connection
 from jobs.models import Job, Replica
 
 
-def queue_lengthen(job: Job, count: int, *, analyse: bool = True) -> None:
-    """`count` more jobs like this one, each with a queued replica, all older than it. `analyse`: then the planner hears of them."""
+def queue_lengthen(job: Job, count: int) -> None:
+    """`count` more jobs like this one, each with a queued replica, all older than it; then statistics, as by autovacuum."""
     with connection.cursor() as cursor:
         for model, own in (
             (Job, {"id": "md5('job' || n || t.id::text)::uuid", "label": "t.label || '-' || n"}),
@@ -29,5 +29,4 @@ def queue_lengthen(job: Job, count: int, *, analyse: bool = True) -> None:
                 f"INSERT INTO {table} ({', '.join(columns)}) SELECT {values} FROM {table} t, generate_series(1, %s) n WHERE t.{where} = %s",  # noqa: S608  names of our own tables
                 [count, job.pk],
             )
-        if analyse:
-            cursor.execute("ANALYZE jobs_job, jobs_replica")
+        cursor.execute("ANALYZE jobs_job, jobs_replica, jobs_jobkind")

@@ -55,9 +55,8 @@ def pages_of(claim: Callable[[], Any]) -> int:
     ],
     ids=["image", "many_patterns", "type", "rate", "nothing_wished"],
 )
-@pytest.mark.parametrize("analysed", [True, False])
-def test_jobs_that_are_not_wished_for_are_not_looked_at(own_database: str, wishes: Wishes, analysed: bool) -> None:
-    queue_lengthen(queued_job(image=ELSEWHERE, job_type="physics.md", credit_rate_micro=500_000), LONG, analyse=analysed)
+def test_jobs_that_are_not_wished_for_are_not_looked_at(own_database: str, wishes: Wishes) -> None:
+    queue_lengthen(queued_job(image=ELSEWHERE, job_type="physics.md", credit_rate_micro=500_000), LONG)
     node, _ = node_make(user_make())
 
     def claimed() -> list[Any]:

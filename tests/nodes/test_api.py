@@ -203,6 +203,7 @@ def test_coordinator_is_public_and_says_its_key(client: Client) -> None:
         "origin": ORIGIN,
         "public_key": key.to_base64(),
         "key_id": key.key_id,
+        "predecessors": [],
     }
 
 

@@ -7,6 +7,9 @@ from uuid import UUID
 
 from tests.workers.portal_fake import FakePortal
 from workers.home import NodeHome, NodeIdentity
+from workers.home_place import place_of
+from workers.keystore.interface import KeyPlace
+from workers.keystore.plain_file import PlainFileStorage
 from workers.protocol.keys import PrivateKey
 from workers.protocol.messages import EngineProfile, Gpu, NodeProfile, Tier
 
@@ -34,6 +37,7 @@ def home_make(folder: Path, portal: FakePortal, *, settings: str = "", queues: t
     key = PrivateKey.generate()
     portal.nodes[key.public.key_id] = key.public
     home = NodeHome(folder)
+    PlainFileStorage(folder).write(KeyPlace.CURRENT, key)
     home.write(
         identity=NodeIdentity(
             portal=portal.origin,
@@ -43,8 +47,8 @@ def home_make(folder: Path, portal: FakePortal, *, settings: str = "", queues: t
             tier=queues[0],
             queues=queues,
             name="test node",
+            place=place_of(folder),
         ),
-        key=key,
         profile=profile_make(),
     )
     if settings:

@@ -22,6 +22,7 @@ from workers.protocol.digests import digest_of
 from workers.protocol.dsse import PAYLOAD_TYPE_ORDER, PAYLOAD_TYPE_STATEMENT, envelope_open, envelope_sign
 from workers.protocol.errors import VerificationError
 from workers.protocol.http_signatures import request_key_id, request_verify
+from workers.protocol.key_rotation import KeyRotation, rotation_verify
 from workers.protocol.keys import PrivateKey, PublicKey
 from workers.protocol.messages import (
     PROTOCOL_VERSION,
@@ -32,9 +33,12 @@ from workers.protocol.messages import (
     ExchangeAnswer,
     ExchangeRequest,
     ImageReference,
+    KeyRotationAnswer,
+    KeyRotationRequest,
     Limits,
     NoWork,
     Order,
+    PredecessorKey,
     ReceiptAnswer,
     ReceiptPredicate,
     ReceiptSubmission,
@@ -45,6 +49,7 @@ from workers.protocol.messages import (
 )
 from workers.protocol.statements import Statement, statement_parse
 from workers.protocol.strict_base64 import base64_decode
+from workers.protocol.succession import Succession, succession_sign
 
 JOIN_SECRET = "s" * 43
 WAIT_SECONDS = 20.0
@@ -80,6 +85,11 @@ class FakePortal:
         self.receipts: dict[UUID, tuple[Statement, ReceiptPredicate]] = {}
         self.receipt_posts = 0
         self.left: list[str] = []
+        self.successors: dict[str, tuple[PublicKey, str]] = {}
+        """By the id of a node key that was replaced: the key itself, and the id of the one that followed."""
+        self.predecessors: tuple[PredecessorKey, ...] = ()
+        self.rotation_answers_to_lose = 0
+        self.confirms_instead: PublicKey | None = None
         self.nonces: set[str] = set()
         self.outage = False
         self.outages_served = 0
@@ -162,6 +172,13 @@ class FakePortal:
             yield
             self.changed.notify_all()
 
+    def key_succeed(self) -> None:
+        """Another coordinator key, named by the one before; orders are signed with it from now on."""
+        old, self.key = self.key, PrivateKey.generate()
+        statement = Succession(origin=self.origin, successor=self.key.public.to_base64(), issued_at=datetime.now(UTC))
+        envelope = dict(json_parse(succession_sign(statement, key=old), limit_bytes=2**20))
+        self.predecessors = (*self.predecessors, PredecessorKey(public_key=old.public.to_base64(), succession=envelope))
+
     # --- the interface ------------------------------------------------------------------------------------------------
 
     def register(self, message: RegistrationRequest, key: PublicKey) -> RegistrationAnswer:
@@ -180,6 +197,16 @@ class FakePortal:
             coordinator_key=self.key.public.to_base64(),
             origin=self.origin,
         )
+
+    def key_rotate(self, message: KeyRotationRequest, old: PublicKey) -> KeyRotationAnswer:
+        new = PublicKey.from_base64(message.public_key)
+        node_id = UUID(old.key_id.removeprefix("sha256:")[:32])
+        rotation_verify(message.proof, new_key=new, expected=KeyRotation(origin=self.origin, node_id=node_id, old_key_id=old.key_id))
+        if self.successors.setdefault(old.key_id, (old, new.key_id))[1] != new.key_id:
+            raise RefusedError(403, "key_retired")
+        self.nodes.pop(old.key_id, None)
+        self.nodes[new.key_id] = new
+        return KeyRotationAnswer(protocol_version=PROTOCOL_VERSION, node_id=node_id, key_id=(self.confirms_instead or new).key_id)
 
     def exchange(self, message: ExchangeRequest) -> ExchangeAnswer:
         end = time.monotonic() + message.wait_seconds
@@ -280,6 +307,7 @@ class _Handler(BaseHTTPRequestHandler):
                     origin=portal.origin,
                     public_key=portal.key.public.to_base64(),
                     key_id=portal.key.public.key_id,
+                    predecessors=portal.predecessors,
                 )
             )
             return
@@ -305,6 +333,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(answer)
         elif path == "/api/v1/receipts":
             self._json(portal.receipt(ReceiptSubmission.model_validate_json(body), key))
+        elif path == "/api/v1/nodes/self/key":
+            rotated = portal.key_rotate(KeyRotationRequest.model_validate_json(body), key)
+            if portal.rotation_answers_to_lose:
+                portal.rotation_answers_to_lose -= 1
+                self.close_connection = True
+                return
+            self._json(rotated)
         elif path == "/api/v1/nodes/self/leave":
             portal.left.append(key.key_id)
             self._answer(204, b"")
@@ -318,7 +353,12 @@ class _Handler(BaseHTTPRequestHandler):
             raise RefusedError(404, "not_found")
 
     def _signed(self, body: bytes, key: PublicKey | None = None) -> PublicKey:
-        key = key or self.portal.nodes.get(request_key_id(dict(self.headers)))
+        key_id = request_key_id(dict(self.headers))
+        key = key or self.portal.nodes.get(key_id)
+        if key is None and key_id in self.portal.successors:
+            if self.path != "/api/v1/nodes/self/key":
+                raise RefusedError(403, "key_retired", "The key was replaced.")
+            key = self.portal.successors[key_id][0]
         if key is None:
             raise RefusedError(401, "node_unknown")
         parts = urlsplit(self.path)

@@ -15,6 +15,8 @@ from workers import cli
 from workers.home import HomeExistsError, NodeHome
 from workers.joining import JoinRefusedError, coordinator_check, coordinator_key_check, node_join
 from workers.journal import Fact, Journal
+from workers.keystore.interface import KeyPlace
+from workers.keystore.plain_file import PlainFileStorage
 from workers.portal import PortalProtocolError, PortalRefusedError, PortalUnreachableError
 from workers.protocol.join_tokens import JoinTokenContent, join_token_encode
 from workers.protocol.keys import PrivateKey
@@ -63,12 +65,10 @@ def test_lost_answer_of_a_join_registers_the_same_key_again(portal: FakePortal, 
     portal.outage = True
     with pytest.raises(PortalUnreachableError):
         node_join(home, token=token, coordinator=portal.key.public, name="x", profile=profile_make())
-    key = home.key_pending()
-    assert key is not None
+    key = PlainFileStorage(home.folder).read(KeyPlace.CURRENT)
     portal.outage = False
     node_join(home, token=token, coordinator=portal.key.public, name="x", profile=profile_make())
-    assert home.identity().key_id == key.public.key_id
-    assert home.key_pending() is None
+    assert home.identity().key_id == home.key().public.key_id == key.public.key_id
 
 
 def test_portal_with_another_key_than_the_token_says_is_refused(portal: FakePortal, tmp_path: Path) -> None:
@@ -88,6 +88,19 @@ def test_portal_that_claims_the_fingerprint_for_another_key_is_refused(portal: F
         coordinator_key_check(info, fingerprint=wanted)
     with pytest.raises(JoinRefusedError, match="can't be read"):
         coordinator_key_check(info.model_copy(update={"public_key": "AAAA"}), fingerprint=wanted)
+
+
+def test_token_from_before_a_succession_joins_under_the_new_key(portal: FakePortal, tmp_path: Path) -> None:
+    token, stranger = token_of(portal), token_of(portal, coordinator=PrivateKey.generate().public.key_id)
+    portal.key_succeed()
+    home = NodeHome(tmp_path / "new")
+    node_join(home, token=token, coordinator=coordinator_check(token), name="garage", profile=profile_make())
+    assert home.identity().coordinator_key == portal.key.public.to_base64()
+    with pytest.raises(JoinRefusedError, match="Do not go on"):
+        coordinator_check(stranger)
+    portal.predecessors = (portal.predecessors[0].model_copy(update={"succession": {}}),)
+    with pytest.raises(JoinRefusedError, match="can't be read"):
+        coordinator_check(token)
 
 
 def test_portal_of_another_protocol_is_refused(portal: FakePortal) -> None:

@@ -17,6 +17,7 @@ from tests.workers.portal_fake import FakePortal, RefusedError
 from tests.workers.runtime_fake import IMAGE_ID, FakeRuntime
 from workers.caps import Caps, NodeSettings
 from workers.clock import PortalClock
+from workers.coordinator_pin import CoordinatorPin
 from workers.execution import Executor
 from workers.home import NodeHome
 from workers.inputs import InputCache
@@ -50,6 +51,7 @@ class Bench:
         self.resources = Resources(Caps.of(NodeSettings.read(home.settings_path), profile), disk_free=lambda: 100 * 2**30)
         self.executor = Executor(
             home=home,
+            pin=CoordinatorPin(home, identity),
             key=key,
             profile=profile,
             workplace=Workplace(

@@ -44,23 +44,6 @@ def test_file_that_is_no_text(home: NodeHome) -> None:
         home.identity()
 
 
-def test_key_that_others_may_read_is_refused(home: NodeHome) -> None:
-    (home.folder / "key").chmod(0o640)
-    with pytest.raises(HomeDamagedError, match="chmod 600"):
-        home.key()
-
-
-def test_damaged_key_is_not_repeated_in_the_message(home: NodeHome) -> None:
-    path = home.folder / "key"
-    path.write_text("c2VjcmV0IGJ5dGVz\n")
-    with pytest.raises(HomeDamagedError) as caught:
-        home.key()
-    assert "c2VjcmV0" not in str(caught.value)
-    path.unlink()
-    with pytest.raises(HomeDamagedError, match="can be read"):
-        home.key()
-
-
 @pytest.mark.parametrize(
     "text", ["https://portal.example.org", "https://portal.example.org:8443/", "http://127.0.0.1:8000", "http://[::1]:80"]
 )

@@ -72,3 +72,13 @@ def test_order_runs_in_a_container_and_nothing_of_it_stays(
     finally:
         client.close()
     assert list(home.work_folder.iterdir()) == []
+
+
+def test_runtime_that_node_toml_wants_and_the_engine_lacks_is_said_at_the_start(home: NodeHome, tmp_path: Path) -> None:
+    home.settings_path.write_text('[sandbox]\nruntime = "no-such-runtime"\n')
+    worker = Worker(home, tmp_path / "worker.log", app="nexaportal")
+    try:
+        assert worker.wait() == 78
+    finally:
+        worker.end()
+    assert "wants containers run by 'no-such-runtime'" in worker.log.read_text()

@@ -24,7 +24,7 @@ def home(tmp_path: Path, portal: FakePortal) -> NodeHome:
     """A home that has joined with three GPUs, of which it lends two."""
     settings = '[lend]\ngpus = ["GPU-0", "GPU-2"]\n[images]\nallowed = ["a/*"]\n[wishes]\ncredit_rate_min = 2\n'
     home = home_make(tmp_path / "home", portal, settings=settings)
-    home.write(identity=home.identity(), key=home.key(), profile=profile_make(gpus=GPUS))
+    home.profile_write(profile_make(gpus=GPUS))
     return home
 
 

@@ -1,6 +1,6 @@
 """The form of a result bundle: a job's result with all that proves it, as one ZIP. jobs/bundles.py writes it, client/ verifies it.
 
-    bundle.json                the index: the job, the replicas, the coordinator's key, the checkpoint, proofs of payment
+    bundle.json                the index: the job, the replicas, the coordinator's keys, the checkpoint, proofs of payment
     replica-<n>/order.json     the order, as the coordinator signed it         (DSSE)
     replica-<n>/receipt.json   the receipt, as the node signed it              (DSSE)
     replica-<n>/log.jsonl      the compute log, whose head is in the receipt
@@ -24,7 +24,7 @@ from workers.protocol.canonical import json_parse
 from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, envelope_open, envelope_sign
 from workers.protocol.errors import VerificationError
 from workers.protocol.keys import PrivateKey, PublicKey
-from workers.protocol.messages import ImageReference, Message
+from workers.protocol.messages import PREDECESSORS_MAX, ImageReference, Message, PredecessorKey
 from workers.protocol.statements import Subject, statement_build, statement_parse
 
 BUNDLE_VERSION: Final = 1
@@ -90,12 +90,13 @@ class BundledLedger(Message):
 
 
 class BundleIndex(Message):
-    """`bundle.json`. The canonical replica comes first."""
+    """`bundle.json`. The canonical replica comes first. Orders and the checkpoint may be signed by keys that the coordinator had before."""
 
     bundle_version: Literal[1]
     job: BundledJob
     origin: Annotated[str, StringConstraints(max_length=300)]
     coordinator_public_key: str
+    coordinator_predecessors: Annotated[tuple[PredecessorKey, ...], Field(max_length=PREDECESSORS_MAX)]
     replicas: Annotated[tuple[BundledReplica, ...], Field(min_length=1, max_length=REPLICAS_MAX)]
     ledger: BundledLedger | None
 

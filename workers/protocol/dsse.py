@@ -24,6 +24,8 @@ from workers.protocol.strict_base64 import base64_decode, base64_encode
 
 PAYLOAD_TYPE_ORDER = "application/vnd.nexapod.order+json"
 PAYLOAD_TYPE_STATEMENT = "application/vnd.in-toto+json"
+PAYLOAD_TYPE_KEY_ROTATION = "application/vnd.nexapod.key-rotation+json"
+PAYLOAD_TYPE_SUCCESSION = "application/vnd.nexapod.succession+json"
 
 ENVELOPE_LIMIT_BYTES = 4 * 1024 * 1024
 

@@ -21,6 +21,8 @@
         ├── SignatureStaleError             signature_stale
         ├── EnvelopeMalformedError          envelope_malformed
         ├── EnvelopeTypeWrongError          envelope_type_wrong
+        ├── KeyRotationInvalidError         key_rotation_invalid
+        ├── SuccessionInvalidError          succession_invalid
         ├── StatementMalformedError         statement_malformed
         ├── StatementTypeWrongError         statement_type_wrong
         ├── ProofInvalidError               proof_invalid
@@ -151,6 +153,18 @@ class EnvelopeTypeWrongError(VerificationError):
     """A DSSE envelope around another type of payload than the one expected."""
 
     code = "envelope_type_wrong"
+
+
+class KeyRotationInvalidError(VerificationError):
+    """Signed by the new key, but not a proof of this rotation."""
+
+    code = "key_rotation_invalid"
+
+
+class SuccessionInvalidError(VerificationError):
+    """Signed by the key before, but not a statement of its successor, or the chain doesn't lead where it must."""
+
+    code = "succession_invalid"
 
 
 class StatementMalformedError(VerificationError):

@@ -21,6 +21,8 @@ PROTOCOL_VERSION: Final = 1
 
 RECEIPT_PREDICATE_TYPE: Final = "https://nexapod.org/receipt/v1"
 EXCHANGE_WAIT_SECONDS_MAX: Final = 25
+PREDECESSORS_MAX: Final = 64
+"""Earlier keys of one coordinator."""
 UPLOAD_CHUNK_BYTES_MAX: Final = 8 * 1024 * 1024
 
 Json = Any
@@ -72,13 +74,22 @@ class Gpu(Message):
 
 
 class EngineProfile(Message):
-    """The container engine of a host. ``limits_ignored`` names limits that it would accept and not enforce."""
+    """The container engine of a host. ``limits_ignored`` names limits that it would accept and not enforce.
+
+    ``runtime`` is what runs its containers: ``runc`` and its like share the host's kernel, ``runsc`` is gVisor, which has its own.
+    """
 
     name: ShortText
     version: ShortText
     cgroup_version: Literal["1", "2", "unknown"]
     rootless: bool
+    runtime: ShortText = ""
     limits_ignored: tuple[ShortText, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The engine in a few words, as receipts name it."""
+        return f"{self.name} {self.version}" + (f" ({self.runtime})" if self.runtime else "")
 
 
 class NodeProfile(Message):
@@ -124,13 +135,40 @@ class RegistrationAnswer(Message):
     origin: str
 
 
+class KeyRotationRequest(Message):
+    """`POST /api/v1/nodes/self/key`, signed with the key that is being replaced. `proof`: see workers/protocol/key_rotation.py."""
+
+    protocol_version: int
+    public_key: str
+    proof: dict[str, Json]
+
+
+class KeyRotationAnswer(Message):
+    """`key_id` is the node's key from now on. The same request again gives the same answer."""
+
+    protocol_version: int
+    node_id: UUID
+    key_id: Digest
+
+
+class PredecessorKey(Message):
+    """A key that the coordinator had; `succession` is the envelope in which it names the next one (workers/protocol/succession.py)."""
+
+    public_key: str
+    succession: dict[str, Json]
+
+
 class CoordinatorInfo(Message):
-    """`GET /api/v1/coordinator`, public and unsigned: the host compares `key_id` with the fingerprint in its join token."""
+    """`GET /api/v1/coordinator`, public and unsigned: the host compares `key_id` with the fingerprint in its join token.
+
+    `predecessors` are the keys that it had before, oldest first.
+    """
 
     protocol_versions: tuple[int, ...]
     origin: str
     public_key: str
     key_id: Digest
+    predecessors: tuple[PredecessorKey, ...] = Field(default=(), max_length=PREDECESSORS_MAX)
 
 
 # --- exchange ---------------------------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """One container of a Docker engine, from its start, or from where an earlier process left it, to its end.
 
 A run has five threads beside the caller's: they read output, wait for the end, look at the outputs folder, follow the kernel's counters,
-and take samples. They report to `ContainerRun`; the caller's thread alone kills. Nothing here creates or removes a container.
+and take samples. They report to `ContainerRun`; the caller's thread kills, and the one that looks at the folder. Nothing here
+creates or removes a container.
 
 Whose doing an end was: ours when we killed it; the job's when the container ended by itself; else the run is lost (RunLostError), since
 an engine that stops, like a person with `docker stop`, ends a container in ways that look like its own.
@@ -24,12 +25,13 @@ import psutil
 from docker.errors import APIError
 from requests.exceptions import ReadTimeout
 
+from workers.folders import folder_remove
 from workers.protocol.messages import Failure, FailureCode
 from workers.runtime.cgroups import Cgroup, CgroupReading, cgroup_of, cgroup_usual
 from workers.runtime.docker_images import ENGINE_ERRORS
 from workers.runtime.gpu_samples import gpu_samples
 from workers.runtime.interface import OutputStream, RunLostError, RunResult, RunSink, RunSpec, RuntimeFailureError
-from workers.runtime.output_watch import excess_of, folder_measure
+from workers.runtime.output_watch import excess_of, folder_measure, look_pause_seconds, outputs_measure
 from workers.runtime.usage import UsageMeter
 
 log = logging.getLogger(__name__)
@@ -45,10 +47,12 @@ _END_SECONDS: Final = 10.0
 _FILE_SIZE_EXIT_CODE: Final = 128 + 25  # SIGXFSZ, by the fsize limit
 _STREAMS: Final[tuple[OutputStream, ...]] = ("stdout", "stderr")
 _NOT_STARTABLE: Final = (126, 127)
+_FILLING: Final = frozenset({FailureCode.LIMIT_DISK, FailureCode.LIMIT_OUTPUT})
 _DISK_FULL_BYTES: Final = 16 * 2**20
 _DISK_FULL_INODES: Final = 16
-_EVENT_SECONDS: Final = 2
-"""An end is written down this much after it, at the most."""
+_SIGNALLED_EXIT_CODE: Final = 128
+_SIGNALLED_SECONDS: Final = 1.0
+_UNSIGNALLED_SECONDS: Final = 0.1
 
 _DIED: Final = frozenset({"die", "died"})
 """Docker's word and Podman's."""
@@ -65,6 +69,9 @@ class ContainerRun:
         self._cancel = cancel
         self._sink_lock = threading.Lock()
         self.sampler: threading.Thread | None = None
+        self.limits_beyond: frozenset[str] = frozenset()
+        """Limits that the kernel does not hold the container to, though the engine was told to set them."""
+        self._cgroup: Cgroup | None = None
         self._running = threading.Event()
         self._ended = threading.Event()
         self._lost: str | None = None
@@ -154,8 +161,11 @@ class ContainerRun:
                 self._ended.set()
                 return
             self._killed_at = self._killed_at or time.monotonic()
-            with suppress(*ENGINE_ERRORS):  # it may have ended meanwhile; an engine that is away is noticed by the thread that waits
-                self._client.kill(self._id, "SIGKILL")
+            self._kill()
+
+    def _kill(self) -> None:
+        with suppress(*ENGINE_ERRORS):  # it may have ended meanwhile; an engine that is away is noticed by the thread that waits
+            self._client.kill(self._id, "SIGKILL")
 
     # --- how it ended -------------------------------------------------------------------------------------------------
 
@@ -163,6 +173,8 @@ class ContainerRun:
         exit_code = None
         if self._failure is None:
             exit_code = self._exit_code_judge()
+        if self._failure is not None and self._failure.code in _FILLING:
+            folder_remove(self._spec.outputs_dir)  # at once: nobody wants them, and the journal, too, needs the disk
         result = RunResult(
             exit_code=exit_code,
             failure=self._failure,
@@ -207,11 +219,13 @@ class ContainerRun:
 
     def _killed_by_others(self, state: dict[str, Any]) -> bool:
         """Whether the engine passed a signal to the container that we did not send, as it does to all when it shuts down."""
-        return "kill" in self._events(state, slack_seconds=0)
+        # The engine notes a signal after it was sent, and a container may be gone by then. One that no signal ended is not waited for long.
+        slack_seconds = _SIGNALLED_SECONDS if int(state["ExitCode"]) >= _SIGNALLED_EXIT_CODE else _UNSIGNALLED_SECONDS
+        return "kill" in self._events(state, slack_seconds=slack_seconds)
 
     def _end_remembered(self, state: dict[str, Any]) -> bool:
         """Whether the engine has seen the container end by itself: one that was restarted, or whose machine was, remembers nothing."""
-        seen = self._events(state, slack_seconds=_EVENT_SECONDS)
+        seen = self._events(state, slack_seconds=_SIGNALLED_SECONDS)
         return not _DIED.isdisjoint(seen) and "kill" not in seen
 
     def _events(self, state: dict[str, Any], *, slack_seconds: float) -> set[str]:
@@ -284,13 +298,17 @@ class ContainerRun:
                         self._sunk(self._sink.on_output, stream, kept)
 
     def _outputs_watch(self) -> None:
-        while not self._ended.wait(_LOOK_SECONDS * 2):
-            size = folder_measure(self._spec.outputs_dir)
+        pause_seconds = look_pause_seconds(0)
+        while not self._ended.wait(pause_seconds):
+            begun = time.monotonic()
+            size = outputs_measure(self._spec.outputs_dir, self._cgroup.pids() if self._cgroup else ())
             self._folder_bytes = size.content_bytes
             excess = excess_of(size, self._spec.limits)
             if excess is not None:
                 self._fail(excess.code, excess.message)
+                self._kill()  # here too: the disk fills while another thread gets to know
                 return
+            pause_seconds = look_pause_seconds(time.monotonic() - begun)
 
     def _counters_follow(self) -> None:
         """From before the start, since the counters go with the container: the last reading misses at most 0.1 s, of a short run less."""
@@ -302,11 +320,28 @@ class ContainerRun:
             if cgroup is None and running:
                 cgroup = cgroup_of(int(self._client.inspect_container(self._id)["State"].get("Pid") or 0), self._id)
                 break
+        self._cgroup = cgroup
+        is_checked = False
         while cgroup is not None:
+            if not is_checked and self._running.is_set():
+                self._limits_check(cgroup)
+                is_checked = True
             self._counters = cgroup.read() or self._counters
             elapsed_seconds = time.monotonic() - self._begun
             if self._ended.wait(min(longest_seconds, max(shortest_seconds, elapsed_seconds / 20))):
                 return
+
+    def _limits_check(self, cgroup: Cgroup) -> None:
+        """End the run if the kernel holds a started container to less than the engine was told to set."""
+        beyond = cgroup.limits().beyond(self._spec.limits, swap_exists=psutil.swap_memory().total > 0)
+        if beyond:
+            self.limits_beyond = frozenset(beyond)
+            found = ", ".join(f"{name} at {value:g}" for name, value in beyond.items())
+            log.error("the container engine did not set the limits that it was told: %s has %s", self._spec.name, found)
+            self._fail(
+                FailureCode.HOST_REFUSED,
+                f"This host's engine took limits ({', '.join(beyond)}) and did not set them, so the container was stopped.",
+            )
 
     def _samples_take(self) -> None:
         # Soon at first, so that short runs are measured too. The engine itself may take a second to answer.

@@ -23,7 +23,7 @@ from workers.protocol.messages import EngineProfile, FailureCode, ImageReference
 from workers.runtime.container_run import ContainerRun, engine_failure
 from workers.runtime.docker_image_store import DockerImageStore, ImageLimits
 from workers.runtime.docker_images import ENGINE_ERRORS
-from workers.runtime.docker_profile import engine_profile
+from workers.runtime.docker_profile import AUTO, engine_profile, runtime_choose
 from workers.runtime.image_record import ImageRecord
 from workers.runtime.interface import PullProgress, RunLostError, RunResult, RunSink, RunSpec, RuntimeFailureError
 from workers.runtime.sandbox import CONTAINER_USER, container_arguments, host_config_arguments
@@ -41,15 +41,29 @@ EndedT = TypeVar("EndedT", bound=RunResult | None)
 class DockerRuntime:
     """A Docker engine. Connects at first use, so it can be made while the engine is away."""
 
-    def __init__(self, base_url: str | None = None, *, image_record: Path | None = None, image_limits: ImageLimits | None = None) -> None:
-        """`base_url` None: as DOCKER_HOST and its companions say, else the local socket. `image_record`: see ImageRecord."""
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        image_record: Path | None = None,
+        image_limits: ImageLimits | None = None,
+        runtime: str = AUTO,
+    ) -> None:
+        """`base_url` None: as DOCKER_HOST and its companions say, else the local socket.
+
+        `image_record`: see ImageRecord. `runtime`: see docker_profile.runtime_choose.
+        """
         self._base_url = base_url
+        self._runtime_wanted = runtime
+        self._runtime: str | None = None
         self.images = DockerImageStore(
             connected=self._connected, connect=self._connect, record=ImageRecord(image_record), limits=image_limits or ImageLimits()
         )
         self._lock = threading.Lock()
         self._client: docker.APIClient | None = None
         self._profile: EngineProfile | None = None
+        self._limits_beyond: frozenset[str] = frozenset()
+        """Limits that the engine said it would set, and did not."""
         self._samplers: list[threading.Thread] = []
 
     def profile(self) -> EngineProfile:
@@ -58,7 +72,10 @@ class DockerRuntime:
             info, version = client.info(), client.version()
         except ENGINE_ERRORS as error:
             raise engine_failure("can't be asked what it is", error) from error
-        self._profile = engine_profile(info, version, swap_bytes=psutil.swap_memory().total)
+        self._runtime = runtime_choose(info, self._runtime_wanted)
+        told = engine_profile(info, version, swap_bytes=psutil.swap_memory().total, runtime=self._runtime)
+        ignored = (*told.limits_ignored, *sorted(self._limits_beyond.difference(told.limits_ignored)))
+        self._profile = told.model_copy(update={"limits_ignored": ignored})
         return self._profile
 
     def image_ensure(
@@ -106,6 +123,9 @@ class DockerRuntime:
             raise
         finally:
             self._sampler_keep(run.sampler)
+            if run.limits_beyond:
+                self._limits_beyond |= run.limits_beyond
+                self._profile = None
             if not is_lost:
                 try:
                     _remove(client, spec.name)
@@ -166,7 +186,7 @@ class DockerRuntime:
             found = client.inspect_image(spec.image_id)  # type: ignore[no-untyped-call]  # the SDK's decorator hides its type
             volumes = (found["Config"] or {}).get("Volumes") or {}
             arguments = container_arguments(spec, user=user)
-            arguments["host_config"] = client.create_host_config(**host_config_arguments(spec, volumes=volumes))
+            arguments["host_config"] = client.create_host_config(**host_config_arguments(spec, volumes=volumes, runtime=self._runtime))
             try:
                 return str(client.create_container(**arguments)["Id"])
             except APIError as error:

@@ -20,8 +20,8 @@ _OPEN_FILES: Final = 16384
 _TMP_INODES: Final = 65536
 
 
-def host_config_arguments(spec: RunSpec, *, volumes: Iterable[str] = ()) -> dict[str, Any]:
-    """Arguments of the engine's HostConfig. `volumes` are paths that the image declares as volumes.
+def host_config_arguments(spec: RunSpec, *, volumes: Iterable[str] = (), runtime: str | None = None) -> dict[str, Any]:
+    """Arguments of the engine's HostConfig. `volumes` are paths that the image declares as volumes; `runtime` None is the engine's own.
 
     Such a volume would be writable space on the host's disk without a bound, so each becomes a tmpfs; what is in a tmpfs counts as memory.
     """
@@ -54,6 +54,7 @@ def host_config_arguments(spec: RunSpec, *, volumes: Iterable[str] = ()) -> dict
         "init": True,
         "ipc_mode": "private",
         "privileged": False,
+        "runtime": runtime,
         "restart_policy": {"Name": "no"},
         # Output goes to us alone: a log file of the engine would grow on the host's disk.
         "log_config": LogConfig(type=LogConfig.types.NONE),

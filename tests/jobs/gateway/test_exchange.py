@@ -83,7 +83,7 @@ class TestAnswers:
 
 
 async def waiting_exchange(host: SimulatedHost, **fields: Any) -> Any:
-    body = json.dumps(exchange_make(**fields)).encode()
+    body = json.dumps(exchange_make(**{"session_id": host.session_id, **fields})).encode()
     headers = signed_headers(host.key, "POST", "/api/v1/exchange", body)
     del headers["Content-Type"]  # the client adds it a second time
     return await AsyncClient().post("/api/v1/exchange", body, content_type="application/json", headers=headers)

@@ -9,7 +9,9 @@ import pytest
 from django.utils import timezone
 
 from jobs.gateway.database import in_database
-from jobs.services.leases import exchange_record, leases_claim
+from jobs.services.exchanges import exchange_record
+from jobs.services.leases import leases_claim
+from jobs.sessions import Arrival
 from jobs.states import ReplicaState
 from tests.jobs.gateway.queued_jobs import queued_job
 from tests.jobs.gateway.simulated_host import SimulatedHost
@@ -23,8 +25,9 @@ FREE = FreeResources(slots=1, cpus=8, memory_bytes=2**36, disk_bytes=2**40)
 def test_only_the_newest_exchange_claims() -> None:
     queued_job()
     node, old, new = SimulatedHost().node, uuid.uuid4(), uuid.uuid4()
-    exchange_record(node=node, request_id=old)
-    exchange_record(node=node, request_id=new)
+    session_id = uuid.uuid4()
+    for request_id in (old, new):
+        assert exchange_record(node=node, request_id=request_id, session_id=session_id, signed_at=1_800_000_000) is Arrival.CURRENT
     now = timezone.now()
     assert leases_claim(node=node, request_id=old, wanted=[Tier.CPU], free=FREE, wishes=Wishes(), now=now) == []
     assert len(leases_claim(node=node, request_id=new, wanted=[Tier.CPU], free=FREE, wishes=Wishes(), now=now)) == 1

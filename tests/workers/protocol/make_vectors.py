@@ -20,7 +20,7 @@ from tests.workers.protocol import vector_story as story
 from tests.workers.protocol.vector_examples import document_with_examples
 from workers.protocol.canonical import canonical_json
 from workers.protocol.digests import content_digest_header, digest_of
-from workers.protocol.dsse import PAYLOAD_TYPE_ORDER, PAYLOAD_TYPE_STATEMENT, pae
+from workers.protocol.dsse import PAYLOAD_TYPE_KEY_ROTATION, PAYLOAD_TYPE_ORDER, PAYLOAD_TYPE_STATEMENT, PAYLOAD_TYPE_SUCCESSION, pae
 from workers.protocol.http_signatures import LABEL, REQUIRED_ALWAYS, REQUIRED_WITH_BODY, request_sign, signature_base
 from workers.protocol.join_tokens import join_token_encode
 from workers.protocol.keys import PrivateKey
@@ -48,7 +48,17 @@ def vectors() -> dict[str, Any]:
     receipt_digest = books.receipt_digest_of(receipt)
     entries = books.leaves(receipt_digest)
     return {
-        "keys.json": {"coordinator": _key(story.COORDINATOR), "node": _key(story.NODE)},
+        "keys.json": {
+            "coordinator": _key(story.COORDINATOR),
+            "node": _key(story.NODE),
+            "next_coordinator": _key(story.NEXT_COORDINATOR),
+            "next_node": _key(story.NEXT_NODE),
+        },
+        "key_rotation.json": _key_rotation(),
+        "succession.json": {
+            **_envelope(story.succession(), PAYLOAD_TYPE_SUCCESSION),
+            "coordinator": _document(story.coordinator_info_succeeded()),
+        },
         "digests.json": _digests(),
         "canonical.json": _canonical(),
         "join.json": _join(),
@@ -127,6 +137,18 @@ def _join() -> dict[str, Any]:
         "coordinator": _document(story.coordinator_info()),
         "registration_request": _document(request),
         "registration_answer": _document(answer),
+    }
+
+
+def _key_rotation() -> dict[str, Any]:
+    request, answer = story.key_rotation()
+    proof = _envelope(canonical_json(request.proof), PAYLOAD_TYPE_KEY_ROTATION)
+    url = f"{story.ORIGIN}/api/v1/nodes/self/key"
+    return {
+        "proof": proof,
+        "request": _document(request),
+        "signed": _signed("POST", url, {"Content-Type": "application/json"}, request.model_dump_json().encode()),
+        "answer": _document(answer),
     }
 
 

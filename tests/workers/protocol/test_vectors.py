@@ -28,12 +28,15 @@ from tests.workers.protocol.vector_files import VECTORS, decoded, ed25519_check,
 from workers.protocol.canonical import json_parse
 from workers.protocol.http_signatures import request_verify
 from workers.protocol.join_tokens import join_token_decode
+from workers.protocol.key_rotation import KeyRotation, rotation_verify
 from workers.protocol.keys import PublicKey
 from workers.protocol.messages import (
     RECEIPT_PREDICATE_TYPE,
     CoordinatorInfo,
     ExchangeAnswer,
     ExchangeRequest,
+    KeyRotationAnswer,
+    KeyRotationRequest,
     Manifest,
     Message,
     Order,
@@ -44,6 +47,7 @@ from workers.protocol.messages import (
     RegistrationAnswer,
     RegistrationRequest,
 )
+from workers.protocol.succession import Succession, keys_of
 
 RECEIPTS = ("completed", "failed")
 
@@ -82,7 +86,7 @@ def test_check_names_what_would_change_and_changes_nothing(
 # --- keys, digests, canonical JSON ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["coordinator", "node"])
+@pytest.mark.parametrize("name", sorted(VECTORS["keys"]))
 def test_the_public_keys_follow_from_the_private_ones_by_another_ed25519(name: str) -> None:
     key = VECTORS["keys"][name]
     public = ed25519_public(decoded(key["private"]))
@@ -124,6 +128,8 @@ def test_payloads_manifests_and_leaves_are_canonical_json() -> None:
         VECTORS["descriptor"]["canonical"],
         VECTORS["bundle"]["index_text"],
         VECTORS["bundle"]["seal"]["payload_text"],
+        VECTORS["key_rotation"]["proof"]["payload_text"],
+        VECTORS["succession"]["payload_text"],
     ]
     for text in texts:
         # No number here needs more than the standard library knows of RFC 8785.
@@ -147,6 +153,11 @@ def test_payloads_manifests_and_leaves_are_canonical_json() -> None:
         *((ReceiptPredicate, VECTORS["receipt"][name]["payload"]["predicate"]) for name in RECEIPTS),
         *((Manifest, one["manifest"]) for one in VECTORS["archive"].values()),
         (Problem, VECTORS["problem"]["message_invalid"]),
+        (KeyRotation, VECTORS["key_rotation"]["proof"]["payload"]),
+        (KeyRotationRequest, VECTORS["key_rotation"]["request"]),
+        (KeyRotationAnswer, VECTORS["key_rotation"]["answer"]),
+        (Succession, VECTORS["succession"]["payload"]),
+        (CoordinatorInfo, VECTORS["succession"]["coordinator"]),
     ],
 )
 def test_every_message_reads_back_as_it_was_written(model: type[Message], document: dict[str, Any]) -> None:
@@ -171,6 +182,17 @@ def test_the_orders_and_checkpoints_in_exchanges_are_those_of_the_other_vectors(
         assert exchange["answer"]["checkpoint"] == VECTORS["ledger"]["checkpoint"]["note"]
 
 
+def test_the_changes_of_keys_verify_as_their_readers_do_it() -> None:
+    keys = {name: PublicKey.from_base64(key["public"]) for name, key in VECTORS["keys"].items()}
+    rotation = VECTORS["key_rotation"]
+    expected = KeyRotation.model_validate(rotation["proof"]["payload"])
+    assert expected.old_key_id == keys["node"].key_id
+    rotation_verify(rotation["request"]["proof"], new_key=keys["next_node"], expected=expected)
+    info = CoordinatorInfo.model_validate(VECTORS["succession"]["coordinator"])
+    found = keys_of(info.predecessors, present=PublicKey.from_base64(info.public_key), origin=info.origin)
+    assert found == (keys["coordinator"], keys["next_coordinator"])
+
+
 # --- signed requests --------------------------------------------------------------------------------------------------
 
 
@@ -189,9 +211,12 @@ class _TimelessVerifier(http_message_signatures.HTTPMessageVerifier):
     max_clock_skew = datetime.timedelta(days=36500)
 
 
-@pytest.mark.parametrize("name", sorted(VECTORS["request"]))
+REQUESTS = {**VECTORS["request"], "key_rotation": VECTORS["key_rotation"]["signed"]}
+
+
+@pytest.mark.parametrize("name", sorted(REQUESTS))
 def test_another_implementation_verifies_the_signed_requests_and_refuses_them_when_changed(name: str) -> None:
-    vector = VECTORS["request"][name]
+    vector = REQUESTS[name]
     body = None if vector["body_base64"] is None else decoded(vector["body_base64"])
     request = requests.Request(vector["method"], vector["url"], headers=vector["headers"], data=body).prepare()
     verifier = _TimelessVerifier(signature_algorithm=http_message_signatures.algorithms.ED25519, key_resolver=_Keys())
@@ -204,9 +229,9 @@ def test_another_implementation_verifies_the_signed_requests_and_refuses_them_wh
         verifier.verify(request, max_age=None, expect_tag="nexapod")
 
 
-@pytest.mark.parametrize("name", sorted(VECTORS["request"]))
+@pytest.mark.parametrize("name", sorted(REQUESTS))
 def test_the_signature_is_one_over_the_signature_base(name: str) -> None:
-    vector = VECTORS["request"][name]
+    vector = REQUESTS[name]
     *lines, last = vector["signature_base"].split("\n")
     label, _, parameters = vector["headers"]["Signature-Input"].partition("=")
     assert last == f'"@signature-params": {parameters}'
@@ -215,9 +240,9 @@ def test_the_signature_is_one_over_the_signature_base(name: str) -> None:
     ed25519_check(signature, vector["signature_base"].encode(), decoded(VECTORS["keys"]["node"]["public"]))
 
 
-@pytest.mark.parametrize("name", sorted(VECTORS["request"]))
+@pytest.mark.parametrize("name", sorted(REQUESTS))
 def test_our_own_verifier_accepts_the_signed_requests(name: str) -> None:
-    vector = VECTORS["request"][name]
+    vector = REQUESTS[name]
     prepared = requests.Request("GET", vector["url"]).prepare()
     path, _, query = prepared.path_url.partition("?")
     verified = request_verify(
@@ -237,7 +262,12 @@ def test_our_own_verifier_accepts_the_signed_requests(name: str) -> None:
 
 
 def _envelopes() -> list[tuple[str, dict[str, Any], str]]:
-    ours = [("order", VECTORS["order"], "coordinator"), ("seal", VECTORS["bundle"]["seal"], "coordinator")]
+    ours = [
+        ("order", VECTORS["order"], "coordinator"),
+        ("seal", VECTORS["bundle"]["seal"], "coordinator"),
+        ("key rotation", VECTORS["key_rotation"]["proof"], "next_node"),
+        ("succession", VECTORS["succession"], "coordinator"),
+    ]
     return [*ours, *((name, VECTORS["receipt"][name], "node") for name in RECEIPTS)]
 
 

@@ -170,6 +170,7 @@ def bundle(entries: list[bytes]) -> tuple[bytes, bytes]:
         ),
         origin=story.ORIGIN,
         coordinator_public_key=story.COORDINATOR.public.to_base64(),
+        coordinator_predecessors=(),
         replicas=(
             BundledReplica(
                 folder="replica-1",

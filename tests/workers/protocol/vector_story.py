@@ -20,6 +20,7 @@ from workers.protocol.compute_log import LogWriter
 from workers.protocol.digests import digest_of
 from workers.protocol.dsse import PAYLOAD_TYPE_ORDER, envelope_sign
 from workers.protocol.join_tokens import JoinTokenContent
+from workers.protocol.key_rotation import KeyRotation, rotation_prove
 from workers.protocol.keys import PrivateKey
 from workers.protocol.messages import (
     PROTOCOL_VERSION,
@@ -34,6 +35,8 @@ from workers.protocol.messages import (
     FailureCode,
     FreeResources,
     ImageReference,
+    KeyRotationAnswer,
+    KeyRotationRequest,
     LeaseReport,
     Limits,
     LogReference,
@@ -41,6 +44,7 @@ from workers.protocol.messages import (
     NoWork,
     Order,
     OrderInput,
+    PredecessorKey,
     ReceiptAnswer,
     RegistrationAnswer,
     RegistrationRequest,
@@ -50,11 +54,14 @@ from workers.protocol.messages import (
     Usage,
     Wishes,
 )
+from workers.protocol.succession import Succession, succession_sign
 from workers.receipts import RunOutcome, receipt_sign
 
 ORIGIN: Final = "https://portal.example"
 COORDINATOR: Final = PrivateKey.from_raw(bytes(range(32)))
 NODE: Final = PrivateKey.from_raw(bytes(range(32, 64)))
+NEXT_COORDINATOR: Final = PrivateKey.from_raw(bytes(range(64, 96)))
+NEXT_NODE: Final = PrivateKey.from_raw(bytes(range(96, 128)))
 """Keys that everybody knows: never register them."""
 
 NOW: Final = datetime(2027, 1, 15, 8, 0, 0, tzinfo=UTC)
@@ -82,7 +89,7 @@ PROFILE: Final = NodeProfile(
     cores=8,
     memory_bytes=16 * 2**30,
     disk_free_bytes=200 * 10**9,
-    engine=EngineProfile(name="docker", version="27.0.3", cgroup_version="2", rootless=False),
+    engine=EngineProfile(name="docker", version="27.0.3", cgroup_version="2", rootless=False, runtime="runc"),
     benchmark_gflops=12.5,
     software_version="0.1.0",
 )
@@ -98,6 +105,32 @@ def join_token_content() -> JoinTokenContent:
 def coordinator_info() -> CoordinatorInfo:
     key = COORDINATOR.public
     return CoordinatorInfo(protocol_versions=(PROTOCOL_VERSION,), origin=ORIGIN, public_key=key.to_base64(), key_id=key.key_id)
+
+
+def succession() -> bytes:
+    """The coordinator's key names the next one."""
+    statement = Succession(origin=ORIGIN, successor=NEXT_COORDINATOR.public.to_base64(), issued_at=NOW)
+    return succession_sign(statement, key=COORDINATOR)
+
+
+def coordinator_info_succeeded() -> CoordinatorInfo:
+    """As the portal tells it afterwards."""
+    key = NEXT_COORDINATOR.public
+    predecessor = PredecessorKey(public_key=COORDINATOR.public.to_base64(), succession=json.loads(succession()))
+    return coordinator_info().model_copy(
+        update={"public_key": key.to_base64(), "key_id": key.key_id, "predecessors": (predecessor,)},
+    )
+
+
+def key_rotation() -> tuple[KeyRotationRequest, KeyRotationAnswer]:
+    """The node replaces its key."""
+    rotation = KeyRotation(origin=ORIGIN, node_id=NODE_ID, old_key_id=NODE.public.key_id)
+    request = KeyRotationRequest(
+        protocol_version=PROTOCOL_VERSION,
+        public_key=NEXT_NODE.public.to_base64(),
+        proof=rotation_prove(rotation, new_key=NEXT_NODE),
+    )
+    return request, KeyRotationAnswer(protocol_version=PROTOCOL_VERSION, node_id=NODE_ID, key_id=NEXT_NODE.public.key_id)
 
 
 def registration() -> tuple[RegistrationRequest, RegistrationAnswer]:

@@ -15,10 +15,14 @@ ENGINE_SOCKET = "/var/run/docker.sock"
 
 
 class EngineWire:
-    """Passes bytes between `url` and the real engine's socket, keeps what was asked in `asked`, until `cut`."""
+    """Passes bytes between `url` and the real engine's socket, keeps what was asked in `asked`, until `cut`.
+
+    `instead` are words of requests that the engine gets others for, of the same length: so it does something else than it was told.
+    """
 
     def __init__(self) -> None:
         self.asked = bytearray()
+        self.instead: dict[bytes, bytes] = {}
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
@@ -67,12 +71,13 @@ class EngineWire:
                     self._start(self._pass, asking, engine, self.asked)
                     self._start(self._pass, engine, asking, None)
 
-    @staticmethod
-    def _pass(source: socket.socket, target: socket.socket, kept: bytearray | None) -> None:
+    def _pass(self, source: socket.socket, target: socket.socket, kept: bytearray | None) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 if kept is not None:
                     kept += data
+                    for told, done in self.instead.items():
+                        data = data.replace(told, done)
                 target.sendall(data)
         with contextlib.suppress(OSError):
             target.shutdown(socket.SHUT_WR)

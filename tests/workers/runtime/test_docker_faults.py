@@ -42,6 +42,21 @@ def test_engine_that_ignores_a_limit_runs_nothing(tmp_path: Path) -> None:
     assert failed.value.failure.code is FailureCode.HOST_REFUSED
 
 
+def test_runtime_of_node_toml_is_asked_for_and_one_that_the_engine_lacks_is_refused(
+    wire: EngineWire, runtime: DockerRuntime, tmp_path: Path, image_id: str
+) -> None:
+    wanting = DockerRuntime(wire.url, runtime="io.containerd.runc.v2")  # a runtime that is there and not the default one
+    assert wanting.run(_spec(tmp_path, image_id, "true"), Sink(), threading.Event()).failure is None
+    assert wanting.profile().runtime == "io.containerd.runc.v2"
+    wanting.close()
+    assert wire.created()["HostConfig"]["Runtime"] == "io.containerd.runc.v2"
+    lacking = DockerRuntime(runtime="no-such-runtime")
+    with pytest.raises(RuntimeFailureError, match="no-such-runtime") as refused:
+        lacking.run(_spec(tmp_path, image_id, "true"), Sink(), threading.Event())
+    lacking.close()
+    assert refused.value.failure.code is FailureCode.HOST_REFUSED
+
+
 def test_gpus_are_asked_for_by_uuid_and_one_that_is_absent_is_the_hosts_fault(
     wire: EngineWire, runtime: DockerRuntime, tmp_path: Path, image_id: str
 ) -> None:

@@ -93,7 +93,7 @@ def test_layer_with_other_bytes_than_promised_is_unavailable(runtime: DockerRunt
 def test_pull_that_takes_too_long_is_given_up(runtime: DockerRuntime) -> None:
     with Registry(hold=True) as registry, _removed(registry.image_id):
         begun = time.monotonic()
-        with pytest.raises(RuntimeFailureError, match=r"within 0\.5 s") as failed:
+        with pytest.raises(RuntimeFailureError, match=r"within [0-9.]+ s") as failed:
             _ensure(runtime, registry.reference, timeout_seconds=0.5)
         assert time.monotonic() - begun < 3
         registry.let_go()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from workers.runtime.docker_profile import engine_profile
+from workers.protocol.messages import FailureCode
+from workers.runtime.docker_profile import engine_profile, runtime_choose
+from workers.runtime.interface import RuntimeFailureError
 
 ALL = {"MemoryLimit": True, "SwapLimit": True, "PidsLimit": True, "CpuCfsQuota": True}
 DOCKER_V1 = {**ALL, "CgroupDriver": "cgroupfs", "CgroupVersion": "1", "SecurityOptions": ["name=seccomp,profile=default"]}
@@ -35,7 +37,13 @@ PODMAN = {"Version": "4.3.1", "Components": [{"Name": "Podman Engine", "Version"
         (DOCKER_V2 | {"PidsLimit": False}, DOCKER, "docker", "2", False, ("pids",)),
         (DOCKER_V2 | {"CpuCfsQuota": False}, DOCKER, "docker", "2", False, ("cpus",)),
         (DOCKER_V2 | {"MemoryLimit": False, "SwapLimit": False}, DOCKER, "docker", "2", False, ("memory",)),
-        ({}, {}, "docker", "unknown", False, ("memory", "pids", "cpus")),
+        ({}, {}, "docker", "unknown", False, ("memory", "pids", "cpus", "seccomp")),
+        (DOCKER_V1 | {"SecurityOptions": []}, DOCKER, "docker", "1", False, ("seccomp",)),
+        (DOCKER_V1 | {"SecurityOptions": None}, DOCKER, "docker", "1", False, ("seccomp",)),
+        (DOCKER_V2 | {"SecurityOptions": ["name=seccomp,profile=unconfined"]}, DOCKER, "docker", "2", False, ("seccomp",)),
+        (DOCKER_V2 | {"SecurityOptions": ["name=apparmor", "name=selinux,profile=default"]}, DOCKER, "docker", "2", False, ("seccomp",)),
+        (DOCKER_V2 | {"SecurityOptions": ["name=seccomp,profile=/etc/docker/strict.json"]}, DOCKER, "docker", "2", False, ()),
+        (DOCKER_V2 | {"SecurityOptions": ["name=seccomp"]}, DOCKER, "docker", "2", False, ()),
     ],
 )
 def test_engine_is_known_with_the_limits_it_ignores(  # noqa: PLR0917  parameters of pytest
@@ -48,3 +56,40 @@ def test_engine_is_known_with_the_limits_it_ignores(  # noqa: PLR0917  parameter
 
 def test_swap_that_the_machine_lacks_needs_no_limit() -> None:
     assert engine_profile(DOCKER_V1 | {"SwapLimit": False}, DOCKER, swap_bytes=0).limits_ignored == ()
+
+
+RUNC, GVISOR, NVIDIA = ({name: {"path": f"/usr/bin/{name}"}} for name in ("runc", "runsc", "nvidia"))
+NEITHER = {"Runtimes": RUNC, "DefaultRuntime": "runc"}
+BOTH = {"Runtimes": RUNC | GVISOR, "DefaultRuntime": "runc"}
+GPUS = {"Runtimes": RUNC | GVISOR | NVIDIA, "DefaultRuntime": "nvidia"}
+GVISOR_ONLY = {"Runtimes": GVISOR, "DefaultRuntime": "runsc"}
+
+
+@pytest.mark.parametrize(
+    ("told", "wanted", "asked", "shown"),
+    [
+        (BOTH, "auto", "runsc", "runsc"),
+        (BOTH, "runc", None, "runc"),
+        (BOTH, "runsc", "runsc", "runsc"),
+        (GPUS, "auto", None, "nvidia"),
+        (GPUS, "runsc", "runsc", "runsc"),
+        (GPUS, "runc", "runc", "runc"),
+        (GVISOR_ONLY, "auto", None, "runsc"),
+        (NEITHER, "auto", None, "runc"),
+        ({}, "auto", None, ""),
+        ({"Runtimes": None}, "auto", None, ""),
+    ],
+)
+def test_gvisor_runs_containers_where_it_is_and_may(told: dict[str, object], wanted: str, asked: str | None, shown: str) -> None:
+    info = DOCKER_V2 | told
+    assert runtime_choose(info, wanted) == asked
+    profile = engine_profile(info, DOCKER, swap_bytes=0, runtime=runtime_choose(info, wanted))
+    assert profile.runtime == shown
+    assert profile.title == f"docker 20.10.24+dfsg1{f' ({shown})' if shown else ''}"
+
+
+@pytest.mark.parametrize("told", [NEITHER, {}])
+def test_runtime_that_is_wanted_and_not_there_is_refused(told: dict[str, object]) -> None:
+    with pytest.raises(RuntimeFailureError, match=r"\[sandbox\]") as refused:
+        runtime_choose(DOCKER_V2 | told, "runsc")
+    assert refused.value.failure.code is FailureCode.HOST_REFUSED

@@ -18,7 +18,7 @@ def kind(**null):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("jobs", "0001_initial")]
+    dependencies = [("jobs", "0002_node_keys")]
 
     operations = [
         migrations.CreateModel(

@@ -1,0 +1,54 @@
+"""Two workers with one key: noted when it is seen, told to the owner later, since a mail server may be slow or away."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+from smtplib import SMTPException
+from typing import Final
+
+from django.conf import settings
+from django.core.mail import send_mail
+from django.db.models import F, Q
+from django.utils import timezone
+
+from nodes.models import Node
+
+log = logging.getLogger(__name__)
+
+CLONE_NOTED_AGAIN: Final = timedelta(minutes=1)
+"""`clone_seen_at` of a node is that exact, however often the copy asks."""
+CLONE_TOLD_AGAIN: Final = timedelta(days=1)
+"""While a copy goes on, its owner is told once in this time."""
+
+
+def clone_record(*, node: Node, now: datetime) -> None:
+    """Notes that two workers use the node's key. Writes only when that says something new."""
+    if node.clone_seen_at is None or now - node.clone_seen_at >= CLONE_NOTED_AGAIN:
+        log.warning("node %s: two workers use its key", node.pk)
+        Node.objects.filter(pk=node.pk).update(clone_seen_at=now)
+
+
+def clones_tell(*, now: datetime | None = None) -> int:
+    """Mails owners of nodes with copies that they have not heard of today; returns how many. A refused mail is tried by the next run."""
+    untold = Q(clone_told_at=None) | Q(clone_seen_at__gte=F("clone_told_at") + CLONE_TOLD_AGAIN)
+    nodes = list(Node.objects.filter(untold, clone_seen_at__isnull=False).select_related("owner").order_by("pk"))
+    return sum(_tell(node, now or timezone.now()) for node in nodes)
+
+
+def _tell(node: Node, now: datetime) -> bool:
+    lines = [
+        f"Two workers use the key of your node {node.name} ({node.key_id}).",
+        "The one that started last goes on; the other was refused. If you copied or moved the node's home, stop the worker that should not "
+        "run and remove its folder. If you did not, somebody else may have the key: run `nexa key rotate` on the machine that is yours, "
+        "which makes every copy worthless, or revoke the node.",
+        f"{settings.NEXA_ORIGIN}/nodes/",
+    ]
+    try:
+        if node.owner.email:
+            send_mail(f"[NEXAPod] {node.name}: its key is used in two places", "\n\n".join(lines), None, [node.owner.email])
+    except (SMTPException, OSError) as error:
+        log.warning("no mail about node %s: %s", node.pk, error)
+        return False
+    Node.objects.filter(pk=node.pk).update(clone_told_at=now)
+    return True
