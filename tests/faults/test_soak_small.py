@@ -10,7 +10,7 @@ from rich.console import Console
 from benchmarks.soak import SoakPlan, soak
 from devstack.engine import engine_ensure
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.docker]
+pytestmark = [pytest.mark.acceptance, pytest.mark.docker, pytest.mark.timeout(600)]
 
 
 def test_jobs_complete_and_are_paid_once_whatever_is_killed(tmp_path: Path) -> None:
