@@ -9,7 +9,7 @@ Rules:
    Several are claimed by one statement; they are then packed in order into what is free (workers/protocol/room.py, as the host does
    itself), and what no longer fits is left.
 4. One owner has at most one live lease or vote on a job (also a unique index). A node that failed a job is not given it again,
-   nor is an owner with whom OWNER_ATTEMPTS_MAX runs of it ended without a result: a job's attempts are not one owner's to use up.
+   unless it was only stopped (`host_stopped`: a host of a small fleet comes back); nor is an owner with whom OWNER_ATTEMPTS_MAX runs of it ended without a result: a job's attempts are not one owner's to use up.
 5. A replica of a job that the contributor does not wish for (workers/protocol/wishes.py) is not offered. Wishes are held against kinds of
    jobs, of which there are few, and only queues of kinds that are wished for are looked into, however long the others are.
 6. Only the oldest queued replica of a job is a candidate. So an exchange never claims two of one job, and two exchanges of one owner
@@ -29,7 +29,7 @@ from django.db import connection
 from jobs.models import Job, Replica
 from jobs.states import JOB_OPEN, REPLICA_EXCLUSIVE, ReplicaState
 from nodes.models import Node, NodeState
-from workers.protocol.messages import FreeResources, NoWork, Tier, Wishes
+from workers.protocol.messages import FailureCode, FreeResources, NoWork, Tier, Wishes
 from workers.protocol.room import Need, NoRoomError, Room
 
 OWNER_ATTEMPTS_MAX: Final = 3
@@ -61,7 +61,7 @@ _KIND_WISHED: Final = f"{_RATE_WISHED} AND {_TYPE_WISHED} AND {_IMAGE_WISHED}"
 _OWNER_FREE: Final = """NOT EXISTS (SELECT 1 FROM jobs_replica o
     WHERE o.job_id = r.job_id AND o.node_owner_id = %(owner)s AND o.state = ANY(%(exclusive)s))"""
 _NOT_FAILED_HERE: Final = """(NOT EXISTS (SELECT 1 FROM jobs_replica f
-    WHERE f.job_id = r.job_id AND f.node_id = %(node)s AND f.state = 'failed')
+    WHERE f.job_id = r.job_id AND f.node_id = %(node)s AND f.state = 'failed' AND f.failure_code <> %(stopped)s)
   AND NOT EXISTS (SELECT 1 FROM jobs_replica g
     WHERE g.job_id = r.job_id AND g.node_owner_id = %(owner)s AND g.state IN ('failed', 'expired') OFFSET %(attempts_spare)s))"""
 _OLDEST_OF_JOB: Final = """NOT EXISTS (SELECT 1 FROM jobs_replica e
@@ -246,6 +246,7 @@ def _parameters(node: Node, room: Room, wishes: Wishes) -> dict[str, Any]:
         "node": node.pk,
         "exclusive": _EXCLUSIVE,
         "attempts_spare": OWNER_ATTEMPTS_MAX - 1,
+        "stopped": FailureCode.HOST_STOPPED.value,
         "cpus": room.cpus,
         # What a host says may exceed what the column holds; more than that much is free is all the same.
         "memory_bytes": min(room.memory_bytes, 2**63 - 1),

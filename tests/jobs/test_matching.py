@@ -14,7 +14,7 @@ from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs.matching import like_of, no_work_reason, replicas_claim
+from jobs.matching import OWNER_ATTEMPTS_MAX, like_of, no_work_reason, replicas_claim
 from jobs.models import Replica
 from jobs.services.leases import leases_claim
 from jobs.services.replicas import replicas_queue
@@ -27,7 +27,7 @@ from tests.jobs.gateway.queued_jobs import queued_job
 from tests.services import COORDINATOR_KEY_RAW
 from workers.orders import order_open
 from workers.protocol.keys import PrivateKey
-from workers.protocol.messages import FreeResources, Gpu, Order, Tier, Wishes
+from workers.protocol.messages import FailureCode, FreeResources, Gpu, Order, Tier, Wishes
 from workers.protocol.wishes import pattern_matches, wish_unmet
 
 GIB = 2**30
@@ -127,6 +127,15 @@ class TestFit:
         assert claim(node) == []
         assert no_work_reason(node=node, wanted=[Tier.CPU], free=free_make(), wishes=ANYTHING).code == "failed_here"
         assert len(claim(node_make(node.owner)[0])) == 1
+
+    def test_a_node_that_was_only_stopped_gets_the_job_again_and_not_for_ever(self) -> None:
+        job = queued_job()
+        node, _ = node_make(user_make())
+        for _ in range(OWNER_ATTEMPTS_MAX):
+            [taken] = claim(node)
+            Replica.objects.filter(pk=taken.pk).update(state=ReplicaState.FAILED, failure_code=FailureCode.HOST_STOPPED)
+            replicas_queue(job=job, count=1)
+        assert claim(node) == []
 
     def test_the_same_request_gets_the_same_leases_and_no_more(self) -> None:
         queued_job()
