@@ -8,8 +8,9 @@ Rules:
 3. A replica fits when cores, memory, disk and GPUs that the host has free hold what it needs, each GPU with the memory asked for.
    Several are claimed by one statement; they are then packed in order into what is free (workers/protocol/room.py, as the host does
    itself), and what no longer fits is left.
-4. One owner has at most one live lease or vote on a job (also a unique index). A node that failed a job is not given it again,
-   unless it was only stopped (`host_stopped`: a host of a small fleet comes back); nor is an owner with whom OWNER_ATTEMPTS_MAX runs of it ended without a result: a job's attempts are not one owner's to use up.
+4. One owner has at most one live lease or vote on a job (also a unique index). A node that failed a job is not given it again, unless
+   it was only stopped (`host_stopped`: a host of a small fleet comes back); nor is an owner with whom OWNER_ATTEMPTS_MAX runs of it
+   ended without a result: a job's attempts are not one owner's to use up.
 5. A replica of a job that the contributor does not wish for (workers/protocol/wishes.py) is not offered. Wishes are held against kinds of
    jobs, of which there are few, and only queues of kinds that are wished for are looked into, however long the others are.
 6. Only the oldest queued replica of a job is a candidate. So an exchange never claims two of one job, and two exchanges of one owner
