@@ -1,13 +1,18 @@
 """Nudges after a commit: they make things happen now instead of at the next periodic run. Losing one loses nothing but time.
 
-Redis may be away; then the nudge is dropped and logged once, and beat's period is the delay.
+Waiting exchanges are woken at once. Tasks are sent by a thread of their own, a moment later and each once however often it was asked for:
+a host that waits for an order, or a browser for an answer, shall not wait for the broker. Redis may be away; then the nudge is dropped and
+logged, and beat's period is the delay.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Callable, Iterable
 from functools import cache
+from typing import Final
 
 import redis
 from celery import current_app
@@ -23,6 +28,10 @@ WAKE_CHANNEL = "nexa:wake"
 """Redis pub/sub channel on which waiting exchanges are woken; the message is a tier name."""
 
 
+OUTBOX_DELAY_SECONDS: Final = 0.03
+"""What is pushed to people may come this much later; an order to a host that was woken by the same commit goes first."""
+
+
 def nudge_on_commit(nudge: Callable[[], None]) -> None:
     """Calls `nudge` after the commit, once for each transaction however often it is asked for.
 
@@ -34,12 +43,12 @@ def nudge_on_commit(nudge: Callable[[], None]) -> None:
 
 def verification_nudge() -> None:
     """There are reported replicas to verify."""
-    _task_send("control.verification_dispatch")
+    _sender.nudge("control.verification_dispatch", delay_seconds=0)
 
 
 def outbox_nudge() -> None:
     """There are outbox rows to push."""
-    _task_send("control.outbox_push")
+    _sender.nudge("control.outbox_push", delay_seconds=OUTBOX_DELAY_SECONDS)
 
 
 def exchanges_wake(tiers: Iterable[str]) -> None:
@@ -57,7 +66,38 @@ def _redis(url: str) -> redis.Redis:
     return redis.Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 1))
 
 
-def _task_send(name: str) -> None:
+class TaskSender:
+    """Sends tasks from a daemon thread, which a process starts with its first nudge, after a fork too. What waits at the end is lost."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, float] = {}
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def nudge(self, name: str, *, delay_seconds: float) -> None:
+        """Have the task sent after so long, if it is not about to be sent anyway."""
+        with self._changed:
+            self._waiting.setdefault(name, time.monotonic() + delay_seconds)
+            if self._thread is None or not self._thread.is_alive():  # a thread does not survive a fork
+                self._thread = threading.Thread(target=self._run, name="nexa-nudges", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting or (left := min(self._waiting.values()) - time.monotonic()) > 0:
+                    self._changed.wait(left if self._waiting else None)
+                name = min(self._waiting, key=lambda one: self._waiting[one])
+                del self._waiting[name]
+            task_send(name)
+
+
+_sender: Final = TaskSender()
+
+
+def task_send(name: str) -> None:
+    """Hands the task to the broker, or logs that it can't be reached."""
     try:
         current_app.send_task(name, ignore_result=True, retry=False)
     except (OperationalError, redis.RedisError, OSError) as error:

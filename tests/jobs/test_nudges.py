@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from queue import Empty
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from django.db import transaction
 from pytest_django import Settings
 
 from jobs import nudges
-from jobs.nudges import WAKE_CHANNEL, exchanges_wake, nudge_on_commit, outbox_nudge, verification_nudge
+from jobs.nudges import WAKE_CHANNEL, TaskSender, exchanges_wake, nudge_on_commit, outbox_nudge, task_send, verification_nudge
 
 
 @pytest.fixture
@@ -66,9 +67,23 @@ def test_broker_away_is_noticed_soon_and_raises_nothing(
     away.conf.broker_transport_options = settings.CELERY_BROKER_TRANSPORT_OPTIONS
     monkeypatch.setattr(nudges, "current_app", away)
     started = time.monotonic()
-    verification_nudge()
+    task_send("control.verification_dispatch")
     assert time.monotonic() - started < 3
     assert "control.verification_dispatch not nudged" in caplog.text
+
+
+@pytest.mark.usefixtures("_queue_emptied")
+def test_task_asked_for_often_is_sent_once_and_nobody_waits_for_it() -> None:
+    sender = TaskSender()
+    started = time.monotonic()
+    for _ in range(100):
+        sender.nudge("control.outbox_push", delay_seconds=0.2)
+    assert time.monotonic() - started < 0.2
+    with current_app.connection_for_write() as broker, broker.SimpleQueue("control") as queue:
+        queue.get(timeout=5).ack()
+        with pytest.raises(Empty):
+            queue.get(timeout=0.5)
+    assert time.monotonic() - started >= 0.2
 
 
 def test_one_transaction_nudges_once_and_a_rolled_back_savepoint_takes_no_nudge_with_it(own_database: str) -> None:

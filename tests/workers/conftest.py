@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.workers.executor_bench import Bench
 from tests.workers.homes import home_make
 from tests.workers.portal_fake import FakePortal
 from workers.home import NodeHome
@@ -31,3 +32,8 @@ def home(tmp_path: Path, portal: FakePortal) -> NodeHome:
 def key(home: NodeHome) -> PublicKey:
     """The public key of `home`."""
     return home.key().public
+
+
+@pytest.fixture
+def bench(home: NodeHome, portal: FakePortal) -> Bench:
+    return Bench(home, portal)

@@ -4,8 +4,8 @@ A run has five threads beside the caller's: they read output, wait for the end, 
 and take samples. They report to `ContainerRun`; the caller's thread kills, and the one that looks at the folder. Nothing here
 creates or removes a container.
 
-Whose doing an end was: ours when we killed it; the job's when the container ended by itself; else the run is lost (RunLostError), since
-an engine that stops, like a person with `docker stop`, ends a container in ways that look like its own.
+Whose doing an end was: ours when we killed it; the job's when the container ended by itself; else the run is lost (RunLostError). See
+workers/runtime/container_history.py.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from requests.exceptions import ReadTimeout
 from workers.folders import folder_remove
 from workers.protocol.messages import Failure, FailureCode
 from workers.runtime.cgroups import Cgroup, CgroupReading, cgroup_of, cgroup_usual
+from workers.runtime.container_history import end_remembered, killed_by_others, seconds_running, time_of
 from workers.runtime.docker_images import ENGINE_ERRORS
 from workers.runtime.gpu_samples import gpu_samples
 from workers.runtime.interface import OutputStream, RunLostError, RunResult, RunSink, RunSpec, RuntimeFailureError
@@ -50,12 +51,6 @@ _NOT_STARTABLE: Final = (126, 127)
 _FILLING: Final = frozenset({FailureCode.LIMIT_DISK, FailureCode.LIMIT_OUTPUT})
 _DISK_FULL_BYTES: Final = 16 * 2**20
 _DISK_FULL_INODES: Final = 16
-_SIGNALLED_EXIT_CODE: Final = 128
-_SIGNALLED_SECONDS: Final = 1.0
-_UNSIGNALLED_SECONDS: Final = 0.1
-
-_DIED: Final = frozenset({"die", "died"})
-"""Docker's word and Podman's."""
 
 
 class ContainerRun:
@@ -111,7 +106,7 @@ class ContainerRun:
 
     def follow(self, state: dict[str, Any]) -> RunResult:
         """Follow a container that runs, whose inspected `State` this is. Raises RunLostError."""
-        elapsed_seconds = _seconds_running(state, self._id)
+        elapsed_seconds = seconds_running(state, self._id)
         self._begun = time.monotonic() - elapsed_seconds
         self._started_at = datetime.now(UTC) - timedelta(seconds=elapsed_seconds)
         self._running.set()
@@ -128,8 +123,8 @@ class ContainerRun:
 
     def conclude_ended(self, state: dict[str, Any]) -> RunResult | None:
         """The result of a container that ended while nobody followed it, or None where its end may not have been its own."""
-        started, finished = (_time_of(state, name) for name in ("StartedAt", "FinishedAt"))
-        if started is None or finished is None or not self._end_remembered(state):
+        started, finished = (time_of(state, name) for name in ("StartedAt", "FinishedAt"))
+        if started is None or finished is None or not end_remembered(self._client, self._id, state):
             return None
         self._started_at = started.astimezone(UTC)
         return self._conclude(max(0.0, (finished - started).total_seconds()))
@@ -194,7 +189,7 @@ class ContainerRun:
             raise RunLostError(self._lost)
         try:
             state = self._client.inspect_container(self._id)["State"]
-            if state["Status"] != "exited" or self._killed_by_others(state):
+            if state["Status"] != "exited" or killed_by_others(self._client, self._id, state):
                 raise RunLostError("The container was stopped by the engine, or by somebody on the host.")
         except ENGINE_ERRORS as error:
             raise RunLostError(f"The container engine was lost as the run ended: {type(error).__name__}.") from error
@@ -216,30 +211,6 @@ class ContainerRun:
             self._fail(FailureCode.HOST_DISK, "The host's disk was full when the container failed.")
         else:
             self._fail(FailureCode.EXIT_NONZERO, f"The container ended with exit code {exit_code}.")
-
-    def _killed_by_others(self, state: dict[str, Any]) -> bool:
-        """Whether the engine passed a signal to the container that we did not send, as it does to all when it shuts down."""
-        # The engine notes a signal after it was sent, and a container may be gone by then. One that no signal ended is not waited for long.
-        slack_seconds = _SIGNALLED_SECONDS if int(state["ExitCode"]) >= _SIGNALLED_EXIT_CODE else _UNSIGNALLED_SECONDS
-        return "kill" in self._events(state, slack_seconds=slack_seconds)
-
-    def _end_remembered(self, state: dict[str, Any]) -> bool:
-        """Whether the engine has seen the container end by itself: one that was restarted, or whose machine was, remembers nothing."""
-        seen = self._events(state, slack_seconds=_SIGNALLED_SECONDS)
-        return not _DIED.isdisjoint(seen) and "kill" not in seen
-
-    def _events(self, state: dict[str, Any], *, slack_seconds: float) -> set[str]:
-        """What the engine remembers of the container's run: of `kill`, and of its own words for the end, so long after it at the most.
-
-        It keeps its newest events only, in memory. Times are its own, since its clock may be another machine's; it would wait for one
-        that has not come yet.
-        """
-        started, finished = (_time_of(state, name) for name in ("StartedAt", "FinishedAt"))
-        if started is None or finished is None:
-            return set()
-        bounds: dict[str, Any] = {"since": f"{started.timestamp():.6f}", "until": f"{finished.timestamp() + slack_seconds:.6f}"}
-        found = self._client.events(**bounds, filters={"container": self._id, "event": ["kill", *_DIED]}, decode=True)
-        return {str(event.get("Action") or event.get("status")) for event in found}
 
     def _not_started(self, error: Exception) -> RunResult:
         """A command that the image lacks is the job's fault; anything else is raised as ours."""
@@ -389,25 +360,6 @@ def _close(output: Any) -> None:
         output.close()
     # The SDK closes the socket, but not the file over it, which then lives until it is collected.
     output._response.close()
-
-
-def _seconds_running(state: dict[str, Any], container_id: str) -> float:
-    """How long a container has run: by its first process's start, which no setting of the clock moves, else by the engine's clock."""
-    pid = int(state.get("Pid") or 0)
-    if cgroup_of(pid, container_id) is not None:  # else the engine's process numbers mean nothing here
-        with suppress(psutil.Error):
-            return max(0.0, time.time() - psutil.Process(pid).create_time())
-    started = _time_of(state, "StartedAt")
-    return 0.0 if started is None else max(0.0, (datetime.now(UTC) - started).total_seconds())
-
-
-def _time_of(state: dict[str, Any], name: str) -> datetime | None:
-    """A time of an inspected container; None for one that has not come yet, which engines write as year 1."""
-    try:
-        found = datetime.fromisoformat(str(state.get(name, "")))
-    except ValueError:
-        return None
-    return found if found.year > 1 and found.tzinfo is not None else None
 
 
 def _is_disk_full(folder: Path) -> bool:

@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -108,7 +109,10 @@ class DockerRuntime:
             raise engine_failure("can't be asked for a container", error) from error
         state = found["State"]
         run = ContainerRun(client, str(found["Id"]), spec, sink, cancel)
-        if state["Status"] == "running":
+        if state["Status"] == "paused":  # by somebody on the host, who may have forgotten
+            with suppress(*ENGINE_ERRORS):
+                client.unpause(spec.name)
+        if state["Status"] in {"running", "paused"}:
             return self._removing(client, spec, run, lambda: run.follow(state))
         return self._removing(client, spec, run, lambda: run.conclude_ended(state))
 

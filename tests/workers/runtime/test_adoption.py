@@ -65,6 +65,17 @@ def test_container_that_runs_is_followed_to_its_end(
     assert (spec.outputs_dir / "a").read_text() == "7\n"
 
 
+def test_container_that_was_paused_meanwhile_goes_on(
+    runtime: DockerRuntime, engine: docker.APIClient, left: Callable[[RunSpec], None], tmp_path: Path, image_id: str
+) -> None:
+    spec = _spec(tmp_path, image_id, "sh", "-c", "sleep 1; echo done")
+    left(spec)
+    engine.pause(spec.name)
+    result = runtime.adopt(spec, Sink(), threading.Event())
+    assert result is not None
+    assert (result.exit_code, result.failure) == (0, None)
+
+
 def test_limits_hold_for_a_container_that_is_followed(
     runtime: DockerRuntime, left: Callable[[RunSpec], None], tmp_path: Path, image_id: str
 ) -> None:

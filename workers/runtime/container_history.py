@@ -1,0 +1,72 @@
+"""What a Docker engine remembers of a container's run: when it began, and whose doing its end was.
+
+An engine that stops, like a person with `docker stop`, ends a container in ways that look like its own: with exit code 137, or with 0 where
+the program takes SIGTERM for a wish. The engine's event log tells them apart: it notes each signal that it passed on. It keeps its newest
+events only, in memory, so an engine that was restarted, or whose machine was, remembers nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import docker
+import psutil
+
+from workers.runtime.cgroups import cgroup_of
+
+_SIGNALLED_EXIT_CODE: Final = 128
+_SIGNALLED_SECONDS: Final = 1.0
+_UNSIGNALLED_SECONDS: Final = 0.1
+_DIED: Final = frozenset({"die", "died"})
+"""Docker's word and Podman's."""
+
+
+def killed_by_others(client: docker.APIClient, container_id: str, state: dict[str, Any]) -> bool:
+    """Whether the engine passed a signal to a container that we sent none, as it does to all of them when it shuts down.
+
+    `state` is the inspected `State` of one that has ended. Raises what the client raises.
+    """
+    # The engine notes a signal after it was sent, and a container may be gone by then. One that no signal ended is not waited for long.
+    slack_seconds = _SIGNALLED_SECONDS if int(state["ExitCode"]) >= _SIGNALLED_EXIT_CODE else _UNSIGNALLED_SECONDS
+    return "kill" in _events(client, container_id, state, slack_seconds=slack_seconds)
+
+
+def end_remembered(client: docker.APIClient, container_id: str, state: dict[str, Any]) -> bool:
+    """Whether the engine has seen the container end by itself. Raises what the client raises."""
+    seen = _events(client, container_id, state, slack_seconds=_SIGNALLED_SECONDS)
+    return not _DIED.isdisjoint(seen) and "kill" not in seen
+
+
+def seconds_running(state: dict[str, Any], container_id: str) -> float:
+    """How long a container has run: by its first process's start, which no setting of the clock moves, else by the engine's clock."""
+    pid = int(state.get("Pid") or 0)
+    if cgroup_of(pid, container_id) is not None:  # else the engine's process numbers mean nothing here
+        with suppress(psutil.Error):
+            return max(0.0, time.time() - psutil.Process(pid).create_time())
+    started = time_of(state, "StartedAt")
+    return 0.0 if started is None else max(0.0, (datetime.now(UTC) - started).total_seconds())
+
+
+def time_of(state: dict[str, Any], name: str) -> datetime | None:
+    """A time of an inspected container; None for one that has not come yet, which engines write as year 1."""
+    try:
+        found = datetime.fromisoformat(str(state.get(name, "")))
+    except ValueError:
+        return None
+    return found if found.year > 1 and found.tzinfo is not None else None
+
+
+def _events(client: docker.APIClient, container_id: str, state: dict[str, Any], *, slack_seconds: float) -> set[str]:
+    """What happened to the container from its start until so long after its end, of signals and of the engine's own words for the end.
+
+    Times are the engine's, whose clock may be another machine's: it would wait for one that has not come yet.
+    """
+    started, finished = (time_of(state, name) for name in ("StartedAt", "FinishedAt"))
+    if started is None or finished is None:
+        return set()
+    bounds: dict[str, Any] = {"since": f"{started.timestamp():.6f}", "until": f"{finished.timestamp() + slack_seconds:.6f}"}
+    found = client.events(**bounds, filters={"container": container_id, "event": ["kill", *_DIED]}, decode=True)
+    return {str(event.get("Action") or event.get("status")) for event in found}
