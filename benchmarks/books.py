@@ -90,7 +90,7 @@ def books_faults(running: RunningStack, database: Database, *, jobs: int) -> lis
     accounts = [api.account() for api in (running.researcher, *running.contributors.values())]
     balances = {str(account["account_id"]): int(account["balance_micro"]) for account in accounts}
     (escrow,) = database.execute("SELECT id::text FROM ledger_account WHERE kind = 'escrow'").fetchall()
-    paid = database.execute("SELECT id::text, paid_micro FROM jobs_replica WHERE state = 'accepted' AND paid_micro > 0").fetchall()
+    paid = database.execute("SELECT id::text, coalesce(paid_micro, 0) FROM jobs_replica WHERE state = 'accepted'").fetchall()
     faults += balance_faults(entries, balances=balances, escrow=str(escrow[0]))
     faults += payment_faults(entries, paid_micro={str(replica): int(amount) for replica, amount in paid})
     return faults

@@ -1,4 +1,4 @@
-"""Debian packages that a machine lacks. `python -m devstack.packages` installs what the tests need: a C compiler."""
+"""Debian packages that a machine lacks. `python -m devstack.packages` installs those whose programs the tests run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ import sys
 from pathlib import Path
 from typing import Final
 
-COMPILER_PACKAGES: Final = ("gcc", "libc6-dev")
+TESTS_NEED: Final = {
+    "gcc": ("gcc", "libc6-dev"),  # a stub of NVIDIA's library, a clock that is off
+    "mkfs.ext4": ("e2fsprogs",),  # disks that are full
+    "mount": ("mount",),
+    "unshare": ("util-linux",),  # an engine in a network of its own
+    "systemd-analyze": ("systemd",),  # whether systemd takes the host's unit
+}
 
 
 class PackagesFailedError(RuntimeError):
@@ -48,15 +54,18 @@ def _apt(*arguments: str) -> None:
 
 
 def main() -> int:
-    """Ensures a C compiler, for the Makefile: tests build a stub of NVIDIA's library and a clock that is off."""
-    if shutil.which("gcc"):
+    """Ensures what the tests need, for the Makefile."""
+    places = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
+    missing = {command: names for command, names in TESTS_NEED.items() if shutil.which(command, path=places) is None}
+    if not missing:
         return 0
+    packages = sorted({name for names in missing.values() for name in names})
     if os.geteuid() != 0 or not is_debian_like():
-        print("The tests need a C compiler. Install gcc (Debian: sudo apt-get install gcc libc6-dev) and run this again.", file=sys.stderr)
+        print(f"The tests need {', '.join(missing)}: sudo apt-get install {' '.join(packages)}, then run this again.", file=sys.stderr)
         return 1
-    print("installing gcc with apt-get (once)")
+    print(f"installing {' '.join(packages)} with apt-get (once)")
     try:
-        packages_install(*COMPILER_PACKAGES)
+        packages_install(*packages)
     except PackagesFailedError as error:
         print(error, file=sys.stderr)
         return 1

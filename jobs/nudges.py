@@ -8,6 +8,7 @@ logged, and beat's period is the delay.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -78,7 +79,7 @@ class TaskSender:
         """Have the task sent after so long, if it is not about to be sent anyway."""
         with self._changed:
             self._waiting.setdefault(name, time.monotonic() + delay_seconds)
-            if self._thread is None or not self._thread.is_alive():  # a thread does not survive a fork
+            if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="nexa-nudges", daemon=True)
                 self._thread.start()
             self._changed.notify()
@@ -93,7 +94,16 @@ class TaskSender:
             task_send(name)
 
 
-_sender: Final = TaskSender()
+_sender = TaskSender()
+
+
+def _sender_renew() -> None:
+    """In a forked child: the parent's thread isn't there, and its lock may be held for ever."""
+    global _sender  # noqa: PLW0603  one a process
+    _sender = TaskSender()
+
+
+os.register_at_fork(after_in_child=_sender_renew)
 
 
 def task_send(name: str) -> None:

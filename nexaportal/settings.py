@@ -181,6 +181,7 @@ ACCOUNT_LOGIN_METHODS = {"email", "username"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "username*", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = environment.text("NEXA_EMAIL_VERIFICATION", "mandatory")
 LOGIN_REDIRECT_URL = "/"
+EMAIL_TIMEOUT = 10
 EMAIL_BACKEND = environment.text("NEXA_EMAIL_BACKEND", "django.core.mail.backends.smtp.EmailBackend")
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}

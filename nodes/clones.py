@@ -12,7 +12,7 @@ from django.core.mail import send_mail
 from django.db.models import F, Q
 from django.utils import timezone
 
-from nodes.models import Node
+from nodes.models import Node, NodeState
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,9 @@ def clone_record(*, node: Node, now: datetime) -> None:
 def clones_tell(*, now: datetime | None = None) -> int:
     """Mails owners of nodes with copies that they have not heard of today; returns how many. A refused mail is tried by the next run."""
     untold = Q(clone_told_at=None) | Q(clone_seen_at__gte=F("clone_told_at") + CLONE_TOLD_AGAIN)
-    nodes = list(Node.objects.filter(untold, clone_seen_at__isnull=False).select_related("owner").order_by("pk"))
+    nodes = list(
+        Node.objects.filter(untold, clone_seen_at__isnull=False).exclude(state=NodeState.REVOKED).select_related("owner").order_by("pk")
+    )
     return sum(_tell(node, now or timezone.now()) for node in nodes)
 
 
@@ -44,11 +46,15 @@ def _tell(node: Node, now: datetime) -> bool:
         "which makes every copy worthless, or revoke the node.",
         f"{settings.NEXA_ORIGIN}/nodes/",
     ]
+    # Taken before it is sent: another process that looks meanwhile sends no second one.
+    taken = Node.objects.filter(pk=node.pk, clone_told_at=node.clone_told_at).update(clone_told_at=now)
+    if not taken:
+        return False
     try:
         if node.owner.email:
             send_mail(f"[NEXAPod] {node.name}: its key is used in two places", "\n\n".join(lines), None, [node.owner.email])
     except (SMTPException, OSError) as error:
         log.warning("no mail about node %s: %s", node.pk, error)
+        Node.objects.filter(pk=node.pk).update(clone_told_at=node.clone_told_at)
         return False
-    Node.objects.filter(pk=node.pk).update(clone_told_at=now)
     return True

@@ -11,6 +11,7 @@ replaced, another worker has its place) does the same, and the exit status is 78
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 from uuid import UUID
@@ -20,7 +21,7 @@ from celery.worker import state as worker_state
 from kombu import Queue
 
 from workers.caps import GIB, NodeSettings
-from workers.home import HomeError, NodeHome
+from workers.home import HomeError, HomeLockedError, NodeHome
 from workers.host import Host
 from workers.journal import JournalError
 from workers.protocol.messages import Tier
@@ -30,6 +31,8 @@ from workers.worker_queues import QueuesRefusedError
 
 EXIT_UNUSABLE = 78
 """EX_CONFIG of sysexits.h: starting again without a change will not help."""
+EXIT_TEMPORARY = 75
+"""EX_TEMPFAIL: a full disk, another process that holds the home for a moment. A service manager starts again."""
 
 
 def host_configure(app: Celery, *, runtime_make: Callable[[], Runtime] | None = None) -> None:
@@ -82,8 +85,12 @@ class _Worker:
         names = asked.split(",") if isinstance(asked, str) else asked
         try:
             host = Host.open(NodeHome.default(), queues=names, runtime_make=self._runtime_make, orders=self._orders, dismissed=_stop)
-        except (HomeError, JournalError, QueuesRefusedError, RuntimeFailureError) as error:
-            _refuse(str(error))
+        except (HomeLockedError, JournalError) as error:
+            _refuse(str(error), EXIT_TEMPORARY)
+        except (HomeError, QueuesRefusedError, RuntimeFailureError) as error:
+            _refuse(str(error), EXIT_UNUSABLE)
+        except Exception:
+            _refuse(traceback.format_exc(), EXIT_TEMPORARY)
         self._host = host
         conf.broker_url = f"nexa+{host.identity.portal}"
         conf.worker_concurrency = host.caps.slots
@@ -91,8 +98,11 @@ class _Worker:
             conf.task_queues = [Queue(tier.value) for tier in host.identity.queues]
 
     def _ready(self, **_: Any) -> None:
-        if self._host is not None:
-            self._host.start()
+        try:
+            if self._host is not None:
+                self._host.start()
+        except Exception:
+            _refuse(traceback.format_exc(), EXIT_TEMPORARY)
 
     def _shutting_down(self, **_: Any) -> None:
         """In the signal handler itself: nothing here may block or take a lock."""
@@ -125,7 +135,8 @@ def _stop() -> None:
     worker_state.should_stop = EXIT_UNUSABLE  # type: ignore[assignment]  # declared as None only
 
 
-def _refuse(message: str) -> NoReturn:
-    # Celery logs and goes on after an exception in a signal's receiver, but lets this one through; logging is not set up yet.
+def _refuse(message: str, status: int) -> NoReturn:
+    # Celery logs and goes on after an exception in a signal's receiver, and a worker without a host would sit there for ever; it lets
+    # this one through. Logging may not be set up yet.
     sys.stderr.write(f"{message}\n")
-    raise SystemExit(EXIT_UNUSABLE)
+    raise SystemExit(status)

@@ -16,6 +16,7 @@ import click
 from rich.console import Console
 
 from workers.caps import NodeSettings
+from workers.celery_host import EXIT_UNUSABLE
 from workers.cli_doctor import doctor
 from workers.cli_manners import drain, pause, resume
 from workers.cli_service import service
@@ -34,7 +35,7 @@ from workers.runtime.docker_engine import DockerRuntime
 from workers.status import status_read
 from workers.status_view import status_render
 from workers.telling import told
-from workers.worker_queues import queues_check
+from workers.worker_queues import QueuesRefusedError, queues_check
 
 
 @click.command()
@@ -71,8 +72,13 @@ def join(token: str | None, token_file: IO[str] | None, name: str | None, key_st
 @told
 def worker(queues: str | None, loglevel: str) -> None:
     """Work: take jobs from the queues of this machine's tier until stopped (Ctrl-C or SIGTERM; twice to cancel what runs)."""
-    identity = NodeHome.default().identity()
-    served = queues_check(queues.split(",") if queues else None, allowed=identity.queues)
+    try:
+        identity = NodeHome.default().identity()
+        served = queues_check(queues.split(",") if queues else None, allowed=identity.queues)
+    except (HomeError, QueuesRefusedError) as error:
+        # As the worker itself would: a service manager must not try this again every ten seconds.
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(EXIT_UNUSABLE)
     arguments = [sys.executable, "-m", "celery", "-A", "nexaportal", "worker", "-Q", ",".join(served), "--loglevel", loglevel]
     sys.stdout.flush()
     # A plain Celery worker takes this process's place: signals reach it directly.
@@ -128,6 +134,7 @@ def leave(yes: bool) -> None:
     identity = home.identity()
     lock = home.lock()
     try:
+        home.place_check()  # leaving in a copy would revoke the original
         journal = Journal.open(home.journal_path)
         owed = journal.leases_open()
         journal.close()

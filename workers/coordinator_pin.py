@@ -14,7 +14,7 @@ from typing import Any
 
 from workers.home import NodeHome, NodeIdentity
 from workers.orders import OpenedOrder, order_open
-from workers.portal import PortalClient, PortalError
+from workers.portal import PortalClient
 from workers.protocol.canonical import canonical_json
 from workers.protocol.dsse import envelope_key_id
 from workers.protocol.errors import KeyWrongError, NotCanonicalError, VerificationError
@@ -41,7 +41,11 @@ class CoordinatorPin:
             return self._key
 
     def order_open(self, envelope: Mapping[str, Any], *, portal: PortalClient) -> OpenedOrder:
-        """The order in `envelope`, which has just come from the portal. Raises VerificationError; HomeError if a new pin can't be kept."""
+        """The order in `envelope`, which has just come from the portal.
+
+        Raises VerificationError; PortalError if it names a new key and the portal can't be asked for the way there; OSError if a new pin
+        can't be kept.
+        """
         try:
             return order_open(envelope, coordinator=self.key)
         except KeyWrongError:
@@ -61,7 +65,7 @@ class CoordinatorPin:
             wanted = envelope_key_id(canonical_json(dict(envelope)))
             info = portal.coordinator()
             keys = keys_of(info.predecessors, present=PublicKey.from_base64(info.public_key), origin=self._origin)
-        except (PortalError, VerificationError, NotCanonicalError) as error:
+        except (VerificationError, NotCanonicalError) as error:
             log.error("an order names another coordinator key than the pinned one, and the portal's keys can't be had: %s", error)  # noqa: TRY400
             return False
         with self._lock:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import click
 
-from workers.home import HomeError, NodeHome
-from workers.journal import Journal, JournalError
+from workers.home import NodeHome
+from workers.journal import Journal
 from workers.key_rotation import key_protect, key_rotate
 from workers.keystore.choice import KeyStorageChoice
 from workers.keystore.interface import KeyStorageKind
-from workers.portal import PortalError, PortalRefusedError
+from workers.portal import PortalRefusedError
+from workers.telling import told
 
 KIND = click.Choice([kind.value for kind in KeyStorageKind])
 PASSPHRASE_FILE_OPTION = click.option(
@@ -38,6 +39,7 @@ def key() -> None:
 @key.command()
 @click.argument("storage", type=KIND)
 @PASSPHRASE_FILE_OPTION
+@told
 def protect(storage: str, passphrase_file: Path | None) -> None:
     """Move the key to STORAGE. No worker may run."""
     with _home_locked() as home:
@@ -47,6 +49,7 @@ def protect(storage: str, passphrase_file: Path | None) -> None:
 
 @key.command()
 @click.option("--give-up", is_flag=True, help="Drop leases that have no receipt yet, instead of having a worker report them first.")
+@told
 def rotate(give_up: bool) -> None:
     """Replace the key: a new one is made here, the portal confirms it, and the old one opens nothing any more. No worker may run.
 
@@ -63,16 +66,13 @@ def rotate(give_up: bool) -> None:
 
 @contextmanager
 def _home_locked() -> Iterator[NodeHome]:
-    """The home, with no worker on it; errors that are for the user become one paragraph and exit status 1."""
+    """The home, with no worker on it."""
     home = NodeHome.default()
+    lock = home.lock()
     try:
-        lock = home.lock()
-        try:
-            yield home
-        finally:
-            lock.release()
+        yield home
     except PortalRefusedError as error:
         hint = " If somebody else rotated it, revoke the node on its page there." if error.code == "key_retired" else ""
         raise click.ClickException(f"{error}{hint}") from error
-    except (HomeError, JournalError, PortalError) as error:
-        raise click.ClickException(str(error)) from error
+    finally:
+        lock.release()

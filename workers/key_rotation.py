@@ -13,7 +13,7 @@ are reported first, by a worker, or given up.
 
 from __future__ import annotations
 
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from workers.home import NodeHome, NodeIdentity
 from workers.home_errors import HomeError, KeyAbsentError, KeyStorageUnavailableError
@@ -46,9 +46,11 @@ def key_rotate(home: NodeHome, journal: Journal, *, give_up: bool = False) -> Pr
     if new is not None and new.public.key_id == identity.key_id:
         return home.key(storage)  # the last step alone was missing
     old = home.key(storage) if new is None else storage.read(KeyPlace.CURRENT)
-    _leases_settle(journal, give_up=give_up)
+    unsigned = _leases_unsigned(journal, give_up=give_up)
     new = new or _made(storage)
     _register(identity, old=old, new=new)
+    for lease_id in unsigned:
+        journal.lease_ended(lease_id, "given up: key rotated")
     # Orders of an exchange whose answer was lost are for the old key: a new request doesn't bring them again.
     journal.fact_note(Fact.REQUEST_ID, str(uuid4()))
     home.identity_write(identity.model_copy(update={"key_id": new.public.key_id, "place": place_of(home.folder)}))
@@ -102,12 +104,12 @@ def _register(identity: NodeIdentity, *, old: PrivateKey, new: PrivateKey) -> No
         raise PortalProtocolError(f"Expected the portal to confirm the key {new.public.key_id}; it named {answer.key_id}.")
 
 
-def _leases_settle(journal: Journal, *, give_up: bool) -> None:
+def _leases_unsigned(journal: Journal, *, give_up: bool) -> list[UUID]:
+    """Leases that nobody could sign for any more. Raises LeasesUnreportedError unless they are to be given up."""
     unsigned = [row.lease_id for row in journal.leases_open() if row.receipt is None]
     if unsigned and not give_up:
         raise LeasesUnreportedError(
             f"{len(unsigned)} leases of this node have no receipt yet, and only the present key can sign one. Start `nexa worker` and "
             "stop it again, which reports them; or give them up with `--give-up`."
         )
-    for lease_id in unsigned:
-        journal.lease_ended(lease_id, "given up: key rotated")
+    return unsigned

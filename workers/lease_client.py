@@ -204,7 +204,12 @@ class LeaseClient:
         if not self._heard:
             self._stopping.gave_up.portal_back()
         self._heard = True
-        self._answer_apply(answer)
+        try:
+            self._answer_apply(answer)
+        except (PortalError, OSError) as error:
+            # An order under a new coordinator key, which could not be followed now: the same request brings it again.
+            log.warning("orders can't be taken yet: %s", error)
+            return self._backoff.failed()
         self._journal.fact_note(Fact.PORTAL, "ok")  # after the orders, which somebody waits for
         if request.free.slots == 0:
             return self._renew_seconds if len(self.runs) else IDLE_SECONDS

@@ -154,7 +154,7 @@ class OrderRun:
     def _launched(self) -> RunResult:
         if self._launches >= LAUNCHES_MAX:
             raise _RunFailedError(
-                FailureCode.HOST_STOPPED, f"The run was lost {self._launches} times, as engine, machine or worker stopped."
+                FailureCode.HOST_GAVE_UP, f"The run was lost {self._launches} times, as engine, machine or worker stopped."
             )
         self._launch = self._prepare()
         self._cancel_check()

@@ -95,7 +95,7 @@ class Runs:
         with self._mutex:
             late = [run for run in self._runs.values() if run.deadline_at <= now and run.stage is not Stage.UPLOADING]
         for run in late:
-            self.cancel(run.lease_id, FailureCode.HOST_STOPPED, f"The order's deadline, {run.deadline_at.isoformat()}, has passed.")
+            self.cancel(run.lease_id, FailureCode.HOST_GAVE_UP, f"The order's deadline, {run.deadline_at.isoformat()}, has passed.")
 
     def __len__(self) -> int:
         return len(self._runs)

@@ -34,7 +34,7 @@ User={user}
 SupplementaryGroups={engine_group}
 Environment="NEXA_HOME={home}"
 # A key kept as a systemd credential is handed over here (see `nexa key`):
-#LoadCredentialEncrypted=nexa-key:/etc/nexa/key.cred
+#LoadCredentialEncrypted=nexa-key:/etc/credstore.encrypted/nexa-key
 ExecStart="{program}" worker
 
 # 0: it was told to stop, or drained (`nexa drain`). 78: starting again without a change would not help; its last line says what to change.

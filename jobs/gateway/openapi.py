@@ -44,7 +44,9 @@ def gateway_paths_add(result: dict[str, Any], generator: Any, request: Any, publ
     result.setdefault("paths", {}).update(
         _flattened(
             {
-                "/api/v1/exchange": {"post": _message("exchange", "Renew leases, ask for orders", "ExchangeRequest", "ExchangeAnswer")},
+                "/api/v1/exchange": {
+                    "post": _message("exchange", "Renew leases, ask for orders", "ExchangeRequest", "ExchangeAnswer", 409)
+                },
                 "/api/v1/nodes/self/leave": {"post": _leave()},
                 "/api/v1/receipts": {"post": _message("receipt_submit", "Report a run", "ReceiptSubmission", "ReceiptAnswer", 409, 422)},
                 "/api/v1/uploads": {"post": _upload_create(), "options": _upload_options()},

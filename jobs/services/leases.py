@@ -176,7 +176,9 @@ def _claim(node: Node, request_id: UUID, now: datetime, *, tiers: Sequence[Tier]
         # Exchanges of one node take their leases one after the other; only now, so that idle ones never meet.
         locked = Node.objects.select_for_update(no_key=True).get(pk=node.pk)
         taken = leases_of_request(node=node, request_id=request_id)
-        if taken or locked.state != NodeState.ACTIVE or exchange_is_superseded(node=node, request_id=request_id):
+        # An exchange that was signed before its key was rotated takes nothing: nobody could read the order.
+        is_out = locked.state != NodeState.ACTIVE or locked.key_id != node.key_id
+        if taken or is_out or exchange_is_superseded(node=node, request_id=request_id):
             return taken
         inputs: dict[UUID, list[JobInput]] = {claim.job.pk: [] for claim in claims}
         for one in JobInput.objects.filter(job__in=inputs).select_related("blob").order_by("path"):

@@ -47,6 +47,7 @@ HOST_FAILURES: Final = frozenset(
         FailureCode.HOST_DISK,
         FailureCode.HOST_REFUSED,
         FailureCode.HOST_STOPPED,
+        FailureCode.HOST_GAVE_UP,
         FailureCode.HOST_ERROR,
         FailureCode.CANCELLED,
     }

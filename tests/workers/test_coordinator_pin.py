@@ -9,7 +9,7 @@ import pytest
 from tests.workers.portal_fake import FakePortal
 from workers.coordinator_pin import CoordinatorPin
 from workers.home import NodeHome
-from workers.portal import PortalClient
+from workers.portal import PortalClient, PortalUnreachableError
 from workers.protocol.canonical import canonical_json
 from workers.protocol.errors import EnvelopeMalformedError, KeyWrongError
 from workers.protocol.keys import PrivateKey, PublicKey
@@ -54,7 +54,7 @@ def test_portal_that_is_away_moves_nothing(
     portal.key_succeed()
     envelope = portal.envelope(portal.order_make(key))
     portal.outage = True
-    with pytest.raises(KeyWrongError):
+    with pytest.raises(PortalUnreachableError):
         pin.order_open(envelope, portal=client)
     portal.outage = False
     assert pin.order_open(envelope, portal=client).order.node_key_id == key.key_id

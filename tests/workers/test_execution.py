@@ -227,7 +227,7 @@ def test_deadline_that_passes_stops_the_run(bench: Bench, portal: FakePortal, ke
     thread.join(10)
     failure = portal.receipts[order.replica_id][1].failure
     assert failure is not None
-    assert failure.code is FailureCode.HOST_STOPPED
+    assert failure.code is FailureCode.HOST_GAVE_UP
 
 
 def test_upload_broken_off_goes_on_where_the_portal_has_it(bench: Bench, portal: FakePortal, key: PublicKey) -> None:

@@ -31,7 +31,9 @@ def test_defaults_that_the_document_writes_down_are_the_defaults() -> None:
     match = re.search(r"```toml\n(.*?)```", TEXT, re.DOTALL)
     assert match is not None
     told = NodeSettings.model_validate(tomllib.loads(match[1]))
-    assert (told.worker, told.images) == (NodeSettings().worker, NodeSettings().images)
+    default = NodeSettings()
+    assert (told.worker, told.images, told.wishes, told.sandbox) == (default.worker, default.images, default.wishes, default.sandbox)
+    assert told.lend.disk_reserve_gib == default.lend.disk_reserve_gib
     assert told.manners.model_copy(update={"hours": ()}) == NodeSettings().manners
 
 

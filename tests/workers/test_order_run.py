@@ -68,7 +68,7 @@ def test_run_that_is_lost_again_and_again_is_given_back(bench: Bench, portal: Fa
     bench.executor.order_run(order.lease_id)
     failure = portal.receipts[order.replica_id][1].failure
     assert failure is not None
-    assert (failure.code, len(bench.runtime.specs)) == (FailureCode.HOST_STOPPED, LAUNCHES_MAX)
+    assert (failure.code, len(bench.runtime.specs)) == (FailureCode.HOST_GAVE_UP, LAUNCHES_MAX)
 
 
 def test_engine_that_is_away_is_waited_for(bench: Bench, portal: FakePortal, key: PublicKey) -> None:

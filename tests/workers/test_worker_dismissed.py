@@ -39,7 +39,7 @@ def test_idle_worker_that_is_sent_away_ends_and_says_why(
     assert worker.wait() == 78
     assert f"this worker stops for good: {code}: For a reason of its own." in worker.log.read_text()
     shown = " ".join(invoke(home, "status").output.split())
-    assert f"the portal sent the last one away. {code}: For a reason of its own." in shown
+    assert f"the portal sent the last one away: {code}: For a reason of its own." in shown
 
 
 def test_worker_that_is_sent_away_stops_its_run_and_reports_it(portal: FakePortal, worker: Worker, home: NodeHome, key: PublicKey) -> None:

@@ -213,7 +213,7 @@ def test_stopping_while_the_portal_is_away_keeps_the_receipt_for_the_next_start(
 def test_second_worker_on_the_same_home_is_refused(portal: FakePortal, worker: Worker, home: NodeHome, tmp_path: Path) -> None:
     portal.wait_for(lambda: portal.exchanges, "the first exchange")
     second = Worker(home, tmp_path / "second.log")
-    assert second.wait() == 78
+    assert second.wait() == 75
     assert f"Another worker (process {worker.process.pid})" in second.log.read_text()
 
 
@@ -227,3 +227,31 @@ def test_worker_without_a_home_says_how_to_join(tmp_path: Path) -> None:
     worker = Worker(NodeHome(tmp_path / "nothing"), tmp_path / "worker.log")
     assert worker.wait() == 78
     assert "nexa join" in worker.log.read_text()
+
+
+def test_home_that_cannot_be_locked_ends_the_worker_so_that_it_is_tried_again(home: NodeHome, tmp_path: Path) -> None:
+    """Whatever is wrong at the start: a worker without a host would sit there for ever."""
+    (home.folder / "lock").mkdir()
+    worker = Worker(home, tmp_path / "worker.log")
+    assert worker.wait() == 75
+    assert "IsADirectoryError" in worker.log.read_text()
+
+
+def test_journal_that_cannot_be_opened_ends_the_worker_so_that_it_is_tried_again(home: NodeHome, tmp_path: Path) -> None:
+    home.journal_path.mkdir()
+    worker = Worker(home, tmp_path / "worker.log")
+    assert worker.wait() == 75
+    assert "can't be used as a journal" in worker.log.read_text()
+
+
+def test_nexa_worker_without_a_home_ends_as_the_worker_itself_does(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("NEXA_", "DJANGO_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "client", "worker"],
+        cwd=ROOT,
+        env=environment | {"NEXA_HOME": str(tmp_path / "nothing")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, "nexa join" in done.stderr) == (78, True)

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from workers.caps import DISK_RESERVE_GIB_DEFAULT, GIB, Caps, NodeSettings
 from workers.doctor.engine import engine_ask, engine_check, limits_check, mounts_check, seccomp_check, storage_check
-from workers.doctor.findings import Finding, fail, warn
+from workers.doctor.findings import Finding, Level, fail, warn
 from workers.doctor.machine import disk_check, gpu_check, python_check
-from workers.doctor.node import key_check, manners_check, settings_check, standing_check, worker_check
+from workers.doctor.node import key_check, manners_check, place_check, settings_check, standing_check, worker_check
 from workers.doctor.portal import clock_check, coordinator_key_check, portal_ask, portal_check, protocol_check
 from workers.gpus import gpus_found
 from workers.home import HomeError, NodeHome, NodeIdentity
@@ -60,13 +60,16 @@ def _node(home: NodeHome) -> Iterator[Finding]:
     yield settings
     yield key_check(home)
     yield worker_check(home)
+    place = place_check(home)
+    yield place
     try:
         manners = NodeSettings.read(home.settings_path).manners
     except HomeError:
         """Told by the settings' own check."""
     else:
         yield manners_check(manners, home)
-    yield standing_check(home)
+    if place.level is not Level.FAIL:  # a copy that asks looks like a thief, and has the real worker sent away
+        yield standing_check(home)
 
 
 def _disk(home: NodeHome) -> Finding:

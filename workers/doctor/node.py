@@ -76,6 +76,15 @@ def manners_check(manners: Manners, home: NodeHome) -> Finding:
     return ok("manners", f"nothing holds this host from work ({sensors})")
 
 
+def place_check(home: NodeHome) -> Finding:
+    """Whether the home is where it was when its key was made."""
+    try:
+        home.place_check()
+    except HomeError as error:
+        return fail("place", str(error), "`nexa key rotate` here makes every other copy worthless.")
+    return ok("place", "the home is where its key was made")
+
+
 def standing_check(home: NodeHome) -> Finding:
     """What the portal thinks of this node.
 

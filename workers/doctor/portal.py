@@ -11,9 +11,10 @@ import requests
 
 from workers.doctor.findings import Finding, fail, ok, warn
 from workers.portal import PortalClient, PortalError
-from workers.protocol.errors import KeyMalformedError
+from workers.protocol.errors import VerificationError
 from workers.protocol.keys import PublicKey
 from workers.protocol.messages import PROTOCOL_VERSION, CoordinatorInfo
+from workers.protocol.succession import keys_of
 
 CLOCK_GOOD_SECONDS: Final = 5.0
 """The portal's date is exact to a second, and its answer takes its time."""
@@ -70,9 +71,13 @@ def coordinator_key_check(coordinator: CoordinatorInfo, *, pinned: str) -> Findi
     pinned_id = PublicKey.from_base64(pinned).key_id
     try:
         # The id that the portal claims is worth nothing: it is taken from the key.
-        found_id = PublicKey.from_base64(coordinator.public_key).key_id
-    except KeyMalformedError as error:
+        found = PublicKey.from_base64(coordinator.public_key)
+        keys = keys_of(coordinator.predecessors, present=found, origin=coordinator.origin)
+    except VerificationError as error:
         return fail("coordinator key", f"the portal's can't be read: {error}", "Tell the portal's operator.")
+    found_id = found.key_id
+    if pinned_id in [key.key_id for key in keys[:-1]]:
+        return ok("coordinator key", f"{found_id}, which the one pinned at joining has named as its successor; the worker follows")
     if found_id != pinned_id:
         advice = "Orders under another key are refused. Ask the portal's operator, by another way, whether its key was replaced."
         return fail("coordinator key", f"the portal has {found_id}; this node joined under {pinned_id}", advice)

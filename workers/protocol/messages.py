@@ -369,6 +369,7 @@ class FailureCode(StrEnum):
     HOST_DISK = "host_disk"
     HOST_REFUSED = "host_refused"
     HOST_STOPPED = "host_stopped"
+    HOST_GAVE_UP = "host_gave_up"
     HOST_ERROR = "host_error"
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
+from django.utils import timezone
 
 from client.verification import bundle_verify
 from jobs.bundles import bundle_write
 from jobs.models import Evidence, Job
+from jobs.services.leases import leases_claim
 from jobs.services.settlement import job_settle
 from jobs.verification import job_check
 from ledger.checkpoints import checkpoint_publish
@@ -26,9 +29,11 @@ from tests.jobs.gateway.queued_jobs import queued_job
 from tests.jobs.gateway.simulated_host import SimulatedHost, receipt_make
 from workers.protocol.key_rotation import KeyRotation, rotation_prove
 from workers.protocol.keys import PrivateKey
-from workers.protocol.messages import KeyRotationRequest
+from workers.protocol.messages import FreeResources, KeyRotationRequest, Tier, Wishes
 
 pytestmark = pytest.mark.django_db
+
+FREE: Final = FreeResources(slots=1, cpus=8, memory_bytes=2**35, disk_bytes=2**35)
 
 
 def rotate(node: Node, old: PrivateKey) -> PrivateKey:
@@ -43,6 +48,15 @@ def rotate(node: Node, old: PrivateKey) -> PrivateKey:
 
 def problem_check(answer: Any, status: int, code: str) -> None:
     assert (answer.status_code, answer.json()["code"]) == (status, code), answer.content
+
+
+def test_an_exchange_of_the_old_key_that_still_waits_takes_nothing() -> None:
+    host = SimulatedHost()
+    waiting = Node.objects.get(pk=host.node.pk)  # as its exchange read it before the rotation
+    rotate(host.node, host.key)
+    job = queued_job()
+    taken = leases_claim(node=waiting, request_id=uuid.uuid4(), wanted=[Tier.CPU], free=FREE, wishes=Wishes(), now=timezone.now())
+    assert (taken, job.replicas.get().state) == ([], "queued")
 
 
 class TestReceipts:

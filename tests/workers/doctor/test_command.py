@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -14,7 +16,7 @@ from workers.cli_doctor import doctor
 from workers.home import NodeHome
 
 VERSION = DOCKER | {"ApiVersion": "1.41"}
-NODE_CHECKS = ["portal", "clock", "coordinator key", "protocol", "settings", "key", "worker", "manners", "standing"]
+NODE_CHECKS = ["portal", "clock", "coordinator key", "protocol", "settings", "key", "worker", "place", "manners", "standing"]
 
 
 def invoke(home: NodeHome, *arguments: str) -> Result:
@@ -53,6 +55,14 @@ def test_sick_node_fails_and_every_other_check_is_made_all_the_same(
     assert found["clock"] == "warn"
     assert found["portal"] == found["coordinator key"] == found["protocol"] == "ok"
     assert "chmod 600" in invoke(home).output
+
+
+def test_copied_home_is_told_and_asks_the_portal_nothing_as_the_node(home: NodeHome, portal: FakePortal, tmp_path: Path) -> None:
+    """Its exchange would supersede the session of the real worker, which would then be sent away."""
+    copy = NodeHome(tmp_path / "copy")
+    shutil.copytree(home.folder, copy.folder)
+    found = levels(invoke(copy, "--json"))
+    assert (found["place"], "standing" in found, portal.exchanges) == ("fail", False, [])
 
 
 @pytest.mark.parametrize("name", ["node.json", "profile.json"])

@@ -71,6 +71,13 @@ def test_portal_whose_key_is_another_than_the_pinned_one(portal: FakePortal) -> 
     assert pinned.key_id in finding.found
 
 
+def test_portal_whose_pinned_key_has_named_its_successor(portal: FakePortal) -> None:
+    pinned = portal.key.public
+    portal.key_succeed()
+    finding = coordinator_key_check(coordinator_of(portal), pinned=pinned.to_base64())
+    assert (finding.level, "successor" in finding.found) == (Level.OK, True)
+
+
 def test_portal_that_claims_the_pinned_id_for_another_key(portal: FakePortal) -> None:
     pinned = PrivateKey.generate().public
     claimed = coordinator_of(portal).model_copy(update={"key_id": pinned.key_id})
