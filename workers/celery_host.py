@@ -3,13 +3,15 @@
 `celery -A nexaportal worker [-Q gpu-tier2]` does, in this order: read the node home, check the queues, claim the home, find the container
 engine, clean up what an earlier process left, then start the lease client (see workers/lease_client.py).
 
-SIGTERM: no more work is taken, runs go on within `drain_seconds` of node.toml, are reported, and the process ends. A second SIGTERM
-cancels the runs and reports them as `host_stopped`. A coordinator that will not talk to this worker any more (the node was revoked, its key
-replaced, another worker has its place) does the same, and the exit status is 78, after which a service manager should not start it again.
+SIGTERM (SIGINT and SIGQUIT mean the same): no more work is taken, runs go on within `drain_seconds` of node.toml, are reported, and the
+process ends. A second one cancels the runs and reports them as `host_stopped`. A coordinator that will not talk to this worker any more
+(the node was revoked, its key replaced, another worker has its place) does the same, and the exit status is 78, after which a service
+manager should not start it again.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -98,6 +100,9 @@ class _Worker:
             conf.task_queues = [Queue(tier.value) for tier in host.identity.queues]
 
     def _ready(self, **_: Any) -> None:
+        # Celery's own second SIGINT, and its SIGQUIT, end the process at once and leave containers that nobody looks after.
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, signal.getsignal(signal.SIGTERM))
         try:
             if self._host is not None:
                 self._host.start()

@@ -26,6 +26,8 @@ class PortalClock:
         self._local = local
         self.offset_seconds = 0.0
         """Added to this machine's time; 0 where the two agree."""
+        self.is_confirmed = False
+        """Whether the portal has said by now what time it is: nothing is given up for a time that nobody has confirmed."""
 
     def time(self) -> float:
         """Seconds since 1970."""
@@ -41,6 +43,7 @@ class PortalClock:
 
     def learn(self, portal_time: datetime) -> None:
         """Take over what the portal says the time is."""
+        self.is_confirmed = True
         offset_seconds = portal_time.timestamp() - self._local()
         if abs(offset_seconds) <= SMALL_SECONDS:
             offset_seconds = 0.0

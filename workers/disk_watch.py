@@ -95,10 +95,13 @@ class DiskWatch:
             self._wakes.wait(LOOK_SECONDS)
             self._wakes.clear()
             if not self._stopping:
-                # What a budget that was lowered, a pull that was killed, or a fetch that was given up has left.
-                self._images.trim()
-                self._inputs.trim()
-                self._look()
+                try:
+                    # What a budget that was lowered, a pull that was killed, or a fetch that was given up has left.
+                    self._images.trim()
+                    self._inputs.trim()
+                    self._look()
+                except Exception:
+                    log.exception("a fault of this software in the watch over disks")
 
     def _look(self) -> None:
         before = self._hold

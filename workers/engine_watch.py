@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 5.0
 LOOK_AWAY_SECONDS: Final = 1.0
-TIDY_LOOKS: Final = 120
-"""Looks between two removals of containers that a run could not remove itself: ten minutes."""
+TIDY_LOOKS: Final = 12
+"""Looks between two removals of containers that a run could not remove itself: a minute."""
 
 AWAY: Final = NoWork(
     code="engine_away", message="The container engine does not answer. Start it, and let this user use it: `nexa doctor` says how."
@@ -53,7 +53,10 @@ class EngineWatch:
         looks = 0
         while not self._stopping.wait(LOOK_SECONDS if self._hold is None else LOOK_AWAY_SECONDS):
             looks += 1
-            self._look(tidy=looks % TIDY_LOOKS == 0)
+            try:
+                self._look(tidy=looks % TIDY_LOOKS == 0)
+            except Exception:
+                log.exception("a fault of this software in the watch over the engine")
 
     def _look(self, *, tidy: bool = False) -> None:
         before = self._hold
@@ -62,8 +65,10 @@ class EngineWatch:
                 self._hold = AWAY
             elif before is not None or tidy:
                 # It may have come back as another one: upgraded, or set up differently.
+                if before is not None:
+                    self._runtime.reconnect()
                 self._hold = limits_hold(self._runtime)
-                self._runtime.leftovers_remove(self._home_id, keep=self._keep())
+                self._runtime.leftovers_remove(self._home_id, keep=self._keep)
         except RuntimeFailureError as error:
             log.warning("%s", error)
             self._hold = AWAY

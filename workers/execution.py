@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 from uuid import UUID
@@ -76,6 +77,8 @@ class Executor:
                     self._lease_serve(lease_id, portal)
                 except (JournalError, OSError) as error:
                     log.warning("lease %s: this host can't write what it must, tried again soon: %s", lease_id, error)
+                    if self._given_up(lease_id):
+                        return
                     self._give_up.wait(backoff.failed())
                 else:
                     return
@@ -85,6 +88,18 @@ class Executor:
             portal.close()
             self._resources.release(lease_id)
             self._runs.remove(lease_id)
+
+    def _given_up(self, lease_id: UUID) -> bool:
+        """Whether a lease that this host can't write anything for is over: it was cancelled, or its deadline has passed."""
+        run = self._runs.find(lease_id)
+        if run is None or run.cancelled is None:
+            return False
+        with suppress(JournalError):
+            row = self._journal.lease(lease_id)
+            if row is not None and row.receipt is None:
+                self._journal.lease_ended(lease_id, f"given up: {run.cancelled.code}")
+                return True
+        return False
 
     def _lease_serve(self, lease_id: UUID, portal: PortalClient) -> None:
         """As far as a lease comes without a fault of this host. Raises JournalError, OSError."""
@@ -106,8 +121,18 @@ class Executor:
         self._resources.hold_slot(lease_id)
         run.stage_enter(Stage.UPLOADING)
         self._runs.changed()
-        if Reporter(journal=self._journal, portal=portal, give_up=self._give_up, show=run.show).report(lease_id):
+        if self._reporter(lease_id, opened, portal, run).report(lease_id):
             folder_remove(self._folder(lease_id))
+
+    def _reporter(self, lease_id: UUID, opened: OpenedOrder, portal: PortalClient, run: Run) -> Reporter:
+        return Reporter(
+            journal=self._journal,
+            portal=portal,
+            folder=self._folder(lease_id),
+            deadline_at=opened.order.deadline_at,
+            give_up=self._give_up,
+            show=run.show,
+        )
 
     # --- from order to receipt ----------------------------------------------------------------------------------------
 

@@ -101,7 +101,11 @@ class GpuWatch:
             return self._present
 
     def _look(self) -> None:
-        reading = self._read()
+        try:
+            reading = self._read()
+        except Exception:
+            log.exception("a fault of this software as the GPUs were looked at")
+            reading = GpuReading((), ("the GPUs could not be looked at",))
         present = tuple(gpu for gpu in reading.gpus if gpu.uuid in self._uuids)
         with self._lock:
             gone = {gpu.uuid for gpu in self._present} - {gpu.uuid for gpu in present}

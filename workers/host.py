@@ -19,7 +19,7 @@ from workers.gpus import GpuWatch
 from workers.home import HomeLock, NodeHome, NodeIdentity
 from workers.inputs import InputCache
 from workers.intent_file import drained_check
-from workers.journal import Fact, Journal, LeaseRow
+from workers.journal import LEASES_KEPT, Fact, Journal, LeaseRow
 from workers.lease_client import DrainLimits, LeaseClient
 from workers.machine_reading import machine_read
 from workers.manners_watch import MannersWatch
@@ -33,9 +33,6 @@ from workers.transport import OrderQueue
 from workers.worker_queues import queues_check
 
 log = logging.getLogger(__name__)
-
-LEASES_KEPT = 1000
-"""How many ended leases the journal remembers, for `nexa status`."""
 
 
 class Host:
@@ -170,7 +167,7 @@ class Host:
     def close(self) -> None:
         """After the pool has ended: give back what was never begun, end the conversation, let go of the home."""
         if self._started:
-            if not self.lease_client.draining:
+            if not self.lease_client.stopping:
                 self.lease_client.drain()
             self._orders.close()
             for lease_id in self._orders.undelivered():
@@ -205,9 +202,10 @@ class Host:
         try:
             order = self._pin.order_reopen(row.envelope).order
             self.lease_client.runs.add(row.lease_id, deadline_at=order.deadline_at)
-            if row.receipt is None:
-                granted = () if row.launch is None else Launch.model_validate_json(row.launch).gpus
-                self._resources.reserve(row.lease_id, order.limits, granted=granted)
+            if row.receipt is None and row.launch is not None:
+                self._resources.book(row.lease_id, order.limits, Launch.model_validate_json(row.launch).gpus)
+            elif row.receipt is None:
+                self._resources.reserve(row.lease_id, order.limits)
         except (VerificationError, ResourcesExhaustedError) as error:
             log.warning("lease %s: %s", row.lease_id, error)  # the executor finds the same, and ends the lease for it
         self._resources.hold_slot(row.lease_id)
@@ -215,7 +213,7 @@ class Host:
 
     def _containers_kept(self) -> set[str]:
         """Those that run, or that a restarted run may want to follow."""
-        return {container_name(row.lease_id) for row in self._journal.leases_open() if row.result is None}
+        return {container_name(row.lease_id) for row in self._journal.leases_open() if row.result is None and row.receipt is None}
 
     def _give_back(self, lease_id: UUID) -> None:
         helper = threading.Thread(target=self.executor.order_run, args=(lease_id,), name=f"nexa-give-back-{lease_id}", daemon=True)
@@ -239,5 +237,13 @@ def _terminate() -> None:
 def _engine_check(runtime: Runtime) -> None:
     if not runtime.alive():
         log.warning("the container engine does not answer yet; no work is taken until it does")
-    elif (hold := limits_hold(runtime)) is not None:
+        return
+    try:
+        hold = limits_hold(runtime)
+    except RuntimeFailureError as error:
+        if error.failure.code is not FailureCode.HOST_ENGINE:
+            raise
+        log.warning("%s No work is taken until it does.", error)
+        return
+    if hold is not None:
         raise RuntimeFailureError(FailureCode.HOST_REFUSED, hold.message)

@@ -44,7 +44,14 @@ class InterruptibleAdapter(HTTPAdapter):
             ConnectionCls = TlsConnection
 
         self.poolmanager = PoolManager(num_pools=connections, maxsize=maxsize, block=block, **pool_kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": TlsPool}
+        self._pool_classes = {"http": PlainPool, "https": TlsPool}
+        self.poolmanager.pool_classes_by_scheme = self._pool_classes
+
+    def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
+        """Called by `requests` where the environment names a proxy: connections through it tell us their socket as well."""
+        manager = super().proxy_manager_for(proxy, **proxy_kwargs)
+        manager.pool_classes_by_scheme = self._pool_classes
+        return manager
 
     def interrupt(self) -> None:
         """End the call in progress, if there is one; harmless otherwise, as a dead connection is made anew."""

@@ -1,7 +1,8 @@
 """The worker's memory on disk: which leases it has taken, how far each has come, and what it still owes the portal.
 
 SQLite in WAL mode, one connection behind a lock; `nexa status` reads it from another process. A lease is a row from the moment its order
-was received until its receipt was answered; whatever is open in here after a restart is work to finish. Nothing is deleted but by `prune`.
+was received until its receipt was answered; whatever is open in here after a restart is work to finish. Nothing is deleted but by `prune`,
+which ending leases call now and then.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from uuid import UUID
 from workers.protocol.messages import FailureCode, Stage
 
 SCHEMA_VERSION = 2
+LEASES_KEPT = 1000
+"""How many ended leases are remembered, for `nexa status`."""
+PRUNE_ENDINGS = 100
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS lease (
@@ -122,6 +126,7 @@ class Journal:
         self._connection = connection
         self._connection.row_factory = sqlite3.Row
         self._mutex = threading.RLock()
+        self._endings = 0
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -216,6 +221,9 @@ class Journal:
         with self._transaction() as connection:
             connection.execute("UPDATE lease SET ending = ?, ended_at = ? WHERE lease_id = ?", (ending, _now(), str(lease_id)))
             connection.execute("DELETE FROM upload WHERE lease_id = ?", (str(lease_id),))
+        self._endings += 1
+        if self._endings % PRUNE_ENDINGS == 0:
+            self.prune(keep=LEASES_KEPT)
 
     def prune(self, *, keep: int) -> None:
         """Forget all but the newest `keep` leases that are over."""

@@ -16,6 +16,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from uuid import UUID, uuid4
@@ -40,7 +41,7 @@ from workers.protocol.messages import (
     Stage,
     Tier,
 )
-from workers.resources import NOTHING_FREE, Resources, ResourcesExhaustedError
+from workers.resources import NOTHING_FREE, Resources
 from workers.runs import Runs
 
 log = logging.getLogger(__name__)
@@ -150,6 +151,11 @@ class LeaseClient:
         self.wake()
 
     @property
+    def stopping(self) -> bool:
+        """Whether this process is to end."""
+        return self._stopping.since is not None
+
+    @property
     def draining(self) -> bool:
         return self._stopping.since is not None or self._sent_away
 
@@ -168,12 +174,12 @@ class LeaseClient:
         while not self._stopping.thread_over:
             try:
                 self._drain_enforce()
-                self.runs.deadlines_enforce(self._portal.clock.now())
+                if self._portal.clock.is_confirmed:
+                    self.runs.deadlines_enforce(self._portal.clock.now())
                 self._pause(self._exchange())
             except JournalError as error:
                 log.error("%s No work is taken until that is mended.", error)  # noqa: TRY400  the message says it all
-                self._renew()
-                self._pause(self._renew_seconds)
+                self._pause(self._renew_seconds if self._renew() else self._backoff.failed())
             except Exception:
                 # Whatever it is, runs in progress need their renewals: the conversation goes on.
                 log.exception("a fault of this software in the lease client")
@@ -192,9 +198,9 @@ class LeaseClient:
         except PortalInterruptedError:
             return 0.0
         except PortalError as error:
-            self._trouble(error)
             if isinstance(error, PortalRefusedError) and error.code in FINAL_CODES:
                 self._dismiss(error)
+            self._trouble(error)
             return self._backoff.failed()
         finally:
             self._asking = False
@@ -216,14 +222,22 @@ class LeaseClient:
         quick = time.monotonic() - began < QUICK_ANSWER_SECONDS and request.wait_seconds >= QUICK_ANSWER_SECONDS
         return QUICK_ANSWER_SECONDS if quick and not answer.orders else 0.0
 
-    def _renew(self) -> None:
-        """An exchange without the journal, which brings no orders: what runs is renewed, and stopped if it must be."""
+    def _renew(self) -> bool:
+        """An exchange without the journal, which brings no orders: what runs is renewed, and stopped if it must be. Whether it worked."""
         try:
             answer = self._portal.exchange(self._message(uuid4(), free=NOTHING_FREE, wait_seconds=0.0))
+        except PortalRefusedError as error:
+            if error.code in FINAL_CODES:
+                self._dismiss(error)
+            log.warning("exchange: %s", error)
         except PortalError as error:
             log.warning("exchange: %s", error)
-            return
-        self._renewals_apply(answer)
+        except Exception:
+            log.exception("a fault of this software in the lease client")
+        else:
+            self._renewals_apply(answer)
+            return True
+        return False
 
     def _request(self) -> ExchangeRequest:
         request_id = self._journal.fact(Fact.REQUEST_ID)
@@ -310,8 +324,9 @@ class LeaseClient:
         self.runs.add(order.lease_id, deadline_at=order.deadline_at)
         try:
             self._resources.reserve(order.lease_id, order.limits)
-        except ResourcesExhaustedError:
-            # The executor finds the same, and says so in a receipt; until then the lease counts as one of ours.
+        except Exception as error:
+            # Whatever it is, the executor finds the same and ends the lease; one that is journaled must not be left to nobody.
+            log.warning("lease %s: %s", order.lease_id, error)
             self._resources.hold_slot(order.lease_id)
         if self.draining:
             self.runs.cancel(order.lease_id, FailureCode.HOST_STOPPED, "The worker is stopping and takes no more work.")
@@ -346,7 +361,8 @@ class LeaseClient:
         self._stopping.cancelled_at = time.monotonic()
         self._stopping.since = self._stopping.since or self._stopping.cancelled_at
         self._dismissed()
-        self._journal.fact_note(Fact.DISMISSED, f"{error.code}: {error.detail}")
+        with suppress(JournalError):  # for `nexa status` only
+            self._journal.fact_note(Fact.DISMISSED, f"{error.code}: {error.detail}")
 
     def _drain_enforce(self) -> None:
         stopping, now = self._stopping, time.monotonic()

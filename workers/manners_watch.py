@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS: Final = 0.5
 """Between looks at what the contributor told."""
 READ_SECONDS: Final = 5.0
+_END_SECONDS: Final = 5.0
 """Between looks at the machine, which cost more."""
 
 _UNREADABLE: Final = NoWork(
@@ -75,7 +76,7 @@ class MannersWatch:
         """Look no more."""
         self._ended.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(_END_SECONDS)  # a driver in trouble may keep it for ever
 
     def _watch(self, conversation: Conversation) -> None:
         while not self._ended.wait(LOOK_SECONDS):

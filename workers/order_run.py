@@ -110,7 +110,8 @@ class OrderRun:
         except RuntimeFailureError as error:
             failure = error.failure
         except OSError as error:
-            if self._run.result is not None and error.errno in _DISK_FULL and not self._run.cancel.is_set():
+            is_done = self._result is not None or self._run.result is not None
+            if is_done and error.errno in _DISK_FULL and not self._run.cancel.is_set():
                 raise
             failure = _disk_failure(error)
         except JournalError:
@@ -190,8 +191,15 @@ class OrderRun:
         workplace, order = self._workplace, self._order
         self._cancel_check()
         self._stage(Stage.FETCHING)
+        # After a restart the portal may not have said yet what time it is; the deadline is enforced when it has.
+        now = workplace.clock.now() if workplace.clock.is_confirmed else order.issued_at
         try:
-            order_check(order, identity=workplace.identity, caps=workplace.resources.caps, now=workplace.clock.now())
+            order_check(
+                order,
+                identity=workplace.identity,
+                caps=workplace.resources.caps,
+                now=now,
+            )
             gpus = workplace.resources.reserve(order.lease_id, order.limits)
         except (OrderRefusedError, ResourcesExhaustedError) as error:
             raise _RunFailedError(FailureCode.HOST_REFUSED, str(error)) from error
@@ -243,6 +251,7 @@ class OrderRun:
         missing = sorted(output.path for output in order.outputs if output.required and output.path not in found)
         if missing:
             raise _RunFailedError(FailureCode.OUTPUT_MISSING, f"The container did not leave {', '.join(missing[:10])} in its outputs.")
+        self._cancel_check()  # an archive takes its time, and may be for nobody by now
         return archive
 
     # --- small things -------------------------------------------------------------------------------------------------
@@ -257,7 +266,7 @@ class OrderRun:
 
     def _cancel_check(self) -> None:
         if self._run.cancel.is_set():
-            raise _RunFailedError(FailureCode.CANCELLED, "Cancelled before the container was started.")
+            raise _RunFailedError(FailureCode.CANCELLED, "Cancelled while no container ran.")
 
 
 def container_name(lease_id: UUID) -> str:

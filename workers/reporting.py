@@ -5,6 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
 from uuid import UUID
 
 from workers.journal import Journal, UploadRow
@@ -19,36 +23,61 @@ from workers.uploads import ChunkSize, upload_send
 log = logging.getLogger(__name__)
 
 
+class _OverdueError(Exception):
+    """The lease's time is long over."""
+
+
+REPORT_GRACE: Final = timedelta(days=1)
+"""How long after its deadline a lease is still tried to be reported: its slot must not be lost for ever to an answer that never comes."""
+
+
 class Reporter:
-    """Brings one finished lease home. `show` is told how many bytes of its blobs the portal has."""
+    """Brings one finished lease home, whose files are in `folder`, by its `deadline_at` and a grace.
+
+    `show` is told how many bytes of its blobs the portal has.
+    """
 
     def __init__(
         self,
         *,
         journal: Journal,
         portal: PortalClient,
+        folder: Path,
+        deadline_at: datetime,
         give_up: threading.Event,
         show: Callable[[float, str], None] = lambda _, __: None,
     ) -> None:
         self._journal = journal
         self._portal = portal
+        self._folder = folder
+        self._deadline_at = deadline_at
         self._give_up = give_up
         self._show = show
         self._chunk = ChunkSize()
 
     def report(self, lease_id: UUID) -> bool:
-        """Whether nothing is owed for the lease any more: recorded, late or refused. False: given up for now; it stays in the journal.
+        """Whether nothing is owed for the lease any more: recorded, late, refused or given up. False: not now; it stays in the journal.
 
-        Raises JournalError if a refusal can't be noted, and OSError when a blob's file is gone.
+        Raises JournalError if the end can't be noted.
         """
         try:
             return portal_retry(lambda: self._deliver(lease_id), stop=self._give_up)
         except PortalRefusedError as error:
             log.warning("lease %s: the portal will not have it: %s", lease_id, error)
-            self._journal.lease_ended(lease_id, f"refused: {error.code}")
-            return True
+            ending = f"refused: {error.code}"
+        except OSError as error:
+            # Its blobs are gone or damaged: no other try brings them back.
+            log.warning("lease %s: what it owes can't be read any more: %s", lease_id, error)
+            ending = "given up: blob lost"
+        except _OverdueError:
+            log.warning("lease %s: not reported a day after its deadline", lease_id)
+            ending = "given up: overdue"
+        self._journal.lease_ended(lease_id, ending)
+        return True
 
     def _deliver(self, lease_id: UUID) -> None:
+        if self._portal.clock.is_confirmed and self._portal.clock.now() > self._deadline_at + REPORT_GRACE:
+            raise _OverdueError(lease_id)
         uploads = self._journal.uploads(lease_id)
         progress = TransferProgress(sum(upload.size_bytes for upload in uploads), self._show)
         transfers_run([self._transfer(upload, progress) for upload in uploads], portal=self._portal, stop=self._give_up)
@@ -66,7 +95,10 @@ class Reporter:
             self._journal.upload_progress(upload.lease_id, upload.digest, url=state.url, offset_bytes=state.offset_bytes)
             progress.at(upload.digest, state.offset_bytes)
 
+        # By name: the node home may have been moved since it was written.
+        here = replace(upload, path=self._folder / upload.path.name)
+
         def carry(client: PortalClient, over: threading.Event) -> None:
-            upload_send(upload, portal=client, note=note, chunk=self._chunk, stop=over)
+            upload_send(here, portal=client, note=note, chunk=self._chunk, stop=over)
 
         return Transfer(upload.size_bytes, carry)

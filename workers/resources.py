@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from uuid import UUID
 
 from workers.caps import Caps
@@ -61,10 +61,9 @@ class Resources:
         self._shares: dict[UUID, _Share] = {}
         self._mutex = threading.Lock()
 
-    def reserve(self, lease_id: UUID, limits: Limits, *, granted: tuple[Gpu, ...] = ()) -> tuple[Gpu, ...]:
+    def reserve(self, lease_id: UUID, limits: Limits) -> tuple[Gpu, ...]:
         """Set aside what `limits` allow, and the GPUs that this lease gets; the same lease again gets the same.
 
-        `granted` are GPUs that it has got already, before a restart: it keeps them, also those that do not answer now.
         Raises ResourcesExhaustedError, and then the lease holds what it held before: nothing, or a slot.
         """
         need = Need.of(limits)
@@ -73,12 +72,17 @@ class Resources:
             if share.need is not None:
                 return share.gpus
             try:
-                given = Room(self._free(without=lease_id)).take(replace(need, gpus=0) if granted else need)
+                given = Room(self._free(without=lease_id)).take(need)
             except NoRoomError as error:
                 message = f"The order needs {error.wanted} {error.what}; this node has {error.found} free."
                 raise ResourcesExhaustedError(message) from error
-            self._shares[lease_id] = _Share(need, granted or given)
-            return granted or given
+            self._shares[lease_id] = _Share(need, given)
+            return given
+
+    def book(self, lease_id: UUID, limits: Limits, gpus: tuple[Gpu, ...]) -> None:
+        """Count what a run that goes on holds already, whether it would fit now or not, with the GPUs that it got."""
+        with self._mutex:
+            self._shares[lease_id] = _Share(Need.of(limits), gpus)
 
     def hold_slot(self, lease_id: UUID) -> None:
         """Count a lease that has nothing to run now but still has to be reported, or cannot have what it needs."""

@@ -70,6 +70,10 @@ class Runs:
             self._runs.pop(lease_id, None)
         self.changed()
 
+    def find(self, lease_id: UUID) -> Run | None:
+        """The lease, if it is here."""
+        return self._runs.get(lease_id)
+
     def reports(self) -> tuple[LeaseReport, ...]:
         """Every lease, for an exchange."""
         with self._mutex:

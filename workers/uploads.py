@@ -10,7 +10,14 @@ from dataclasses import replace
 from typing import Final
 
 from workers.journal import UploadRow
-from workers.portal import PortalClient, PortalInterruptedError, PortalRefusedError, PortalUnreachableError, UploadState
+from workers.portal import (
+    PortalClient,
+    PortalInterruptedError,
+    PortalProtocolError,
+    PortalRefusedError,
+    PortalUnreachableError,
+    UploadState,
+)
 from workers.protocol.messages import UPLOAD_CHUNK_BYTES_MAX
 
 CHUNK_BYTES_MIN: Final = 16 * 1024
@@ -105,7 +112,7 @@ def _append(upload: UploadRow, state: UploadState, data: bytes, portal: PortalCl
         state = portal.upload_append(state.url, offset_bytes=state.offset_bytes, chunk=data, size_bytes=upload.size_bytes)
     except PortalInterruptedError:
         raise
-    except PortalUnreachableError:
+    except (PortalUnreachableError, PortalProtocolError):  # a proxy's page may mean that the chunk was too large for it
         chunk.failed(len(data), time.monotonic() - began)
         raise
     chunk.took(len(data), time.monotonic() - began)

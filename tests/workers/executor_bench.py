@@ -34,6 +34,7 @@ class Bench:
         self.give_up = threading.Event()
         identity, key, profile = home.identity(), home.key(), home.profile()
         self.resources = Resources(Caps.of(NodeSettings.read(home.settings_path), profile), disk_free=lambda: 100 * 2**30)
+        self.clock = PortalClock()
         self.executor = Executor(
             home=home,
             pin=CoordinatorPin(home, identity),
@@ -46,9 +47,9 @@ class Bench:
                 resources=self.resources,
                 runs=self.runs,
                 cache=InputCache(home.cache_folder / "inputs"),
-                clock=PortalClock(),
+                clock=self.clock,
             ),
-            portal_make=lambda: PortalClient(portal.origin, key),
+            portal_make=lambda: PortalClient(portal.origin, key, clock=self.clock),
             give_up=self.give_up,
         )
 

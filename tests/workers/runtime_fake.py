@@ -118,7 +118,10 @@ class FakeRuntime:
             sink.on_end(result)
         return result
 
-    def leftovers_remove(self, home_id: str, *, keep: Collection[str] = ()) -> int:
+    def reconnect(self) -> None:
+        """There is nothing to learn."""
+
+    def leftovers_remove(self, home_id: str, *, keep: Callable[[], Collection[str]] = tuple) -> int:
         return self.leftovers.pop(home_id, 0)
 
 

@@ -15,12 +15,13 @@ import pytest
 from tests.workers.executor_bench import Bench
 from tests.workers.portal_fake import FakePortal, RefusedError
 from workers.home import NodeHome
-from workers.journal import JournalError
+from workers.journal import JournalError, UploadRow
 from workers.orders import order_open
 from workers.protocol.archives import archive_check
 from workers.protocol.digests import digest_of
 from workers.protocol.keys import PrivateKey, PublicKey
 from workers.protocol.messages import ExpectedOutput, FailureCode, ImageReference, Limits, OrderInput, Stage
+from workers.reporting import REPORT_GRACE
 
 _CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
 
@@ -323,3 +324,39 @@ def test_order_that_the_pinned_key_did_not_sign_is_dropped(bench: Bench, portal:
     bench.executor.order_run(order.lease_id)
     assert bench.ending(order) == "dropped: key_wrong"
     assert bench.runtime.specs == []
+
+
+def test_blob_that_is_gone_ends_the_lease_instead_of_holding_its_slot(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
+    order = portal.order_make(key, "write a 1")
+    bench.accept(order)
+    lost = UploadRow(order.lease_id, "sha256:" + "0" * 64, 3, Path("log.jsonl"), None, 0)
+    bench.journal.lease_finished(order.lease_id, receipt=b"{}", failure=None, uploads=[lost])
+    bench.executor.order_run(order.lease_id)
+    assert (bench.ending(order), bench.resources.free().slots) == ("given up: blob lost", 2)
+
+
+def test_lease_that_is_long_overdue_is_not_reported_for_ever(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
+    order = portal.order_make(key, "write a 1")
+    bench.accept(order)
+    bench.journal.lease_finished(order.lease_id, receipt=b"{}", failure=None, uploads=[])
+    bench.clock.learn(order.deadline_at + REPORT_GRACE + timedelta(seconds=60))
+    bench.executor.order_run(order.lease_id)
+    assert bench.ending(order) == "given up: overdue"
+
+
+def test_owed_blobs_are_found_in_a_home_that_was_moved(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
+    portal.outage = True
+    order = portal.order_make(key, "write a 1")
+    bench.accept(order)
+    thread = threading.Thread(target=bench.executor.order_run, args=(order.lease_id,))
+    thread.start()
+    portal.wait_for(lambda: bench.journal.uploads(order.lease_id), "a signed receipt")
+    bench.give_up.set()
+    thread.join(10)
+    bench.journal._execute(
+        "UPDATE upload SET path = '/where/it/was/' || CASE WHEN path LIKE '%tar' THEN 'archive.tar' ELSE 'log.jsonl' END"
+    )
+    bench.give_up.clear()
+    portal.outage = False
+    bench.executor.order_run(order.lease_id)
+    assert bench.ending(order) == "recorded"

@@ -174,3 +174,34 @@ def test_journal_that_is_full_as_a_container_ends_costs_no_second_run(
     bench.accept(order)
     bench.executor.order_run(order.lease_id)
     assert (next(full, None), portal.receipts[order.replica_id][1].outcome, len(bench.runtime.specs)) == (None, "completed", 1)
+
+
+def test_disk_that_is_full_while_a_known_result_is_packed_is_waited_out(
+    bench: Bench, portal: FakePortal, key: PublicKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = portal.order_make(key, "write a 1")
+    _launch(bench, order)
+    now = datetime.now(UTC)
+    bench.journal.lease_ran(order.lease_id, _result(now, now))
+    failures = [1]
+
+    def failing(*arguments: Any, **named: Any) -> ArchiveInfo:
+        if failures:
+            failures.pop()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return archive_write(*arguments, **named)
+
+    monkeypatch.setattr("workers.order_run.archive_write", failing)
+    bench.executor.order_run(order.lease_id)
+    assert (failures, portal.receipts[order.replica_id][1].outcome) == ([], "completed")
+
+
+def test_cancelled_lease_that_nothing_can_be_written_for_is_let_go(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
+    order = portal.order_make(key, "write a 1")
+    bench.accept(order)
+    bench.home.work_folder.parent.mkdir(parents=True, exist_ok=True)
+    bench.home.work_folder.write_text("no folder")
+    bench.runs.add(order.lease_id, deadline_at=order.deadline_at)
+    bench.runs.cancel(order.lease_id, FailureCode.HOST_GAVE_UP, "over")
+    bench.executor.order_run(order.lease_id)
+    assert bench.ending(order) == "given up: host_gave_up"

@@ -87,10 +87,16 @@ def test_lease_that_held_its_slot_only_is_given_the_rest_when_it_runs() -> None:
 def test_run_of_an_earlier_process_keeps_the_gpus_that_it_has() -> None:
     resources = resources_make()
     gone = Gpu(index=7, uuid="GPU-7", name="T", memory_bytes=8 * GIB)
-    resources.hold_slot(UUID(int=1))
-    assert resources.reserve(UUID(int=1), limits(gpus=2), granted=(GPUS[1], gone)) == (GPUS[1], gone)
+    resources.book(UUID(int=1), limits(gpus=2), (GPUS[1], gone))
     assert (resources.free().slots, resources.free().cpus, resources.free().gpus) == (3, 3.0, (GPUS[0], GPUS[2]))
     assert resources.reserve(UUID(int=1), limits(gpus=2)) == (GPUS[1], gone)
+
+
+def test_run_of_an_earlier_process_is_counted_whether_it_fits_or_not() -> None:
+    """It has written what was set aside for it, so there may be less room than it was given; its GPU is taken all the same."""
+    resources = resources_make(disk_free=0)
+    resources.book(UUID(int=1), limits(gpus=1), GPUS[:1])
+    assert resources.free().gpus == GPUS[1:]
 
 
 def test_full_disk_leaves_nothing_to_lend() -> None:

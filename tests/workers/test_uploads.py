@@ -91,7 +91,14 @@ def test_blobs_of_a_lease_go_up_at_once_and_are_shown(
     uploads = [blob(tmp_path / name, order, os.urandom(3 * MIB)) for name in ("log", "archive")]
     journal.lease_finished(order.lease_id, receipt=b"{}", failure=None, uploads=uploads)
     shown: list[tuple[float, str]] = []
-    reporter = Reporter(journal=journal, portal=client, give_up=NEVER, show=lambda fraction, text: shown.append((fraction, text)))
+    reporter = Reporter(
+        journal=journal,
+        portal=client,
+        folder=tmp_path,
+        deadline_at=order.deadline_at,
+        give_up=NEVER,
+        show=lambda fraction, text: shown.append((fraction, text)),
+    )
     portal.upload_barrier = threading.Barrier(2)  # each first chunk waits for the other blob's
     thread = threading.Thread(target=reporter.report, args=(order.lease_id,))
     thread.start()
@@ -109,7 +116,7 @@ def test_giving_up_ends_a_blocked_upload_within_two_seconds(home: NodeHome, port
     give_up, answers = threading.Event(), list[bool]()
     with SlowLink(portal.origin, bytes_per_second=20_000) as link:
         client = PortalClient(link.origin, home.key())
-        reporter = Reporter(journal=journal, portal=client, give_up=give_up)
+        reporter = Reporter(journal=journal, portal=client, folder=tmp_path, deadline_at=order.deadline_at, give_up=give_up)
         thread = threading.Thread(target=lambda: answers.append(reporter.report(order.lease_id)))
         thread.start()
         portal.wait_for(lambda: portal.uploads, "the upload to be announced")

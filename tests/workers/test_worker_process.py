@@ -130,6 +130,18 @@ def test_second_sigterm_cancels_and_reports_host_stopped(portal: FakePortal, wor
     assert failure.code is FailureCode.HOST_STOPPED
 
 
+def test_ctrl_c_twice_cancels_and_reports_as_sigterm_does(portal: FakePortal, worker: Worker, key: PublicKey) -> None:
+    order = portal.order_add(portal.order_make(key, "sleep 60"))
+    portal.wait_for(lambda: any(exchange.leases for exchange in portal.exchanges), "the run to be reported")
+    worker.signal(signal.SIGINT)
+    portal.wait_for(lambda: portal.exchanges[-1].free.slots == 0, "an exchange that asks for nothing")
+    worker.signal(signal.SIGINT)
+    assert worker.wait() == 0
+    failure = portal.receipts[order.replica_id][1].failure
+    assert failure is not None
+    assert failure.code is FailureCode.HOST_STOPPED
+
+
 def test_cancel_command_stops_the_run(portal: FakePortal, worker: Worker, key: PublicKey) -> None:
     order = portal.order_add(portal.order_make(key, "sleep 60"))
     portal.wait_for(lambda: any(exchange.leases for exchange in portal.exchanges), "the run to be reported")

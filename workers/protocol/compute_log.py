@@ -14,6 +14,7 @@ changed after signing, not that the host told the truth.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -119,6 +120,7 @@ class LogWriter:
         self._seq = 0
         self._head = order_digest
         self._ended = False
+        self._torn = False
         self._output_left = output_limit_bytes
         self._size_limit_bytes = size_limit_bytes
         self._dropped_bytes = 0
@@ -233,8 +235,12 @@ class LogWriter:
         line = canonical_json({"seq": self._seq, "at": at, "kind": kind, "previous": self._head, **fields}) + b"\n"
         if len(line) > LINE_BYTES_MAX:
             raise RuntimeError(f"A line of the log may have {LINE_BYTES_MAX} bytes; this {kind!r} has {len(line)}: give fewer details.")
+        if self._torn:
+            raise OSError(errno.EIO, "a line of the log could not be written before; resume it")
+        self._torn = True  # until the line is out: a part of it may be in the file, or come later from a buffer
         self._file.write(line)
         self._file.flush()
+        self._torn = False
         self._advance(line)
 
     def _advance(self, line: bytes) -> None:

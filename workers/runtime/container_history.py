@@ -20,6 +20,8 @@ from workers.runtime.cgroups import cgroup_of
 _SIGNALLED_EXIT_CODE: Final = 128
 _SIGNALLED_SECONDS: Final = 1.0
 _UNSIGNALLED_SECONDS: Final = 0.1
+_AHEAD_SECONDS_MAX: Final = 5.0
+"""An engine whose clock is further ahead is not asked: it would answer when that time has come here too."""
 _DIED: Final = frozenset({"die", "died"})
 """Docker's word and Podman's."""
 
@@ -65,7 +67,7 @@ def _events(client: docker.APIClient, container_id: str, state: dict[str, Any], 
     Times are the engine's, whose clock may be another machine's: it would wait for one that has not come yet.
     """
     started, finished = (time_of(state, name) for name in ("StartedAt", "FinishedAt"))
-    if started is None or finished is None:
+    if started is None or finished is None or finished.timestamp() > time.time() + _AHEAD_SECONDS_MAX:
         return set()
     bounds: dict[str, Any] = {"since": f"{started.timestamp():.6f}", "until": f"{finished.timestamp() + slack_seconds:.6f}"}
     found = client.events(**bounds, filters={"container": container_id, "event": ["kill", *_DIED]}, decode=True)

@@ -23,7 +23,8 @@ from typing import Any, Final
 import docker
 import psutil
 from docker.errors import APIError
-from requests.exceptions import ReadTimeout
+from requests.exceptions import ReadTimeout, RequestException
+from urllib3.exceptions import ReadTimeoutError
 
 from workers.folders import folder_remove
 from workers.protocol.messages import Failure, FailureCode
@@ -148,7 +149,7 @@ class ContainerRun:
             if self._cancel.is_set():
                 self._fail(FailureCode.CANCELLED, "Cancelled while the container ran.")
             elif time.monotonic() - self._begun > self._spec.limits.wall_seconds:
-                self._fail(FailureCode.LIMIT_WALL, f"The container ran longer than its {self._spec.limits.wall_seconds} s.")
+                self._wall_fail()
             if self._failure is None:
                 continue
             if self._killed_at is not None and time.monotonic() - self._killed_at > _END_SECONDS:
@@ -157,6 +158,15 @@ class ContainerRun:
                 return
             self._killed_at = self._killed_at or time.monotonic()
             self._kill()
+
+    def _wall_fail(self) -> None:
+        is_paused = False
+        with suppress(*ENGINE_ERRORS):
+            is_paused = bool(self._client.inspect_container(self._id)["State"].get("Paused"))
+        if is_paused:  # by somebody on the host: no fault of the job's
+            self._fail(FailureCode.HOST_GAVE_UP, "The container was paused on the host until its time was over.")
+        else:
+            self._fail(FailureCode.LIMIT_WALL, f"The container ran longer than its {self._spec.limits.wall_seconds} s.")
 
     def _kill(self) -> None:
         with suppress(*ENGINE_ERRORS):  # it may have ended meanwhile; an engine that is away is noticed by the thread that waits
@@ -343,8 +353,13 @@ class ContainerRun:
     def _end_await(self) -> None:
         while not self._ended.is_set():
             # Waiting again is harmless: the engine answers at once for a container that has ended.
-            with suppress(ReadTimeout):
+            try:
                 self._client.wait(self._id, timeout=_WAIT_SECONDS)
+            except RequestException as error:
+                # The engine sends its headers at once, so the time runs out while the body is read, and comes as a lost connection.
+                if not isinstance(error, ReadTimeout) and not any(isinstance(one, ReadTimeoutError) for one in error.args):
+                    raise
+            else:
                 self._ended.set()
 
 

@@ -136,11 +136,17 @@ class DockerRuntime:
                 except ENGINE_ERRORS:
                     log.exception("container %s could not be removed; it is tried again later", spec.name)
 
-    def leftovers_remove(self, home_id: str, *, keep: Collection[str] = ()) -> int:
+    def reconnect(self) -> None:
+        # Not closed: runs that are being lost at this moment still hold it, and close it by letting go.
+        with self._lock:
+            self._client, self._profile = None, None
+
+    def leftovers_remove(self, home_id: str, *, keep: Callable[[], Collection[str]] = tuple) -> int:
         client = self._connected()
         try:
             found = client.containers(all=True, filters={"label": f"nexapod.home={home_id}"})
-            left = [one["Id"] for one in found if not any(name.lstrip("/") in keep for name in one["Names"] or ())]
+            kept = keep()
+            left = [one["Id"] for one in found if not any(name.lstrip("/") in kept for name in one["Names"] or ())]
             for container_id in left:
                 _remove(client, container_id)
         except ENGINE_ERRORS as error:

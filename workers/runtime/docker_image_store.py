@@ -221,7 +221,8 @@ class DockerImageStore:
     def _spoken_for(self, image: PulledImage) -> bool:
         """Whether it runs, was handed out to run, or is about to be: somebody holds the lock on it, and has just pulled or found it."""
         image_id = image.image_id or ""
-        handed_out = self._handed_out.get(image_id) or [-HANDED_OUT_SECONDS]
+        # A copy: runs that begin take from the list at any time.
+        handed_out = [-HANDED_OUT_SECONDS, *self._handed_out.get(image_id, ())]
         is_handed_out = time.monotonic() - handed_out[-1] < HANDED_OUT_SECONDS
         return is_handed_out or self._running[image_id] > 0 or self._locks.is_held(image.reference)
 

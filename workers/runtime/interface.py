@@ -204,8 +204,14 @@ class Runtime(Protocol):
         """
         ...
 
-    def leftovers_remove(self, home_id: str, *, keep: Collection[str] = ()) -> int:
+    def reconnect(self) -> None:
+        """Forget what was learnt of the engine, which may be another one by now."""
+        ...
+
+    def leftovers_remove(self, home_id: str, *, keep: Callable[[], Collection[str]] = tuple) -> int:
         """Remove every container labelled `nexapod.home=<home_id>` but those named in `keep`, running or not; how many were removed.
+
+        `keep` is asked once the containers are known: one that is made meanwhile is not among them.
 
         Raises RuntimeFailureError.
         """

@@ -242,3 +242,25 @@ def test_log_of_a_long_run_stays_within_what_the_portal_reads() -> None:
     lines = [json.loads(line) for line in file.getvalue().splitlines()]
     assert lines[-1]["details"]["output_dropped_bytes"] == 1000 - summary.output_bytes
     assert lines[-2]["name"] == "late"
+
+
+def test_line_that_could_not_be_written_ends_the_writing_until_the_log_is_resumed(tmp_path: Path) -> None:
+    class Full(io.BytesIO):
+        full = False
+
+        def flush(self) -> None:
+            if self.full:
+                raise OSError("No space left on device")
+
+    file = Full()
+    writer = LogWriter(file, ORDER)
+    writer.start({})
+    file.full = True
+    with pytest.raises(OSError, match="space"):
+        writer.event("lost")
+    file.full = False
+    with pytest.raises(OSError, match="resume"):
+        writer.event("after")  # what is in the file is not known: the line before may be there, in part or as a whole
+    resumed = LogWriter.resume(file, ORDER)
+    reference = resumed.end({})
+    _check(file.getvalue(), reference)

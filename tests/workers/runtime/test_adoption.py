@@ -13,6 +13,7 @@ import pytest
 
 from tests.workers.runtime.test_docker_engine import HOME, Sink, _run, _spec, image_id, runtime
 from workers.protocol.messages import FailureCode
+from workers.runtime import container_run
 from workers.runtime.docker_engine import DockerRuntime
 from workers.runtime.interface import RunLostError, RunSpec
 
@@ -157,6 +158,27 @@ def test_containers_to_be_kept_are_no_leftovers(
     kept, gone = (_spec(tmp_path, image_id, "sleep", "60") for _ in range(2))
     left(kept)
     left(gone)
-    assert runtime.leftovers_remove(HOME, keep={kept.name}) == 1
+    assert runtime.leftovers_remove(HOME, keep=lambda: {kept.name}) == 1
     assert _status(engine, kept) == "running"
     assert runtime.leftovers_remove(HOME) == 1
+
+
+def test_waiting_for_longer_than_one_call_of_the_engine_loses_no_run(
+    runtime: DockerRuntime, tmp_path: Path, image_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(container_run, "_WAIT_SECONDS", 1)
+    result, sink = _run(runtime, _spec(tmp_path, image_id, "sh", "-c", "sleep 3; echo done"))
+    assert (result.exit_code, sink.output["stdout"]) == (0, b"done\n")
+
+
+def test_container_that_stays_paused_past_its_time_is_no_fault_of_the_jobs(
+    runtime: DockerRuntime, engine: docker.APIClient, tmp_path: Path, image_id: str
+) -> None:
+    spec, sink = _spec(tmp_path, image_id, "sh", "-c", "echo up; sleep 60", wall_seconds=3), Sink()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(runtime.run, spec, sink, threading.Event())
+        assert sink.running.wait(LIMIT_SECONDS)
+        engine.pause(spec.name)
+        result = running.result(LIMIT_SECONDS)
+    assert result.failure is not None
+    assert result.failure.code is FailureCode.HOST_GAVE_UP
