@@ -25,6 +25,8 @@ _END_SECONDS: Final = 1.0
 _PAUSE_SECONDS_MAX: Final = 30.0
 AWAY_SECONDS_MAX: Final = 1800.0
 """A registry from which nothing came for so long is given up, however much time there is: its name may be wrong for ever."""
+SILENCE_SECONDS_MAX: Final = 300.0
+"""A pull of which the engine tells nothing for so long has stalled: a connection that nobody closes says nothing."""
 _AWAY: Final = re.compile(
     r"connection refused|connection reset|no such host|no route to host|network is unreachable|server misbehaving|temporary failure"
     r"|time(d )?-?out|deadline exceeded|\bEOF\b|unexpected HTTP status: 5|too ?many ?requests|broken pipe|request canceled",
@@ -72,14 +74,15 @@ def image_pull(
     and the engine stops with the connection. Raises RuntimeFailureError: `image_unavailable`, `host_engine`, `host_disk`, `cancelled`.
     """
     began = heard = time.monotonic()
+    furthest = 0
     backoff = Backoff(longest_seconds=_PAUSE_SECONDS_MAX)
     while True:
         pull = _Pull(connect(), reference)
         try:
             pull.follow(cancel, began + timeout_seconds, report, watch)
         except RegistryAwayError as error:
-            if pull.progress.done_bytes:
-                heard = time.monotonic()
+            if pull.progress.done_bytes > furthest:  # a layer that breaks off at the same byte each time is no progress
+                heard, furthest = time.monotonic(), pull.progress.done_bytes
                 backoff.worked()
             pause_seconds = backoff.failed()
             now = time.monotonic()
@@ -120,9 +123,12 @@ class _Pull:
     ) -> None:
         """Return when the engine has the image. Raises RegistryAwayError, RuntimeFailureError."""
         layers: dict[str, tuple[int, int]] = {}
+        told = time.monotonic()
         while True:
             if cancel.is_set():
                 raise _cancelled()
+            if time.monotonic() > told + SILENCE_SECONDS_MAX:
+                raise RegistryAwayError(f"nothing came for {SILENCE_SECONDS_MAX:g} s")
             if time.monotonic() > deadline:
                 raise RegistryAwayError("it was still on its way")
             watch(self.progress)
@@ -130,6 +136,7 @@ class _Pull:
                 message = self._messages.get(timeout=_LOOK_SECONDS)
             except queue.Empty:
                 continue
+            told = time.monotonic()
             if message is None:
                 return
             if isinstance(message, Exception):

@@ -14,6 +14,7 @@ from docker.errors import ImageNotFound
 
 from tests.workers.runtime.registry import Registry
 from workers.protocol.messages import FailureCode, ImageReference
+from workers.runtime import docker_images
 from workers.runtime.docker_engine import DockerRuntime
 from workers.runtime.interface import PullProgress, RuntimeFailureError
 
@@ -161,3 +162,11 @@ def _pull_ended() -> None:
         if thread.name == "image-pull":
             thread.join(20)
             assert not thread.is_alive()
+
+
+def test_pull_that_stalls_in_silence_is_given_up(runtime: DockerRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(docker_images, "SILENCE_SECONDS_MAX", 1.0)
+    monkeypatch.setattr(docker_images, "AWAY_SECONDS_MAX", 1.0)
+    with Registry(hold=True) as registry, _removed(registry.image_id), pytest.raises(RuntimeFailureError, match="nothing came") as failed:
+        _ensure(runtime, registry.reference, timeout_seconds=60)
+    assert _code_of(failed) is FailureCode.IMAGE_UNAVAILABLE
