@@ -160,7 +160,7 @@ def _answer(talk: _Talk) -> str:
     if not talk.orders and talk.no_work is None and message.free.slots > 0 and not talk.is_superseded:
         talk.no_work = no_work_reason(node=talk.node, wanted=message.queues, free=message.free, wishes=message.wishes)
     now = timezone.now()
-    node_heard(node=talk.node, no_work=talk.no_work or message.hold, is_working=bool(talk.orders), now=now)
+    node_heard(node=talk.node, no_work=talk.no_work or message.hold, now=now)
     checkpoint = checkpoint_latest()
     return ExchangeAnswer(
         protocol_version=PROTOCOL_VERSION,

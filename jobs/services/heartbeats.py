@@ -14,15 +14,14 @@ SEEN_SECONDS: Final = 10
 """`last_seen_at` of a node is that exact."""
 
 
-def node_heard(*, node: Node, no_work: NoWork | None, is_working: bool, now: datetime) -> None:
-    """Records that a node was heard, and why it got no work, which is forgotten when it gets some. Writes only what is new."""
+def node_heard(*, node: Node, no_work: NoWork | None, now: datetime) -> None:
+    """Records that a node was heard, and why it got no work. Writes only when that says something new."""
     reason = None if no_work is None else no_work.model_dump()
     is_recent = node.last_seen_at is not None and now - node.last_seen_at < timedelta(seconds=SEEN_SECONDS)
-    is_over = is_working and node.last_no_work is not None
-    if is_recent and not is_over and (reason is None or reason == node.last_no_work):
+    if is_recent and (reason is None or reason == node.last_no_work):
         return
     changed: dict[str, object] = {"last_seen_at": now}
-    if reason is not None or is_over:
+    if reason is not None:
         changed["last_no_work"] = reason
     Node.objects.filter(pk=node.pk).update(**changed)
 

@@ -185,6 +185,9 @@ def _claim(node: Node, request_id: UUID, now: datetime, *, tiers: Sequence[Tier]
             inputs[one.job_id].append(one)
         for claim in claims:
             _lease_take(claim, inputs[claim.job.pk], locked, request_id, now)
+        if locked.last_no_work is not None:  # why it got no work before is no news any more
+            locked.last_no_work = None
+            locked.save(update_fields=["last_no_work"])
         return [claim.replica for claim in claims]
 
 

@@ -237,17 +237,14 @@ def test_a_node_is_written_only_when_there_is_news(django_assert_num_queries: An
     node, _ = node_make(user_make())
     now = timezone.now()
     reason = NoWork(code="no_jobs_queued", message="none")
-    node_heard(node=node, no_work=reason, is_working=False, now=now)
+    node_heard(node=node, no_work=reason, now=now)
     node.refresh_from_db()
     assert (node.last_seen_at, node.last_no_work) == (now, {"code": "no_jobs_queued", "message": "none"})
     with django_assert_num_queries(0):
-        node_heard(node=node, no_work=reason, is_working=False, now=now + timedelta(seconds=5))
-    node_heard(node=node, no_work=None, is_working=False, now=now + timedelta(seconds=11))
+        node_heard(node=node, no_work=reason, now=now + timedelta(seconds=5))
+    node_heard(node=node, no_work=None, now=now + timedelta(seconds=11))
     node.refresh_from_db()
     assert node.last_seen_at == now + timedelta(seconds=11)
-    node_heard(node=node, no_work=None, is_working=True, now=now + timedelta(seconds=12))
-    node.refresh_from_db()
-    assert node.last_no_work is None
 
 
 def test_a_lease_reported_meanwhile_is_not_expired() -> None:

@@ -43,6 +43,14 @@ class TestAnswers:
         assert host.node.last_no_work == answer["no_work"]
         assert host.node.last_seen_at is not None
 
+    def test_the_reason_is_forgotten_when_there_is_work(self) -> None:
+        host = SimulatedHost()
+        host.exchange()
+        queued_job()
+        host.order()
+        host.node.refresh_from_db()
+        assert host.node.last_no_work is None
+
     def test_the_same_request_brings_the_same_order_again(self) -> None:
         queued_job()
         queued_job()
