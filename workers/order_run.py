@@ -81,7 +81,6 @@ class OrderRun:
         self, workplace: Workplace, *, row: LeaseRow, order: Order, run: Run, portal: PortalClient, writer: LogWriter, folder: Path
     ) -> None:
         self._workplace = workplace
-        self._row = row
         self._order = order
         self._run = run
         self._portal = portal
@@ -145,10 +144,9 @@ class OrderRun:
             self._engine_await()
 
     def _adopted(self) -> RunResult | None:
-        """The result of a container that was started before, if it is still there and can be believed."""
+        """The result of a container that was started before, if it is still there and can be believed. One of a cancelled run is ended."""
         if self._launch is None:
             return None
-        self._cancel_check()
         self._stage(Stage.RUNNING)
         return self._workplace.runtime.adopt(self._spec(self._launch), self._sink(), self._run.cancel)
 

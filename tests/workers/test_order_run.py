@@ -205,3 +205,16 @@ def test_cancelled_lease_that_nothing_can_be_written_for_is_let_go(bench: Bench,
     bench.runs.cancel(order.lease_id, FailureCode.HOST_GAVE_UP, "over")
     bench.executor.order_run(order.lease_id)
     assert bench.ending(order) == "given up: host_gave_up"
+
+
+def test_container_of_a_run_that_is_cancelled_meanwhile_is_not_left_alone(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
+    order = portal.order_make(key, "write a 1")
+    _launch(bench, order)
+    now = datetime.now(UTC)
+    failure = Failure(code=FailureCode.CANCELLED, message="Cancelled while the container ran.")
+    bench.runtime.found[container_name(order.lease_id)] = RESULT.validate_json(_result(now, now, failure=failure))
+    bench.runs.add(order.lease_id, deadline_at=order.deadline_at)
+    bench.runs.cancel(order.lease_id, FailureCode.CANCELLED, "The job was concluded.")
+    bench.executor.order_run(order.lease_id)
+    assert (bench.runtime.found, bench.runtime.specs) == ({}, [])
+    assert portal.receipts[order.replica_id][1].failure == Failure(code=FailureCode.CANCELLED, message="The job was concluded.")
