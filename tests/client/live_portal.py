@@ -57,7 +57,18 @@ class LivePortal:
             "NEXA_ORIGIN": self.origin,
             "NEXA_DATABASE_URL": make_conninfo(os.environ["NEXA_DATABASE_URL"], dbname=self._name),
         }
-        command = [sys.executable, "-m", "uvicorn", "nexaportal.asgi:application", "--port", str(self.port), "--lifespan", "off"]
+        command = [
+            sys.executable,
+            "-m",
+            "uvicorn",
+            "nexaportal.asgi:application",
+            "--port",
+            str(self.port),
+            "--lifespan",
+            "off",
+            "--timeout-graceful-shutdown",
+            "2",
+        ]
         with log.open("wb") as out:
             self._process = subprocess.Popen(
                 command,
