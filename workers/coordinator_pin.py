@@ -15,9 +15,8 @@ from typing import Any
 from workers.home import NodeHome, NodeIdentity
 from workers.orders import OpenedOrder, order_open
 from workers.portal import PortalClient
-from workers.protocol.canonical import canonical_json
-from workers.protocol.dsse import envelope_key_id
-from workers.protocol.errors import KeyWrongError, NotCanonicalError, VerificationError
+from workers.protocol.dsse import envelope_encode, envelope_key_id
+from workers.protocol.errors import KeyWrongError, VerificationError
 from workers.protocol.keys import PublicKey
 from workers.protocol.succession import keys_of
 
@@ -62,10 +61,10 @@ class CoordinatorPin:
     def _follow(self, envelope: Mapping[str, Any], portal: PortalClient) -> bool:
         """Whether the key that the envelope names is now the pinned one."""
         try:
-            wanted = envelope_key_id(canonical_json(dict(envelope)))
+            wanted = envelope_key_id(envelope_encode(envelope))
             info = portal.coordinator()
             keys = keys_of(info.predecessors, present=PublicKey.from_base64(info.public_key), origin=self._origin)
-        except (VerificationError, NotCanonicalError) as error:
+        except VerificationError as error:
             log.error("an order names another coordinator key than the pinned one, and the portal's keys can't be had: %s", error)  # noqa: TRY400
             return False
         with self._lock:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from workers.backoff import Backoff
+from workers.disk_full import is_disk_full
 from workers.downloads import DownloadCancelledError, DownloadMismatchError, download
 from workers.keyed_locks import KeyedLocks
 from workers.portal import PortalClient, PortalInterruptedError, PortalProtocolError, PortalRefusedError
@@ -25,7 +26,6 @@ from workers.transfers import Transfer, TransferProgress, transfers_run
 LIMIT_BYTES_DEFAULT: Final = 10 * 2**30
 _COPY_BYTES: Final = 2**20
 _PARTIAL: Final = ".partial"
-_DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class InputFailedError(Exception):
@@ -130,7 +130,7 @@ class InputCache:
         try:
             placing.place()
         except OSError as error:
-            if error.errno not in _DISK_FULL or not self.trim(room_bytes=2**63):
+            if not is_disk_full(error) or not self.trim(room_bytes=2**63):
                 raise
             placing.place()
 

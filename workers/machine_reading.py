@@ -16,7 +16,6 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
@@ -24,6 +23,7 @@ from typing import Final, Protocol, TypeVar
 import psutil
 
 from workers.manners import MachineReading
+from workers.nvml import ON_THE_CHIP, NvmlError, nvml_open
 
 log = logging.getLogger(__name__)
 
@@ -78,21 +78,13 @@ def cpu_celsius(temperatures: Mapping[str, Sequence[Temperature]]) -> float | No
 
 def gpus_celsius() -> float | None:
     """The highest temperature of the NVIDIA GPUs; None without any, and for those that don't tell."""
-    import pynvml  # noqa: PLC0415  18 MB that a host without GPUs does not need
-
-    found: list[float] = []
     try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
+        with nvml_open() as nvml:
+            handles = [nvml.told("DeviceGetHandleByIndex", index) for index in range(nvml.told("DeviceGetCount") or 0)]
+            told = [nvml.told("DeviceGetTemperature", handle, ON_THE_CHIP) for handle in handles if handle is not None]
+    except NvmlError:
         return None
-    try:
-        for index in range(pynvml.nvmlDeviceGetCount()):
-            with suppress(pynvml.NVMLError):
-                handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-                found.append(float(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU)))
-    finally:
-        pynvml.nvmlShutdown()
-    return max(found, default=None)
+    return max((float(celsius) for celsius in told if celsius is not None), default=None)
 
 
 def users_idle_seconds() -> float | None:

@@ -8,9 +8,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 log = logging.getLogger(__name__)
+
+ON_THE_CHIP: Final = 0
+"""NVML_TEMPERATURE_GPU, the one sensor that every GPU has."""
 
 
 class NvmlError(Exception):

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from pydantic import BaseModel, ConfigDict
 
 from workers.backoff import Backoff
 from workers.clock import PortalClock
+from workers.disk_full import is_disk_full
 from workers.folders import folder_remove
 from workers.home import NodeIdentity
 from workers.inputs import InputCache, InputCancelledError, InputFailedError, inputs_place
@@ -42,8 +42,6 @@ log = logging.getLogger(__name__)
 
 LAUNCHES_MAX: Final = 5
 """Containers that one order may start here: a job that takes its host down with it must not do so for ever."""
-
-_DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Launch(BaseModel):
@@ -110,7 +108,7 @@ class OrderRun:
             failure = error.failure
         except OSError as error:
             is_done = self._result is not None or self._run.result is not None
-            if is_done and error.errno in _DISK_FULL and not self._run.cancel.is_set():
+            if is_done and is_disk_full(error) and not self._run.cancel.is_set():
                 raise
             failure = _disk_failure(error)
         except JournalError:
@@ -273,7 +271,7 @@ def container_name(lease_id: UUID) -> str:
 
 
 def _disk_failure(error: OSError) -> Failure:
-    is_full = error.errno in _DISK_FULL
+    is_full = is_disk_full(error)
     return Failure(
         code=FailureCode.HOST_DISK,
         message=f"The host's disk {'is full' if is_full else 'failed'}: {error.strerror or type(error).__name__}.",

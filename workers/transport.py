@@ -20,7 +20,6 @@ from kombu.transport import TRANSPORT_ALIASES, virtual
 from workers.protocol.strict_base64 import base64_encode
 
 TASK_NAME = "nexa.order_run"
-SCHEMES = ("nexa+https", "nexa+http")
 QUEUE_OPTION = "order_queue"
 IDLE_SECONDS = 1.0
 DECLINED_SECONDS = 0.05

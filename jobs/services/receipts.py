@@ -31,10 +31,8 @@ from jobs.services.uploads import LeaseUnknownError
 from jobs.states import JOB_OPEN, REPLICA_LIVE, REPLICA_VOTES, JobState, ReplicaState
 from nodes.models import Node
 from nodes.selectors import node_public_key
-from workers.protocol.canonical import canonical_json
 from workers.protocol.digests import digest_of
-from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, envelope_key_id, envelope_open
-from workers.protocol.errors import EnvelopeMalformedError, NotCanonicalError
+from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, envelope_encode, envelope_key_id, envelope_open
 from workers.protocol.keys import PublicKey
 from workers.protocol.messages import RECEIPT_PREDICATE_TYPE, Failure, FailureCode, ReceiptPredicate, StoredObject
 from workers.protocol.problems import ProblemError
@@ -100,10 +98,7 @@ def receipt_accept(*, node: Node, envelope: Mapping[str, Any], now: datetime) ->
     StatementTypeWrongError, ReceiptInvalidError, ReceiptMismatchError, ReceiptBlobMissingError, ReceiptConflictError,
     LeaseUnknownError.
     """
-    try:
-        envelope_bytes = canonical_json(dict(envelope))
-    except NotCanonicalError as error:
-        raise EnvelopeMalformedError(f"An envelope must be I-JSON: {error}") from error
+    envelope_bytes = envelope_encode(envelope)
     key = node_public_key(node=node, key_id=envelope_key_id(envelope_bytes))
     payload = envelope_open(envelope_bytes, payload_type=PAYLOAD_TYPE_STATEMENT, key=key)
     predicate = _predicate_of(payload)

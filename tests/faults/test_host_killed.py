@@ -16,10 +16,10 @@ from tests.faults.moments import MOMENTS, moment_set
 pytestmark = [pytest.mark.acceptance, pytest.mark.docker]
 
 
-def _killed_at(running: RunningStack, moment: str) -> str:
+def _killed_at(running: RunningStack, moment: str, *, seconds: float = 1.0) -> str:
     """Submits a job and waits for the worker's death at that moment; the job's id."""
     file = moment_set(running.hosts[HOST].home, moment)
-    job_id = bulk_submit(running)
+    job_id = bulk_submit(running, seconds=seconds)
     wait_for(
         lambda: not file.exists() and not running.process(HOST).is_alive,
         limit_seconds=LIMIT_SECONDS,
@@ -42,9 +42,7 @@ def test_worker_killed_and_restarted_finishes_its_order(running: RunningStack, e
 
 def test_container_that_outlived_its_worker_was_not_run_twice(running: RunningStack, engine: EngineHandle) -> None:
     books = Books(running)
-    file = moment_set(running.hosts[HOST].home, "while running")
-    job_id = bulk_submit(running, seconds=5)
-    wait_for(lambda: not file.exists() and not running.process(HOST).is_alive, limit_seconds=LIMIT_SECONDS, what=lambda: "death")
+    job_id = _killed_at(running, "while running", seconds=5)
     client = docker.APIClient(base_url=engine.base_url, version="auto")
     try:
         (container,) = client.containers(filters={"label": f"nexapod.home={running.node_id(HOST)}"})
@@ -62,9 +60,7 @@ def test_container_that_outlived_its_worker_was_not_run_twice(running: RunningSt
 
 def test_power_cut_takes_worker_and_container_and_the_order_is_run_again(running: RunningStack, engine: EngineHandle) -> None:
     books = Books(running)
-    file = moment_set(running.hosts[HOST].home, "while running")
-    job_id = bulk_submit(running, seconds=3)
-    wait_for(lambda: not file.exists() and not running.process(HOST).is_alive, limit_seconds=LIMIT_SECONDS, what=lambda: "death")
+    job_id = _killed_at(running, "while running", seconds=3)
     client = docker.APIClient(base_url=engine.base_url, version="auto")
     try:
         (container,) = client.containers(filters={"label": f"nexapod.home={running.node_id(HOST)}"})

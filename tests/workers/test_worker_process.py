@@ -118,24 +118,13 @@ def test_idle_worker_stops_at_once(portal: FakePortal, worker: Worker) -> None:
     assert time.monotonic() - began < 5  # the long poll is 25 s
 
 
-def test_second_sigterm_cancels_and_reports_host_stopped(portal: FakePortal, worker: Worker, key: PublicKey) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_second_signal_cancels_and_reports_host_stopped(portal: FakePortal, worker: Worker, key: PublicKey, number: signal.Signals) -> None:
     order = portal.order_add(portal.order_make(key, "sleep 60"))
     portal.wait_for(lambda: any(exchange.leases for exchange in portal.exchanges), "the run to be reported")
-    worker.signal(signal.SIGTERM)
+    worker.signal(number)
     portal.wait_for(lambda: portal.exchanges[-1].free.slots == 0, "an exchange that asks for nothing")
-    worker.signal(signal.SIGTERM)
-    assert worker.wait() == 0
-    failure = portal.receipts[order.replica_id][1].failure
-    assert failure is not None
-    assert failure.code is FailureCode.HOST_STOPPED
-
-
-def test_ctrl_c_twice_cancels_and_reports_as_sigterm_does(portal: FakePortal, worker: Worker, key: PublicKey) -> None:
-    order = portal.order_add(portal.order_make(key, "sleep 60"))
-    portal.wait_for(lambda: any(exchange.leases for exchange in portal.exchanges), "the run to be reported")
-    worker.signal(signal.SIGINT)
-    portal.wait_for(lambda: portal.exchanges[-1].free.slots == 0, "an exchange that asks for nothing")
-    worker.signal(signal.SIGINT)
+    worker.signal(number)
     assert worker.wait() == 0
     failure = portal.receipts[order.replica_id][1].failure
     assert failure is not None

@@ -18,6 +18,7 @@ from workers.protocol.errors import (
     JsonMalformedError,
     JsonTooLargeError,
     KeyWrongError,
+    NotCanonicalError,
 )
 from workers.protocol.keys import SIGNATURE_BYTES, PrivateKey, PublicKey
 from workers.protocol.strict_base64 import base64_decode, base64_encode
@@ -28,6 +29,14 @@ PAYLOAD_TYPE_KEY_ROTATION = "application/vnd.nexapod.key-rotation+json"
 PAYLOAD_TYPE_SUCCESSION = "application/vnd.nexapod.succession+json"
 
 ENVELOPE_LIMIT_BYTES = 4 * 1024 * 1024
+
+
+def envelope_encode(envelope: Mapping[str, Any]) -> bytes:
+    """The canonical JSON of an envelope that came as a part of a message. Raises EnvelopeMalformedError."""
+    try:
+        return canonical_json(dict(envelope))
+    except NotCanonicalError as error:
+        raise EnvelopeMalformedError(f"An envelope must be I-JSON: {error}") from error
 
 
 @dataclass(frozen=True)

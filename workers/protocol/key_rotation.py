@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 from workers.protocol.canonical import canonical_json, json_parse
 from workers.protocol.digests import Digest
-from workers.protocol.dsse import ENVELOPE_LIMIT_BYTES, PAYLOAD_TYPE_KEY_ROTATION, envelope_open, envelope_sign
-from workers.protocol.errors import EnvelopeMalformedError, KeyRotationInvalidError, NotCanonicalError
+from workers.protocol.dsse import ENVELOPE_LIMIT_BYTES, PAYLOAD_TYPE_KEY_ROTATION, envelope_encode, envelope_open, envelope_sign
+from workers.protocol.errors import KeyRotationInvalidError
 from workers.protocol.keys import PrivateKey, PublicKey
 from workers.protocol.messages import Message
 
@@ -40,11 +40,7 @@ def rotation_verify(proof: Mapping[str, Any], *, new_key: PublicKey, expected: K
 
     Raises EnvelopeMalformedError, EnvelopeTypeWrongError, KeyWrongError, SignatureInvalidError, KeyRotationInvalidError.
     """
-    try:
-        data = canonical_json(dict(proof))
-    except NotCanonicalError as error:
-        raise EnvelopeMalformedError(f"An envelope must be I-JSON: {error}") from error
-    payload = envelope_open(data, payload_type=PAYLOAD_TYPE_KEY_ROTATION, key=new_key)
+    payload = envelope_open(envelope_encode(proof), payload_type=PAYLOAD_TYPE_KEY_ROTATION, key=new_key)
     try:
         found = KeyRotation.model_validate(json_parse(payload, limit_bytes=ENVELOPE_LIMIT_BYTES))
     except ValidationError as error:

@@ -18,8 +18,8 @@ from typing import Any, Final, Literal
 from pydantic import AwareDatetime, ValidationError
 
 from workers.protocol.canonical import canonical_json, json_parse
-from workers.protocol.dsse import ENVELOPE_LIMIT_BYTES, PAYLOAD_TYPE_SUCCESSION, envelope_open, envelope_sign
-from workers.protocol.errors import EnvelopeMalformedError, NotCanonicalError, SuccessionInvalidError
+from workers.protocol.dsse import ENVELOPE_LIMIT_BYTES, PAYLOAD_TYPE_SUCCESSION, envelope_encode, envelope_open, envelope_sign
+from workers.protocol.errors import SuccessionInvalidError
 from workers.protocol.keys import PrivateKey, PublicKey
 from workers.protocol.messages import PREDECESSORS_MAX, Message, PredecessorKey
 
@@ -46,11 +46,7 @@ def succession_open(envelope: Mapping[str, Any], *, key: PublicKey, origin: str)
 
     Raises EnvelopeMalformedError, EnvelopeTypeWrongError, KeyWrongError, SignatureInvalidError, SuccessionInvalidError, KeyMalformedError.
     """
-    try:
-        data = canonical_json(dict(envelope))
-    except NotCanonicalError as error:
-        raise EnvelopeMalformedError(f"An envelope must be I-JSON: {error}") from error
-    payload = envelope_open(data, payload_type=PAYLOAD_TYPE_SUCCESSION, key=key)
+    payload = envelope_open(envelope_encode(envelope), payload_type=PAYLOAD_TYPE_SUCCESSION, key=key)
     try:
         succession = Succession.model_validate(json_parse(payload, limit_bytes=ENVELOPE_LIMIT_BYTES))
     except ValidationError as error:

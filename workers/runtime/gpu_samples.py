@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import repeat
-from typing import Final
 
-from workers.nvml import Nvml, NvmlError, nvml_open
+from workers.nvml import ON_THE_CHIP, Nvml, NvmlError, nvml_open
 from workers.protocol.messages import Gpu
 from workers.runtime.interface import GpuSample
-
-_ON_THE_CHIP: Final = 0
-"""NVML_TEMPERATURE_GPU, the one sensor that every GPU has."""
 
 
 def gpu_samples(granted: Sequence[Gpu]) -> Iterator[tuple[GpuSample, ...]]:
@@ -47,6 +43,6 @@ def _read(nvml: Nvml, gpu: Gpu) -> GpuSample:
         name=gpu.name,
         utilisation=None if rates is None else min(1.0, rates.gpu / 100),
         memory_bytes=None if memory is None else int(memory.used),
-        temperature_celsius=nvml.told("DeviceGetTemperature", handle, _ON_THE_CHIP),
+        temperature_celsius=nvml.told("DeviceGetTemperature", handle, ON_THE_CHIP),
         power_watts=None if milliwatts is None else milliwatts / 1000,
     )
