@@ -15,8 +15,9 @@ from django.test import override_settings
 
 from jobs.models import Job, JobEvent
 from jobs.services import outbox
+from jobs.services.closing import job_fail
 from jobs.services.outbox import FLEET_GROUP, event_document, job_group, outbox_push
-from jobs.services.settlement import job_fail, job_settle
+from jobs.services.settlement import job_settle
 from jobs.services.transitions import event_record
 from jobs.verification import job_check
 from people.models import User
