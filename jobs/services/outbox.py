@@ -120,10 +120,13 @@ def _mails_send(events: Sequence[JobEvent]) -> None:
     if not events:
         return
     jobs = Job.objects.select_related("owner").in_bulk([event.job_id for event in events])
-    with get_connection() as connection:
-        for event in events:
-            if jobs[event.job_id].owner.email:
-                _mail_send(jobs[event.job_id], event.kind.removeprefix("job."), connection)
+    try:
+        with get_connection() as connection:
+            for event in events:
+                if jobs[event.job_id].owner.email:
+                    _mail_send(jobs[event.job_id], event.kind.removeprefix("job."), connection)
+    except (SMTPException, OSError) as error:
+        log.warning("no mail about %d jobs, the mail server is away: %s", len(events), error)
 
 
 def _mail_send(job: Job, state: str, connection: Any) -> None:

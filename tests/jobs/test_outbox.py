@@ -145,3 +145,12 @@ def test_mail_server_that_refuses_holds_up_nothing(caplog: pytest.LogCaptureFixt
     outbox_push()
     assert f"no mail about job {job.pk}" in caplog.text
     assert not JobEvent.objects.filter(pushed_at=None).exists()
+
+
+def test_mail_server_that_is_away_holds_up_nothing(caplog: pytest.LogCaptureFixture, settings: Any) -> None:
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1
+    job_fail(job=job_make(), code="x", message="why")
+    outbox_push()
+    assert "the mail server is away" in caplog.text
+    assert not JobEvent.objects.filter(pushed_at=None).exists()
