@@ -168,10 +168,11 @@ def stack_running(
     worker_settings: str = NODE_SETTINGS,
     durable: bool = False,
     host_app: str = "nexaportal",
+    with_hosts: bool = True,
 ) -> Iterator[RunningStack]:
     """The stack, with the images of `examples` approved and a host for each of `owners`. Everything of it is gone afterwards.
 
-    `durable`: commits wait for the disk, as in production.
+    `with_hosts` False: the owners are contributors, and have none yet. `durable`: commits wait for the disk, as in production.
     """
     client = engine.client()
     try:
@@ -194,7 +195,7 @@ def stack_running(
                 running = RunningStack(
                     stack=stack, access=access, supervisor=supervisor, services=services, folder=folder, engine=engine, host_app=host_app
                 )
-                for owner in owners:
+                for owner in owners if with_hosts else ():
                     running.host_join(owner, node_settings=node_settings, worker_settings=worker_settings)
                 yield running
         finally:
