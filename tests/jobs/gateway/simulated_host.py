@@ -141,7 +141,9 @@ def receipt_make(order: Order, key: PrivateKey, *, failure: tuple[str, str] | No
 
 
 def body_of(response: Any) -> bytes:
-    """The whole body of a streamed answer."""
+    """The whole body of an answer, streamed or not."""
+    if not response.streaming:
+        return bytes(response.content)
 
     async def read() -> bytes:
         return b"".join([chunk async for chunk in response.streaming_content])
