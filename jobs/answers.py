@@ -41,6 +41,21 @@ class JobPage(Answer):
     next: str | None
 
 
+class ArrayJob(Answer):
+    """A job of an array. `created`: made by this request, rather than by the same one before."""
+
+    id: UUID
+    job_id: str
+    state: JobState
+    created: bool
+
+
+class ArrayAnswer(Answer):
+    """A job for each item, in their order."""
+
+    jobs: list[ArrayJob]
+
+
 class InputAnswer(Answer):
     """One input as resolved at submission."""
 
@@ -183,6 +198,10 @@ class CostAnswer(Answer):
 
 def summary_of(job: Job) -> JobSummary:
     return JobSummary(**_summary(job))
+
+
+def array_of(jobs: Sequence[tuple[Job, bool]]) -> ArrayAnswer:
+    return ArrayAnswer(jobs=[ArrayJob(id=job.pk, job_id=job.label, state=JobState(job.state), created=created) for job, created in jobs])
 
 
 def detail_of(job: Job, inputs: Sequence[JobInput]) -> JobDetail:

@@ -174,6 +174,8 @@ NEXA_START_GRANT_MICRO = environment.integer("NEXA_START_GRANT_CREDITS", 10) * 1
 NEXA_JOIN_TOKEN_SECONDS = environment.number("NEXA_JOIN_TOKEN_SECONDS", 3600)
 NEXA_INPUT_HOSTS = environment.listing("NEXA_INPUT_HOSTS")
 """Hosts from which the coordinator may fetch `https://` inputs; empty: uploads only."""
+NEXA_BLOB_INLINE_BYTES = environment.integer("NEXA_BLOB_INLINE_BYTES", 16 * 2**10)
+"""Blobs of up to so many bytes are kept in the database, larger ones in the blob store."""
 NEXA_INPUT_BYTES_MAX = environment.integer("NEXA_INPUT_BYTES_MAX", 256 * 2**20)
 NEXA_UPLOAD_BYTES_MAX = environment.integer("NEXA_UPLOAD_BYTES_MAX", 20 * 2**30)
 
