@@ -1,7 +1,8 @@
 """Looks into the queue: which replicas suit a node, in the order in which they are given. Reads only; claiming them is jobs/matching.py.
 
-All that says whether a replica suits a host (kind, needs, who is barred from it) makes its class, `Replica.queue_key`. Replicas of one class
-suit the same hosts, so a look decides about classes, of which there are few, and not about replicas, of which there may be any number:
+All that says whether a replica suits a host (kind, needs, who is barred from it) makes its class, `Replica.queue_key`. Replicas of one
+class suit the same hosts, so a look decides about classes, of which there are few, and not about replicas, of which there may be any
+number:
 
 1. The near look: the first few in order. Where queues are mixed it finds enough, and no other look is taken.
 2. The far look: the first of each class, found by one step down an index for each class; of the classes that suit, the first replicas.
@@ -40,7 +41,8 @@ FITS_MEMORY: Final = "r.memory_bytes <= %(memory_bytes)s"
 FITS_DISK: Final = "r.disk_bytes <= %(disk_bytes)s"
 # Free GPUs are sorted by memory, largest first: n GPUs of m bytes are there when the n-th largest has m.
 FITS_GPUS: Final = "(r.gpus = 0 OR coalesce(r.gpu_memory_bytes <= (%(gpus)s::bigint[])[r.gpus], false))"
-SUITS: Final = " AND ".join((NOT_BARRED, KIND_OPEN, RATE_WISHED, TYPE_WISHED, IMAGE_WISHED, FITS_CPUS, FITS_MEMORY, FITS_DISK, FITS_GPUS))
+KIND_SUITS: Final = f"{KIND_OPEN} AND {RATE_WISHED} AND {TYPE_WISHED} AND {IMAGE_WISHED}"
+SUITS: Final = f"{NOT_BARRED} AND {FITS_CPUS} AND {FITS_MEMORY} AND {FITS_DISK} AND {FITS_GPUS} AND {KIND_SUITS}"
 
 _NEXT_OF_JOB: Final = "state = 'queued' AND queue_key IS NOT NULL"
 _ORDER: Final = "r.priority DESC, r.created_at, r.id"
@@ -69,7 +71,7 @@ class AS (
   FROM class CROSS JOIN LATERAL ({_FIRST_OF_CLASS % ("class.tier", "class.queue_key", "class.high")}) AS next
   WHERE class.number < {CLASSES_MAX}
 )
-"""
+"""  # noqa: S608  as said above
 """Of a WITH RECURSIVE: the first replica of each class of the tiers `tiers`, beginning behind the key `start`."""
 
 # A range of one key, sorted by the key too: only the index of classes serves that. By equality, a planner whose statistics don't know the

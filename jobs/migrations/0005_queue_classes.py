@@ -67,7 +67,7 @@ CREATE TRIGGER jobs_replica_queue_enter BEFORE INSERT ON jobs_replica
 CREATE TRIGGER jobs_replica_queue_follow AFTER UPDATE OF state ON jobs_replica
   FOR EACH ROW WHEN (OLD.state <> NEW.state AND NOT (OLD.state IN {EXCLUSIVE} AND NEW.state IN {EXCLUSIVE}))
   EXECUTE FUNCTION jobs_replica_queue_follow();
-"""
+"""  # noqa: S608  constants of this file
 FUNCTIONS_DROP = """
 DROP TRIGGER jobs_replica_queue_follow ON jobs_replica;
 DROP TRIGGER jobs_replica_queue_enter ON jobs_replica;

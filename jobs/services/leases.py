@@ -1,7 +1,7 @@
 """Leases: taken by exchanges, renewed by them, ended by the reaper. The database alone says who holds what.
 
-Locks are taken in one order: job, replica, node, account. What locks many jobs (a claim, the reaper, first reports of running) waits for none
-of them and passes over those that others hold, so that no two of them can wait for each other.
+Locks are taken in one order: job, replica, node, account. What locks many jobs (a claim, the reaper, first reports of running) waits for
+none of them and passes over those that others hold, so that no two of them can wait for each other.
 """
 
 from __future__ import annotations
@@ -231,7 +231,8 @@ def _running_record(lease_ids: Sequence[UUID]) -> None:
     if not lease_ids:
         return
     with transaction.atomic():
-        jobs = Job.objects.select_for_update(no_key=True, skip_locked=True).filter(replicas__lease_id__in=lease_ids)
+        reported = Replica.objects.filter(lease_id__in=lease_ids).values("job_id")
+        jobs = Job.objects.select_for_update(no_key=True, skip_locked=True).filter(pk__in=reported)
         leased = Replica.objects.select_for_update(no_key=True).filter(lease_id__in=lease_ids, state=ReplicaState.LEASED)
         steps_take([ReplicaStep(replica, ReplicaState.RUNNING) for replica in leased.filter(job__in=[job.pk for job in jobs])])
 
@@ -267,12 +268,11 @@ def _expire_together(found: Sequence[tuple[UUID, UUID]], now: datetime) -> tuple
         used = Counter(replica.job_id for replica in overdue)
         ended = Replica.objects.filter(job__in=list(used), state__in=[ReplicaState.EXPIRED, ReplicaState.FAILED])
         used.update(ended.values_list("job_id", flat=True))
-        last = {
-            job_id for job_id, count in used.items() if count >= settings.NEXA_ATTEMPTS_MAX and JobState(jobs[job_id].state) in JOB_OPEN
-        }
+        is_open = {job_id: JobState(job.state) in JOB_OPEN for job_id, job in jobs.items()}
+        last = {job_id for job_id, count in used.items() if is_open[job_id] and count >= settings.NEXA_ATTEMPTS_MAX}
         ending = [replica for replica in overdue if replica.job_id not in last]
         steps_take([ReplicaStep(replica, ReplicaState.EXPIRED) for replica in ending])
-        replaced = [replica for replica in ending if JobState(jobs[replica.job_id].state) in JOB_OPEN]
+        replaced = [replica for replica in ending if is_open[replica.job_id]]
         replicas_queue_again(like=replaced)
         job_states_derive(jobs=[jobs[job_id] for job_id in {replica.job_id for replica in replaced}])
         return len(ending), [(replica.pk, replica.job_id) for replica in overdue if replica.job_id in last]
