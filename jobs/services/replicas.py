@@ -35,3 +35,13 @@ def replicas_queue_all(*, jobs: Sequence[Job], count: int, descriptor: Descripto
     replicas = Replica.objects.bulk_create([Replica(job=job, **needs) for job in jobs for _ in range(count)])
     transaction.on_commit(partial(exchanges_wake, [first.tier]))
     return replicas
+
+
+def replicas_queue_again(*, like: Sequence[Replica]) -> list[Replica]:
+    """Queues one replica for each of these, of the same job with the same needs, and wakes waiting exchanges after the commit."""
+    if not like:
+        return []
+    names = ("job_id", "tier", "priority", "cpus", "memory_bytes", "disk_bytes", "gpus", "gpu_memory_bytes", "kind_id")
+    replicas = Replica.objects.bulk_create(Replica(**{name: getattr(one, name) for name in names}) for one in like)
+    transaction.on_commit(partial(exchanges_wake, {one.tier for one in like}))
+    return replicas
