@@ -12,13 +12,13 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from jobs.checking.documents import OWN_CHECKS
 from jobs.models import Calibration, Evidence, Job, Replica
 from jobs.services.closing import job_close, replicas_cancel
 from jobs.services.replicas import replicas_queue
 from jobs.services.transitions import event_record, job_state_derive, job_transition, replica_transition
 from jobs.states import JOB_OPEN, REPLICA_LIVE, REPLICA_VOTES, JobState, ReplicaState
 from jobs.verdicts import AskForMore, CheckedReplica, Conclude, Decision, Dispute, NoValidResult, Verdict, Wait, decide, pair
-from jobs.verification import OWN_CHECKS
 from ledger.services import Payment, account_of, payment_post, refund_post
 from workers.protocol.messages import ReceiptPredicate
 from workers.protocol.pay import CLIP_FACTOR, payment_micro

@@ -52,7 +52,7 @@ def canonical_json(value: Any) -> bytes:
         raise NotCanonicalError(f"This value has no canonical JSON form: {error or type(error).__name__}.") from error
 
 
-def _plain(value: Any) -> Any:  # noqa: PLR0911  a return for each type of JSON
+def _plain(value: Any) -> Any:
     """`value` in a form that `_ENCODER` writes as RFC 8785 does, three times as fast as the library can. Raises _NotPlainError.
 
     Names in ASCII sort alike by code points and by UTF-16. A double that is whole is written as an integer; any other is written with the
@@ -150,9 +150,7 @@ def _constant_refuse(name: str) -> Never:
     raise JsonMalformedError(f"{name} is not JSON.")
 
 
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_object_of, parse_int=_integer_of, parse_float=_float_of, parse_constant=_constant_refuse
-)
+_DECODER = json.JSONDecoder(object_pairs_hook=_object_of, parse_int=_integer_of, parse_float=_float_of, parse_constant=_constant_refuse)
 
 
 def _strings_check(value: Any) -> None:
