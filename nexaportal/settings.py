@@ -170,6 +170,11 @@ NEXA_DISPUTE_SECONDS = environment.number("NEXA_DISPUTE_SECONDS", 14 * 86400)
 NEXA_TENURE_RECEIPTS = environment.integer("NEXA_TENURE_RECEIPTS", 10)
 """Accepted receipts after which a node's measurements feed the calibration."""
 NEXA_VERIFY_CLAIM_SECONDS = environment.number("NEXA_VERIFY_CLAIM_SECONDS", 120)
+"""How long a job is claimed for its checks, beside what its bytes take; then another worker may make them."""
+NEXA_LARGE_ARCHIVE_BYTES = environment.integer("NEXA_LARGE_ARCHIVE_BYTES", 64 * 2**20)
+"""A job with a larger archive is checked and settled apart from others."""
+NEXA_CHECK_MEMORY_BYTES = environment.integer("NEXA_CHECK_MEMORY_BYTES", 2 * 2**30)
+"""What a child that reads strangers' files may allocate. One runs for each process of a verify worker."""
 NEXA_START_GRANT_MICRO = environment.integer("NEXA_START_GRANT_CREDITS", 10) * 1_000_000
 NEXA_JOIN_TOKEN_SECONDS = environment.number("NEXA_JOIN_TOKEN_SECONDS", 3600)
 NEXA_INPUT_HOSTS = environment.listing("NEXA_INPUT_HOSTS")

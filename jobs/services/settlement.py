@@ -20,13 +20,13 @@ from django.db import transaction
 from django.utils import timezone
 
 from jobs.bulk import rows_update
+from jobs.checking.documents import OWN_CHECKS
 from jobs.models import Evidence, Job, Replica
 from jobs.services.conclusion import Conclusions
 from jobs.services.replicas import replicas_queue
 from jobs.services.transitions import JobStep, event_record, job_states_derive, steps_take
 from jobs.states import JOB_OPEN, REPLICA_LIVE, REPLICA_VOTES, JobState, ReplicaState
 from jobs.verdicts import AskForMore, CheckedReplica, Conclude, Decision, Dispute, NoValidResult, Wait, decide, pair
-from jobs.verification import OWN_CHECKS
 
 SLICE_JOBS: Final = 50
 
