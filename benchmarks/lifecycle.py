@@ -40,7 +40,7 @@ SLOTS: Final = 64
 BACKLOG: Final = 200_000
 RATIO_MIN: Final = 0.5
 BACKLOG_LOSS_MAX: Final = 0.2
-_LIMIT_SECONDS: Final = 300.0
+_LIMIT_SECONDS: Final = 180.0
 _PAYMENTS: Final = "SELECT count(*) FROM ledger_entry WHERE item_id > %s AND kind = 'payment'"
 _SERVER: Final = ("web", "control", "verify", "conclude")
 
@@ -51,9 +51,9 @@ def lifecycle_figures(running: RunningStack, *, backlog: int = BACKLOG) -> list[
     """`running`: a stack with OWNERS as contributors and without hosts, which is used up by this. `backlog` 0 leaves that part out."""
     noops = noop_rate(running, JOBS)
     with _hosts_running(running) as hosts:
-        _cycle(running, WARM_UP_JOBS)
+        _cycle(running, hosts, WARM_UP_JOBS)
         meter = CpuMeter(_groups(running, hosts))
-        seconds = _cycle(running, JOBS)
+        seconds = _cycle(running, hosts, JOBS)
         used = meter.used()
     rate = JOBS / seconds
     figures = [
@@ -66,8 +66,8 @@ def lifecycle_figures(running: RunningStack, *, backlog: int = BACKLOG) -> list[
     if backlog:
         for start in range(0, backlog, ARRAY):
             _array_submit(running, min(ARRAY, backlog - start))
-        with _hosts_running(running):
-            seconds = _cycle(running, JOBS)
+        with _hosts_running(running) as hosts:
+            seconds = _cycle(running, hosts, JOBS)
         figures += [
             Figure(f"the same with {backlog:,} jobs queued before", JOBS / seconds, "jobs/s"),
             Figure("loss by the backlog", 1 - JOBS / seconds / rate, "", limit=BACKLOG_LOSS_MAX),
@@ -108,7 +108,7 @@ def _noops_run(environment: dict[str, str], count: int, *, before: int) -> float
     return float(seconds)
 
 
-def _cycle(running: RunningStack, count: int) -> float:
+def _cycle(running: RunningStack, hosts: subprocess.Popen[bytes], count: int) -> float:
     """Seconds from before the first array is sent until `count` more payments are in the ledger."""
     with psycopg.connect(running.services.postgres_dsn, autocommit=True) as database:
         newest = _number(database, "SELECT coalesce(max(item_id), 0) FROM ledger_entry")
@@ -116,7 +116,7 @@ def _cycle(running: RunningStack, count: int) -> float:
         for start in range(0, count, ARRAY):
             _array_submit(running, min(ARRAY, count - start))
         while (paid := _number(database, _PAYMENTS, newest)) < count:
-            if time.monotonic() - began > _LIMIT_SECONDS:
+            if hosts.poll() is not None or time.monotonic() - began > _LIMIT_SECONDS:
                 tails = "\n".join(running.process(name).log_tail() for name in _SERVER)
                 raise RuntimeError(f"expected {count} payments within {_LIMIT_SECONDS:g} s; found {paid}\n{tails}")
             time.sleep(0.1)

@@ -8,9 +8,8 @@ from typing import Final
 from celery import Celery
 
 QUEUE: Final = "noop"
-DONE_KEY: Final = "benchmark:noops"
 
-app: Final = Celery("noop", broker=os.environ["NEXA_BENCH_BROKER_URL"])
+app: Final = Celery("noop", broker=os.environ.get("NEXA_BENCH_BROKER_URL", ""))
 app.conf.update(task_ignore_result=True, task_default_queue=QUEUE, worker_prefetch_multiplier=64)
 
 

@@ -73,10 +73,7 @@ class SimulatedHost(threading.Thread):
                 free=self._free,
             )
         )
-        receipts = [
-            self._receipt(json.loads(base64_decode(order["payload"])), digest_of(base64_decode(order["payload"])))
-            for order in answer.orders
-        ]
+        receipts = [self._receipt(base64_decode(order["payload"])) for order in answer.orders]
         if receipts:
             results = self._client.receipts_submit(ReceiptSubmission(protocol_version=PROTOCOL_VERSION, receipts=tuple(receipts)))
             refused = [result.problem for result in results.results if result.problem is not None]
@@ -127,7 +124,7 @@ def _empty_archive() -> tuple[bytes, ArchiveInfo]:
 
 
 def main() -> None:
-    """Runs the hosts until the process is ended."""
+    """Runs the hosts until the process is ended, or one of them fails."""
     config = json.loads(Path(sys.argv[1]).read_text())
     archive, info = _empty_archive()
     hosts = [
@@ -142,8 +139,9 @@ def main() -> None:
     ]
     for host in hosts:
         host.start()
-    for host in hosts:
-        host.join()
+    while all(host.is_alive() for host in hosts):
+        hosts[0].join(1)
+    sys.exit("a host has ended; its error stands above")
 
 
 if __name__ == "__main__":
