@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from jobs.matching import no_work_reason
 from jobs.models import CoordinatorClock, Job, Replica
 from jobs.services.closing import job_fail
 from jobs.services.failures import replica_substitute
@@ -152,7 +151,6 @@ class TestReaper:
         replica_substitute(job=job)
         for node in (silent, node_make(owner, name="third")[0]):
             assert leases_claim(node=node, request_id=uuid.uuid4(), wanted=[Tier.CPU], free=FREE, wishes=Wishes(), now=timezone.now()) == []
-            assert no_work_reason(node=node, wanted=[Tier.CPU], free=FREE, wishes=Wishes()).code == "failed_here"
         assert take().job_id == job.pk
 
     def test_past_its_deadline_a_lease_expires_whatever_the_clock_says(self) -> None:
