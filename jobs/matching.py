@@ -84,15 +84,15 @@ def replicas_claim(*, node: Node, tiers: Sequence[Tier], free: FreeResources, wi
 
 def _tier_claim(node: Node, tier: Tier, room: Room, wishes: Wishes) -> list[Claim]:
     parameters = look_parameters(node=node, room=room, wishes=wishes)
-    for spare in (max(SPARE, room.slots), SPARE_MANY):
-        found = suited_find(parameters=parameters, tier=tier, wanted=room.slots, spare=spare)
-        claims = _locked(found, node, room.slots) if found else []
-        if claims or len(found) < room.slots + spare:
+    for wanted, spare in ((room.slots, max(SPARE, room.slots)), (room.slots + SPARE_MANY, 0)):
+        found = suited_find(parameters=parameters, tier=tier, wanted=wanted, spare=spare)
+        claims = claims_lock(found=found, node=node, count=room.slots) if found else []
+        if claims or len(found) < wanted:
             return claims
     return []
 
 
-def _locked(found: Sequence[UUID], node: Node, count: int) -> list[Claim]:
+def claims_lock(*, found: Sequence[UUID], node: Node, count: int) -> list[Claim]:
     """The first `count` of these that are still as they were found and could be locked, job and replica. Others stay as they are."""
     parameters = {"found": list(found), "owner": node.owner_id, "node": node.pk, "open": sorted(JOB_OPEN), "count": count}
     replicas = list(Replica.objects.raw(_LOCK, parameters))
