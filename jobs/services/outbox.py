@@ -16,6 +16,7 @@ from django.utils import timezone
 from redis.exceptions import RedisError
 
 from jobs.models import JobEvent
+from jobs.selectors import events_shown
 from jobs.states import JobState
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ def _batch_push() -> int:
             .order_by("pk")[:BATCH_EVENTS]
         )
         try:
-            async_to_sync(_sockets_send)(events)
+            async_to_sync(_sockets_send)(events_shown(events))
         except (RedisError, OSError) as error:
             log.warning("outbox waits, the channel layer is away: %s", error)
             return 0
@@ -73,15 +74,16 @@ def _batch_push() -> int:
 
 
 async def _sockets_send(events: Sequence[JobEvent]) -> None:
-    """Owners see public events at once; the rest they read in the timeline once the job is concluded. Strangers see kinds only."""
+    """Owners see these at once; the rest they read in the timeline once the job is concluded. Strangers see kinds only."""
     layer = get_channel_layer()
+    if layer is None:
+        return
     for event in events:
-        if not event.public or layer is None:
-            continue
         await layer.group_send(job_group(event.job_id), {"type": "job.event", "event": event_document(event)})
-        if event.kind.startswith("job."):
-            coarse = {"kind": event.kind, "job_type": event.job.job_type, "tier": event.job.tier, "at": event.created_at.isoformat()}
-            await layer.group_send(FLEET_GROUP, {"type": "fleet.event", "event": coarse})
+        if not event.kind.startswith("job."):
+            continue
+        coarse = {"kind": event.kind, "job_type": event.job.job_type, "tier": event.job.tier, "at": event.created_at.isoformat()}
+        await layer.group_send(FLEET_GROUP, {"type": "fleet.event", "event": coarse})
 
 
 def _mail_send(event: JobEvent) -> None:
