@@ -54,6 +54,7 @@ def job_settle(*, job_id: UUID) -> Decision | None:
 def _carry_out(job: Job, reported: Sequence[Replica], decision: Decision) -> None:
     match decision:
         case Conclude(canonical=canonical):
+            _state_verifying(job)
             _conclude(job, reported, canonical)
         case AskForMore(count=count):
             event_record(job=job, kind="job.replicas_added", payload={"count": count}, public=False)
@@ -110,8 +111,7 @@ def _valid(checks: Mapping[str, bool | None]) -> bool | None:
     return None if None in outcomes else True
 
 
-def _conclude(job: Job, reported: Sequence[Replica], canonical_id: UUID) -> None:
-    _state_verifying(job)
+def _conclude(job: Job, reported: Sequence[Replica], canonical_id: UUID, *, is_ruled: bool = False) -> None:
     accepted = [replica for replica in reported if replica.verdict == Verdict.AGREE]
     ratio = _calibration_ratio(job)
     # Late receipts vote too, so more replicas may agree than the job had reserved for: then they share the reservation alike.
@@ -144,6 +144,8 @@ def _conclude(job: Job, reported: Sequence[Replica], canonical_id: UUID) -> None
     _calibrate(job, accepted)
     canonical = next(replica for replica in reported if replica.pk == canonical_id)
     summary = _verdict_summary(job, canonical, accepted, reported)
+    if is_ruled:
+        summary["ruled"] = True
     job_transition(job=job, to=JobState.COMPLETED, payload=summary, canonical_replica=canonical, verdict_summary=summary)
 
 
@@ -201,3 +203,11 @@ def _calibrate(job: Job, accepted: Sequence[Replica]) -> None:
 
 def _image_key(job: Job) -> str:
     return str(job.image.get("pull") or job.image.get("image_id"))
+
+
+def ruling_conclude(*, job: Job, reported: Sequence[Replica], canonical_id: UUID) -> None:
+    """Concludes a disputed job as a moderator ruled: those of `reported` whose verdict is `agree` are accepted and paid, others are not.
+
+    The caller holds the job's row lock and has set the verdicts; `reported` has receipts and node owners fetched along.
+    """
+    _conclude(job, reported, canonical_id, is_ruled=True)
