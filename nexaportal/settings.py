@@ -144,6 +144,7 @@ CELERY_BEAT_SCHEDULE = {
     "queue deadlines": {"task": "control.queue_deadlines_enforce", "schedule": environment.number("NEXA_QUEUE_SWEEP_SECONDS", 10)},
     "uploads": {"task": "control.uploads_sweep", "schedule": environment.number("NEXA_UPLOAD_SWEEP_SECONDS", 600)},
     "disputes": {"task": "control.disputes_rule", "schedule": 60.0},
+    "spot keys": {"task": "control.spot_keys_tend", "schedule": 10.0},
     "verification": {"task": "control.verification_dispatch", "schedule": environment.number("NEXA_DISPATCH_SECONDS", 1)},
     "outbox": {"task": "control.outbox_push", "schedule": environment.number("NEXA_PUSH_SECONDS", 1)},
     "clones": {"task": "control.clones_tell", "schedule": 10.0},
@@ -163,6 +164,8 @@ NEXA_ATTEMPTS_MAX = environment.integer("NEXA_ATTEMPTS_MAX", 8)
 """Replicas that a job may use up by expiry and host failures, beside those that verification asks for."""
 NEXA_DISPUTE_SECONDS = environment.number("NEXA_DISPUTE_SECONDS", 14 * 86400)
 """How long a dispute waits for a moderator before the default ruling: failed, unpaid, refunded."""
+NEXA_SPOT_KEY_SECONDS = environment.number("NEXA_SPOT_KEY_SECONDS", 86400)
+"""How long one key draws which `spot` jobs run twice; it is revealed after that, when all of them are concluded."""
 NEXA_TENURE_RECEIPTS = environment.integer("NEXA_TENURE_RECEIPTS", 10)
 """Accepted receipts after which a node's measurements feed the calibration."""
 NEXA_VERIFY_CLAIM_SECONDS = environment.number("NEXA_VERIFY_CLAIM_SECONDS", 120)
