@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from jobs import disclosure, selectors
+from jobs.faults import FaultClass, evidence_fault, failure_fault
 from jobs.models import Job, JobEvent, JobInput, Replica, Ruling
 from jobs.states import JobState, ReplicaState
 from workers.protocol.messages import ImageReference, Tier
@@ -112,11 +113,12 @@ class ProgressAnswer(Answer):
 
 
 class EvidenceAnswer(Answer):
-    """One check of a replica, or of a pair."""
+    """One check of a replica, or of a pair. `fault` is the class of a failed one, null where it says nothing about fault."""
 
     check: str
     passed: bool | None
     code: str
+    fault: FaultClass | None
     other: UUID | None
     detail: dict[str, Any]
 
@@ -127,6 +129,7 @@ class ReplicaResult(Answer):
     verdict: str
     paid_micro: str
     failure_code: str
+    fault: FaultClass | None
     failure_message: str
     order_digest: str
     receipt_digest: str | None
@@ -318,6 +321,7 @@ def _result_of(replica: Replica) -> ReplicaResult:
         verdict=replica.verdict,
         paid_micro=str(replica.paid_micro),
         failure_code=replica.failure_code,
+        fault=failure_fault(replica.failure_code),
         failure_message=replica.failure_message,
         order_digest=replica.order_digest,
         receipt_digest=receipt.digest if receipt else None,
@@ -326,7 +330,14 @@ def _result_of(replica: Replica) -> ReplicaResult:
         log_digest=receipt.log_id if receipt else None,
         late=receipt.late if receipt else False,
         evidence=[
-            EvidenceAnswer(check=each.check_name, passed=each.passed, code=each.code, other=each.other_id, detail=each.detail)
+            EvidenceAnswer(
+                check=each.check_name,
+                passed=each.passed,
+                code=each.code,
+                fault=evidence_fault(each.code),
+                other=each.other_id,
+                detail=each.detail,
+            )
             for each in replica.evidence.all()
         ],
     )

@@ -161,7 +161,15 @@ NEXA_LEASE_SECONDS = environment.number("NEXA_LEASE_SECONDS", 60)
 NEXA_DEADLINE_GRACE_SECONDS = environment.number("NEXA_DEADLINE_GRACE_SECONDS", 600)
 """What an order's deadline adds to the wall limit: pull, fetch, archive, upload."""
 NEXA_ATTEMPTS_MAX = environment.integer("NEXA_ATTEMPTS_MAX", 8)
-"""Replicas that a job may use up by expiry and host failures, beside those that verification asks for."""
+"""Replicas that a job may use up by expiry and failures, beside those that verification asks for."""
+NEXA_FAULT_OWNERS = environment.integer("NEXA_FAULT_OWNERS", 2)
+"""So many owners must have seen a job fail by its own fault before it is believed, unless the job asked for one copy only."""
+NEXA_BREAKER_FAILURES = environment.integer("NEXA_BREAKER_FAILURES", 5)
+NEXA_BREAKER_OWNERS = environment.integer("NEXA_BREAKER_OWNERS", 3)
+NEXA_BREAKER_WINDOW_SECONDS = environment.number("NEXA_BREAKER_WINDOW_SECONDS", 600)
+"""So many failures at nodes of so many owners within this time close an image."""
+NEXA_BREAKER_SECONDS = environment.number("NEXA_BREAKER_SECONDS", 600)
+"""For how long at first; doubled each time in a row, up to a day."""
 NEXA_DISPUTE_SECONDS = environment.number("NEXA_DISPUTE_SECONDS", 14 * 86400)
 """How long a dispute waits for a moderator before the default ruling: failed, unpaid, refunded."""
 NEXA_SPOT_KEY_SECONDS = environment.number("NEXA_SPOT_KEY_SECONDS", 86400)

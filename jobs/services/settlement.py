@@ -18,7 +18,7 @@ from jobs.services.replicas import replicas_queue
 from jobs.services.transitions import event_record, job_state_derive, job_transition, replica_transition
 from jobs.states import JOB_OPEN, REPLICA_LIVE, REPLICA_VOTES, JobState, ReplicaState
 from jobs.verdicts import AskForMore, CheckedReplica, Conclude, Decision, Dispute, NoValidResult, Verdict, Wait, decide, pair
-from jobs.verification import OWN_CHECKS
+from jobs.verification import CHECK_IMPOSSIBLE, OWN_CHECKS
 from ledger.services import Payment, account_of, payment_post, refund_post
 from workers.protocol.messages import ReceiptPredicate
 from workers.protocol.pay import CLIP_FACTOR, payment_micro
@@ -85,17 +85,23 @@ def _verification_rest(reported: Sequence[Replica]) -> None:
 def _decide(job: Job, reported: Sequence[Replica]) -> Decision:
     evidence = list(Evidence.objects.filter(replica__in=reported))
     own: dict[UUID, dict[str, bool | None]] = {replica.pk: {} for replica in reported}
-    agreements: dict[frozenset[UUID], bool] = {}
+    unchecked = {row.replica_id for row in evidence if row.other_id is None and row.code == CHECK_IMPOSSIBLE}
+    agreements: dict[frozenset[UUID], bool | None] = {}
     for row in evidence:
         if row.other_id is None:
             own[row.replica_id][row.check_name] = row.passed
         elif row.passed is not None:
-            agreements[pair(row.replica_id, row.other_id)] = row.passed
+            agreements[pair(row.replica_id, row.other_id)] = None if row.code == CHECK_IMPOSSIBLE else row.passed
     states = list(job.replicas.values_list("state", flat=True))
     outstanding = sum(state == ReplicaState.QUEUED or ReplicaState(state) in REPLICA_LIVE for state in states)
     votes = sum(ReplicaState(state) in REPLICA_VOTES for state in states)
     return decide(
-        replicas=[CheckedReplica(replica.pk, _valid(own[replica.pk])) for replica in reported],
+        replicas=[
+            CheckedReplica(replica.pk, None, unchecked=True)
+            if replica.pk in unchecked
+            else CheckedReplica(replica.pk, _valid(own[replica.pk]))
+            for replica in reported
+        ],
         agreements=agreements,
         quorum=job.quorum,
         outstanding=outstanding,
