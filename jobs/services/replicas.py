@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from django.db import transaction
@@ -37,4 +38,14 @@ def replicas_queue(*, job: Job, count: int) -> list[Replica]:
         for _ in range(count)
     )
     transaction.on_commit(partial(exchanges_wake, [job.tier]))
+    return replicas
+
+
+def replicas_queue_again(*, like: Sequence[Replica]) -> list[Replica]:
+    """Queues one replica for each of these, of the same job with the same needs, and wakes waiting exchanges after the commit."""
+    if not like:
+        return []
+    names = ("job_id", "tier", "priority", "cpus", "memory_bytes", "disk_bytes", "gpus", "gpu_memory_bytes", "kind_id")
+    replicas = Replica.objects.bulk_create(Replica(**{name: getattr(one, name) for name in names}) for one in like)
+    transaction.on_commit(partial(exchanges_wake, {one.tier for one in like}))
     return replicas
