@@ -15,6 +15,7 @@ from django.http import StreamingHttpResponse
 
 from jobs.blobs import blob_open
 from jobs.models import Blob, Job, Replica
+from jobs.selectors import states_shown
 from jobs.states import JobState, ReplicaState
 from ledger.checkpoints import checkpoint_latest, log_origin
 from ledger.coordinator_key import coordinator_private_key, coordinator_public_key
@@ -87,7 +88,8 @@ class _FileChunks:
 def bundle_write(*, job: Job, out: BinaryIO) -> None:
     """Writes the bundle of a completed job. Raises ResultUnavailableError."""
     if job.state != JobState.COMPLETED:
-        raise ResultUnavailableError(f"The job is {job.state}; a result can be had once it is completed. {job.failure_message}".rstrip())
+        shown = states_shown([job])[job.pk]
+        raise ResultUnavailableError(f"The job is {shown}; a result can be had once it is completed. {job.failure_message}".rstrip())
     accepted = (
         job.replicas.filter(state=ReplicaState.ACCEPTED)
         .select_related("receipt__log", "receipt__archive", "node", "node_key")

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from jobs.checking import claims
 from jobs.checking.making import jobs_check
 from jobs.models import VerificationBatch
-from jobs.services import disputes, leases, outbox, settlement, uploads
+from jobs.services import disputes, leases, outbox, settlement, spot_keys, uploads
 from nodes import clones
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,12 @@ def queue_deadlines_enforce() -> None:
 def disputes_rule() -> None:
     """Ends disputes that nobody settled in time."""
     disputes.disputes_rule(now=timezone.now())
+
+
+@shared_task(name="control.spot_keys_tend")
+def spot_keys_tend() -> None:
+    """Makes the next key of the draw, and reveals those that have ended."""
+    spot_keys.spot_keys_tend(now=timezone.now())
 
 
 @shared_task(name="control.uploads_sweep")

@@ -49,9 +49,10 @@ class Conclusions:
         others: Sequence[Replica],
         canonical_id: UUID,
         comparisons: Sequence[Evidence],
+        is_ruled: bool = False,
     ) -> None:
         """A job with a result: the reported replicas have their verdicts, those that agree are paid. `others`: its replicas besides."""
-        self._results.append(_Result(job, reported, others, canonical_id, comparisons))
+        self._results.append(_Result(job, reported, others, canonical_id, comparisons, is_ruled=is_ruled))
 
     def failure_add(self, job: Job, reported: Sequence[Replica], *, others: Sequence[Replica], code: str, message: str) -> None:
         """A job without a result, whose reported replicas were judged all the same."""
@@ -87,14 +88,47 @@ class Conclusions:
         calibrations.write()
 
 
+def ruling_conclude(*, job: Job, reported: Sequence[Replica], canonical_id: UUID) -> None:
+    """Concludes a disputed job as a moderator ruled: those of `reported` whose verdict is `agree` are accepted and paid, others are not.
+
+    The caller holds the job's row lock and has set the verdicts; `reported` has receipts fetched along.
+    """
+    conclusions = Conclusions()
+    comparisons = list(Evidence.objects.filter(check_name="comparison", replica__in=reported, other__in=reported))
+    conclusions.result_add(job, reported, others=_others_of(job), canonical_id=canonical_id, comparisons=comparisons, is_ruled=True)
+    conclusions.write()
+
+
+def ruling_fail(*, job: Job, reported: Sequence[Replica], code: str, message: str) -> None:
+    """Fails a disputed job of which no result is upheld. As ruling_conclude."""
+    conclusions = Conclusions()
+    conclusions.failure_add(job, reported, others=_others_of(job), code=code, message=message)
+    conclusions.write()
+
+
+def _others_of(job: Job) -> list[Replica]:
+    others = list(job.replicas.exclude(state=ReplicaState.REPORTED).order_by("created_at", "pk"))
+    for replica in others:
+        replica.job = job
+    return others
+
+
 class _Result:
     def __init__(
-        self, job: Job, reported: Sequence[Replica], others: Sequence[Replica], canonical_id: UUID, comparisons: Sequence[Evidence]
+        self,
+        job: Job,
+        reported: Sequence[Replica],
+        others: Sequence[Replica],
+        canonical_id: UUID,
+        comparisons: Sequence[Evidence],
+        *,
+        is_ruled: bool,
     ) -> None:
         self.job = job
         self.reported = reported
         self._others = others
         self._comparisons = comparisons
+        self._is_ruled = is_ruled
         self.accepted = [replica for replica in reported if replica.verdict == Verdict.AGREE]
         self._canonical = next(replica for replica in reported if replica.pk == canonical_id)
 
@@ -124,7 +158,10 @@ class _Result:
         ]
 
     def _summary(self) -> dict[str, object]:
-        """{agreeing, reported, quorum, worst}: `worst` is the largest deviation between the canonical result and another accepted one."""
+        """{agreeing, reported, quorum, worst}, and `ruled` where a moderator decided.
+
+        `worst` is the largest deviation between the canonical result and another accepted one.
+        """
         accepted = {replica.pk for replica in self.accepted}
         found = [
             row.detail["worst"]
@@ -134,7 +171,8 @@ class _Result:
             and row.detail.get("worst")
         ]
         worst = max(found, key=_share, default=None)
-        return {"agreeing": len(self.accepted), "reported": len(self.reported), "quorum": self.job.quorum, "worst": worst}
+        summary = {"agreeing": len(self.accepted), "reported": len(self.reported), "quorum": self.job.quorum, "worst": worst}
+        return summary | {"ruled": True} if self._is_ruled else summary
 
 
 class _Failure:

@@ -10,6 +10,7 @@ from django.db import transaction
 from jobs.descriptor import Descriptor
 from jobs.models import Job, JobKind, Replica
 from jobs.nudges import exchanges_wake
+from jobs.services.breakers import closed_until_of
 
 
 def replicas_queue(*, job: Job, count: int) -> list[Replica]:
@@ -21,7 +22,12 @@ def replicas_queue_all(*, jobs: Sequence[Job], count: int, descriptor: Descripto
     """Queues `count` replicas of each of these jobs, which differ in nothing that a host is chosen by: `descriptor` is any of theirs."""
     first = jobs[0]
     image_name = first.image["name"]
-    kind, _ = JobKind.objects.get_or_create(image_name=image_name, job_type=first.job_type, credit_rate_micro=first.credit_rate_micro)
+    kind, _ = JobKind.objects.get_or_create(
+        image_name=image_name,
+        job_type=first.job_type,
+        credit_rate_micro=first.credit_rate_micro,
+        defaults={"closed_until": lambda: closed_until_of(image_name=image_name)},
+    )
     needs = {
         "tier": first.tier,
         "priority": first.priority,

@@ -20,6 +20,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from jobs.bulk import rows_update
+from jobs.checking.codes import CHECK_IMPOSSIBLE
 from jobs.checking.documents import OWN_CHECKS
 from jobs.models import Evidence, Job, Replica
 from jobs.services.conclusion import Conclusions
@@ -79,6 +80,7 @@ class _Settling:
         self.reported: list[Replica] = []
         self.others: list[Replica] = []
         self.own: dict[UUID, dict[str, bool | None]] = {}
+        self.unchecked: set[UUID] = set()
         self.comparisons: dict[frozenset[UUID], Evidence] = {}
         self.decision: Decision = Wait({})
 
@@ -86,12 +88,19 @@ class _Settling:
         outstanding = sum(one.state == ReplicaState.QUEUED or ReplicaState(one.state) in REPLICA_LIVE for one in self.others)
         votes = len(self.reported) + sum(ReplicaState(one.state) in REPLICA_VOTES for one in self.others)
         return decide(
-            replicas=[CheckedReplica(replica.pk, _valid(self.own.get(replica.pk, {}))) for replica in self.reported],
-            agreements={key: row.passed for key, row in self.comparisons.items() if row.passed is not None},
+            replicas=[self._checked(replica.pk) for replica in self.reported],
+            agreements={
+                key: None if row.code == CHECK_IMPOSSIBLE else row.passed for key, row in self.comparisons.items() if row.passed is not None
+            },
             quorum=self.job.quorum,
             outstanding=outstanding,
             may_ask=max(0, self.job.replicas_max - votes - outstanding),
         )
+
+    def _checked(self, replica_id: UUID) -> CheckedReplica:
+        if replica_id in self.unchecked:
+            return CheckedReplica(replica_id, None, unchecked=True)
+        return CheckedReplica(replica_id, _valid(self.own.get(replica_id, {})))
 
 
 def _replicas_read(by_job: Mapping[UUID, _Settling]) -> None:
@@ -117,6 +126,8 @@ def _decide(by_job: Mapping[UUID, _Settling]) -> None:
         settling = home[row.replica_id]
         if row.other_id is None:
             settling.own.setdefault(row.replica_id, {})[row.check_name] = row.passed
+            if row.code == CHECK_IMPOSSIBLE:
+                settling.unchecked.add(row.replica_id)
         elif home.get(row.other_id) is settling:
             settling.comparisons[pair(row.replica_id, row.other_id)] = row
     for settling in by_job.values():
