@@ -2,7 +2,7 @@
 
     verify worker --exec--> server (imports, gives up what it can, waits) --fork--> child (gives up the rest, checks one slice, ends)
 
-1. The server is a fresh program with an empty environment and one inherited descriptor: the control socket. It never sees a stranger's byte,
+1. The server is a fresh program with an empty environment and one inherited descriptor: the control socket. It sees no stranger's byte,
    so that each child starts clean; it is there because imports take a fifth of a second, and a fork a few milliseconds.
 2. A request brings two sockets and the limits: the channel, on which the child is given frames and answers lines (wire.py), and the leash,
    on which the server tells how the child ended. Any word on the leash, or its end, kills the child: so does the worker's own death.
@@ -27,8 +27,10 @@ from pathlib import Path
 from typing import Final
 
 from jobs.checking.confinement import address_space_bytes, child_confine, cpu_allow, server_confine
+from jobs.checking.documents import Outcome
 from jobs.checking.endings import EXIT_FAULT, EXIT_MEMORY
 from jobs.checking.pairs import JobCheck
+from jobs.checking.warming import warm_up
 from jobs.checking.wire import Said, TaskReader, line_encode
 
 REQUEST_BYTES_MAX: Final = 4096
@@ -48,17 +50,18 @@ def tasks_work(channel: socket.socket) -> None:
         pieces = task.document.pieces()
         for number, cpu_seconds in zip(task.pieces, task.cpu_seconds, strict=True):
             cpu_allow(cpu_seconds)
-            lines = bytearray()
+            found: list[Outcome] = []
             for outcome in check.outcomes(pieces[number]):
-                lines += line_encode(Said(task.number, number, outcome))
+                found.append(outcome)
                 if task.told_at_once:
-                    channel.sendall(lines)
-                    lines.clear()
-            channel.sendall(lines + line_encode(Said(task.number, number, None)))
+                    channel.sendall(line_encode(Said(task.number, number, False, found)))
+                    found = []
+            channel.sendall(line_encode(Said(task.number, number, True, found)))
 
 
 def serve(control: socket.socket, root: Path, work: Work) -> None:
     """Forks a child for each request until the control socket ends. `root` is the folder that holds this program."""
+    warm_up()
     base_bytes = address_space_bytes()
     libraries = [Path(entry) for entry in sys.path if entry and Path(entry).resolve() != root.resolve()]
     found = server_confine(readable=[path for path in (*libraries, root / "jobs", root / "workers") if path.exists()])

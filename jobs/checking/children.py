@@ -185,7 +185,7 @@ def child_server(memory_bytes: int) -> ChildServer:
     return server
 
 
-def outcomes(server: ChildServer, jobs: Iterable[JobT]) -> Iterator[tuple[JobT, Outcome]]:
+def outcomes(server: ChildServer, jobs: Iterable[JobT]) -> Iterator[tuple[JobT, list[Outcome]]]:
     """Has the jobs checked in children, and gives what is found, as it is found. Raises nothing of a child's doing."""
     run = _Run(server, iter(jobs))
     try:
@@ -217,7 +217,7 @@ class _Run(Generic[JobT]):
     def close(self) -> None:
         self._child_forget()
 
-    def outcomes(self) -> Iterator[tuple[JobT, Outcome]]:
+    def outcomes(self) -> Iterator[tuple[JobT, list[Outcome]]]:
         while True:
             try:
                 self._fill()
@@ -230,11 +230,11 @@ class _Run(Generic[JobT]):
                 log.exception("checks are not made")
                 self._child_forget()
                 for job in chain(self._again, self._jobs):
-                    yield from ((job, outcome) for outcome in job.pieces.all_unmade(f"ChildUnavailableError: {error}"))
+                    yield job, job.pieces.all_unmade(f"ChildUnavailableError: {error}")
                 return
 
     def _fill(self) -> None:
-        """Prepares frames as far ahead as is good. A piece that is tried alone, and documents with open files, have the child to themselves."""
+        """Prepares frames as far ahead as is good. A piece tried alone, or a document with open files, has the child to itself."""
         while len(self._sent) < SENT_AHEAD_MAX and self._out_bytes < SENT_AHEAD_BYTES_MAX:
             if self._next is None and (job := self._job_next()) is not None:
                 self._next = (job, job.document_open())
@@ -267,7 +267,7 @@ class _Run(Generic[JobT]):
         self._out.append((frame, []))
         self._out_bytes += len(frame)
 
-    def _turn(self, child: Child) -> Iterator[tuple[JobT, Outcome]]:
+    def _turn(self, child: Child) -> Iterator[tuple[JobT, list[Outcome]]]:
         """Waits until something can be sent or read, or is late, and does it."""
         self._clock_set()
         left = self._deadline - time.monotonic()
@@ -321,7 +321,7 @@ class _Run(Generic[JobT]):
         self._out_bytes = 0
         return True
 
-    def _lines(self, child: Child) -> Iterator[tuple[JobT, Outcome]]:
+    def _lines(self, child: Child) -> Iterator[tuple[JobT, list[Outcome]]]:
         *lines, rest = self._read.split(b"\n")
         self._read = rest
         try:
@@ -330,18 +330,18 @@ class _Run(Generic[JobT]):
                 number, job = next(iter(self._sent.items()), (0, None))
                 if job is None or said.job != number:
                     raise LineRefusedError(f"expected a word of job {number}; found one of {said.job}")  # noqa: TRY301  one place ends it
-                if (news := job.pieces.said(said.piece, said.outcome)) is not None:
-                    yield job, news
+                news = job.pieces.said(said)
                 if not job.pieces.asked:
                     del self._sent[number]
                     self._again.append(job)
+                yield job, news
             if len(rest) > LINE_BYTES_MAX:
                 raise LineRefusedError(f"expected a line of at most {LINE_BYTES_MAX} bytes; found more")  # noqa: TRY301  as above
         except LineRefusedError:
             log.exception("a child said what no child says")
             yield from self._died(child, Ending.FAULT)
 
-    def _died(self, child: Child, why: Ending | None = None) -> Iterator[tuple[JobT, Outcome]]:
+    def _died(self, child: Child, why: Ending | None = None) -> Iterator[tuple[JobT, list[Outcome]]]:
         """The child is gone, or has to go (`why`). Puts its work back, and says what is to be said of the one in hand."""
         child.kill()  # one that only closed its channel; the end of one that has ended stays what it was
         ending = child.ending()
@@ -350,8 +350,7 @@ class _Run(Generic[JobT]):
         if in_hand is not None:
             replicas = ", ".join(replica.replica_id for replica in in_hand.pieces.document.replicas)
             log.warning("a child's end, %r, in the middle of a check of replicas %s", ending.value, replicas)
-            for outcome in in_hand.pieces.died(ending):
-                yield in_hand, outcome
+            yield in_hand, in_hand.pieces.died(ending)
         self._child_forget()
 
     def _child_forget(self) -> None:

@@ -1,6 +1,6 @@
 """Which jobs are checked now: claims of reported replicas, cut into batches, and batches into the slices of a chord's header.
 
-1. All reported replicas of a job are claimed together, until a time by which their check is expected to be over; then they are claimed again.
+1. All reported replicas of a job are claimed together, until their check should long be over; then they are claimed again.
 2. Jobs with large archives are each a batch of their own: no other job waits for them to be settled.
 3. The others of a claim are one batch: a single one when the portal is idle, hundreds when it is busy; slices of about equal work.
 """
@@ -17,7 +17,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models.fields.json import KT
+from django.db.models.fields.json import KeyTextTransform
 
 from jobs.checking.allowances import job_expected_seconds
 from jobs.descriptor import VerificationMethod
@@ -61,7 +61,7 @@ def batches_claim(*, now: datetime) -> list[Batch]:
         # Under the locks: another dispatcher may have claimed some and committed since.
         reported = list(
             Replica.objects.filter(job__in=job_ids, state=ReplicaState.REPORTED)
-            .annotate(method=KT("job__descriptor__verification__method"))
+            .annotate(method=KeyTextTransform("method", "job__descriptor__verification"))
             .values_list("job_id", "verify_claimed_until", "receipt__archive__size_bytes", "receipt__log__size_bytes", "method")
         )
         waiting = {job_id for job_id, until, *_ in reported if until is None or until <= now}

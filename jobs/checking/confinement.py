@@ -151,7 +151,10 @@ def _files_leave(readable: list[Path]) -> None:
     if ruleset < 0:
         raise _error("landlock_create_ruleset")
     for path in readable:
-        folder = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        try:
+            folder = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:  # what this user can't reach needs no permission
+            continue
         rule = ctypes.create_string_buffer(struct.pack("=Qi", _LANDLOCK_READ, folder), 12)
         found = _libc.syscall(_LANDLOCK_ADD, ruleset, 1, rule, 0)
         os.close(folder)

@@ -25,7 +25,7 @@ class BlobAwayError(Exception):
 
 @dataclass(frozen=True)
 class BlobDocument:
-    """A stored blob: its bytes in `data`, or an open file, or the reason `away` why there is neither. `digest` None: the receipt has none."""
+    """A stored blob: its bytes in `data`, or an open file, or (`away`) why there is neither. `digest` None: the receipt has none."""
 
     digest: str | None
     size_bytes: int

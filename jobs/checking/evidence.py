@@ -21,7 +21,8 @@ SECONDS_BETWEEN: Final = 2.0
 _UNSTORABLE: Final = re.compile("\\\\u0000|[\ud800-\udfff]")
 _INSERT: Final = """
     INSERT INTO jobs_evidence (replica_id, other_id, check_name, passed, code, detail, created_at)
-    SELECT v.*, now() FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::boolean[], %s::text[], %s::jsonb[]) AS v
+    SELECT v.*, now() FROM jsonb_to_recordset(%s::jsonb)
+        AS v(replica_id uuid, other_id uuid, check_name text, passed boolean, code text, detail jsonb)
     ON CONFLICT DO NOTHING
 """
 
@@ -63,17 +64,25 @@ class EvidenceWriter:
 
 def evidence_insert(findings: Sequence[Finding]) -> None:
     """One statement, in a transaction of its own. Raises DatabaseError."""
-    columns = zip(
-        *((one.replica_id, one.other_id, one.check_name, one.passed, one.code, _json(one.detail)) for one in findings), strict=True
-    )
+    rows = [
+        {
+            "replica_id": one.replica_id,
+            "other_id": one.other_id,
+            "check_name": one.check_name,
+            "passed": one.passed,
+            "code": one.code,
+            "detail": one.detail,
+        }
+        for one in findings
+    ]
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(_INSERT, [list(column) for column in columns])
+        cursor.execute(_INSERT, [_json(rows)])
 
 
-def _json(detail: Any) -> str:
+def _json(rows: Any) -> str:
     """As PostgreSQL can store it: U+0000, and halves of surrogate pairs, which a stranger's file may hold, become U+FFFD."""
-    text = json.dumps(detail, ensure_ascii=False, allow_nan=False)
-    return json.dumps(_storable(detail), ensure_ascii=False, allow_nan=False) if _UNSTORABLE.search(text) else text
+    text = json.dumps(rows, ensure_ascii=False, allow_nan=False)
+    return json.dumps(_storable(rows), ensure_ascii=False, allow_nan=False) if _UNSTORABLE.search(text) else text
 
 
 def _storable(value: Any) -> Any:

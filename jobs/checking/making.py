@@ -32,8 +32,9 @@ def jobs_check(*, job_ids: Sequence[UUID]) -> None:
     """Makes every check of the jobs' reported replicas that has not been made. Idempotent. Raises DatabaseError."""
     server = child_server(settings.NEXA_CHECK_MEMORY_BYTES)
     with EvidenceWriter() as evidence, closing(outcomes(server, jobs_read(job_ids))) as found:
-        for job, outcome in found:
-            evidence.add(_findings(job, outcome))
+        for job, of_piece in found:
+            for outcome in of_piece:
+                evidence.add(_findings(job, outcome))
 
 
 def _findings(job: JobToCheck, outcome: Outcome) -> list[Finding]:

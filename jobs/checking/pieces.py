@@ -1,19 +1,19 @@
 """What is left to do of one job while children come and go. Pure, and no input or output.
 
 1. A piece is done when its end was said, and given up when nothing more can be said of it.
-2. A child that dies leaves the piece in hand: the first, in order, that is not done. It is tried once more, alone, in a fresh child. If that
-   dies too, the check that it was in says how (`check_exceeded`, `check_crashed`), and the job goes on without it.
+2. A child that dies leaves the piece in hand: the first, in order, that is not done. It is tried once more, alone, in a fresh child. If
+   that dies too, the check that it was in says how (`check_exceeded`, `check_crashed`), and the job goes on without it.
 3. A pair is left out when one of its two has not passed its own checks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from jobs.checking.codes import CHECK_CRASHED, CHECK_EXCEEDED
 from jobs.checking.documents import COMPARISON, OWN_CHECKS, Finding, JobDocument, Outcome, Unmade, failure_findings
 from jobs.checking.endings import Ending
-from jobs.checking.wire import LineRefusedError
+from jobs.checking.wire import LineRefusedError, Said
 
 
 class JobPieces:
@@ -39,21 +39,26 @@ class JobPieces:
         self.asked = [self._suspect] if self._suspect is not None else self._left()
         return list(self.asked)
 
-    def said(self, number: int, outcome: Outcome | None) -> Outcome | None:
-        """Takes in what a child said of a piece. Returns the outcome if it is news. Raises LineRefusedError."""
+    def said(self, said: Said) -> list[Outcome]:
+        """Takes in what a child said of a piece. Returns the outcomes that are news. Raises LineRefusedError."""
+        number = said.piece
         if self.asked[:1] != [number]:
             raise LineRefusedError(f"expected a word of the pieces {self.asked}, in this order; found one of {number}")
-        if outcome is None:
+        known = self._said[number]
+        names = {one.check_name for one in known}
+        ids = self._ids(number)
+        news = []
+        for outcome in said.outcomes:
+            self._fitting_check(ids, outcome)
+            if outcome.check_name not in names:  # else the child before has said it, too
+                names.add(outcome.check_name)
+                news.append(outcome)
+        known += news
+        if said.is_end:
             self.asked.pop(0)
             self._done.add(number)
             self._suspect = None
-            return None
-        self._fitting_check(number, outcome)
-        known = self._said[number]
-        if any(one.check_name == outcome.check_name for one in known):
-            return None  # the child before has said it, too
-        known.append(outcome)
-        return outcome
+        return news
 
     def died(self, ending: Ending) -> list[Outcome]:
         """A child died with this job in hand. What is to be said of the piece that it died of: nothing, if it was the first time."""
@@ -108,12 +113,11 @@ class JobPieces:
         known = {one.check_name for one in self._said[number]}
         return next((name for name in OWN_CHECKS if name not in known), OWN_CHECKS[-1])
 
-    def _fitting_check(self, number: int, outcome: Outcome) -> None:
-        ids = self._ids(number)
-        names: Iterable[str] = OWN_CHECKS if len(ids) == 1 else (COMPARISON,)
-        expected = (ids[0], ids[1] if len(ids) == 2 else None)
-        if (outcome.replica_id, outcome.other_id) != expected or outcome.check_name not in names:
-            raise LineRefusedError(f"expected a check of {expected}; found {outcome.check_name[:40]!r} of {outcome.replica_id[:40]!r}")
+    @staticmethod
+    def _fitting_check(ids: Sequence[str], outcome: Outcome) -> None:
+        names = OWN_CHECKS if len(ids) == 1 else (COMPARISON,)
+        if (outcome.replica_id, outcome.other_id) != (ids[0], ids[1] if len(ids) == 2 else None) or outcome.check_name not in names:
+            raise LineRefusedError(f"expected a check of {ids}; found {outcome.check_name[:40]!r} of {outcome.replica_id[:40]!r}")
 
     def _possible(self, number: int) -> bool:
         piece = self._pieces[number]

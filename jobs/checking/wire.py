@@ -1,7 +1,7 @@
 """What a verify worker and a child of its say to each other, over one pair of stream sockets.
 
 Down, for each job: a frame of a fixed head, a JSON object, and the bytes that the object counts, one after the other; open files go with
-it (SCM_RIGHTS), in the order of their mention. Up: one line of JSON for each outcome, and one at the end of each piece. The child believes
+it (SCM_RIGHTS), in the order of their mention. Up: lines of JSON, one for each piece with all that was found, or several. The child believes
 its parent. The parent believes nothing: a line is bounded, and has the members and types below, or LineRefusedError is raised.
 """
 
@@ -14,7 +14,7 @@ import os
 import socket
 import struct
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Never
 
@@ -34,11 +34,12 @@ class LineRefusedError(Exception):
 
 @dataclass(frozen=True)
 class Said:
-    """A line: an outcome of a piece, or (None) the end of that piece."""
+    """A line: outcomes of a piece, and whether they are the last of it."""
 
     job: int
     piece: int
-    outcome: Outcome | None
+    is_end: bool
+    outcomes: Sequence[Outcome]
 
 
 # --- down ----------------------------------------------------------------------------------------------------------------
@@ -74,7 +75,7 @@ def frame_encode(number: int, document: JobDocument, *, pieces: list[int], cpu_s
         "cpu_seconds": cpu_seconds,
         "told_at_once": told_at_once,
     }
-    text = json.dumps(head, separators=(",", ":")).encode("ascii")
+    text = _ENCODER.encode(head).encode("ascii")
     return [_HEAD.pack(len(text), sum(map(len, payload))), text, *payload]
 
 
@@ -177,35 +178,43 @@ class TaskReader:
 
 
 def line_encode(said: Said) -> bytes:
-    """The line for an outcome, or for the end of a piece."""
-    what: list[Any]
-    match said.outcome:
-        case None:
-            what = []
-        case Finding(replica_id, check_name, passed, code, detail, other_id):
-            what = [replica_id, other_id, check_name, passed, code, detail]
-        case Unmade(replica_id, check_name, error, trace, other_id):
-            what = [replica_id, other_id, check_name, error, trace]
-    return json.dumps([said.job, said.piece, *what], separators=(",", ":")).encode("ascii") + b"\n"
+    """The line, with its end."""
+    return _ENCODER.encode([said.job, said.piece, said.is_end, [_outcome_values(one) for one in said.outcomes]]).encode("ascii") + b"\n"
 
 
 def line_decode(line: bytes) -> Said:
-    """What a line says. Raises LineRefusedError."""
+    """What a line says, without its end. Raises LineRefusedError."""
     try:
-        values = json.loads(line, parse_constant=_refuse)
+        match _DECODER.decode(line.decode("ascii")):
+            case [int(job), int(piece), bool(is_end), list(outcomes)]:
+                return Said(job, piece, is_end, [_outcome(values) for values in outcomes])
     except (ValueError, RecursionError) as error:
         raise LineRefusedError(f"expected a line of JSON; {error}") from error
+    raise LineRefusedError(f"expected outcomes of a piece; found {line[:200]!r}")
+
+
+def _outcome_values(outcome: Outcome) -> list[Any]:
+    match outcome:
+        case Finding():
+            return [outcome.replica_id, outcome.other_id, outcome.check_name, outcome.passed, outcome.code, outcome.detail]
+        case Unmade():
+            return [outcome.replica_id, outcome.other_id, outcome.check_name, outcome.error, outcome.trace]
+
+
+def _outcome(values: Any) -> Outcome:
     match values:
-        case [int(job), int(piece)]:
-            return Said(job, piece, None)
-        case [int(job), int(piece), str(replica_id), str() | None as other_id, str(check_name), bool(passed), str(code), dict(detail)]:
+        case [str(replica_id), str() | None as other_id, str(check_name), bool(passed), str(code), dict(detail)]:
             if (passed and code) or not (passed or code in EVIDENCE_FAULTS):
                 raise LineRefusedError(f"expected a code of evidence just where a check failed; found {code[:80]!r} with passed {passed}")
-            return Said(job, piece, Finding(replica_id, check_name, passed, code, detail, other_id))
-        case [int(job), int(piece), str(replica_id), str() | None as other_id, str(check_name), str(error), str(trace)]:
-            return Said(job, piece, Unmade(replica_id, check_name, error[:200], trace, other_id))
-    raise LineRefusedError(f"expected an outcome or the end of a piece; found {line[:200]!r}")
+            return Finding(replica_id, check_name, passed, code, detail, other_id)
+        case [str(replica_id), str() | None as other_id, str(check_name), str(error), str(trace)]:
+            return Unmade(replica_id, check_name, error[:200], trace, other_id)
+    raise LineRefusedError(f"expected an outcome; found {str(values)[:200]}")
 
 
 def _refuse(name: str) -> Never:
     raise ValueError(f"{name} is not JSON")
+
+
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False)
+_DECODER: Final = json.JSONDecoder(parse_constant=_refuse)

@@ -71,11 +71,16 @@ def _plain(value: Any) -> Any:
     if kind is list or kind is tuple:
         return [_plain(inner) for inner in value]
     if kind is float:
-        if value.is_integer():
-            if -INTEGER_LIMIT <= value <= INTEGER_LIMIT:
-                return int(value)
-        elif not set("en").intersection(repr(value)):  # an exponent, nan, inf
-            return value
+        return _plain_double(value)
+    raise _NotPlainError
+
+
+def _plain_double(value: float) -> int | float:
+    if value.is_integer():
+        if -INTEGER_LIMIT <= value <= INTEGER_LIMIT:
+            return int(value)
+    elif not set("en").intersection(repr(value)):  # an exponent, nan, inf
+        return value
     raise _NotPlainError
 
 
