@@ -26,11 +26,11 @@ from django.utils import timezone
 from pydantic import ValidationError
 
 from jobs.blobs import blob_open
+from jobs.check_reads import job_to_check, replicas_to_check
 from jobs.comparison.numeric import FILE_BYTES_MAX
 from jobs.comparison.results import FileUnreadableError, results_compare, rules_of
 from jobs.descriptor import Descriptor
 from jobs.models import Evidence, Job, Receipt, Replica
-from jobs.states import ReplicaState
 from workers.protocol.archives import ArchiveInfo, ArchiveLimits, ArchiveMember, ArchiveReader, archive_check
 from workers.protocol.compute_log import LOG_BYTES_MAX, LogRefusedError, log_check
 from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, envelope_open
@@ -62,9 +62,8 @@ class OutputMissingError(VerificationError):
 
 def job_check(*, job_id: UUID) -> None:
     """Makes every check of the job's reported replicas that has not been made. Idempotent."""
-    job = Job.objects.get(pk=job_id)
-    reported = job.replicas.filter(state=ReplicaState.REPORTED).select_related("receipt__log", "node_key")
-    passed = [replica for replica in reported.order_by("receipt__received_at", "pk") if _replica_check(job, replica)]
+    job = job_to_check(job_id=job_id)
+    passed = [replica for replica in replicas_to_check(job=job) if _replica_check(job, replica)]
     compared = {frozenset((row.replica_id, row.other_id)) for row in Evidence.objects.filter(check_name="comparison", replica__in=passed)}
     for one, other in combinations(passed, 2):
         if frozenset((one.pk, other.pk)) not in compared:
