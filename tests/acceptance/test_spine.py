@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import docker
+import psycopg
 import pytest
 
 from client.bundle_file import BundleFile
 from devstack.engine import EngineHandle
-from devstack.stack import CHECKOUT, HOST_BIN
+from devstack.stack import APPLICATION_ROLE, CHECKOUT, HOST_BIN, VERIFY_ROLE
 from jobs.comparison.results import results_compare
 from jobs.descriptor import descriptor_parse
 from tests.acceptance.conftest import TINY
@@ -78,6 +79,16 @@ def test_job_is_computed_by_two_owners_paid_and_verified_offline(running: Runnin
     verified = _verify(running.bundle(job["id"]), running.stack.coordinator_key_id)
     assert verified.returncode == 0, verified.stderr
     assert "payments proved under the ledger's checkpoint" in verified.stdout
+
+
+def test_processes_are_not_the_owner_of_the_database(running: RunningStack) -> None:
+    running.job_wait(running.submit(TINY), limit_seconds=60)
+
+    with psycopg.connect(running.services.postgres_dsn) as owner:
+        users = owner.execute(
+            "SELECT DISTINCT usename FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        ).fetchall()
+    assert {name for (name,) in users} == {APPLICATION_ROLE, VERIFY_ROLE}
 
 
 def test_bundle_with_one_changed_byte_is_refused(running: RunningStack) -> None:

@@ -1,4 +1,4 @@
-"""A portal that runs: uvicorn in a process of its own, on a database of its own, as an operator would start it."""
+"""A portal that runs: uvicorn in a process of its own, on a database of its own, under the application's role."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from ledger.checkpoints import checkpoint_publish
 from nexaportal.embedded import die_with_parent
 from people.models import Scope, User
 from people.services import token_mint
+from tests.database_users import APPLICATION
 from tests.factories.jobs import funded_researcher_make
 from tests.factories.receipts import replica_report
 
@@ -55,7 +56,7 @@ class LivePortal:
         environment = {
             **os.environ,
             "NEXA_ORIGIN": self.origin,
-            "NEXA_DATABASE_URL": make_conninfo(os.environ["NEXA_DATABASE_URL"], dbname=self._name),
+            "NEXA_DATABASE_URL": make_conninfo(os.environ["NEXA_DATABASE_URL"], dbname=self._name, user=APPLICATION),
         }
         command = [
             sys.executable,
