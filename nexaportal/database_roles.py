@@ -217,8 +217,8 @@ def _function_faults(cursor: CursorWrapper, schema: str, roles: Sequence[str]) -
 
 def _privilege(name: str, columns: Sequence[str]) -> sql.Composable:
     if not columns:
-        return sql.SQL(name)  # type: ignore[arg-type]  # psycopg wants a literal; these are the declaration's
-    return sql.SQL("{} ({})").format(sql.SQL(name), sql.SQL(", ").join(map(sql.Identifier, columns)))  # type: ignore[arg-type]  # the same
+        return sql.SQL(name)
+    return sql.SQL("{} ({})").format(sql.SQL(name), sql.SQL(", ").join(map(sql.Identifier, columns)))
 
 
 def _shown(name: str, columns: Sequence[str] | None) -> str:
@@ -226,4 +226,4 @@ def _shown(name: str, columns: Sequence[str] | None) -> str:
 
 
 def _text(template: str, *parts: sql.Composable) -> str:
-    return sql.SQL(template).format(*parts).as_string(None)  # type: ignore[arg-type]  # psycopg wants a literal; the callers' are
+    return sql.SQL(template).format(*parts).as_string(None)

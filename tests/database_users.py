@@ -7,9 +7,6 @@ from contextlib import contextmanager
 
 from django.db import connection, connections
 
-APPLICATION = "nexapod_application"
-VERIFY = "nexapod_verify"
-
 
 @contextmanager
 def connected_as(role: str) -> Iterator[None]:

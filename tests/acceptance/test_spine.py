@@ -86,7 +86,7 @@ def test_processes_are_not_the_owner_of_the_database(running: RunningStack) -> N
 
     with psycopg.connect(running.services.postgres_dsn) as owner:
         users = owner.execute(
-            "SELECT DISTINCT usename FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            "SELECT DISTINCT usename FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
         ).fetchall()
     assert {name for (name,) in users} == {APPLICATION_ROLE, VERIFY_ROLE}
 

@@ -21,6 +21,7 @@ from django.test import override_settings
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from devstack.stack import APPLICATION_ROLE
 from jobs.models import Job
 from jobs.services.settlement import job_settle
 from jobs.verification import job_check
@@ -28,7 +29,6 @@ from ledger.checkpoints import checkpoint_publish
 from nexaportal.embedded import die_with_parent
 from people.models import Scope, User
 from people.services import token_mint
-from tests.database_users import APPLICATION
 from tests.factories.jobs import funded_researcher_make
 from tests.factories.receipts import replica_report
 
@@ -56,7 +56,7 @@ class LivePortal:
         environment = {
             **os.environ,
             "NEXA_ORIGIN": self.origin,
-            "NEXA_DATABASE_URL": make_conninfo(os.environ["NEXA_DATABASE_URL"], dbname=self._name, user=APPLICATION),
+            "NEXA_DATABASE_URL": make_conninfo(os.environ["NEXA_DATABASE_URL"], dbname=self._name, user=APPLICATION_ROLE),
         }
         command = [
             sys.executable,

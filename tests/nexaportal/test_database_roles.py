@@ -15,12 +15,13 @@ from django.db import connection
 from django.test import override_settings
 from psycopg.conninfo import make_conninfo
 
+from devstack.stack import APPLICATION_ROLE, VERIFY_ROLE
+from ledger.checkpoints import checkpoint_publish
 from ledger.guards import APPEND_ONLY, FUNCTIONS
 from nexaportal.database_grants import APPLICATION, VERIFY
 from nexaportal.database_roles import faults_find, place_of, roles_configured, tables_of
-from tests.database_users import APPLICATION as APPLICATION_ROLE
-from tests.database_users import VERIFY as VERIFY_ROLE
 from tests.database_users import connected_as
+from tests.factories.ledger import entries_make
 
 DECLARED_IN = "nexaportal/database_grants.py"
 
@@ -155,26 +156,38 @@ def test_only_the_owner_can_run_it_and_anybody_can_check(granted: None) -> None:
             call_command("database_roles")
 
 
-def test_role_that_is_missing_and_cannot_be_made_is_an_administrators_to_make(granted: None) -> None:
-    """As on a managed PostgreSQL: the owner is no superuser and may not make roles."""
+@pytest.fixture
+def plain_owner(granted: None) -> Iterator[str]:
+    """As on a managed PostgreSQL: who owns database and tables is no superuser and may not make roles."""
     execute("CREATE ROLE plain_owner LOGIN NOINHERIT")
-    try:
-        for table in APPLICATION:
-            execute(f"ALTER TABLE {table} OWNER TO plain_owner")
-        for function in FUNCTIONS:
-            execute(f"ALTER FUNCTION {function}() OWNER TO plain_owner")
-        with (
-            connected_as("plain_owner"),
-            override_settings(NEXA_VERIFY_ROLE="role_that_is_not_there"),
-            pytest.raises(
-                CommandError, match="no role role_that_is_not_there, and this user can't make it: an administrator runs what --print"
-            ),
-        ):
+    execute(f'ALTER DATABASE "{connection.settings_dict["NAME"]}" OWNER TO plain_owner')
+    for table in APPLICATION:
+        execute(f"ALTER TABLE {table} OWNER TO plain_owner")
+    for function in FUNCTIONS:
+        execute(f"ALTER FUNCTION {function}() OWNER TO plain_owner")
+    yield "plain_owner"
+    execute("REASSIGN OWNED BY plain_owner TO CURRENT_USER")
+    execute("DROP OWNED BY plain_owner")
+    execute("DROP ROLE plain_owner")
+
+
+def test_owner_without_other_rights_can_run_it_and_the_ledger_works(plain_owner: str) -> None:
+    execute("GRANT UPDATE ON ledger_account TO nexapod_application")
+    with connected_as(plain_owner):
+        call_command("database_roles")
+    with connected_as(APPLICATION_ROLE):
+        call_command("database_roles", "--check")
+        (entry,) = entries_make(1)
+        checkpoint_publish()
+    assert sorted(entry.postings.values_list("account__balance_micro", flat=True)) == [-1, 1]
+
+
+def test_role_that_is_missing_and_cannot_be_made_is_an_administrators_to_make(plain_owner: str) -> None:
+    with connected_as(plain_owner), override_settings(NEXA_VERIFY_ROLE="not_there"):
+        with pytest.raises(CommandError, match="no role not_there, and this user can't make it: an administrator runs what --print prints"):
             call_command("database_roles")
-    finally:
-        execute("REASSIGN OWNED BY plain_owner TO CURRENT_USER")
-        execute("DROP OWNED BY plain_owner")
-        execute("DROP ROLE plain_owner")
+        with pytest.raises(CommandError, match="There is no role not_there"):
+            call_command("database_roles", "--check")
 
 
 def test_printed_sql_makes_everything_and_needs_no_database(own_database: str) -> None:

@@ -10,6 +10,7 @@ from django.core.management import call_command
 from django.test import Client, override_settings
 from django.utils import timezone
 
+from devstack.stack import APPLICATION_ROLE, VERIFY_ROLE
 from jobs.models import Job, Receipt
 from jobs.services.leases import leases_reap, queue_deadlines_enforce
 from jobs.services.outages import portal_alive_record
@@ -27,8 +28,6 @@ from nodes.clones import clone_record, clones_tell
 from nodes.services import join_token_mint, node_pause, node_quarantine, node_release, node_resume, node_revoke
 from people.models import Scope, User
 from people.services import researcher_approve, token_mint, token_revoke
-from tests.database_users import APPLICATION as APPLICATION_ROLE
-from tests.database_users import VERIFY as VERIFY_ROLE
 from tests.database_users import connected_as
 from tests.factories.jobs import job_make
 from tests.factories.nodes import registration_make, signed_post

@@ -11,14 +11,13 @@ from django.core.management import call_command
 from django.db import DatabaseError, connection, transaction
 from psycopg.errors import CheckViolation, InsufficientPrivilege, RestrictViolation, UniqueViolation
 
+from devstack.stack import APPLICATION_ROLE, VERIFY_ROLE
 from jobs.models import Evidence, Job
 from jobs.verification import job_check
 from ledger.checkpoints import checkpoint_publish
 from ledger.guards import APPEND_ONLY
 from ledger.models import Account
 from nexaportal.database_grants import APPLICATION, VERIFY, WHOLE
-from tests.database_users import APPLICATION as APPLICATION_ROLE
-from tests.database_users import VERIFY as VERIFY_ROLE
 from tests.database_users import connected_as
 from tests.factories.jobs import job_make
 from tests.factories.receipts import replica_report
@@ -37,16 +36,16 @@ def life(own_database: str) -> Job:
     return job
 
 
-def execute(statement: str, *parameters: object) -> None:
+def execute(statement: str) -> None:
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(statement, parameters or None)
+        cursor.execute(statement)
 
 
-def is_refused(statement: str, *parameters: object) -> bool:
+def is_refused(statement: str) -> bool:
     """Whether it is for lack of a right. Undone if it is not."""
     with connection.cursor() as cursor, contextlib.suppress(_UndoError), transaction.atomic():
         try:
-            cursor.execute(statement, parameters or None)
+            cursor.execute(statement)
         except DatabaseError as error:
             if isinstance(error.__cause__, InsufficientPrivilege):
                 return True

@@ -16,11 +16,11 @@ import redis
 from django.conf import settings
 from django.db import connections
 
+from devstack.stack import APPLICATION_ROLE, VERIFY_ROLE
 from jobs.models import Job, VerificationBatch
 from jobs.states import JobState
 from ledger.checkpoints import checkpoint_latest
 from ledger.models import Entry
-from tests.database_users import APPLICATION, VERIFY
 from tests.factories.jobs import job_make
 from tests.factories.receipts import replica_report
 
@@ -53,7 +53,7 @@ class Workers:
 
     def start(self, queues: str, *options: str) -> None:
         """One process. That of `verify` is a user that may write evidence only, and others may not write evidence."""
-        user = VERIFY if queues == "verify" else APPLICATION
+        user = VERIFY_ROLE if queues == "verify" else APPLICATION_ROLE
         number = len(self._processes)
         command = [sys.executable, "-m", "celery", "-A", "nexaportal", "worker", "-Q", queues, "-n", f"test{number}@localhost"]
         command += ["--concurrency", "1", "--without-mingle", "--without-gossip", *options]
