@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import docker
-import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from client.bundle_file import BundleFile
 from devstack.engine import EngineHandle
@@ -84,11 +84,12 @@ def test_job_is_computed_by_two_owners_paid_and_verified_offline(running: Runnin
 def test_processes_are_not_the_owner_of_the_database(running: RunningStack) -> None:
     running.job_wait(running.submit(TINY), limit_seconds=60)
 
-    with psycopg.connect(running.services.postgres_dsn) as owner:
-        users = owner.execute(
-            "SELECT DISTINCT usename FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-        ).fetchall()
-    assert {name for (name,) in users} == {APPLICATION_ROLE, VERIFY_ROLE}
+    users = {}
+    for name in ("web", "control", "verify", "conclude"):
+        environment = Path(f"/proc/{running.process(name).pid}/environ").read_text().split("\0")
+        (address,) = [line.partition("=")[2] for line in environment if line.startswith("NEXA_DATABASE_URL=")]
+        users[name] = conninfo_to_dict(address)["user"]
+    assert users == {"web": APPLICATION_ROLE, "control": APPLICATION_ROLE, "verify": VERIFY_ROLE, "conclude": APPLICATION_ROLE}
 
 
 def test_bundle_with_one_changed_byte_is_refused(running: RunningStack) -> None:
