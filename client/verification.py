@@ -211,9 +211,8 @@ class _Bundle:
             info = archive_check(stream)
         _same(f"{name} as the receipt states it", receipt.predicate.archive, StoredObject(digest=info.digest, size_bytes=info.size_bytes))
         _same("result digest", receipt.predicate.result_digest, info.result_digest)
-        subjects = receipt.statement.subjects
-        stated = {subject.name.removeprefix("outputs/"): subject.digest_text for subject in subjects if subject.name.startswith("outputs/")}
-        _same("output files", stated, {file.path: file.digest for file in info.manifest.files})
+        stated = {subject.name: subject.digest_text for subject in receipt.statement.subjects}
+        _same("subjects", {"archive": info.digest, "log": receipt.predicate.log.digest, "manifest": info.result_digest}, stated)
         return len(info.manifest.files), info.size_bytes
 
     def _checkpoint(self) -> signed_note.Checkpoint | None:

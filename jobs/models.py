@@ -6,6 +6,7 @@ import uuid
 from typing import ClassVar
 
 from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 
@@ -18,14 +19,30 @@ def _choices(states: type[JobState | ReplicaState]) -> list[tuple[str, str]]:
 
 
 class Blob(models.Model):
-    """Bytes by SHA-256 in the blob store, complete and checked. Who may read them is decided by what refers to them."""
+    """Bytes by SHA-256, complete and checked. Who may read them is decided by what refers to them."""
 
     digest = models.CharField(primary_key=True, max_length=71)
     size_bytes = models.BigIntegerField()
+    data = models.BinaryField(null=True, blank=True)
+    """The bytes themselves where they are few; None: they are in the blob store."""
     created_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:
         return self.digest
+
+
+class SpotKey(models.Model):
+    """A secret that chooses which `spot` jobs run twice. Its digest is in the public log before, the secret itself afterwards."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    secret = models.BinaryField(max_length=32)
+    made_at = models.DateTimeField()
+    ends_at = models.DateTimeField()
+    """It chooses for jobs that are claimed before this."""
+    revealed_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return str(self.pk)
 
 
 class Job(models.Model):
@@ -44,6 +61,13 @@ class Job(models.Model):
     priority = models.SmallIntegerField(default=0)
     copies = models.PositiveSmallIntegerField()
     quorum = models.PositiveSmallIntegerField()
+    """Of a `spot` job both are 1, and 2 once it is chosen: hidden from everyone until it is concluded."""
+    policy = models.CharField(max_length=16, default="fixed")
+    """jobs.descriptor.RedundancyPolicy."""
+    spot_share = models.FloatField(null=True, blank=True)
+    spot_key = models.ForeignKey(SpotKey, null=True, blank=True, on_delete=models.PROTECT, related_name="jobs")
+    """The key that has chosen, or passed over, this `spot` job when it was first claimed; None before."""
+    spot_chosen = models.BooleanField(null=True, blank=True)
     replicas_max = models.PositiveSmallIntegerField()
     estimated_flops = models.FloatField()
     credit_rate_micro = models.BigIntegerField()
@@ -92,6 +116,8 @@ class JobKind(models.Model):
     image_name = models.CharField(max_length=255)
     job_type = models.CharField(max_length=64)
     credit_rate_micro = models.BigIntegerField()
+    closed_until = models.DateTimeField(null=True, blank=True)
+    """The circuit breaker of its image is open till then: nothing of this kind is given out."""
 
     class Meta:
         constraints: ClassVar = [models.UniqueConstraint(fields=["image_name", "job_type", "credit_rate_micro"], name="job_kind_unique")]
@@ -116,6 +142,8 @@ class Replica(models.Model):
     gpus = models.PositiveSmallIntegerField(default=0)
     gpu_memory_bytes = models.BigIntegerField(default=0)
     kind = models.ForeignKey(JobKind, on_delete=models.PROTECT, related_name="+", db_index=False)
+    barred = ArrayField(models.BigIntegerField(), default=list, blank=True)
+    """While queued: the owners that may not have it, since a replica of the job is theirs already; ascending."""
 
     node = models.ForeignKey(Node, null=True, blank=True, on_delete=models.PROTECT, related_name="replicas")
     node_key = models.ForeignKey(NodeKey, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
@@ -262,6 +290,20 @@ class Evidence(models.Model):
 
     def __str__(self) -> str:
         return f"{self.check_name} {self.passed} {self.replica_id}"
+
+
+class Ruling(models.Model):
+    """How a dispute was ended. `by` None: nobody ruled in time, and the default ruling was given."""
+
+    job = models.OneToOneField(Job, on_delete=models.PROTECT, related_name="ruling")
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    canonical = models.ForeignKey(Replica, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    """The result that was upheld; None: none, and the job failed."""
+    reason = models.TextField()
+    made_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"ruling on {self.job_id}"
 
 
 class ImageApproval(models.Model):

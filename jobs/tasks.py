@@ -18,7 +18,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from jobs.models import Job, Replica, VerificationBatch
-from jobs.services import leases, outbox, settlement, uploads
+from jobs.services import disputes, leases, outbox, settlement, uploads
 from jobs.states import ReplicaState
 from jobs.verification import job_check, slices_of
 from nodes import clones
@@ -45,7 +45,7 @@ def queue_deadlines_enforce() -> None:
 @shared_task(name="control.disputes_rule")
 def disputes_rule() -> None:
     """Ends disputes that nobody settled in time."""
-    settlement.disputes_rule(now=timezone.now())
+    disputes.disputes_rule(now=timezone.now())
 
 
 @shared_task(name="control.uploads_sweep")

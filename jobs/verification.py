@@ -2,7 +2,7 @@
 
 1. `signature`: the stored envelope again, with the node's key; the predicate names this order, this lease, these blobs.
 2. `archive`: the bytes are a well-formed archive, within the job's limits, with the digests that the receipt states.
-3. `outputs`: every required output is in the manifest, and the receipt's subjects are its files and blobs, no more and no fewer.
+3. `outputs`: every required output is in the manifest, and the receipt's subjects are archive, log and manifest, no more and no fewer.
 4. `log`: an unbroken hash chain from the order to the stated head.
 5. `comparison`: each pair of replicas that passed 1 to 4, by the job's own rules.
 
@@ -177,7 +177,6 @@ class _ReplicaCheck:
             "archive": self._archive.digest,
             "log": self._predicate.log.digest,
             "manifest": self._archive.result_digest,
-            **{f"outputs/{path}": digest for path, digest in found.items()},
         }
         for name in sorted(stated.keys() | named.keys()):
             _same(f"subject {name}", stated.get(name), named.get(name))

@@ -102,8 +102,12 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 NEXA_REDIS_URL = environment.text("NEXA_REDIS_URL")
 """For redis-py and channels-redis: redis://… or unix://…."""
+NEXA_CHANNEL_PREFIX = "nexa"
 CHANNEL_LAYERS = {
-    "default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [NEXA_REDIS_URL], "prefix": "nexa"}}
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {"hosts": [NEXA_REDIS_URL], "prefix": NEXA_CHANNEL_PREFIX},
+    }
 }
 CACHES = {
     "default": {

@@ -32,7 +32,7 @@ from workers.protocol.archives import ArchiveInfo, ArchiveLimits, OutputRefusedE
 from workers.protocol.compute_log import LogWriter
 from workers.protocol.digests import Digest
 from workers.protocol.messages import Failure, FailureCode, Gpu, Order, Stage
-from workers.receipts import RunOutcome, file_sync, receipt_size_check
+from workers.receipts import RunOutcome, file_sync
 from workers.resources import Resources, ResourcesExhaustedError
 from workers.run_recorder import RESULT, RunRecorder
 from workers.runs import Run, Runs
@@ -235,7 +235,6 @@ class OrderRun:
         with (self._folder / "archive.tar").open("w+b") as file:
             try:
                 archive = archive_write(outputs, file, limits=ArchiveLimits(content_bytes=order.limits.output_bytes))
-                receipt_size_check(archive)
                 file_sync(file)
             except OutputRefusedError as error:
                 raise _RunFailedError(FailureCode.OUTPUT_REFUSED, str(error)) from error

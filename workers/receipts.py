@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from datetime import datetime
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 from workers.orders import OpenedOrder
-from workers.protocol.archives import ArchiveInfo, OutputRefusedError
-from workers.protocol.dsse import ENVELOPE_LIMIT_BYTES, PAYLOAD_TYPE_STATEMENT, envelope_sign
+from workers.protocol.archives import ArchiveInfo
+from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, envelope_sign
 from workers.protocol.keys import PrivateKey
 from workers.protocol.messages import (
     RECEIPT_PREDICATE_TYPE,
@@ -22,9 +22,6 @@ from workers.protocol.messages import (
 from workers.protocol.statements import Subject, statement_build
 
 NOTHING_USED = Usage(wall_seconds=0, cpu_seconds=0, memory_peak_bytes=0, samples=0)
-
-_REST_BYTES: Final = 8 * 1024
-"""More than a receipt has besides its subjects: predicate, signature, names of members."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ class RunOutcome:
 def receipt_sign(
     *, opened: OpenedOrder, outcome: RunOutcome, log: LogReference, key: PrivateKey, benchmark_gflops: float, engine: str
 ) -> bytes:
-    """The receipt's envelope, canonical JSON. Subjects: `log`; for a completed run `archive`, `manifest`, `outputs/<path>` of each file."""
+    """The receipt's envelope, canonical JSON. Subjects: `log`; for a completed run `archive` and `manifest`."""
     archive = outcome.archive
     predicate = ReceiptPredicate(
         order_digest=opened.digest,
@@ -66,7 +63,7 @@ def receipt_sign(
     )
     subjects = [Subject.of("log", log.digest)]
     if archive is not None:
-        subjects += _subjects(archive)
+        subjects += [Subject.of("archive", archive.digest), Subject.of("manifest", archive.result_digest)]
     payload = statement_build(subjects, RECEIPT_PREDICATE_TYPE, predicate.model_dump(mode="json"))
     return envelope_sign(payload, PAYLOAD_TYPE_STATEMENT, key)
 
@@ -75,20 +72,3 @@ def file_sync(file: BinaryIO) -> None:
     """Have the disk hold what was written, before a receipt names its digest: a power cut must not take it away again."""
     file.flush()
     os.fsync(file.fileno())
-
-
-def receipt_size_check(archive: ArchiveInfo) -> None:
-    """Returns if a receipt of these outputs fits an envelope. Raises OutputRefusedError: too many files for so long paths."""
-    statement = statement_build(_subjects(archive), RECEIPT_PREDICATE_TYPE, {})
-    size_bytes = (len(statement) + _REST_BYTES) * 4 // 3  # base64
-    if size_bytes > ENVELOPE_LIMIT_BYTES:
-        raise OutputRefusedError(
-            "too_many",
-            f"A receipt names every output file and has at most {ENVELOPE_LIMIT_BYTES} bytes; {len(archive.manifest.files)} files with "
-            f"these paths need {size_bytes}. Leave fewer files, or shorter paths.",
-        )
-
-
-def _subjects(archive: ArchiveInfo) -> list[Subject]:
-    files = [Subject.of(f"outputs/{file.path}", file.digest) for file in archive.manifest.files]
-    return [Subject.of("archive", archive.digest), Subject.of("manifest", archive.result_digest), *files]

@@ -114,10 +114,24 @@ class VerificationMethod(StrEnum):
     NUMERIC = "numeric"
 
 
+class RedundancyPolicy(StrEnum):
+    """How it is decided how often a job runs."""
+
+    FIXED = "fixed"
+    SPOT = "spot"
+
+
 class Verification(DescriptorPart):
     """How often the job runs and what counts as agreement. `files` empty: all of them, numeric where they can be."""
 
     method: VerificationMethod = VerificationMethod.EXACT
+    policy: RedundancyPolicy = Field(
+        default=RedundancyPolicy.FIXED,
+        description="fixed: `copies`, of which `quorum` must agree; spot: once, or twice where a secret draw says so",
+    )
+    spot_share: float | None = Field(
+        default=None, gt=0, le=1, description="of `spot` jobs: the share that runs twice; absent: 0.1", examples=[0.1]
+    )
     copies: int = Field(default=1, ge=1, le=COPIES_MAX)
     quorum: int = Field(default=1, ge=1, le=COPIES_MAX)
     files: tuple[ComparedFile, ...] = Field(default=(), max_length=FILES_MAX)

@@ -20,11 +20,11 @@ from django.db.models import Min, Q
 from jobs.matching import Claim, queues_served, replicas_claim
 from jobs.models import Job, JobInput, Replica
 from jobs.orders import order_build, order_sign
+from jobs.services.closing import job_fail
 from jobs.services.exchanges import exchange_is_superseded
+from jobs.services.failures import replica_substitute
 from jobs.services.outages import expiry_horizon
-from jobs.services.replicas import replicas_queue
-from jobs.services.settlement import job_fail
-from jobs.services.transitions import job_state_derive, job_transition, replica_transition
+from jobs.services.transitions import job_transition, replica_transition
 from jobs.states import JOB_OPEN, REPLICA_LIVE, JobState, ReplicaState
 from nodes.models import Node, NodeState
 from nodes.services import node_revoke
@@ -149,23 +149,6 @@ def queue_deadlines_enforce(*, now: datetime) -> int:
     """Fails queued jobs of which a replica waited for the whole queue deadline without being taken; returns how many."""
     found = Job.objects.filter(state=JobState.QUEUED, queue_deadline_at__lte=now).values_list("pk", flat=True)
     return sum(_queue_deadline_enforce(job_id, now) for job_id in list(found[:REAP_LEASES_MAX]))
-
-
-def replica_substitute(*, job: Job) -> None:
-    """Queues one replica in place of one that ended without a vote, or fails the job whose attempts are used up.
-
-    The caller holds the job's lock, and the job is open.
-    """
-    used = job.replicas.filter(state__in=[ReplicaState.EXPIRED, ReplicaState.FAILED]).count()
-    if used >= settings.NEXA_ATTEMPTS_MAX:
-        message = (
-            f"{used} runs ended without a result: hosts fell silent or reported a failure. "
-            "The job's replicas show which; submit it again under another label when the reason is gone."
-        )
-        job_fail(job=job, code="attempts_exhausted", message=message)
-        return
-    replicas_queue(job=job, count=1)
-    job_state_derive(job=job)
 
 
 def _claim(node: Node, request_id: UUID, now: datetime, *, tiers: Sequence[Tier], free: FreeResources, wishes: Wishes) -> list[Replica]:

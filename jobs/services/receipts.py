@@ -17,15 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from django.db import transaction
 from pydantic import ValidationError
 
 from jobs.models import Blob, Job, Receipt, Replica
 from jobs.nudges import nudge_on_commit, verification_nudge
-from jobs.services.leases import replica_substitute
-from jobs.services.settlement import job_fail
+from jobs.services.failures import replica_failed
 from jobs.services.transitions import job_state_derive, replica_transition
 from jobs.services.uploads import LeaseUnknownError
 from jobs.states import JOB_OPEN, REPLICA_LIVE, REPLICA_VOTES, JobState, ReplicaState
@@ -34,29 +33,10 @@ from nodes.selectors import node_public_key
 from workers.protocol.digests import digest_of
 from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, envelope_encode, envelope_key_id, envelope_open
 from workers.protocol.keys import PublicKey
-from workers.protocol.messages import RECEIPT_PREDICATE_TYPE, Failure, FailureCode, ReceiptPredicate, StoredObject
+from workers.protocol.messages import RECEIPT_PREDICATE_TYPE, ReceiptPredicate, StoredObject
 from workers.protocol.problems import ProblemError
 from workers.protocol.statements import statement_parse
 from workers.protocol.validation import validation_errors
-
-HOST_FAILURES: Final = frozenset(
-    {
-        FailureCode.HOST_ENGINE,
-        FailureCode.HOST_DISK,
-        FailureCode.HOST_REFUSED,
-        FailureCode.HOST_STOPPED,
-        FailureCode.HOST_GAVE_UP,
-        FailureCode.HOST_ERROR,
-        FailureCode.CANCELLED,
-    }
-)
-"""Failures that say nothing about the job: another host gets it."""
-
-JOB_FAULT_OWNERS: Final = 2
-"""So many owners must have seen a job fail by its own fault before it is believed, unless the job asked for one copy only."""
-
-NEEDS_SECOND_WITNESS: Final = frozenset({FailureCode.IMAGE_UNAVAILABLE, FailureCode.INPUT_UNAVAILABLE})
-"""Of one copy too: what one host can't fetch may be that host's network."""
 
 
 class ReceiptInvalidError(ProblemError):
@@ -188,7 +168,7 @@ def _blob(replica: Replica, name: str, stated: StoredObject, *, late: bool) -> B
 
 def _carry_out(replica: Replica, job: Job, predicate: ReceiptPredicate, now: datetime) -> None:
     if predicate.failure is not None:
-        _failed(replica, job, predicate.failure, now)
+        replica_failed(replica=replica, job=job, failure=predicate.failure, now=now)
         return
     if replica.state == ReplicaState.EXPIRED:
         _substitute_withdraw(replica, job, now)
@@ -208,28 +188,3 @@ def _substitute_withdraw(replica: Replica, job: Job, now: datetime) -> None:
         surplus.job = job
         reason = "The lease that this one stood in for was reported."
         replica_transition(replica=surplus, to=ReplicaState.CANCELLED, cancel_reason=reason, concluded_at=now)
-
-
-def _failed(replica: Replica, job: Job, failure: Failure, now: datetime) -> None:
-    was_expired = replica.state == ReplicaState.EXPIRED
-    replica_transition(
-        replica=replica,
-        to=ReplicaState.FAILED,
-        payload={"code": failure.code},
-        failure_code=failure.code,
-        failure_message=failure.message,
-        concluded_at=now,
-    )
-    if failure.code not in HOST_FAILURES and _is_believed(job, failure.code):
-        job_fail(job=job, code=failure.code, message=failure.message)
-    elif not was_expired:  # an expired lease has its substitute already
-        replica_substitute(job=job)
-    else:
-        job_state_derive(job=job)
-
-
-def _is_believed(job: Job, code: FailureCode) -> bool:
-    if job.copies == 1 and code not in NEEDS_SECOND_WITNESS:
-        return True
-    faults = job.replicas.filter(state=ReplicaState.FAILED).exclude(failure_code__in=HOST_FAILURES)
-    return faults.values("node_owner").distinct().count() >= JOB_FAULT_OWNERS

@@ -13,17 +13,15 @@ from django.db.models import Q
 from django.utils import timezone
 
 from jobs.models import Calibration, Evidence, Job, Replica
+from jobs.services.closing import job_close, replicas_cancel
 from jobs.services.replicas import replicas_queue
 from jobs.services.transitions import event_record, job_state_derive, job_transition, replica_transition
 from jobs.states import JOB_OPEN, REPLICA_LIVE, REPLICA_VOTES, JobState, ReplicaState
 from jobs.verdicts import AskForMore, CheckedReplica, Conclude, Decision, Dispute, NoValidResult, Verdict, Wait, decide, pair
 from jobs.verification import OWN_CHECKS
-from ledger.formula import CLIP_FACTOR, payment_micro
 from ledger.services import Payment, account_of, payment_post, refund_post
 from workers.protocol.messages import ReceiptPredicate
-
-RULINGS_MAX = 500
-"""Disputes that one run rules on; beat runs it again in a minute."""
+from workers.protocol.pay import CLIP_FACTOR, payment_micro
 
 NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 """`verify_claimed_until` of a replica that is checked and waits for others."""
@@ -81,40 +79,6 @@ def _carry_out(job: Job, reported: Sequence[Replica], decision: Decision) -> Non
 def _verification_rest(reported: Sequence[Replica]) -> None:
     """Keeps the dispatcher from claiming them before another receipt comes, which claims all of the job. Missing checks can't rest."""
     Replica.objects.filter(pk__in=[replica.pk for replica in reported]).update(verify_claimed_until=NEVER)
-
-
-def disputes_rule(*, now: datetime) -> int:
-    """Gives overdue disputes the default ruling: no result, no payment, the reservation back. Returns how many."""
-    overdue = Job.objects.filter(state=JobState.DISPUTED, dispute_deadline_at__lte=now).values_list("pk", flat=True)
-    return sum(_default_ruling(job_id) for job_id in list(overdue[:RULINGS_MAX]))
-
-
-def _default_ruling(job_id: UUID) -> bool:
-    with transaction.atomic():
-        job = Job.objects.select_for_update().get(pk=job_id)
-        if job.state != JobState.DISPUTED:
-            return False  # ruled since
-        for replica in job.replicas.select_for_update().filter(state=ReplicaState.REPORTED):
-            replica.job = job
-            replica_transition(replica=replica, to=ReplicaState.REJECTED, payload={"verdict": replica.verdict}, concluded_at=timezone.now())
-        message = (
-            "The hosts' results disagree, and nobody ruled in time. No result is accepted and nobody is paid; the reservation is back. "
-            "The comparisons say where results differ: widen the tolerance if they should agree, or fix what makes the program vary."
-        )
-        job_close(job=job, to=JobState.FAILED, code="dispute_unresolved", message=message)
-        return True
-
-
-def job_close(*, job: Job, to: JobState, code: str, message: str) -> None:
-    """Ends a job without a result: cancels what is queued or out, gives the reservation back. The caller holds the job's row lock."""
-    _replicas_cancel(job, message)
-    job_transition(job=job, to=to, payload={"code": code}, failure_code=code, failure_message=message)
-    refund_post(account=account_of(user=job.owner), job_id=job.pk, amount_micro=job.reserved_micro)
-
-
-def job_fail(*, job: Job, code: str, message: str) -> None:
-    """`job_close` as failed."""
-    job_close(job=job, to=JobState.FAILED, code=code, message=message)
 
 
 def _decide(job: Job, reported: Sequence[Replica]) -> Decision:
@@ -175,7 +139,7 @@ def _conclude(job: Job, reported: Sequence[Replica], canonical_id: UUID) -> None
             "share_micro": str(share_micro),
         },
     )
-    _replicas_cancel(job, "The job was concluded.")
+    replicas_cancel(job, "The job was concluded.")
     refund_post(account=account_of(user=job.owner), job_id=job.pk, amount_micro=job.reserved_micro - amount * len(accepted))
     _calibrate(job, accepted)
     canonical = next(replica for replica in reported if replica.pk == canonical_id)
@@ -209,13 +173,6 @@ def _state_verifying(job: Job) -> None:
     """A quorum may be met while a spare replica is still out: the job passes through verifying all the same."""
     if job.state != JobState.VERIFYING:
         job_transition(job=job, to=JobState.VERIFYING)
-
-
-def _replicas_cancel(job: Job, reason: str) -> None:
-    """Cancels what is queued or out, and receipts that nobody will judge any more. Hosts are told by their next exchange."""
-    ends = [ReplicaState.QUEUED, ReplicaState.REPORTED, *REPLICA_LIVE]
-    for replica in job.replicas.select_for_update().filter(state__in=ends):
-        replica_transition(replica=replica, to=ReplicaState.CANCELLED, cancel_reason=reason[:200], concluded_at=timezone.now())
 
 
 def _calibration_ratio(job: Job) -> float:

@@ -29,14 +29,14 @@ from jobs.models import Blob, Job, JobInput, Upload
 from jobs.nudges import exchanges_wake
 from jobs.requirements import LARGEST, gpu_memory_ceiling, shortfalls_of, tier_fitting
 from jobs.selectors import largest_node
+from jobs.services.closing import job_close
 from jobs.services.replicas import replicas_queue
-from jobs.services.settlement import job_close
 from jobs.services.transitions import event_record
 from jobs.states import JOB_TERMINAL, JobState
-from ledger.formula import MICRO, payment_micro, reservation_micro
 from ledger.services import account_of, reservation_post
 from nodes.tiers import TIER_FLOORS
 from people.models import User
+from workers.protocol.pay import MICRO, payment_micro, reservation_micro
 
 REPLICAS_MAX = 32
 

@@ -1,63 +1,134 @@
 """The only writers of `Job.state` and `Replica.state`, and of the event that goes with each change.
 
-Callers hold the row lock (`select_for_update`) and are inside a transaction.
+Callers hold the row locks (`select_for_update`) and are inside a transaction. Many changes at once are a list of steps: one UPDATE for each
+model and set of fields, one INSERT for all events.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.utils import timezone
 
+from jobs.bulk import rows_update
 from jobs.models import Job, JobEvent, Replica
 from jobs.nudges import nudge_on_commit, outbox_nudge
 from jobs.states import JOB_TERMINAL, REPLICA_LIVE, JobState, ReplicaState, job_transition_check, replica_transition_check
 
 
+@dataclass(frozen=True)
+class ReplicaStep:
+    """`replica` becomes `to`; `fields` are set along with the state. Its event is `replica.<state>`, with `payload`."""
+
+    replica: Replica
+    to: ReplicaState
+    payload: dict[str, Any] = field(default_factory=dict)
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class JobStep:
+    """`job` becomes `to`; `fields` are set along, and `concluded_at` for a terminal state. Its event is `job.<state>`, with `payload`."""
+
+    job: Job
+    to: JobState
+    payload: dict[str, Any] = field(default_factory=dict)
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+Step = ReplicaStep | JobStep
+
+
+def steps_take(steps: Sequence[Step]) -> None:
+    """Takes the steps in their order; one row may take several, and only its last state is written. Raises TransitionError."""
+    changed: dict[tuple[type, Any], tuple[Job | Replica, set[str]]] = {}
+    events = []
+    for step in steps:
+        row = _step_apply(step)
+        names = {"state", *step.fields}
+        if isinstance(step, JobStep) and step.to in JOB_TERMINAL and "concluded_at" not in names:
+            row.concluded_at = timezone.now()
+            names.add("concluded_at")
+        changed.setdefault((type(row), row.pk), (row, set()))[1].update(names)
+        events.append(_event_of(step))
+    groups: dict[tuple[type, tuple[str, ...]], list[Job | Replica]] = {}
+    for (model, _), (row, names) in changed.items():
+        groups.setdefault((model, tuple(sorted(names))), []).append(row)
+    for (_, fields), rows in groups.items():
+        rows_update(rows, fields)
+    events_record(events)
+
+
+def _step_apply(step: Step) -> Job | Replica:
+    row: Job | Replica
+    if isinstance(step, ReplicaStep):
+        row = step.replica
+        replica_transition_check(ReplicaState(row.state), step.to)
+    else:
+        row = step.job
+        job_transition_check(JobState(row.state), step.to)
+    row.state = step.to
+    for name, value in step.fields.items():
+        setattr(row, name, value)
+    return row
+
+
+def _event_of(step: Step) -> JobEvent:
+    if isinstance(step, ReplicaStep):
+        return JobEvent(job_id=step.replica.job_id, replica=step.replica, kind=f"replica.{step.to}", payload=step.payload)
+    return JobEvent(job=step.job, kind=f"job.{step.to}", payload=step.payload)
+
+
+def events_record(events: Iterable[JobEvent]) -> None:
+    """Writes outbox rows and nudges the push after the commit."""
+    if JobEvent.objects.bulk_create(events):
+        nudge_on_commit(outbox_nudge)
+
+
 def event_record(
     *, job: Job, kind: str, replica: Replica | None = None, payload: dict[str, Any] | None = None, public: bool = True
 ) -> JobEvent:
-    """Writes an outbox row and nudges the push after the commit. `public` False hides it from the owner until the job is concluded."""
-    event = JobEvent.objects.create(job=job, replica=replica, kind=kind, payload=payload or {}, public=public)
-    nudge_on_commit(outbox_nudge)
+    """One outbox row. `public` False hides it from the owner until the job is concluded."""
+    event = JobEvent(job=job, replica=replica, kind=kind, payload=payload or {}, public=public)
+    events_record([event])
     return event
 
 
 def replica_transition(*, replica: Replica, to: ReplicaState, payload: dict[str, Any] | None = None, **fields: Any) -> None:
-    """Moves a replica to `to`, sets `fields` in the same UPDATE and records the event `replica.<state>`. Raises TransitionError."""
-    replica_transition_check(ReplicaState(replica.state), to)
-    replica.state = to
-    for name, value in fields.items():
-        setattr(replica, name, value)
-    replica.save(update_fields=["state", *fields])
-    event_record(job=replica.job, kind=f"replica.{to}", replica=replica, payload=payload)
+    """One `ReplicaStep`. Raises TransitionError."""
+    steps_take([ReplicaStep(replica, to, payload or {}, fields)])
 
 
 def job_transition(*, job: Job, to: JobState, payload: dict[str, Any] | None = None, **fields: Any) -> None:
-    """Moves a job to `to`, sets `fields` in the same UPDATE (and `concluded_at` for a terminal state), records `job.<state>`.
-
-    Raises TransitionError.
-    """
-    job_transition_check(JobState(job.state), to)
-    job.state = to
-    if to in JOB_TERMINAL:
-        fields.setdefault("concluded_at", timezone.now())
-    for name, value in fields.items():
-        setattr(job, name, value)
-    job.save(update_fields=["state", *fields])
-    event_record(job=job, kind=f"job.{to}", payload=payload)
+    """One `JobStep`. Raises TransitionError."""
+    steps_take([JobStep(job, to, payload or {}, fields)])
 
 
 def job_state_derive(*, job: Job) -> None:
-    """Brings an open job's state in line with its replicas: running while one has a lease, else queued while one waits, else verifying."""
-    states = {ReplicaState(state) for state in job.replicas.values_list("state", flat=True)}
+    """`job_states_derive` of one job."""
+    job_states_derive(jobs=[job])
+
+
+def job_states_derive(*, jobs: Sequence[Job]) -> None:
+    """Brings open jobs' states in line with their replicas: running while one has a lease, else queued while one waits, else verifying."""
+    states: dict[Any, set[ReplicaState]] = {job.pk: set() for job in jobs}
+    for job_id, state in Replica.objects.filter(job__in=list(states)).values_list("job_id", "state"):
+        states[job_id].add(ReplicaState(state))
+    steps = []
+    for job in jobs:
+        derived = _derived(states[job.pk])
+        if derived is not None and derived != job.state:
+            steps.append(JobStep(job, derived))
+    steps_take(steps)
+
+
+def _derived(states: set[ReplicaState]) -> JobState | None:
     if states & REPLICA_LIVE:
-        derived = JobState.RUNNING
-    elif ReplicaState.QUEUED in states:
-        derived = JobState.QUEUED
-    elif ReplicaState.REPORTED in states:
-        derived = JobState.VERIFYING
-    else:
-        return  # its last replica is gone: whoever ended it queues a substitute or closes the job
-    if derived != job.state:
-        job_transition(job=job, to=derived)
+        return JobState.RUNNING
+    if ReplicaState.QUEUED in states:
+        return JobState.QUEUED
+    if ReplicaState.REPORTED in states:
+        return JobState.VERIFYING
+    return None  # its last replica is gone: whoever ended it queues a substitute or closes the job

@@ -27,7 +27,7 @@ from client.cli import main
 from client.settings import Login, login_load, login_path, login_save
 from client.verification import bundle_verify
 from jobs.models import Job
-from jobs.services.settlement import job_fail
+from jobs.services.closing import job_fail
 from people.models import Scope
 from tests.client import bundle_parts as parts
 from tests.client.live_portal import CHECKOUT, LivePortal

@@ -263,12 +263,12 @@ def test_receipt_that_states_another_log_is_refused(tmp_path: Path, runs: list[R
     assert "log.jsonl as the receipt states it" in str(refusal(tmp_path, parts.sealed(parts.members_make([run, runs[1]]))))
 
 
-def test_receipt_whose_subjects_leave_a_file_out_is_refused(tmp_path: Path, runs: list[Run]) -> None:
+def test_receipt_whose_subjects_leave_the_archive_out_is_refused(tmp_path: Path, runs: list[Run]) -> None:
     statement = json.loads(parts.payload_of(runs[0].receipt))
-    statement["subject"] = [subject for subject in statement["subject"] if subject["name"] != "outputs/energy.csv"]
+    statement["subject"] = [subject for subject in statement["subject"] if subject["name"] != "archive"]
     receipt = envelope_sign(canonical_json(statement), PAYLOAD_TYPE_STATEMENT, NODES[0])
     run = Run(NODES[0], runs[0].order, runs[0].log, runs[0].archive, receipt)
-    assert "output files" in str(refusal(tmp_path, parts.sealed(parts.members_make([run, runs[1]]))))
+    assert "subjects" in str(refusal(tmp_path, parts.sealed(parts.members_make([run, runs[1]]))))
 
 
 # --- how many ------------------------------------------------------------------------------------------------------------

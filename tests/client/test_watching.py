@@ -14,7 +14,7 @@ from rich.console import Console
 from client.api import PortalApi
 from client.watching import AWAY_SECONDS_MAX, POLL_SECONDS, event_text, job_watch
 from jobs.models import Job
-from jobs.services.settlement import job_fail
+from jobs.services.closing import job_fail
 from tests.client.live_portal import LivePortal
 from tests.client.scripted_portal import Answer, Asked, json_answer, problem_answer, scripted_portal
 from tests.factories.jobs import descriptor_make

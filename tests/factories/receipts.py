@@ -130,7 +130,6 @@ def replica_report(
         "archive": archive_blob.digest,
         "log": log_blob.digest,
         "manifest": info.result_digest,
-        **{f"outputs/{file.path}": file.digest for file in info.manifest.files},
     }
     payload = statement_build([Subject.of(name, digest) for name, digest in subjects(named).items()], RECEIPT_PREDICATE_TYPE, predicate)
     Receipt.objects.create(

@@ -11,10 +11,11 @@ from django.utils import timezone
 
 from jobs.matching import no_work_reason
 from jobs.models import CoordinatorClock, Job, Replica
+from jobs.services.closing import job_fail
+from jobs.services.failures import replica_substitute
 from jobs.services.heartbeats import PortalAlive, node_heard
-from jobs.services.leases import leases_claim, leases_reap, leases_renew, queue_deadlines_enforce, replica_substitute
+from jobs.services.leases import leases_claim, leases_reap, leases_renew, queue_deadlines_enforce
 from jobs.services.outages import expiry_horizon, portal_alive_record
-from jobs.services.settlement import job_fail
 from jobs.services.transitions import replica_transition
 from jobs.states import JobState, ReplicaState
 from ledger.services import account_of, grant_post, reservation_post

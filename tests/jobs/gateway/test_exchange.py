@@ -18,7 +18,7 @@ from jobs.gateway.database import in_database
 from jobs.gateway.openapi import gateway_paths_add
 from jobs.gateway.wakes import WakeHub
 from jobs.nudges import WAKE_CHANNEL, exchanges_wake
-from jobs.services.settlement import job_fail
+from jobs.services.closing import job_fail
 from nodes.services import node_pause
 from tests.factories.nodes import signed_headers
 from tests.jobs.gateway.queued_jobs import queued_job

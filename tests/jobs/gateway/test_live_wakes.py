@@ -17,7 +17,7 @@ from pytest_django import DjangoDbBlocker
 from jobs.gateway.wakes import POLL_SECONDS
 from jobs.models import Job
 from jobs.nudges import WAKE_CHANNEL
-from jobs.services.settlement import job_fail
+from jobs.services.closing import job_fail
 from jobs.states import ReplicaState
 from nodes.models import Node, NodeState
 from tests.client.live_portal import LivePortal

@@ -14,19 +14,16 @@ from django.utils import timezone
 
 from jobs.gateway.receipts import RECEIPT_BYTES_MAX
 from jobs.models import Job, Receipt, Replica
+from jobs.services.closing import job_fail
 from jobs.services.leases import leases_reap
-from jobs.services.settlement import job_fail
 from jobs.states import JobState, ReplicaState
 from tests.jobs.gateway.queued_jobs import queued_job
 from tests.jobs.gateway.simulated_host import ARCHIVE, LOG, SimulatedHost, receipt_make
 from tests.jobs.test_leases import silence
-from workers.protocol.archives import ArchiveLimits
 from workers.protocol.canonical import canonical_json
 from workers.protocol.digests import digest_of
-from workers.protocol.dsse import ENVELOPE_LIMIT_BYTES, PAYLOAD_TYPE_ORDER, PAYLOAD_TYPE_STATEMENT, envelope_sign
+from workers.protocol.dsse import ENVELOPE_LIMIT_BYTES, PAYLOAD_TYPE_ORDER, envelope_sign
 from workers.protocol.keys import PrivateKey
-from workers.protocol.messages import RECEIPT_PREDICATE_TYPE
-from workers.protocol.statements import Subject, statement_build
 
 OTHER_DIGEST = digest_of(b"other")
 
@@ -119,22 +116,6 @@ class TestRefusals:
         # The first was read and found to lack members, the second not even read.
         assert "members" in at_limit.json()["detail"]
         assert str(ENVELOPE_LIMIT_BYTES) in above.json()["detail"]
-
-
-@pytest.mark.django_db
-def test_a_receipt_of_as_many_files_as_an_archive_may_hold_is_recorded() -> None:
-    job = queued_job()
-    host = SimulatedHost()
-    order = host.order()
-    host.upload(order.lease_id, LOG)
-    host.upload(order.lease_id, ARCHIVE)
-    predicate = statement_of(host.receipt(order))["predicate"]
-    subjects = [Subject.of(f"outputs/frames/{number:04}/" + "n" * 150, digest_of(b"")) for number in range(ArchiveLimits().files)]
-    payload = statement_build(subjects, RECEIPT_PREDICATE_TYPE, predicate)
-    answer = host.submit(json.loads(envelope_sign(payload, PAYLOAD_TYPE_STATEMENT, host.key)))
-    assert (answer.status_code, answer.json().get("status")) == (200, "recorded")
-    assert len(bytes(Receipt.objects.get().envelope)) > 3 * 2**20
-    assert states(job) == (JobState.VERIFYING, [ReplicaState.REPORTED])
 
 
 @pytest.mark.django_db

@@ -76,12 +76,12 @@ FAILURES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "the result digest is another": ("archive", "receipt_contradiction", {"result_digest": OTHER}),
     "the files are more than the job may write": ("archive", "archive_refused", {"files": {**FILES, "big": b"\0" * (2**20 + 1)}}),
     "a required output is missing": ("outputs", "output_missing", {"files": {"energies.csv": b"x\n"}}),
-    "a subject has another digest": ("outputs", "receipt_contradiction", {"subjects": swapped(**{"outputs/summary.json": OTHER})}),
-    "a subject is no file": ("outputs", "receipt_contradiction", {"subjects": swapped(**{"outputs/none": OTHER})}),
-    "a file is no subject": (
+    "a subject has another digest": ("outputs", "receipt_contradiction", {"subjects": swapped(archive=OTHER)}),
+    "a subject is none of ours": ("outputs", "receipt_contradiction", {"subjects": swapped(other=OTHER)}),
+    "a subject is missing": (
         "outputs",
         "receipt_contradiction",
-        {"subjects": lambda subjects: {name: one for name, one in subjects.items() if name != "outputs/summary.json"}},
+        {"subjects": lambda subjects: {name: one for name, one in subjects.items() if name != "archive"}},
     ),
     "the log subject is another": ("outputs", "receipt_contradiction", {"subjects": swapped(log=OTHER)}),
     "the manifest subject is another": ("outputs", "receipt_contradiction", {"subjects": swapped(manifest=OTHER)}),

@@ -12,13 +12,14 @@ from django.db import connection
 from django.test import override_settings
 
 from jobs.models import Calibration, Job, JobEvent, Replica
+from jobs.services.closing import job_close, job_fail
+from jobs.services.disputes import disputes_rule
 from jobs.services.replicas import replicas_queue
-from jobs.services.settlement import NEVER, disputes_rule, job_close, job_fail, job_settle
+from jobs.services.settlement import NEVER, job_settle
 from jobs.services.submission import job_cancel
 from jobs.states import JobState, ReplicaState, TransitionError
 from jobs.verdicts import AskForMore, Conclude, Decision, Dispute, NoValidResult, Wait
 from jobs.verification import job_check
-from ledger.formula import payment_micro
 from ledger.models import Account, Entry, Posting
 from ledger.services import account_of, escrow_account
 from nodes.models import Node
@@ -27,6 +28,7 @@ from tests.factories.nodes import node_make
 from tests.factories.people import user_make
 from tests.factories.receipts import FILES, replica_lease, replica_report
 from workers.protocol.keys import PrivateKey
+from workers.protocol.pay import payment_micro
 
 TWO = {"method": "exact", "copies": 2, "quorum": 2}
 OTHERWISE = {**FILES, "summary.json": b'{"energy":-9.0}'}

@@ -6,12 +6,12 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from ledger.formula import payment_micro, reservation_micro
 from tests.workers.protocol import vector_story as story
 from workers.protocol.bundles import BundledJob, BundledLedger, BundledReplica, BundleIndex, PaymentProof, seal_sign
 from workers.protocol.canonical import canonical_json, json_parse
 from workers.protocol.digests import digest_of
 from workers.protocol.merkle import consistency_proof, inclusion_proof, leaf_hash, tree_root
+from workers.protocol.pay import payment_micro, reservation_micro
 from workers.protocol.signed_note import Checkpoint, note_sign
 from workers.protocol.strict_base64 import base64_decode, base64_encode
 

@@ -1,4 +1,4 @@
-"""The credit formula, against the sentences of ledger/formula.py."""
+"""The credit formula, against the sentences of workers/protocol/pay.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.formula import CLIP_FACTOR, FLOPS_PER_CREDIT, MICRO, payment_micro, reservation_micro
+from workers.protocol.pay import CLIP_FACTOR, FLOPS_PER_CREDIT, MICRO, payment_micro, reservation_micro
 
 flops = st.floats(min_value=1e-3, max_value=1e22)
 rates = st.integers(min_value=0, max_value=1000 * MICRO)
