@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from ledger.guards import APPEND_ONLY
+from ledger.append_only import APPEND_ONLY, BY_TRIGGER
 
 Columns = tuple[str, ...]
 Grant = Mapping[str, Columns]
@@ -35,19 +35,22 @@ APPLICATION: Final[Mapping[str, Grant]] = {
     **dict.fromkeys(("nodes_node", "nodes_nodekey"), _KEEP),
     "nodes_jointoken": _ALL,
     # jobs
-    **dict.fromkeys(("jobs_blob", "jobs_jobinput", "jobs_receipt"), _ADD),
+    **dict.fromkeys(("jobs_blob", "jobs_jobinput", "jobs_receipt", "jobs_ruling"), _ADD),
     **dict.fromkeys(("jobs_calibration", "jobs_coordinatorclock", "jobs_job", "jobs_jobevent"), _KEEP),
-    **dict.fromkeys(("jobs_jobkind", "jobs_nodeexchange", "jobs_replica"), _KEEP),
+    **dict.fromkeys(("jobs_jobkind", "jobs_nodeexchange", "jobs_replica", "jobs_spotkey"), _KEEP),
     **dict.fromkeys(("jobs_imageapproval", "jobs_upload", "jobs_verificationbatch"), _ALL),
     "jobs_evidence": _READ,
     # ledger
     **dict.fromkeys(APPEND_ONLY, _ADD),
     "ledger_account": {**_ADD, "UPDATE": ("owner_id",)},  # a person forgotten; a right to one column is also what a row lock needs
-    "ledger_pendingentry": {"SELECT": WHOLE, "DELETE": WHOLE},  # a trigger adds, the sequencer removes
+    **dict.fromkeys(BY_TRIGGER, _READ),
 }
 
+NUMBERED: Final = ("ledger_logitem_id_seq",)
+"""Sequences from which the application takes numbers itself (USAGE). Identity columns need no right to theirs."""
+
 VERIFY: Final[Mapping[str, Grant]] = {
-    "jobs_blob": {"SELECT": ("digest", "size_bytes")},
+    "jobs_blob": {"SELECT": ("digest", "size_bytes", "data")},
     "jobs_evidence": _ADD,
     "jobs_job": {"SELECT": ("id", "descriptor")},
     "jobs_receipt": {"SELECT": ("id", "replica_id", "envelope", "archive_id", "log_id", "received_at")},

@@ -5,7 +5,7 @@ Everything is within one schema, that of our tables, and about tables that their
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,8 +13,7 @@ from django.conf import settings
 from django.db.backends.utils import CursorWrapper
 from psycopg import sql
 
-from ledger.guards import FUNCTIONS, OWNER_FUNCTIONS
-from nexaportal.database_grants import APPLICATION, VERIFY, WHOLE, Grant
+from nexaportal.database_grants import APPLICATION, NUMBERED, VERIFY, WHOLE, Grant
 
 _TABLE_PRIVILEGES: Final = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
 _COLUMN_PRIVILEGES: Final = frozenset({"SELECT", "INSERT", "UPDATE", "REFERENCES"})
@@ -41,9 +40,9 @@ SELECT c.relname FROM pg_class c
 WHERE c.relnamespace = %(schema)s::regnamespace AND c.relowner = %(owner)s AND c.relkind = 'S' ORDER BY 1
 """
 _SEQUENCE_PRIVILEGES: Final = """
-SELECT c.relname FROM pg_class c
-WHERE c.relnamespace = %(schema)s::regnamespace AND c.relowner = %(owner)s
-  AND CASE WHEN c.relkind = 'S' THEN has_sequence_privilege(%(role)s, c.oid, 'USAGE, SELECT, UPDATE') ELSE false END ORDER BY 1
+SELECT c.relname, CASE WHEN c.relkind = 'S' THEN
+  ARRAY(SELECT p FROM unnest('{USAGE,SELECT,UPDATE}'::text[]) p WHERE has_sequence_privilege(%(role)s, c.oid, p)) END
+FROM pg_class c WHERE c.relnamespace = %(schema)s::regnamespace AND c.relowner = %(owner)s AND c.relkind = 'S' ORDER BY 1
 """
 _ROLE: Final = """
 SELECT rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls,
@@ -71,9 +70,13 @@ _ROLE_FAULTS: Final = (
     "may not connect to the database",
 )
 _FUNCTIONS: Final = """
-SELECT p.proname, p.prosecdef, coalesce('search_path=' || %(path)s = ANY(p.proconfig), false),
+SELECT p.oid::regprocedure::text, p.prosecdef,
+  EXISTS (SELECT FROM unnest(p.proconfig) c WHERE c LIKE 'search_path=%%, pg_temp'),
   ARRAY(SELECT r FROM unnest(%(roles)s::text[]) r WHERE has_function_privilege(r, p.oid, 'EXECUTE') ORDER BY 1)
-FROM pg_proc p WHERE p.pronamespace = %(schema)s::regnamespace AND (p.prosecdef OR p.proname = ANY(%(functions)s)) ORDER BY 1
+FROM pg_proc p
+WHERE p.pronamespace = %(schema)s::regnamespace AND p.proowner = %(owner)s
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
+ORDER BY 1
 """
 
 
@@ -89,6 +92,10 @@ class Roles:
         """By role, by table."""
         return {self.application: APPLICATION, self.verify: VERIFY}
 
+    def sequences_of(self, role: str) -> Sequence[str]:
+        """From which the role may take numbers."""
+        return NUMBERED if role == self.application else ()
+
 
 def roles_configured() -> Roles:
     """As the settings name them."""
@@ -101,29 +108,43 @@ def role_statements(roles: Roles) -> list[str]:
     return [_text("CREATE ROLE {} {}", sql.Identifier(role), sql.SQL(limits)) for role in roles.grants]
 
 
-def grant_statements(roles: Roles, *, database: str, schema: str, tables: Sequence[str], sequences: Sequence[str] = ()) -> list[str]:
-    """Takes everything from the two roles and from PUBLIC on these, and grants what is declared. For the owner; twice is once."""
+def grant_statements(cursor: CursorWrapper, roles: Roles) -> list[str]:
+    """Takes everything from the two roles and from PUBLIC that is there, and grants what is declared. For the owner; twice is once.
+
+    Raises LookupError before the first migration.
+    """
+    schema, owner = place_of(cursor)
     everyone = sql.SQL(", ").join([sql.SQL("PUBLIC"), *map(sql.Identifier, roles.grants)])
     both = sql.SQL(", ").join(map(sql.Identifier, roles.grants))
-    inside = sql.Identifier(schema)
+    inside, database = sql.Identifier(schema), sql.Identifier(str(cursor.db.settings_dict["NAME"]))
     made = [
-        _text("REVOKE CREATE, TEMPORARY ON DATABASE {} FROM {}", sql.Identifier(database), everyone),
-        _text("GRANT CONNECT ON DATABASE {} TO {}", sql.Identifier(database), both),
+        _text("REVOKE CREATE, TEMPORARY ON DATABASE {} FROM {}", database, everyone),
+        _text("GRANT CONNECT ON DATABASE {} TO {}", database, both),
         _text("REVOKE CREATE ON SCHEMA {} FROM {}", inside, everyone),
         _text("GRANT USAGE ON SCHEMA {} TO {}", inside, both),
         # What a later migration makes is nobody's but the owner's until it is declared.
         _text("ALTER DEFAULT PRIVILEGES IN SCHEMA {} REVOKE ALL ON TABLES FROM {}", inside, everyone),
         _text("ALTER DEFAULT PRIVILEGES IN SCHEMA {} REVOKE ALL ON SEQUENCES FROM {}", inside, everyone),
     ]
-    made += [_text("REVOKE ALL ON TABLE {} FROM {}", sql.Identifier(schema, table), everyone) for table in tables]
-    made += [_text("REVOKE ALL ON SEQUENCE {} FROM {}", sql.Identifier(schema, name), everyone) for name in sequences]
-    for role, grants in roles.grants.items():
-        for table, grant in grants.items():
+    about = {"schema": schema, "owner": owner, "roles": []}
+    cursor.execute(_SEQUENCES, about)
+    made += [_text("REVOKE ALL ON SEQUENCE {} FROM {}", sql.Identifier(schema, name), everyone) for (name,) in cursor.fetchall()]
+    made += [
+        _text("GRANT USAGE ON SEQUENCE {} TO {}", sql.Identifier(schema, name), sql.Identifier(role))
+        for role in roles.grants
+        for name in roles.sequences_of(role)
+    ]
+    cursor.execute(_FUNCTIONS, about)
+    # A trigger function runs for whoever changes the table; this is about making triggers of one's own with it.
+    made += [_text("REVOKE ALL ON FUNCTION {} FROM {}", sql.SQL(signature), everyone) for signature, *_ in cursor.fetchall()]
+    for table in tables_of(cursor, schema=schema, owner=owner):
+        made.append(_text("REVOKE ALL ON TABLE {} FROM {}", sql.Identifier(schema, table), everyone))
+        for role, grants in roles.grants.items():
             made += [
                 _text("GRANT {} ON TABLE {} TO {}", _privilege(name, columns), sql.Identifier(schema, table), sql.Identifier(role))
-                for name, columns in grant.items()
+                for name, columns in grants.get(table, {}).items()
             ]
-    return made + list(_function_statements(schema, everyone))
+    return made
 
 
 def faults_find(cursor: CursorWrapper, roles: Roles) -> list[str]:
@@ -140,8 +161,8 @@ def faults_find(cursor: CursorWrapper, roles: Roles) -> list[str]:
         wrong = [what for what, is_so in zip(_ROLE_FAULTS, cursor.fetchone() or (), strict=True) if is_so]
         faults += [f"The role {role} {what}." for what in wrong]
         if _ROLE_FAULTS[0] not in wrong:  # a superuser has every privilege; a line for each would hide that
-            faults += _privilege_faults(cursor, role, roles.grants[role], {**about, "tables": tables})
-    return faults + _function_faults(cursor, schema, sorted(there))
+            faults += _privilege_faults(cursor, role, roles.grants[role], roles.sequences_of(role), {**about, "tables": tables})
+    return faults + _function_faults(cursor, {"schema": schema, "owner": owner, "roles": sorted(there)})
 
 
 def table_faults(tables: Sequence[str]) -> list[str]:
@@ -168,23 +189,9 @@ def tables_of(cursor: CursorWrapper, *, schema: str, owner: int) -> list[str]:
     return [name for (name,) in cursor.fetchall()]
 
 
-def sequences_of(cursor: CursorWrapper, *, schema: str, owner: int) -> list[str]:
-    """The sequences that `owner` made, by name. Ours are identity columns': nobody needs a right to them."""
-    cursor.execute(_SEQUENCES, {"schema": schema, "owner": owner})
-    return [name for (name,) in cursor.fetchall()]
-
-
-def _function_statements(schema: str, everyone: sql.Composable) -> Iterator[str]:
-    for name in FUNCTIONS:
-        function = sql.Identifier(schema, name)
-        rights = "DEFINER" if name in OWNER_FUNCTIONS else "INVOKER"
-        yield _text(
-            "ALTER FUNCTION {}() SECURITY {} SET search_path = pg_catalog, {}, pg_temp", function, sql.SQL(rights), sql.Identifier(schema)
-        )
-        yield _text("REVOKE ALL ON FUNCTION {}() FROM {}", function, everyone)
-
-
-def _privilege_faults(cursor: CursorWrapper, role: str, declared: Mapping[str, Grant], about: Mapping[str, Any]) -> list[str]:
+def _privilege_faults(
+    cursor: CursorWrapper, role: str, declared: Mapping[str, Grant], numbered: Sequence[str], about: Mapping[str, Any]
+) -> list[str]:
     cursor.execute("SHOW server_version_num")
     version = int((cursor.fetchone() or ("0",))[0])
     privileges = [*_TABLE_PRIVILEGES, *(["MAINTAIN"] if version >= 170000 else [])]
@@ -196,22 +203,20 @@ def _privilege_faults(cursor: CursorWrapper, role: str, declared: Mapping[str, G
         if found != (wanted and tuple(sorted(wanted))):
             faults.append(f"Expected {role} to have {_shown(name, wanted)} on {table}; found {_shown(name, found)}.")
     cursor.execute(_SEQUENCE_PRIVILEGES, about)
-    return faults + [
-        f"Expected {role} to have nothing on the sequence {name}; identity columns need no right." for (name,) in cursor.fetchall()
-    ]
+    for name, has in cursor.fetchall():
+        expected = ["USAGE"] if name in numbered else []
+        if has != expected:
+            faults.append(f"Expected {role} to have {expected or 'nothing'} on the sequence {name}; found {has or 'nothing'}.")
+    return faults
 
 
-def _function_faults(cursor: CursorWrapper, schema: str, roles: Sequence[str]) -> list[str]:
-    path = f"pg_catalog, {schema}, pg_temp"
-    cursor.execute(_FUNCTIONS, {"schema": schema, "path": path, "roles": list(roles), "functions": list(FUNCTIONS)})
-    rows = {name: (is_definer, has_path, able) for name, is_definer, has_path, able in cursor.fetchall()}
-    faults = [f"There is no function {name}: migrate, or take it out of ledger/guards.py." for name in FUNCTIONS if name not in rows]
-    for name, (is_definer, has_path, able) in rows.items():
-        if is_definer != (name in OWNER_FUNCTIONS):
-            faults.append(f"Expected {name} to run with the rights of its {'owner' if not is_definer else 'caller'} (ledger/guards.py).")
-        if not has_path:
-            faults.append(f"Expected {name} to have the search_path {path}.")
-        faults += [f"Expected {role} not to be able to execute {name}." for role in able]
+def _function_faults(cursor: CursorWrapper, about: Mapping[str, Any]) -> list[str]:
+    cursor.execute(_FUNCTIONS, about)
+    faults = []
+    for signature, is_owners, has_path, able in cursor.fetchall():
+        if is_owners and not has_path:  # else a temporary table of the caller's can stand in for one of ours
+            faults.append(f"Expected {signature}, which runs with its owner's rights, to set a search_path that ends in pg_temp.")
+        faults += [f"Expected {role} not to be able to execute {signature}." for role in able]
     return faults
 
 

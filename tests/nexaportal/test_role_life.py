@@ -12,10 +12,11 @@ from django.utils import timezone
 
 from devstack.stack import APPLICATION_ROLE, VERIFY_ROLE
 from jobs.models import Job, Receipt
+from jobs.services.disputes import disputes_rule
 from jobs.services.leases import leases_reap, queue_deadlines_enforce
 from jobs.services.outages import portal_alive_record
 from jobs.services.outbox import outbox_push
-from jobs.services.settlement import disputes_rule, job_settle
+from jobs.services.settlement import job_settle
 from jobs.services.submission import job_cancel
 from jobs.services.uploads import uploads_sweep
 from jobs.states import JobState

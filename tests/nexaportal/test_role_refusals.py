@@ -14,8 +14,8 @@ from psycopg.errors import CheckViolation, InsufficientPrivilege, RestrictViolat
 from devstack.stack import APPLICATION_ROLE, VERIFY_ROLE
 from jobs.models import Evidence, Job
 from jobs.verification import job_check
+from ledger.append_only import APPEND_ONLY
 from ledger.checkpoints import checkpoint_publish
-from ledger.guards import APPEND_ONLY
 from ledger.models import Account
 from nexaportal.database_grants import APPLICATION, VERIFY, WHOLE
 from tests.database_users import connected_as
@@ -61,16 +61,21 @@ class _UndoError(Exception):
 
 def entry_insert(amounts: Mapping[uuid.UUID, int]) -> None:
     """An entry with these postings by account, around the services."""
+    key = str(uuid.uuid4())
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
-            "INSERT INTO public.ledger_entry (kind, idempotency_key, evidence, created_at) VALUES ('grant', %s, '{}', now()) RETURNING id",
-            [str(uuid.uuid4())],
+            "INSERT INTO public.ledger_entry (item_id, kind, idempotency_key, evidence, created_at)"
+            " VALUES (nextval('ledger_logitem_id_seq'), 'grant', %s, '{}', now()) RETURNING item_id",
+            [key],
         )
         (entry,) = cursor.fetchone()
         for account, amount in amounts.items():
             cursor.execute(
                 "INSERT INTO public.ledger_posting (entry_id, account_id, amount_micro) VALUES (%s, %s, %s)", [entry, account, amount]
             )
+        cursor.execute(
+            "INSERT INTO public.ledger_logitem (id, kind, key, data, created_at) VALUES (%s, 'grant', %s, '{}', now())", [entry, key]
+        )
 
 
 def columns_of(table: str) -> list[str]:
@@ -131,12 +136,13 @@ def test_application_cannot_change_history(life: Job) -> None:
 WAYS_AROUND = [
     "UPDATE ledger_account SET balance_micro = balance_micro + 1",
     "DELETE FROM ledger_account",
-    "INSERT INTO ledger_pendingentry (entry_id) SELECT id FROM ledger_entry",
+    "INSERT INTO ledger_pendingitem (item_id) SELECT id FROM ledger_logitem",
+    "DELETE FROM ledger_pendingitem",
     "SET session_replication_role = replica",
     "SET ROLE nexapod",
     "SET SESSION AUTHORIZATION nexapod",
     "CREATE TABLE mine (id integer)",
-    "CREATE TEMPORARY TABLE ledger_pendingentry (entry_id bigint)",
+    "CREATE TEMPORARY TABLE ledger_pendingitem (item_id bigint)",
     "CREATE SCHEMA mine",
     "CREATE FUNCTION mine() RETURNS integer LANGUAGE sql AS 'SELECT 1'",
     "CREATE FUNCTION pg_temp.mine() RETURNS integer LANGUAGE sql AS 'SELECT 1'",
@@ -146,7 +152,7 @@ WAYS_AROUND = [
     "ALTER ROLE nexapod_application SUPERUSER",
     "COPY people_user TO PROGRAM 'true'",
     "SELECT pg_read_file('postgresql.conf')",
-    "SELECT setval('ledger_entry_id_seq', 1)",
+    "SELECT setval('ledger_logitem_id_seq', 1)",
 ]
 
 
@@ -169,11 +175,11 @@ def test_trigger_with_the_owners_rights_cannot_be_put_on_a_table_of_ones_own(lif
     execute(f'GRANT TEMPORARY ON DATABASE "{connection.settings_dict["NAME"]}" TO PUBLIC')
     with connected_as(APPLICATION_ROLE), connection.cursor() as cursor:
         cursor.execute("CREATE TEMPORARY TABLE mine (entry_id bigint, account_id uuid, amount_micro bigint)")
-        with pytest.raises(DatabaseError, match="permission denied for function ledger_posting_apply"):
-            cursor.execute("CREATE TRIGGER mine AFTER INSERT ON mine FOR EACH ROW EXECUTE FUNCTION ledger_posting_apply()")
+        with pytest.raises(DatabaseError, match="permission denied for function ledger_postings_apply"):
+            cursor.execute("CREATE TRIGGER mine AFTER INSERT ON mine FOR EACH ROW EXECUTE FUNCTION ledger_postings_apply()")
 
 
-@pytest.mark.parametrize("table", ["ledger_posting", "ledger_pendingentry", "ledger_account"])
+@pytest.mark.parametrize("table", ["ledger_posting", "ledger_entry", "ledger_account"])
 def test_temporary_table_of_the_same_name_deceives_no_trigger(life: Job, table: str) -> None:
     """A search_path finds temporary tables first, unless the function has one of its own."""
     (treasury,) = Account.objects.filter(kind="treasury")

@@ -14,7 +14,6 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection, transaction
 from psycopg import sql
 
-from nexaportal.database_grants import APPLICATION
 from nexaportal.database_roles import (
     Roles,
     faults_find,
@@ -22,7 +21,6 @@ from nexaportal.database_roles import (
     place_of,
     role_statements,
     roles_configured,
-    sequences_of,
     table_faults,
     tables_of,
 )
@@ -37,18 +35,20 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         act = parser.add_mutually_exclusive_group()
-        act.add_argument("--print", action="store_true", help="print the SQL, for an administrator, and do nothing; needs no database")
+        act.add_argument("--print", action="store_true", help="print the SQL for an administrator and do nothing. Any role may")
         act.add_argument("--check", action="store_true", help="change nothing; fail if a privilege is not as declared. Any role may")
         parser.add_argument("--application-password-file", type=Path, help="its content becomes the application role's password")
         parser.add_argument("--verify-password-file", type=Path, help="its content becomes the verify role's password")
 
     def handle(self, *args: Any, **options: Any) -> None:
         roles = roles_configured()
-        if options["print"]:
-            self._print(roles)
-            return
         try:
-            if not options["check"]:
+            if options["print"]:
+                self._print(roles)
+            elif options["check"]:
+                with connection.cursor() as cursor:
+                    _faults_refuse(faults_find(cursor, roles))
+            else:
                 passwords = {
                     roles.application: options["application_password_file"],
                     roles.verify: options["verify_password_file"],
@@ -56,13 +56,12 @@ class Command(BaseCommand):
                 with transaction.atomic(), connection.cursor() as cursor:
                     _roles_apply(cursor, roles, {role: path.read_text().strip() for role, path in passwords.items() if path})
                     _faults_refuse(faults_find(cursor, roles))
-            with connection.cursor() as cursor:
-                _faults_refuse(faults_find(cursor, roles))
         except (LookupError, OSError) as error:
             raise CommandError(str(error)) from error
 
     def _print(self, roles: Roles) -> None:
-        statements = grant_statements(roles, database=connection.settings_dict["NAME"], schema="public", tables=list(APPLICATION))
+        with connection.cursor() as cursor:
+            statements = grant_statements(cursor, roles)
         for statement in [*role_statements(roles), "BEGIN", *statements, "COMMIT"]:
             self.stdout.write(f"{statement};")
 
@@ -74,8 +73,7 @@ def _roles_apply(cursor: Any, roles: Roles, passwords: dict[str, str]) -> None:
     is_owner, may_create = cursor.fetchone()
     if not is_owner:
         raise CommandError(f"expected to be connected as the owner of the tables; found {connection.settings_dict['USER']}")
-    tables, sequences = tables_of(cursor, schema=schema, owner=owner), sequences_of(cursor, schema=schema, owner=owner)
-    _faults_refuse(table_faults(tables))
+    _faults_refuse(table_faults(tables_of(cursor, schema=schema, owner=owner)))
     cursor.execute("SELECT rolname FROM pg_roles WHERE rolname = ANY(%s)", [list(roles.grants)])
     there = {name for (name,) in cursor.fetchall()}
     for role, statement in zip(roles.grants, role_statements(roles), strict=True):
@@ -87,8 +85,7 @@ def _roles_apply(cursor: Any, roles: Roles, passwords: dict[str, str]) -> None:
         # Hashed here: the server's log never sees it.
         hashed = connection.connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
         cursor.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role), sql.Literal(hashed)).as_string(None))
-    database = connection.settings_dict["NAME"]
-    for statement in grant_statements(roles, database=database, schema=schema, tables=tables, sequences=sequences):
+    for statement in grant_statements(cursor, roles):
         cursor.execute(statement)
 
 
