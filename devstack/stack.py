@@ -62,14 +62,22 @@ class Stack:
     """
 
     def __init__(
-        self, *, folder: Path, services: EmbeddedServices, supervisor: Supervisor, settings: Mapping[str, str] | None = None
+        self,
+        *,
+        folder: Path,
+        services: EmbeddedServices,
+        supervisor: Supervisor,
+        settings: Mapping[str, str] | None = None,
+        app: str = "nexaportal",
     ) -> None:
+        """`app`: the package of the processes' Celery app and of `asgi.application`."""
         self.folder = folder
         self.port = _port_free()
         self.origin = f"http://127.0.0.1:{self.port}"
         self._services = services
         self._supervisor = supervisor
         self._settings = dict(settings or {})
+        self._app = app
         self.coordinator_key_id = ""
 
     def start(self, seed: Seed, *, report: Report) -> Access:
@@ -86,7 +94,7 @@ class Stack:
         keyed = self._environment(NEXA_COORDINATOR_KEY_FILE=key_file, NEXA_DATABASE_URL=application)
         keyless = self._environment(NEXA_COORDINATOR_PUBLIC_KEY=key.public.to_base64(), NEXA_DATABASE_URL=application)
         checking = self._environment(NEXA_COORDINATOR_PUBLIC_KEY=key.public.to_base64(), NEXA_DATABASE_URL=verify)
-        web = self._start("web", [SERVER_BIN / "uvicorn", "nexaportal.asgi:application", *self._uvicorn_options()], keyed, group="server")
+        web = self._start("web", [SERVER_BIN / "uvicorn", f"{self._app}.asgi:application", *self._uvicorn_options()], keyed, group="server")
         workers = [
             self._worker("control", keyless, "--pool=solo", "--beat", f"--schedule={self.folder / 'beat'}"),
             self._worker("verify", checking, "--pool=prefork", "--concurrency=1"),
@@ -129,7 +137,7 @@ class Stack:
         argv: list[str | Path] = [
             SERVER_BIN / "celery",
             "-A",
-            "nexaportal",
+            self._app,
             "worker",
             "-Q",
             queue,
