@@ -112,14 +112,14 @@ def _batch_claim() -> VerificationBatch | None:
     claim = timedelta(seconds=settings.NEXA_VERIFY_CLAIM_SECONDS)
     unclaimed = Replica.objects.filter(state=ReplicaState.REPORTED).exclude(verify_claimed_until__gt=now)
     with transaction.atomic():
+        # Batches whose chord was lost; their jobs have been claimed again.
+        VerificationBatch.objects.filter(created_at__lt=now - 10 * claim).delete()
         found = unclaimed.order_by("verify_claimed_until").values_list("job_id", flat=True)[:BATCH_REPLICAS]
         locked = Job.objects.select_for_update(skip_locked=True, no_key=True).filter(pk__in=list(found)).order_by("pk")
         # Again, under the locks: another dispatcher may have claimed some and committed since.
         job_ids = sorted(set(unclaimed.filter(job__in=[job.pk for job in locked]).values_list("job_id", flat=True)))
         if not job_ids:
             return None
-        # Batches whose chord was lost; their jobs have been claimed again.
-        VerificationBatch.objects.filter(created_at__lt=now - 10 * claim).delete()
         Replica.objects.filter(job__in=job_ids, state=ReplicaState.REPORTED).update(verify_claimed_until=now + claim)
         return VerificationBatch.objects.create(job_ids=[str(job_id) for job_id in job_ids])
 

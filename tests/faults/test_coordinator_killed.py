@@ -29,8 +29,8 @@ def coordinator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Coordinato
     with coordinator_started(tmp_path_factory.mktemp("stack")) as started:
         yield started
         started.expect_books_right()
+        started.batches_forgotten_wait()
         started.audits_pass()
-        started.batches_wait()
 
 
 @pytest.mark.parametrize("moment", WORKERS)
@@ -172,7 +172,7 @@ def test_dispatchers_at_once_give_a_job_to_one_batch(coordinator: Coordinator) -
         for other in others:
             assert other.stdout is not None
             assert other.stdout.readline() == "up\n"
-        job_ids = coordinator.jobs_report(count=6)
+        job_ids = coordinator.jobs_report(count=3)
         with ThreadPoolExecutor(2) as pool:
             ended = list(pool.map(lambda other: (other.communicate("\n", timeout=LIMIT_SECONDS), other.returncode), others))
     finally:
