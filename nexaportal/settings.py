@@ -94,6 +94,10 @@ DATABASES = {
         "CONN_HEALTH_CHECKS": True,
     }
 }
+NEXA_APPLICATION_ROLE = environment.text("NEXA_APPLICATION_ROLE", "nexapod_application")
+NEXA_VERIFY_ROLE = environment.text("NEXA_VERIFY_ROLE", "nexapod_verify")
+"""The database users of web, control and conclude processes, and of verify workers. `manage.py database_roles` makes and grants them;
+NEXA_DATABASE_URL says which one a process is. The owner of the tables is neither."""
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 NEXA_REDIS_URL = environment.text("NEXA_REDIS_URL")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission
-from jobs.verification import job_check
+from tests.factories.checking import job_check
 
 from jobs.errors import JobNotDisputedError, RulingForbiddenError, RulingInterestError, RulingInvalidError
 from jobs.models import Evidence, Job, Replica, Ruling

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from django.test import override_settings
 from django.utils import timezone
-from jobs.verification import CHECK_IMPOSSIBLE, job_check
+from jobs.checking.codes import CHECK_IMPOSSIBLE
+from tests.factories.checking import job_check
 
 from jobs.faults import FAILURES, FaultClass, evidence_fault, failure_fault
 from jobs.models import Evidence, Job, Replica

@@ -13,7 +13,7 @@ import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
-from jobs.verification import job_check
+from tests.factories.checking import job_check
 
 from jobs.models import Job, SpotKey
 from jobs.services.settlement import job_settle
