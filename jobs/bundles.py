@@ -68,10 +68,10 @@ def bundle_response(*, job: Job) -> StreamingHttpResponse:
         "Content-Disposition": f'attachment; filename="{job.label}.nexa.zip"',  # labels hold no quotes
         "Cache-Control": "private, no-store",
     }
-    return StreamingHttpResponse(_FileChunks(file), headers=headers)
+    return StreamingHttpResponse(FileChunks(file), headers=headers)
 
 
-class _FileChunks:
+class FileChunks:
     """A file's bytes, asynchronously: under ASGI, Django reads a synchronous iterator to its end first. The response closes it."""
 
     def __init__(self, file: BinaryIO) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission
-from tests.factories.checking import job_check
 
 from jobs.errors import JobNotDisputedError, RulingForbiddenError, RulingInterestError, RulingInvalidError
 from jobs.models import Evidence, Job, Replica, Ruling
@@ -15,6 +14,7 @@ from jobs.services.settlement import job_settle
 from jobs.states import JobState
 from ledger.services import account_of
 from people.models import User
+from tests.factories.checking import job_check
 from tests.factories.jobs import job_make
 from tests.factories.people import moderator_make, user_make
 from tests.factories.receipts import FILES, replica_report

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 from django.test import override_settings
 from django.utils import timezone
-from jobs.checking.codes import CHECK_IMPOSSIBLE
-from tests.factories.checking import job_check
 
+from jobs.checking.codes import CHECK_IMPOSSIBLE
 from jobs.faults import FAILURES, FaultClass, evidence_fault, failure_fault
 from jobs.models import Evidence, Job, Replica
 from jobs.services.failures import replica_failed
@@ -16,6 +15,7 @@ from jobs.states import JobState, ReplicaState
 from jobs.verdicts import AskForMore, Dispute
 from nodes.models import Node
 from people.models import User
+from tests.factories.checking import job_check
 from tests.factories.jobs import job_make
 from tests.factories.nodes import node_make
 from tests.factories.people import user_make

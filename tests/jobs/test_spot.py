@@ -13,13 +13,13 @@ import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
-from tests.factories.checking import job_check
 
 from jobs.models import Job, SpotKey
 from jobs.services.settlement import job_settle
 from jobs.services.spot import SPOT_SHARE_DEFAULT, spot_draw
 from jobs.states import JobState
 from jobs.verdicts import AskForMore, Conclude
+from tests.factories.checking import job_check
 from tests.factories.receipts import replica_report
 from tests.jobs.gateway.queued_jobs import queued_job
 

@@ -9,7 +9,6 @@ import pytest
 from django.core.management import call_command
 from django.test import Client, override_settings
 from django.utils import timezone
-from tests.factories.checking import job_check
 
 from devstack.stack import APPLICATION_ROLE, VERIFY_ROLE
 from jobs.models import Job, Receipt
@@ -30,6 +29,7 @@ from nodes.services import join_token_mint, node_pause, node_quarantine, node_re
 from people.models import Scope, User
 from people.services import researcher_approve, token_mint, token_revoke
 from tests.database_users import connected_as
+from tests.factories.checking import job_check
 from tests.factories.jobs import job_make
 from tests.factories.nodes import registration_make, signed_post
 from tests.factories.people import moderator_make, user_make

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 import pytest
 from django.core.management import call_command
 from django.db import DatabaseError, connection, transaction
-from tests.factories.checking import job_check
 from psycopg.errors import CheckViolation, InsufficientPrivilege, RestrictViolation, UniqueViolation
 
 from devstack.stack import APPLICATION_ROLE, VERIFY_ROLE
@@ -19,6 +18,7 @@ from ledger.checkpoints import checkpoint_publish
 from ledger.models import Account
 from nexaportal.database_grants import APPLICATION, VERIFY, WHOLE
 from tests.database_users import connected_as
+from tests.factories.checking import job_check
 from tests.factories.jobs import job_make
 from tests.factories.receipts import replica_report
 
