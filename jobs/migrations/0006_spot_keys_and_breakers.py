@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("jobs", "0004_redundancy_and_rulings"),
+        ("jobs", "0005_queue_classes"),
         ("nodes", "0003_node_keys"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
