@@ -21,7 +21,7 @@ def replicas_queue(*, job: Job, count: int) -> list[Replica]:
         image_name=image_name,
         job_type=job.job_type,
         credit_rate_micro=job.credit_rate_micro,
-        defaults={"closed_until": lambda: closed_until_of(image_name=image_name)},
+        defaults={"closed_until": lambda: closed_until_of(image_name=image_name)},  # type: ignore[misc]  # called where a row is made
     )
     replicas = Replica.objects.bulk_create(
         Replica(
