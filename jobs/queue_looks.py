@@ -91,9 +91,10 @@ ORDER BY {_ORDER} LIMIT %(count)s
 def suited_find(*, parameters: dict[str, Any], tier: Tier, wanted: int, spare: int) -> list[UUID]:
     """Up to `wanted + spare` queued replicas of a tier that suit, in the order in which they are given. Locks nothing.
 
-    Fewer than `wanted` only if there are no more, or too many classes. `parameters`: those of `look_parameters`.
+    Fewer than `wanted` only if there are no more, or too many classes. Beyond that, `spare` is what the look happens to see.
+    `parameters`: those of `look_parameters`.
     """
-    near, count = wanted + NEAR, wanted + spare
+    near, count = wanted + max(NEAR, spare), wanted + spare
     with connection.cursor() as cursor:
         cursor.execute(_NEAR, {**parameters, "tier": tier.value, "near": near})
         [(seen, found)] = cursor.fetchall()

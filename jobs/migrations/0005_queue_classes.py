@@ -6,7 +6,8 @@ docs/adr/0024-queue-classes.md says why. The triggers:
 - `jobs_replica_queue_follow`: when a replica's state changes in a way that matters to others of its job, the next one is found anew, and
   what bars hosts from it. Going on from one state that holds a vote or a lease to another doesn't matter, and costs nothing.
 
-Whoever changes a replica's state holds its job's lock, hence two triggers never work on one job at once.
+Whoever changes a replica's state holds its job's lock, hence two triggers never work on one job at once. Their plans may be older than the
+table is long, so they are told not to read it from end to end.
 """
 
 import django.contrib.postgres.fields
@@ -18,15 +19,6 @@ OWNER_ATTEMPTS_MAX = 3
 NEXT_OF_JOB = models.Q(("queue_key__isnull", False), ("state", "queued"))
 
 FUNCTIONS = f"""
-CREATE FUNCTION jobs_replica_bars(job uuid, OUT barred bigint[], OUT failed_nodes uuid[]) LANGUAGE sql STABLE AS $$
-  SELECT ARRAY(SELECT node_owner_id FROM jobs_replica WHERE job_id = job AND node_owner_id IS NOT NULL
-               GROUP BY node_owner_id
-               HAVING bool_or(state IN {EXCLUSIVE}) OR count(*) FILTER (WHERE state IN ('failed', 'expired')) >= {OWNER_ATTEMPTS_MAX}
-               ORDER BY node_owner_id),
-         ARRAY(SELECT DISTINCT node_id FROM jobs_replica
-               WHERE job_id = job AND state = 'failed' AND failure_code <> 'host_stopped' ORDER BY node_id)
-$$;
-
 CREATE FUNCTION jobs_replica_queue_key(r jobs_replica, barred bigint[], failed_nodes uuid[]) RETURNS uuid LANGUAGE sql IMMUTABLE AS $$
   SELECT encode(substr(sha256(
            int8send(r.kind_id) || float8send(r.cpus) || int8send(r.memory_bytes) || int8send(r.disk_bytes)
@@ -34,17 +26,34 @@ CREATE FUNCTION jobs_replica_queue_key(r jobs_replica, barred bigint[], failed_n
            || convert_to(array_to_string(barred, ',') || ';' || array_to_string(failed_nodes, ','), 'UTF8')), 1, 16), 'hex')::uuid
 $$;
 
-CREATE FUNCTION jobs_replica_queue_enter() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION jobs_replica_bars(job uuid, OUT barred bigint[], OUT failed_nodes uuid[]) LANGUAGE plpgsql STABLE AS $$
 BEGIN
+  barred := ARRAY(
+    SELECT node_owner_id FROM jobs_replica WHERE job_id = job AND node_owner_id IS NOT NULL GROUP BY node_owner_id
+    HAVING bool_or(state IN {EXCLUSIVE}) OR count(*) FILTER (WHERE state IN ('failed', 'expired')) >= {OWNER_ATTEMPTS_MAX}
+    ORDER BY node_owner_id);
+  failed_nodes := ARRAY(
+    SELECT DISTINCT node_id FROM jobs_replica WHERE job_id = job AND state = 'failed' AND failure_code <> 'host_stopped' ORDER BY node_id);
+END $$;
+
+CREATE FUNCTION jobs_replica_queue_enter() RETURNS trigger LANGUAGE plpgsql SET enable_seqscan = off AS $$
+DECLARE
+  one_is_queued boolean;
+BEGIN
+  SELECT bool_or(state = 'queued') INTO one_is_queued FROM jobs_replica WHERE job_id = NEW.job_id;
+  NEW.barred := '{{}}';
+  NEW.failed_nodes := '{{}}';
   NEW.queue_key := NULL;
-  IF NOT EXISTS (SELECT FROM jobs_replica WHERE job_id = NEW.job_id AND state = 'queued') THEN
+  IF NOT one_is_queued THEN
     SELECT b.barred, b.failed_nodes INTO NEW.barred, NEW.failed_nodes FROM jobs_replica_bars(NEW.job_id) b;
+  END IF;
+  IF NOT coalesce(one_is_queued, false) THEN
     NEW.queue_key := jobs_replica_queue_key(NEW, NEW.barred, NEW.failed_nodes);
   END IF;
   RETURN NEW;
 END $$;
 
-CREATE FUNCTION jobs_replica_queue_next(job uuid) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION jobs_replica_queue_next(job uuid) RETURNS void LANGUAGE plpgsql SET enable_seqscan = off AS $$
 DECLARE
   next uuid;
 BEGIN

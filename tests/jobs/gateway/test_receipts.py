@@ -206,7 +206,7 @@ class TestFailures:
         host = SimulatedHost()
         assert host.report(host.order(), failure=("host_disk", "no space")).json()["status"] == "recorded"
         assert states(job) == (JobState.QUEUED, [ReplicaState.FAILED, ReplicaState.QUEUED])
-        assert host.exchange().json()["no_work"]["code"] == "failed_here"
+        assert host.exchange().json()["no_work"]["code"] == "no_jobs_queued"
         assert SimulatedHost().order()
 
     def test_the_jobs_fault_ends_a_job_of_one_copy(self) -> None:
