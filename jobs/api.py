@@ -122,7 +122,7 @@ class JobListView(APIView):
         jobs = selectors.jobs_of(owner=user_of(request), state=query.state, label=query.job_id, before=before, limit=query.limit + 1)
         page = jobs[: query.limit]
         following = _key_of(page[-1]) if len(jobs) > query.limit else None
-        return _answered(answers.JobPage(jobs=[answers.summary_of(job) for job in page], next=following))
+        return _answered(answers.JobPage(jobs=answers.summaries_of(page), next=following))
 
     @extend_schema(operation_id="jobs_submit", request=Descriptor, responses=SUBMIT_RESPONSES)
     def post(self, request: Request) -> Response:
@@ -151,10 +151,9 @@ class JobReplicasView(APIView):
 
     @extend_schema(operation_id="job_replicas", responses={200: answers.ReplicaList, **READ_PROBLEMS})
     def get(self, request: Request, job_id: UUID) -> Response:
-        """The job's replicas; what they delivered once the job is concluded."""
+        """The job's replicas: as many as asked for while it is open; all, with what they delivered, once it is concluded."""
         job = _job_or_404(request, job_id)
-        concluded = selectors.is_concluded(job)
-        replicas = [answers.replica_of(each, concluded=concluded) for each in selectors.replicas_of(job=job)]
+        replicas = [answers.replica_of(each, job=job) for each in selectors.replicas_of(job=job)]
         return _answered(answers.ReplicaList(replicas=replicas))
 
 
@@ -173,7 +172,7 @@ class JobEventsView(APIView):
         responses={200: answers.EventPage, **READ_PROBLEMS},
     )
     def get(self, request: Request, job_id: UUID) -> Response:
-        """What happened to the job, oldest first."""
+        """What happened to the job, oldest first. Once it is concluded there is more of it, also from before: read it from 0 again."""
         job = _job_or_404(request, job_id)
         query = _query_of(request, EventListQuery)
         events = selectors.events_of(job=job, after=query.after, limit=query.limit)

@@ -15,6 +15,7 @@ from django.http import StreamingHttpResponse
 
 from jobs.blobs import blob_open
 from jobs.models import Job, Replica
+from jobs.selectors import states_shown
 from jobs.states import JobState, ReplicaState
 from ledger.checkpoints import checkpoint_latest, log_origin
 from ledger.coordinator_key import coordinator_private_key, coordinator_public_key
@@ -67,10 +68,10 @@ def bundle_response(*, job: Job) -> StreamingHttpResponse:
         "Content-Disposition": f'attachment; filename="{job.label}.nexa.zip"',  # labels hold no quotes
         "Cache-Control": "private, no-store",
     }
-    return StreamingHttpResponse(_FileChunks(file), headers=headers)
+    return StreamingHttpResponse(FileChunks(file), headers=headers)
 
 
-class _FileChunks:
+class FileChunks:
     """A file's bytes, asynchronously: under ASGI, Django reads a synchronous iterator to its end first. The response closes it."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -87,7 +88,8 @@ class _FileChunks:
 def bundle_write(*, job: Job, out: BinaryIO) -> None:
     """Writes the bundle of a completed job. Raises ResultUnavailableError."""
     if job.state != JobState.COMPLETED:
-        raise ResultUnavailableError(f"The job is {job.state}; a result can be had once it is completed. {job.failure_message}".rstrip())
+        shown = states_shown([job])[job.pk]
+        raise ResultUnavailableError(f"The job is {shown}; a result can be had once it is completed. {job.failure_message}".rstrip())
     accepted = (
         job.replicas.filter(state=ReplicaState.ACCEPTED)
         .select_related("receipt", "node", "node_key")
@@ -173,8 +175,8 @@ class _BundleWriter:
 
 def _payment_proof(replica: Replica, checkpoint: Checkpoint | None) -> PaymentProof | None:
     """The ledger entry that paid this replica, and its proof under `checkpoint`; None while it is not integrated (a second or so)."""
-    leaf = LogLeaf.objects.filter(entry__idempotency_key=f"payment:{replica.pk}").first()
+    leaf = LogLeaf.objects.filter(item__key=f"payment:{replica.pk}").select_related("item").first()
     if leaf is None or checkpoint is None or leaf.index >= checkpoint.size:
         return None
     proof = tuple(base64_encode(one) for one in inclusion_proof_of(index=leaf.index, size=checkpoint.size))
-    return PaymentProof(index=leaf.index, leaf=base64_encode(bytes(leaf.data)), proof=proof)
+    return PaymentProof(index=leaf.index, leaf=base64_encode(bytes(leaf.item.data)), proof=proof)

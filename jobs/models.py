@@ -40,6 +40,8 @@ class SpotKey(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     secret = models.BinaryField(max_length=32)
     made_at = models.DateTimeField()
+    published_at = models.DateTimeField(null=True, blank=True)
+    """Its digest was found under a signed checkpoint; it chooses nothing before."""
     ends_at = models.DateTimeField()
     """It chooses for jobs that are claimed before this."""
     revealed_at = models.DateTimeField(null=True, blank=True)
@@ -129,6 +131,22 @@ class JobKind(models.Model):
         return f"{self.job_type} in {self.image_name} for {self.credit_rate_micro}"
 
 
+class ImageBreaker(models.Model):
+    """The circuit breaker of an image that has been closed at least once since it last succeeded (jobs/services/breakers.py)."""
+
+    image_name = models.CharField(max_length=255, unique=True)
+    closed_at = models.DateTimeField()
+    closed_until = models.DateTimeField()
+    """As in every JobKind of the image."""
+    times = models.PositiveSmallIntegerField()
+    """How often in a row it was closed; each time for twice as long."""
+    code = models.CharField(max_length=64)
+    """The failure that closed it, as jobs.faults knows it."""
+
+    def __str__(self) -> str:
+        return self.image_name
+
+
 class Replica(models.Model):
     """One attempt at a job by one node. What it needs is copied from the job, so that a claim need not read jobs."""
 
@@ -197,6 +215,7 @@ class Replica(models.Model):
             models.Index(fields=["lease_expires_at"], condition=Q(state__in=["leased", "running"]), name="replica_lease_expiry"),
             models.Index(fields=["verify_claimed_until"], condition=Q(state="reported"), name="replica_to_verify"),
             models.Index(fields=["node", "state"]),
+            models.Index(fields=["kind", "concluded_at"], condition=Q(state__in=["failed", "accepted"]), name="replica_outcome_of_kind"),
             models.Index(fields=["lease_request_id"], condition=Q(lease_request_id__isnull=False), name="replica_lease_request"),
         ]
 

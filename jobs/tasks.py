@@ -18,7 +18,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from jobs.models import Job, Replica, VerificationBatch
-from jobs.services import disputes, leases, outbox, settlement, uploads
+from jobs.services import disputes, leases, outbox, settlement, spot_keys, uploads
 from jobs.states import ReplicaState
 from jobs.verification import job_check, slices_of
 from nodes import clones
@@ -46,6 +46,12 @@ def queue_deadlines_enforce() -> None:
 def disputes_rule() -> None:
     """Ends disputes that nobody settled in time."""
     disputes.disputes_rule(now=timezone.now())
+
+
+@shared_task(name="control.spot_keys_tend")
+def spot_keys_tend() -> None:
+    """Makes the next key of the draw, and reveals those that have ended."""
+    spot_keys.spot_keys_tend(now=timezone.now())
 
 
 @shared_task(name="control.uploads_sweep")

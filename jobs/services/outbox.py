@@ -15,7 +15,9 @@ from django.db import transaction
 from django.utils import timezone
 from redis.exceptions import RedisError
 
-from jobs.models import JobEvent
+from jobs.models import Job, JobEvent
+from jobs.selectors import events_shown
+from jobs.services.disputes import moderators
 from jobs.states import JobState
 
 log = logging.getLogger(__name__)
@@ -61,42 +63,68 @@ def _batch_push() -> int:
             .order_by("pk")[:BATCH_EVENTS]
         )
         try:
-            async_to_sync(_sockets_send)(events)
+            async_to_sync(_sockets_send)(events_shown(events))
         except (RedisError, OSError) as error:
             log.warning("outbox waits, the channel layer is away: %s", error)
             return 0
         for event in events:
             if event.kind in _MAILED:
-                _mail_send(event)
+                _owner_mail(event)
+            if event.kind == f"job.{JobState.DISPUTED}":
+                _moderators_mail(event.job)
         JobEvent.objects.filter(pk__in=[event.pk for event in events]).update(pushed_at=timezone.now())
     return len(events)
 
 
 async def _sockets_send(events: Sequence[JobEvent]) -> None:
-    """Owners see public events at once; the rest they read in the timeline once the job is concluded. Strangers see kinds only."""
+    """Owners see these at once; the rest they read in the timeline once the job is concluded. Strangers see kinds only."""
     layer = get_channel_layer()
+    if layer is None:
+        return
     for event in events:
-        if not event.public or layer is None:
-            continue
         await layer.group_send(job_group(event.job_id), {"type": "job.event", "event": event_document(event)})
-        if event.kind.startswith("job."):
-            coarse = {"kind": event.kind, "job_type": event.job.job_type, "tier": event.job.tier, "at": event.created_at.isoformat()}
-            await layer.group_send(FLEET_GROUP, {"type": "fleet.event", "event": coarse})
+        if not event.kind.startswith("job."):
+            continue
+        coarse = {"kind": event.kind, "job_type": event.job.job_type, "tier": event.job.tier, "at": event.created_at.isoformat()}
+        await layer.group_send(FLEET_GROUP, {"type": "fleet.event", "event": coarse})
 
 
-def _mail_send(event: JobEvent) -> None:
-    """Tells the owner that their job ended. A mail server that refuses is logged; the timeline has it all the same."""
+def _owner_mail(event: JobEvent) -> None:
+    """Tells the owner that their job ended, or is disputed."""
     job = event.job
     if not job.owner.email:
         return
     state = event.kind.removeprefix("job.")
     lines = [f"{job.label} ({job.job_type}) is {state}."]
+    if state == JobState.DISPUTED and job.dispute_deadline_at is not None:
+        lines.append(
+            f"Its hosts' results do not agree; a moderator looks at them. Without a ruling by {job.dispute_deadline_at:%Y-%m-%d %H:%M} UTC "
+            "it fails, nobody is paid, and the reservation comes back."
+        )
     if job.failure_message:
         lines.append(f"{job.failure_code}: {job.failure_message}")
     if job.verdict_summary:
         lines.append(f"{job.verdict_summary['agreeing']} of {job.verdict_summary['reported']} replicas agree.")
     lines.append(f"{settings.NEXA_ORIGIN}/jobs/{job.pk}/")
+    _mail_send(job, f"[NEXAPod] {job.label}: {state}", lines, [job.owner.email])
+
+
+def _moderators_mail(job: Job) -> None:
+    """Tells those who may rule that there is a dispute. What the results say is on its page only."""
+    nodes_owners = job.replicas.filter(node_owner__isnull=False).values("node_owner")
+    mailed = moderators().exclude(email="").exclude(pk=job.owner_id).exclude(pk__in=nodes_owners).filter(is_staff=True)
+    lines = [
+        f"The results of {job.label} ({job.job_type}) do not agree, and no more may be asked.",
+        f"Without a ruling by {job.dispute_deadline_at:%Y-%m-%d %H:%M} UTC it fails unpaid." if job.dispute_deadline_at else "",
+        f"{settings.NEXA_ORIGIN}/admin/jobs/job/{job.pk}/dispute/",
+    ]
+    for address in mailed.values_list("email", flat=True):  # one each: they need not know of each other
+        _mail_send(job, f"[NEXAPod] A dispute waits for a ruling: {job.label}", lines, [address])
+
+
+def _mail_send(job: Job, subject: str, lines: Sequence[str], to: list[str]) -> None:
+    """A mail server that refuses is logged; the timeline has it all the same."""
     try:
-        send_mail(f"[NEXAPod] {job.label}: {state}", "\n\n".join(lines), None, [job.owner.email])
+        send_mail(subject, "\n\n".join(filter(None, lines)), None, to)
     except (SMTPException, OSError) as error:
         log.warning("no mail about job %s: %s", job.pk, error)

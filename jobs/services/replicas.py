@@ -10,12 +10,19 @@ from django.db import transaction
 from jobs.descriptor import Descriptor
 from jobs.models import Job, JobKind, Replica
 from jobs.nudges import exchanges_wake
+from jobs.services.breakers import closed_until_of
 
 
 def replicas_queue(*, job: Job, count: int) -> list[Replica]:
     """Queues `count` replicas with what the job's descriptor needs, and wakes waiting exchanges after the commit."""
     descriptor = Descriptor.model_validate(job.descriptor)
-    kind, _ = JobKind.objects.get_or_create(image_name=job.image["name"], job_type=job.job_type, credit_rate_micro=job.credit_rate_micro)
+    image_name = job.image["name"]
+    kind, _ = JobKind.objects.get_or_create(
+        image_name=image_name,
+        job_type=job.job_type,
+        credit_rate_micro=job.credit_rate_micro,
+        defaults={"closed_until": lambda: closed_until_of(image_name=image_name)},  # type: ignore[misc]  # called where a row is made
+    )
     replicas = Replica.objects.bulk_create(
         Replica(
             job=job,

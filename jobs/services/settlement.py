@@ -18,7 +18,7 @@ from jobs.services.replicas import replicas_queue
 from jobs.services.transitions import event_record, job_state_derive, job_transition, replica_transition
 from jobs.states import JOB_OPEN, REPLICA_LIVE, REPLICA_VOTES, JobState, ReplicaState
 from jobs.verdicts import AskForMore, CheckedReplica, Conclude, Decision, Dispute, NoValidResult, Verdict, Wait, decide, pair
-from jobs.verification import OWN_CHECKS
+from jobs.verification import CHECK_IMPOSSIBLE, OWN_CHECKS
 from ledger.services import Payment, account_of, payment_post, refund_post
 from workers.protocol.messages import ReceiptPredicate
 from workers.protocol.pay import CLIP_FACTOR, payment_micro
@@ -54,6 +54,7 @@ def job_settle(*, job_id: UUID) -> Decision | None:
 def _carry_out(job: Job, reported: Sequence[Replica], decision: Decision) -> None:
     match decision:
         case Conclude(canonical=canonical):
+            _state_verifying(job)
             _conclude(job, reported, canonical)
         case AskForMore(count=count):
             event_record(job=job, kind="job.replicas_added", payload={"count": count}, public=False)
@@ -84,17 +85,23 @@ def _verification_rest(reported: Sequence[Replica]) -> None:
 def _decide(job: Job, reported: Sequence[Replica]) -> Decision:
     evidence = list(Evidence.objects.filter(replica__in=reported))
     own: dict[UUID, dict[str, bool | None]] = {replica.pk: {} for replica in reported}
-    agreements: dict[frozenset[UUID], bool] = {}
+    unchecked = {row.replica_id for row in evidence if row.other_id is None and row.code == CHECK_IMPOSSIBLE}
+    agreements: dict[frozenset[UUID], bool | None] = {}
     for row in evidence:
         if row.other_id is None:
             own[row.replica_id][row.check_name] = row.passed
         elif row.passed is not None:
-            agreements[pair(row.replica_id, row.other_id)] = row.passed
+            agreements[pair(row.replica_id, row.other_id)] = None if row.code == CHECK_IMPOSSIBLE else row.passed
     states = list(job.replicas.values_list("state", flat=True))
     outstanding = sum(state == ReplicaState.QUEUED or ReplicaState(state) in REPLICA_LIVE for state in states)
     votes = sum(ReplicaState(state) in REPLICA_VOTES for state in states)
     return decide(
-        replicas=[CheckedReplica(replica.pk, _valid(own[replica.pk])) for replica in reported],
+        replicas=[
+            CheckedReplica(replica.pk, None, unchecked=True)
+            if replica.pk in unchecked
+            else CheckedReplica(replica.pk, _valid(own[replica.pk]))
+            for replica in reported
+        ],
         agreements=agreements,
         quorum=job.quorum,
         outstanding=outstanding,
@@ -110,8 +117,7 @@ def _valid(checks: Mapping[str, bool | None]) -> bool | None:
     return None if None in outcomes else True
 
 
-def _conclude(job: Job, reported: Sequence[Replica], canonical_id: UUID) -> None:
-    _state_verifying(job)
+def _conclude(job: Job, reported: Sequence[Replica], canonical_id: UUID, *, is_ruled: bool = False) -> None:
     accepted = [replica for replica in reported if replica.verdict == Verdict.AGREE]
     ratio = _calibration_ratio(job)
     # Late receipts vote too, so more replicas may agree than the job had reserved for: then they share the reservation alike.
@@ -144,6 +150,8 @@ def _conclude(job: Job, reported: Sequence[Replica], canonical_id: UUID) -> None
     _calibrate(job, accepted)
     canonical = next(replica for replica in reported if replica.pk == canonical_id)
     summary = _verdict_summary(job, canonical, accepted, reported)
+    if is_ruled:
+        summary["ruled"] = True
     job_transition(job=job, to=JobState.COMPLETED, payload=summary, canonical_replica=canonical, verdict_summary=summary)
 
 
@@ -201,3 +209,11 @@ def _calibrate(job: Job, accepted: Sequence[Replica]) -> None:
 
 def _image_key(job: Job) -> str:
     return str(job.image.get("pull") or job.image.get("image_id"))
+
+
+def ruling_conclude(*, job: Job, reported: Sequence[Replica], canonical_id: UUID) -> None:
+    """Concludes a disputed job as a moderator ruled: those of `reported` whose verdict is `agree` are accepted and paid, others are not.
+
+    The caller holds the job's row lock and has set the verdicts; `reported` has receipts and node owners fetched along.
+    """
+    _conclude(job, reported, canonical_id, is_ruled=True)

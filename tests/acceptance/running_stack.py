@@ -121,10 +121,11 @@ class RunningStack:
         return job
 
     def replicas_wait(self, job_id: str, state: str, *, count: int, limit_seconds: float) -> list[dict[str, Any]]:
-        """The replicas in `state`, when there are `count` of them."""
+        """The replicas in `state`, when there are `count` of them; `running` only those whose host says that the container runs."""
 
         def found() -> list[dict[str, Any]]:
-            return [replica for replica in self.researcher.job_replicas(job_id) if replica["state"] == state]
+            replicas = [replica for replica in self.researcher.job_replicas(job_id) if replica["state"] == state]
+            return [one for one in replicas if state != "running" or (one["progress"] or {}).get("stage") == "running"]
 
         wait_for(lambda: len(found()) >= count, limit_seconds=limit_seconds, what=lambda: self.evidence(job_id))
         return found()
@@ -145,10 +146,10 @@ class RunningStack:
         return int(api.account()["balance_micro"])
 
     def ledger_entries(self) -> list[dict[str, Any]]:
-        """The public export, as anybody may read it."""
+        """The movements in the public export, as anybody may read it."""
         answer = requests.get(f"{self.stack.origin}/api/v1/ledger/export", timeout=20)
         answer.raise_for_status()
-        return [json.loads(line) for line in answer.text.splitlines()]
+        return [leaf for leaf in map(json.loads, answer.content.splitlines()) if "postings" in leaf]
 
     def evidence(self, job_id: str) -> str:
         """For a failed test."""
