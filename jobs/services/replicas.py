@@ -26,7 +26,7 @@ def replicas_queue_all(*, jobs: Sequence[Job], count: int, descriptor: Descripto
         image_name=image_name,
         job_type=first.job_type,
         credit_rate_micro=first.credit_rate_micro,
-        defaults={"closed_until": lambda: closed_until_of(image_name=image_name)},
+        defaults={"closed_until": lambda: closed_until_of(image_name=image_name)},  # type: ignore[misc]  # called where a row is made
     )
     needs = {
         "tier": first.tier,

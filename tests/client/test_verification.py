@@ -285,6 +285,14 @@ def test_fewer_replicas_than_the_quorum_are_refused(tmp_path: Path, runs: list[R
     assert "quorum" in str(refusal(tmp_path, parts.sealed(parts.members_make(runs[:1], index))))
 
 
+def test_fewer_replicas_than_the_quorum_will_do_under_a_ruling(tmp_path: Path, runs: list[Run]) -> None:
+    index = parts.index_make(runs[:1])
+    index["job"]["quorum"] = 2
+    index["job"]["verdict"]["ruled"] = True
+    path = parts.zip_write(tmp_path / "ruled.zip", parts.sealed(parts.members_make(runs[:1], index)))
+    assert len(bundle_verify(path, coordinator_key_id=parts.PINNED).replicas) == 1
+
+
 def test_dropping_a_replica_and_the_quorum_needs_the_coordinators_seal(tmp_path: Path, runs: list[Run], members: Members) -> None:
     index = parts.index_make(runs)
     index["job"]["quorum"] = 1
