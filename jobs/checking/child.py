@@ -5,8 +5,8 @@
 1. The server is a fresh program with an empty environment and one inherited descriptor: the control socket. It sees no stranger's byte,
    so that each child starts clean; it is there because imports take a fifth of a second, and a fork a few milliseconds.
 2. A request brings two sockets and the limits: the channel, on which the child is given frames and answers lines (wire.py), and the leash,
-   on which the server tells how the child ended, and at which piece of which job it was (the marker). Any word on the leash, or its end,
-   kills the child: so does the worker's own death.
+   on which the server tells how the child ended, and at which piece of which job it was (the marker). The end of the leash kills
+   the child: so does the worker's own death.
 3. The control socket's end is the server's end.
 
 Nothing here or below imports Django; the worker's side is children.py.
