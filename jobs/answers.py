@@ -200,10 +200,6 @@ def summary_of(job: Job) -> JobSummary:
     return JobSummary(**_summary(job))
 
 
-def array_of(jobs: Sequence[tuple[Job, bool]]) -> ArrayAnswer:
-    return ArrayAnswer(jobs=[ArrayJob(id=job.pk, job_id=job.label, state=JobState(job.state), created=created) for job, created in jobs])
-
-
 def detail_of(job: Job, inputs: Sequence[JobInput]) -> JobDetail:
     concluded = is_concluded(job)
     return JobDetail(

@@ -23,7 +23,7 @@ INTEGER_LIMIT = 2**53 - 1
 _INTEGER_CHARACTERS = 22
 
 # The closing quote is optional, so that a string without end is passed over once, not once for each quote inside it.
-_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
+_STRING_OR_BRACKET = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
 
 
 def canonical_json(value: Any) -> bytes:
