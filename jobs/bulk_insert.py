@@ -16,7 +16,7 @@ from django.db.models import AutoField, Model
 def rows_insert(like: Model, records: Sequence[Mapping[str, Any]], *, then: str = "") -> list[tuple[Any, ...]]:
     """Inserts a row for each record: what a record names, by attribute, is its own; all other columns are as `like` has them.
 
-    All records name the same attributes, with values as JSON has them: ids as strings. `then`: SQL that follows, ON CONFLICT or RETURNING;
+    All records name the same attributes, with values as JSON has them, UUIDs, or bytes. `then`: SQL that follows, ON CONFLICT or RETURNING;
     what it returns is returned. Rows are written in the order of the records.
     """
     if not records:
@@ -37,6 +37,11 @@ def rows_insert(like: Model, records: Sequence[Mapping[str, Any]], *, then: str 
         cursor.execute(
             f'INSERT INTO "{like._meta.db_table}" ({", ".join(names)}) SELECT {", ".join(expressions)}'  # noqa: S608  names of our own columns
             f" FROM jsonb_to_recordset(%s) AS v({', '.join(own)}) {then}",
-            [*values, json.dumps(records)],
+            [*values, json.dumps(records, default=_text_of)],
         )
         return cursor.fetchall() if cursor.description else []
+
+
+def _text_of(value: object) -> str:
+    """What PostgreSQL reads as this value."""
+    return "\\x" + value.hex() if isinstance(value, bytes) else str(value)

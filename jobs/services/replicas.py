@@ -43,7 +43,7 @@ def replicas_queue_all(*, like: Job, job_ids: Sequence[UUID], count: int, descri
     rows_insert(
         replica,
         [
-            {"id": str(uuid4()), "job_id": str(job_id), "created_at": created_at}
+            {"id": uuid4(), "job_id": job_id, "created_at": created_at}
             for job_id, created_at in zip(job_ids, times, strict=True)
             for _ in range(count)
         ],

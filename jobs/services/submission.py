@@ -188,7 +188,7 @@ def _jobs_write(
     like = Job(owner=owner, **_shared_columns(array.shared, image))
     ids = {one.label: uuid4() for one in new}
     records = [
-        {"id": str(ids[one.label]), "label": one.label, "descriptor": one.document, "descriptor_digest": one.digest}
+        {"id": ids[one.label], "label": one.label, "descriptor": one.document, "descriptor_digest": one.digest}
         for one in sorted(new, key=lambda one: one.label)
     ]
     # Waits for unfinished submissions of the same labels, then leaves out what they have written, if they were committed.
@@ -210,14 +210,14 @@ def _jobs_write(
     rows_insert(
         JobInput(),
         [
-            {"job_id": str(ids[label]), "path": path, "blob_id": blob.digest}
+            {"job_id": ids[label], "path": path, "blob_id": blob.digest}
             for label in inputs.keys() & written
             for path, blob in sorted(inputs[label].items())
         ],
     )
     # In this order, as what is asked for first happens first after the commit: a waiting host comes before whoever watches.
     replicas_queue_all(like=like, job_ids=job_ids, count=like.copies, descriptor=array.shared)
-    rows_insert(JobEvent(kind="job.queued", payload={"tier": like.tier, "copies": like.copies}), [{"job_id": str(one)} for one in job_ids])
+    rows_insert(JobEvent(kind="job.queued", payload={"tier": like.tier, "copies": like.copies}), [{"job_id": one} for one in job_ids])
     nudge_on_commit(outbox_nudge)
     # Last: everybody's submissions and payments wait for the lock on the escrow.
     movements_post([reservation_of(account=account, job_id=one, amount_micro=like.reserved_micro) for one in job_ids])
