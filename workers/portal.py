@@ -151,7 +151,7 @@ class PortalClient:
         return answer
 
     def receipt_submit(self, receipt: SubmittedReceipt) -> ReceiptAnswer:
-        """Hand a receipt in. The same again gives the same answer. What its result says is an answer, or raised like a refusal of the call."""
+        """Hand a receipt in. The same again gives the same answer. A problem of the receipt is raised as one of the call is."""
         message = ReceiptSubmission(protocol_version=PROTOCOL_VERSION, receipts=(receipt,))
         results = self._call("POST", "/api/v1/receipts", ReceiptsAnswer, message=message).results
         if len(results) != 1:
