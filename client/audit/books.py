@@ -102,11 +102,11 @@ class Books:
         self.names = Heap(connection, "names", ("digest BLOB", "space INTEGER", "leaf INTEGER"))
         """What may occur once: digests of names, by what they name (client/audit/closing_rules.py)."""
         self.entries = Heap(
-            connection, "entries", ("entry INTEGER", "leaf INTEGER", "kind TEXT", "source TEXT", "target TEXT", "amount INTEGER", "job TEXT")
+            connection,
+            "entries",
+            ("entry INTEGER", "leaf INTEGER", "kind TEXT", "source TEXT", "target TEXT", "amount INTEGER", "job TEXT"),
         )
-        self.reversals = Heap(
-            connection, "reversals", ("entry INTEGER", "leaf INTEGER", "source TEXT", "target TEXT", "amount INTEGER")
-        )
+        self.reversals = Heap(connection, "reversals", ("entry INTEGER", "leaf INTEGER", "source TEXT", "target TEXT", "amount INTEGER"))
         self.spot_choices = Heap(connection, "spot_choices", ("spot_key TEXT", "job TEXT", "share TEXT", "chosen INTEGER", "leaf INTEGER"))
 
     def job(self, job: str) -> JobBooks:

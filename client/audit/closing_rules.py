@@ -47,7 +47,11 @@ def _paid_job_check(books: Books, job_id: UUID, job: JobBooks) -> None:
     add, leaf = books.findings.add, job.payment_leaf
     accounts = {receipt.account for receipt in job.accepted.values()}
     if job.quorum is not None and len(accounts) < job.quorum:
-        add(FindingCode.QUORUM_MISSED, leaf, f"The job {job_id} was paid with accepted receipts of {len(accounts)} accounts; its quorum is {job.quorum}.")
+        add(
+            FindingCode.QUORUM_MISSED,
+            leaf,
+            f"The job {job_id} was paid with accepted receipts of {len(accounts)} accounts; its quorum is {job.quorum}.",
+        )
     share = job.reserved // max(1, len(job.accepted) + job.refused)
     if job.formula and job.reserver is not None and job.formula[-1] != str(share):
         message = f"Of the reservation of the job {job_id} each accepted receipt has a share of {share}; recorded is {job.formula[-1]}."

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from client.audit.books import AMOUNT_MAX, Books, JobBooks
@@ -30,6 +30,14 @@ ESCROW: Final = ACCOUNT_ESCROW.hex
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _MICRO: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 _FLOAT_CHARACTERS_MAX: Final = 32
+
+
+class _Move(NamedTuple):
+    """What an entry does: an amount above 0 from one account to another, each 32 hexadecimal digits."""
+
+    source: str
+    target: str
+    amount: int
 
 
 class _EvidenceMalformedError(Exception):
@@ -55,84 +63,84 @@ def entry_check(books: Books, index: int, leaf: EntryLeaf) -> None:
     if len(amounts) != 2 or len(sources) != 1 or len(targets) != 1 or sources[0][0] == targets[0][0]:
         add(FindingCode.POSTINGS_WRONG, index, f"Entry {entry}: a {leaf.kind} moves an amount from one account to one other.")
         return
-    (source, _), (target, amount) = sources[0], targets[0]
+    move = _Move(sources[0][0], *targets[0])
     try:
-        job = _kind_check(books, index, leaf, source, target, amount)
+        job = _kind_check(books, index, leaf, move)
     except _EvidenceMalformedError as error:
         add(FindingCode.EVIDENCE_MALFORMED, index, f"Entry {entry}: the evidence of a {leaf.kind} {error}.")
         job = None
-    books.entries.append(entry, index, leaf.kind, source, target, amount, job)
+    books.entries.append(entry, index, leaf.kind, *move, job)
 
 
-def _kind_check(books: Books, index: int, leaf: EntryLeaf, source: str, target: str, amount: int) -> str | None:
+def _kind_check(books: Books, index: int, leaf: EntryLeaf, move: _Move) -> str | None:
     """Judges by kind; returns the job that it is about."""
     match leaf.kind:
         case "grant":
             _text(leaf.evidence, "reason")
             if not leaf.key.startswith("grant:"):
                 books.findings.add(FindingCode.KEY_WRONG, index, f"Expected a key that starts with 'grant:'; found {leaf.key!r}.")
-            _accounts_expect(books, index, leaf, is_right=source == TREASURY and target != ESCROW)
+            _accounts_expect(books, index, leaf, is_right=move.source == TREASURY and move.target != ESCROW)
             return None
         case "reservation":
-            return _reservation_check(books, index, leaf, source, target, amount)
+            return _reservation_check(books, index, leaf, move)
         case "payment":
-            return _payment_check(books, index, leaf, source, target, amount)
+            return _payment_check(books, index, leaf, move)
         case "refund":
-            return _refund_check(books, index, leaf, source, target, amount)
+            return _refund_check(books, index, leaf, move)
         case "reversal":
             entry = _text(leaf.evidence, "entry")
             _text(leaf.evidence, "reason")
             if _MICRO.fullmatch(entry) is None or int(entry) > AMOUNT_MAX:
                 raise _EvidenceMalformedError("names no entry that could be")
             key_check(books, index, leaf, f"reversal:{entry}")
-            books.reversals.append(int(entry), index, source, target, amount)
+            books.reversals.append(int(entry), index, *move)
             return None
 
 
-def _reservation_check(books: Books, index: int, leaf: EntryLeaf, source: str, target: str, amount: int) -> str:
+def _reservation_check(books: Books, index: int, leaf: EntryLeaf, move: _Move) -> str:
     job_id = _uuid(leaf.evidence, "job")
     key_check(books, index, leaf, f"reservation:{UUID(job_id)}")
-    _accounts_expect(books, index, leaf, is_right=source != TREASURY and target == ESCROW)
+    _accounts_expect(books, index, leaf, is_right=move.source != TREASURY and move.target == ESCROW)
     job = books.job(job_id)
     if job.reserver is not None:
         books.findings.add(FindingCode.RESERVATION_REPEATED, index, f"The job {UUID(job_id)} was reserved before.")
-    job.reserver, job.reserved = source, job.reserved + amount
+    job.reserver, job.reserved = move.source, job.reserved + move.amount
     books.job_put(job_id, job)
     return job_id
 
 
-def _payment_check(books: Books, index: int, leaf: EntryLeaf, source: str, target: str, amount: int) -> str:
+def _payment_check(books: Books, index: int, leaf: EntryLeaf, move: _Move) -> str:
     books.counts.payments += 1
-    books.counts.paid_micro += amount
+    books.counts.paid_micro += move.amount
     job_id, replica = _uuid(leaf.evidence, "job"), _uuid(leaf.evidence, "replica")
     digest, key_id = _text(leaf.evidence, "receipt"), _text(leaf.evidence, "node_key")
     key_check(books, index, leaf, f"payment:{UUID(replica)}")
-    _accounts_expect(books, index, leaf, is_right=source == ESCROW and target != TREASURY)
+    _accounts_expect(books, index, leaf, is_right=move.source == ESCROW and move.target != TREASURY)
     job = books.job(job_id)
     _job_known(books, index, leaf, job, job_id)
-    _receipt_expect(books, index, job, target=target, replica=replica, digest=digest, key_id=key_id)
-    job.payments, job.payment_leaf, job.payment_at, job.paid = job.payments + 1, index, leaf.at.isoformat(), job.paid + amount
+    _receipt_expect(books, index, job, target=move.target, replica=replica, digest=digest, key_id=key_id)
+    job.payments, job.payment_leaf, job.payment_at, job.paid = job.payments + 1, index, leaf.at.isoformat(), job.paid + move.amount
     _reservation_hold(books, index, job, job_id)
     try:
-        _formula_check(books, index, leaf, job, amount)
+        _formula_check(books, index, leaf, job, move.amount)
     finally:
         books.job_put(job_id, job)
     return job_id
 
 
-def _refund_check(books: Books, index: int, leaf: EntryLeaf, source: str, target: str, amount: int) -> str:
+def _refund_check(books: Books, index: int, leaf: EntryLeaf, move: _Move) -> str:
     job_id = _uuid(leaf.evidence, "job")
     key_check(books, index, leaf, f"refund:{UUID(job_id)}")
     job = books.job(job_id)
     _job_known(books, index, leaf, job, job_id)
-    if job.reserver is not None and (source != ESCROW or target != job.reserver or amount != job.left):
+    if job.reserver is not None and (move.source != ESCROW or move.target != job.reserver or move.amount != job.left):
         books.findings.add(
             FindingCode.REFUND_WRONG,
             index,
-            f"The job {UUID(job_id)} has {job.left} left for who reserved it; refunded are {amount}, from the escrow: "
-            f"{_yes(source == ESCROW)}, to who reserved: {_yes(target == job.reserver)}.",
+            f"The job {UUID(job_id)} has {job.left} left for who reserved it; refunded are {move.amount}, from the escrow: "
+            f"{_yes(move.source == ESCROW)}, to who reserved: {_yes(move.target == job.reserver)}.",
         )
-    job.refunded, job.refund_leaf = job.refunded + amount, index
+    job.refunded, job.refund_leaf = job.refunded + move.amount, index
     _reservation_hold(books, index, job, job_id)
     books.job_put(job_id, job)
     return job_id
@@ -151,7 +159,11 @@ def _receipt_expect(books: Books, index: int, job: JobBooks, *, target: str, rep
         )
         return
     if receipt.account != target:
-        add(FindingCode.PAYMENT_ACCOUNT_WRONG, index, f"The work of the key {key_id} is paid to the account {receipt.account}, not {target}.")
+        add(
+            FindingCode.PAYMENT_ACCOUNT_WRONG,
+            index,
+            f"The work of the key {key_id} is paid to the account {receipt.account}, not {target}.",
+        )
     if receipt.paid:
         add(FindingCode.PAYMENT_REPEATED, index, f"The replica {UUID(replica)} was paid before.")
     receipt.paid = True
@@ -185,7 +197,9 @@ def _reservation_hold(books: Books, index: int, job: JobBooks, job_id: str) -> N
 
 def _job_known(books: Books, index: int, leaf: EntryLeaf, job: JobBooks, job_id: str) -> None:
     if job.reserver is None:
-        books.findings.add(FindingCode.JOB_UNRESERVED, index, f"A {leaf.kind} of the job {UUID(job_id)}, for which nothing was reserved before.")
+        books.findings.add(
+            FindingCode.JOB_UNRESERVED, index, f"A {leaf.kind} of the job {UUID(job_id)}, for which nothing was reserved before."
+        )
 
 
 def _balance_move(books: Books, index: int, account: str, amount: int) -> None:
@@ -194,7 +208,9 @@ def _balance_move(books: Books, index: int, account: str, amount: int) -> None:
     after = before + amount
     books.balances.put(key, after)
     if after < 0 <= before and account != TREASURY:
-        books.findings.add(FindingCode.ACCOUNT_NEGATIVE, index, f"The account {UUID(account)} is at {after} now; only the treasury may be negative.")
+        books.findings.add(
+            FindingCode.ACCOUNT_NEGATIVE, index, f"The account {UUID(account)} is at {after} now; only the treasury may be negative."
+        )
 
 
 def _accounts_expect(books: Books, index: int, leaf: EntryLeaf, *, is_right: bool) -> None:

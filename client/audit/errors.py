@@ -1,10 +1,10 @@
 """Why an audit can't be made, or not to its end. What is wrong with the log itself is a finding (client/audit/findings.py).
 
-    AuditError
-    ├── SourceError             the log can't be read: unreachable, refused, or no such folder
-    │   └── AbsentError         it is readable, but has no such object
-    ├── CoordinatorWrongError   another coordinator's log than the one that was pinned
-    └── MemoryUnusableError     what the last run left behind can't be read or written
+AuditError
+├── SourceError             the log can't be read: unreachable, refused, or no such folder
+│   └── AbsentError         it is readable, but has no such object
+├── CoordinatorWrongError   another coordinator's log than the one that was pinned
+└── MemoryUnusableError     what the last run left behind can't be read or written
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ from client.audit.errors import AbsentError, SourceError
 class FolderSource:
     """Reads regular files below `folder`."""
 
+    authority = None
+
     def __init__(self, folder: Path) -> None:
         self.name = str(folder)
         self._folder = folder

@@ -1,4 +1,4 @@
-"""What may occur once in a log. Occurrences are written down as digests and sorted at the end: a set of all names would not fit in memory."""
+"""What may occur once in a log. Occurrences are written down as digests and sorted at the end: all names would not fit in memory."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from requests.auth import AuthBase
 
 from client.api import origin_parse
 from client.audit.errors import AbsentError, SourceError
+from client.audit.trust import authority_of
 
 TIMEOUT_SECONDS: Final = (5.0, 30.0)
 OBJECT_SECONDS_MAX: Final = 120.0
@@ -41,6 +42,7 @@ class PortalSource:
     def __init__(self, origin: str, *, pause_seconds: float = PAUSE_SECONDS) -> None:
         """Raises PortalProtocolError unless `origin` is http(s)://host[:port]."""
         self.name = self.origin = origin_parse(origin)
+        self.authority: str | None = authority_of(self.origin)
         self._pause_seconds = pause_seconds
         self._threads = threading.local()
 

@@ -1,6 +1,6 @@
 """What an audit must remember of a log of any length: on disk, in one SQLite file, with bounded memory.
 
-A Shelf is a table by key with a bounded cache before it: leaves that belong together come close together, so most reads find their row there.
+A Shelf is a table by key with a bounded cache before it: leaves that belong together come close together, so most reads find theirs there.
 A Heap is a table that only grows and is sorted once, at the end: for what needs no answer before (is a key used twice?).
 """
 
@@ -38,7 +38,13 @@ class Shelf(Generic[Row]):
     """Rows by key. A row that `get` gave may be changed in place if it is `put` again before the next `get` or `put` of another."""
 
     def __init__(
-        self, connection: sqlite3.Connection, name: str, *, encode: Callable[[Row], Any], decode: Callable[[Any], Row], cache_rows: int = CACHE_ROWS
+        self,
+        connection: sqlite3.Connection,
+        name: str,
+        *,
+        encode: Callable[[Row], Any],
+        decode: Callable[[Any], Row],
+        cache_rows: int = CACHE_ROWS,
     ) -> None:
         """`encode` makes what JSON can hold, `decode` undoes it. `name` is a word of ours."""
         self._connection = connection
@@ -48,7 +54,7 @@ class Shelf(Generic[Row]):
         self._changed: dict[bytes, Row] = {}
         connection.execute(f"CREATE TABLE {name} (key BLOB PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
         self._select = f"SELECT value FROM {name} WHERE key = ?"  # noqa: S608 -- a word of ours
-        self._upsert = f"INSERT OR REPLACE INTO {name} VALUES (?, ?)"
+        self._upsert = f"INSERT OR REPLACE INTO {name} VALUES (?, ?)"  # noqa: S608
         self._all = f"SELECT key, value FROM {name} ORDER BY key"  # noqa: S608
 
     def get(self, key: bytes) -> Row | None:

@@ -49,7 +49,11 @@ def choice_check(books: Books, index: int, leaf: ReceiptLeaf, spot: SpotChoice) 
     books.counts.spot_choices += 1
     known = books.spot_keys.get(spot.spot_key.bytes)
     if known is None:
-        add(FindingCode.SPOT_KEY_UNCOMMITTED, index, f"The key {spot.spot_key} chose for the job {leaf.job}; the log has no commitment before.")
+        add(
+            FindingCode.SPOT_KEY_UNCOMMITTED,
+            index,
+            f"The key {spot.spot_key} chose for the job {leaf.job}; the log has no commitment before.",
+        )
     elif known.secret is not None:
         add(FindingCode.SPOT_KEY_EARLY, index, f"The key {spot.spot_key} was public before the job {leaf.job} was concluded.")
     if spot.chosen and leaf.quorum < CHOSEN_QUORUM_MIN:

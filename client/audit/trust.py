@@ -20,12 +20,8 @@ from workers.protocol.succession import keys_of
 
 @dataclass(frozen=True)
 class Coordinator:
-    """`keys` are those that are believed, oldest first, the present one last: the pinned one and what it led to by signed successions.
+    """`keys`: oldest first, the present one last, each naming the next. `log` is the name of its log in the first epoch."""
 
-    `origin` is the portal's address, `log` the name of its log in the first epoch.
-    """
-
-    origin: str
     log: str
     keys: tuple[PublicKey, ...]
 
@@ -34,34 +30,48 @@ class Coordinator:
         """The present one."""
         return self.keys[-1]
 
+    def believed(self, pinned: str | None) -> Coordinator:
+        """The same with the keys that are believed: from `pinned`, a key id, on; None believes the present one only.
 
-def coordinator_read(source: LogSource, *, pinned: str | None) -> Coordinator:
-    """What the source says of its coordinator; `pinned` is the key id to trust, None to believe the present one.
+        Raises CoordinatorWrongError.
+        """
+        ids = [key.key_id for key in self.keys]
+        if pinned is not None and pinned not in ids:
+            raise CoordinatorWrongError(f"Expected the log of the coordinator {pinned}, or of a successor; this one's key is {ids[-1]}.")
+        return Coordinator(self.log, self.keys[-1:] if pinned is None else self.keys[ids.index(pinned) :])
 
-    Raises SourceError, CoordinatorWrongError.
-    """
+
+def coordinator_read(source: LogSource) -> Coordinator:
+    """What the source says of its coordinator, none of it believed yet. Raises SourceError, CoordinatorWrongError."""
     try:
         document = json_parse(source.read(COORDINATOR, limit_bytes=DOCUMENT_LIMIT_BYTES), limit_bytes=DOCUMENT_LIMIT_BYTES)
         info = CoordinatorInfo.model_validate(document)
         keys = keys_of(info.predecessors, present=PublicKey.from_base64(info.public_key), origin=info.origin)
-        log = f"{urlsplit(info.origin).netloc}/ledger"
+        authority = authority_of(info.origin)
     except (VerificationError, ValidationError, ValueError) as error:
         why = f"{error.error_count()} faults" if isinstance(error, ValidationError) else str(error)
         raise SourceError(f"{source.name} does not say who its coordinator is as protocol version 1 says it: {why}") from error
-    if pinned is None:
-        return Coordinator(info.origin, log, keys[-1:])
-    ids = [key.key_id for key in keys]
-    if pinned not in ids:
-        raise CoordinatorWrongError(f"Expected the log of the coordinator {pinned}, or of a successor; this one's key is {ids[-1]}.")
-    return Coordinator(info.origin, log, keys[ids.index(pinned) :])
+    # Under another name it would have another last run, and could show another history.
+    if source.authority is not None and authority != source.authority:
+        raise CoordinatorWrongError(f"Expected the portal {source.name}; this one says that it is {info.origin[:200]}. Audit that address.")
+    return Coordinator(f"{urlsplit(info.origin).netloc}/ledger", keys)
 
 
-def checkpoint_open(note: bytes, *, log: str, keys: tuple[PublicKey, ...]) -> Checkpoint:
-    """The checkpoint of `log`, signed by one of `keys`. Raises VerificationError."""
-    for key in keys:
+def authority_of(origin: str) -> str:
+    """Host and port of an address, in one spelling. Raises ValueError."""
+    parts = urlsplit(origin)
+    default = {"http": 80, "https": 443}.get(parts.scheme)
+    if not parts.hostname:
+        raise ValueError(f"expected an address as https://host; found {origin[:200]!r}")
+    return f"{parts.hostname}:{parts.port or default}"
+
+
+def checkpoint_open(note: bytes, *, log: str, keys: tuple[PublicKey, ...]) -> tuple[Checkpoint, PublicKey]:
+    """The checkpoint of `log`, signed by one of `keys`, and which; the newest of them if several did. Raises VerificationError."""
+    for key in reversed(keys):
         with suppress(KeyWrongError):
             checkpoint = Checkpoint.from_text(note_open(note, name=log, key=key))
             if checkpoint.origin != log:
                 raise KeyWrongError(f"Expected a checkpoint of {log}; found one of {checkpoint.origin[:200]}.")
-            return checkpoint
+            return checkpoint, key
     raise KeyWrongError(f"The checkpoint has no signature for {log} by the coordinator's key {keys[-1].key_id}, nor by one that led to it.")
