@@ -173,8 +173,8 @@ class _BundleWriter:
 
 def _payment_proof(replica: Replica, checkpoint: Checkpoint | None) -> PaymentProof | None:
     """The ledger entry that paid this replica, and its proof under `checkpoint`; None while it is not integrated (a second or so)."""
-    leaf = LogLeaf.objects.filter(entry__idempotency_key=f"payment:{replica.pk}").first()
+    leaf = LogLeaf.objects.filter(item__key=f"payment:{replica.pk}").select_related("item").first()
     if leaf is None or checkpoint is None or leaf.index >= checkpoint.size:
         return None
     proof = tuple(base64_encode(one) for one in inclusion_proof_of(index=leaf.index, size=checkpoint.size))
-    return PaymentProof(index=leaf.index, leaf=base64_encode(bytes(leaf.data)), proof=proof)
+    return PaymentProof(index=leaf.index, leaf=base64_encode(bytes(leaf.item.data)), proof=proof)

@@ -206,7 +206,7 @@ def _event_rows(events: Sequence[JobEvent], replicas: Sequence[Replica]) -> list
 def _payment_leaves(replicas: Sequence[Replica]) -> dict[UUID, int]:
     """The place in the public log of each replica's payment, as far as it is in there yet."""
     keys = {f"payment:{replica.pk}": replica.pk for replica in replicas if replica.paid_micro}
-    found = LogLeaf.objects.filter(entry__idempotency_key__in=keys).values_list("entry__idempotency_key", "index")
+    found = LogLeaf.objects.filter(item__key__in=keys).values_list("item__key", "index")
     return {keys[key]: index for key, index in found}
 
 

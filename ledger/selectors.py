@@ -11,10 +11,10 @@ from django.db.models import Sum
 from ledger.models import Account, Checkpoint, Entry, LogLeaf, Posting
 from ledger.tiles import range_root
 from workers.protocol.canonical import json_parse
+from workers.protocol.leaves import LEAF_BYTES_MAX
 from workers.protocol.merkle import consistency_ranges, inclusion_ranges
 
 EXPORT_PAGE_LEAVES = 1000
-LEAF_LIMIT_BYTES = 1024 * 1024
 
 
 def inclusion_proof_of(*, index: int, size: int) -> list[bytes]:
@@ -29,17 +29,17 @@ def consistency_proof_of(*, old: int, new: int) -> list[bytes]:
 
 def checkpoint_at_least(*, size: int) -> Checkpoint | None:
     """The smallest checkpoint that covers `size` leaves."""
-    return Checkpoint.objects.filter(size__gte=size).order_by("size").first()
+    return Checkpoint.objects.filter(size__gte=size).order_by("size", "-pk").first()
 
 
 def leaves_page(*, after: int, limit: int) -> Sequence[LogLeaf]:
     """Up to `limit` leaves with an index above `after` (-1 starts), in order."""
-    return list(LogLeaf.objects.filter(index__gt=after).order_by("index")[:limit])
+    return list(LogLeaf.objects.filter(index__gt=after).select_related("item").order_by("index")[:limit])
 
 
 def leaf_document(leaf: LogLeaf) -> dict[str, Any]:
     """A leaf as JSON: its index, and the entry that its data holds."""
-    return {"index": leaf.index, **json_parse(bytes(leaf.data), limit_bytes=LEAF_LIMIT_BYTES)}
+    return {"index": leaf.index, **json_parse(bytes(leaf.item.data), limit_bytes=LEAF_BYTES_MAX)}
 
 
 def leaves_export() -> Iterator[bytes]:
@@ -47,7 +47,7 @@ def leaves_export() -> Iterator[bytes]:
     after = -1
     while page := leaves_page(after=after, limit=EXPORT_PAGE_LEAVES):
         for leaf in page:
-            yield bytes(leaf.data) + b"\n"
+            yield bytes(leaf.item.data) + b"\n"
         after = page[-1].index
 
 
@@ -55,13 +55,13 @@ async def leaves_export_async() -> AsyncIterator[bytes]:
     """`leaves_export` for an event loop: a page at a time, each read on a thread."""
     after = -1
     while page := await database_sync_to_async(leaves_page)(after=after, limit=EXPORT_PAGE_LEAVES):
-        yield b"".join(bytes(leaf.data) + b"\n" for leaf in page)
+        yield b"".join(bytes(leaf.item.data) + b"\n" for leaf in page)
         after = page[-1].index
 
 
 def statement_page(*, account: Account, before: int | None, limit: int) -> Sequence[Posting]:
     """Up to `limit` postings of an account below posting id `before`, newest first, with their entries and leaves."""
-    postings = Posting.objects.filter(account=account).select_related("entry__leaf").order_by("-pk")
+    postings = Posting.objects.filter(account=account).select_related("entry__item__leaf").order_by("-pk")
     return list((postings.filter(pk__lt=before) if before is not None else postings)[:limit])
 
 

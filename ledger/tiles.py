@@ -11,7 +11,7 @@ import re
 from django.core.cache import cache
 
 from ledger.models import LogLeaf
-from workers.protocol.merkle import HASH_BYTES, leaf_hash, node_hash, tree_root
+from workers.protocol.merkle import HASH_BYTES, node_hash, tree_root
 
 TILE_WIDTH = 256
 _TILE_BITS = 8
@@ -26,16 +26,16 @@ class TileMissingError(LookupError):
 def tile_hashes(level: int, index: int, width: int = TILE_WIDTH) -> list[bytes]:
     """The first `width` hashes of tile `index` of `level`, each 32 bytes. Raises TileMissingError."""
     first = index * TILE_WIDTH
-    last_leaf = LogLeaf.objects.filter(index=((first + width) << (_TILE_BITS * level)) - 1).values_list("data", flat=True).first()
+    last_leaf = LogLeaf.objects.filter(index=((first + width) << (_TILE_BITS * level)) - 1).values_list("hash", flat=True).first()
     if last_leaf is None:
         raise TileMissingError(f"Tile {index} of level {level} does not have {width} hashes yet.")
     # Names the content: a log that was restored from a backup and went on otherwise has another last leaf under the same index.
-    key = f"ledger:tile:{level}:{index}:{leaf_hash(bytes(last_leaf)).hex()}"
+    key = f"ledger:tile:{level}:{index}:{bytes(last_leaf).hex()}"
     if width == TILE_WIDTH and (kept := cache.get(key)) is not None:
         return [kept[start : start + HASH_BYTES] for start in range(0, len(kept), HASH_BYTES)]
     if level == 0:
-        leaves = LogLeaf.objects.filter(index__gte=first, index__lt=first + width).order_by("index").values_list("data", flat=True)
-        hashes = [leaf_hash(bytes(data)) for data in leaves]
+        leaves = LogLeaf.objects.filter(index__gte=first, index__lt=first + width).order_by("index").values_list("hash", flat=True)
+        hashes = [bytes(one) for one in leaves]
     else:
         hashes = [tree_root(tile_hashes(level - 1, first + place)) for place in range(width)]
     if width == TILE_WIDTH:
@@ -71,7 +71,7 @@ def _leaf_exists(index: int) -> bool:
 def entry_bundle(index: int, width: int = TILE_WIDTH) -> bytes:
     """The data of the leaves under tile `index` of level 0, each after its length as 2 bytes, big-endian. Raises TileMissingError."""
     first = index * TILE_WIDTH
-    leaves = LogLeaf.objects.filter(index__gte=first, index__lt=first + width).order_by("index").values_list("data", flat=True)
+    leaves = LogLeaf.objects.filter(index__gte=first, index__lt=first + width).order_by("index").values_list("item__data", flat=True)
     if not _leaf_exists(first + width - 1):
         raise TileMissingError(f"Entry bundle {index} does not have {width} entries yet.")
     return b"".join(len(data).to_bytes(2, "big") + bytes(data) for data in leaves)

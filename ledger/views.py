@@ -25,7 +25,7 @@ INDEX_MAX: Final = 2**62
 def ledger_page(request: HttpRequest) -> HttpResponse:
     """Newest entries first, those below `before` if it is given; the checkpoint that covers them, and totals."""
     before = _index(request.GET.get("before", ""))
-    leaves = LogLeaf.objects.order_by("-index")
+    leaves = LogLeaf.objects.order_by("-index").select_related("item")
     page = list((leaves if before is None else leaves.filter(index__lt=before))[: PAGE_ENTRIES + 1])
     checkpoint = checkpoint_latest()
     context = {
@@ -43,15 +43,15 @@ def ledger_page(request: HttpRequest) -> HttpResponse:
 @require_GET
 def entry_page(request: HttpRequest, index: int) -> HttpResponse:
     """One entry, with the proof that it is in the log and what to check it with."""
-    leaf = LogLeaf.objects.filter(index=index).first() if index < INDEX_MAX else None
+    leaf = LogLeaf.objects.filter(index=index).select_related("item").first() if index < INDEX_MAX else None
     if leaf is None:
         raise Http404("There is no such entry in the log.")
     checkpoint = selectors.checkpoint_at_least(size=index + 1)
     proof = selectors.inclusion_proof_of(index=index, size=checkpoint.size) if checkpoint else []
     context = {
         "entry": _entry(leaf),
-        "data": bytes(leaf.data).decode("utf-8", "replace"),
-        "leaf_hash": base64_encode(leaf_hash(bytes(leaf.data))),
+        "data": bytes(leaf.item.data).decode("utf-8", "replace"),
+        "leaf_hash": base64_encode(leaf_hash(bytes(leaf.item.data))),
         "checkpoint": checkpoint,
         "proof": [base64_encode(node) for node in proof],
     }
@@ -65,7 +65,7 @@ def _entry(leaf: LogLeaf) -> dict[str, Any]:
     return {
         **document,
         "made_at": datetime.fromisoformat(document["at"]),
-        "digest": digest_of(bytes(leaf.data)),
+        "digest": digest_of(bytes(leaf.item.data)),
         "moved_micro": sum(amount for amount in amounts if amount > 0),
         "reason": document["evidence"].get("reason", ""),
     }

@@ -25,7 +25,8 @@ from jobs.models import Job, JobEvent, Replica
 from jobs.services.submission import job_cancel, job_submit
 from jobs.states import JobState, ReplicaState
 from ledger.models import Account, AccountKind
-from ledger.services import CreditsInsufficientError, account_of
+from ledger.movements import CreditsInsufficientError
+from ledger.services import account_of
 from people.models import User
 from tests.factories.jobs import credits_grant, descriptor_make, funded_researcher_make, image_approve, job_make, upload_make
 from tests.factories.nodes import node_make, profile_make

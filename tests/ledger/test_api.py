@@ -30,7 +30,7 @@ def log(db: None) -> list[bytes]:
     checkpoint_publish()
     entries_make(4)
     checkpoint_publish()
-    return [leaf_hash(bytes(data)) for data in LogLeaf.objects.order_by("index").values_list("data", flat=True)]
+    return [leaf_hash(bytes(data)) for data in LogLeaf.objects.order_by("index").values_list("item__data", flat=True)]
 
 
 def get(client: Client, path: str, **headers: str) -> Any:

@@ -8,15 +8,23 @@ from typing import Any
 import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
 
+from ledger.append_only import APPEND_ONLY
 from ledger.checkpoints import checkpoint_publish
-from ledger.models import Account, AccountKind, Entry
-from ledger.services import treasury_account
+from ledger.models import Account, AccountKind, CoordinatorSuccession, Entry, Epoch
+from ledger.services import escrow_account, treasury_account
 from tests.factories.ledger import account_make, entries_make
 
 pytestmark = pytest.mark.django_db
 
-TABLES = ["ledger_entry", "ledger_posting", "ledger_logleaf", "ledger_checkpoint"]
-COLUMNS = {"ledger_entry": "kind", "ledger_posting": "amount_micro", "ledger_logleaf": "data", "ledger_checkpoint": "note"}
+COLUMNS = {
+    "ledger_entry": "kind",
+    "ledger_posting": "amount_micro",
+    "ledger_logitem": "data",
+    "ledger_logleaf": "hash",
+    "ledger_checkpoint": "note",
+    "ledger_epoch": "envelope",
+    "ledger_coordinatorsuccession": "envelope",
+}
 
 
 def execute(statement: str, parameters: list[Any] | None = None) -> None:
@@ -28,11 +36,13 @@ def execute(statement: str, parameters: list[Any] | None = None) -> None:
         cursor.execute("SET CONSTRAINTS ALL DEFERRED")
 
 
-@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("table", APPEND_ONLY)
 @pytest.mark.parametrize("statement", ["UPDATE {table} SET {column} = {column}", "DELETE FROM {table}", "TRUNCATE {table} CASCADE"])
 def test_history_cannot_be_changed(table: str, statement: str) -> None:
     entries_make(2)
     checkpoint_publish()
+    Epoch.objects.create(number=2, origin="testserver/ledger/2", envelope=b"")
+    CoordinatorSuccession.objects.create(key_id="a", public_key=b"", successor_key_id="b", envelope=b"")
     with pytest.raises(DatabaseError, match="append-only"):
         execute(statement.format(table=table, column=COLUMNS[table]))
 
@@ -48,14 +58,18 @@ def test_accounts_with_postings_cannot_be_deleted_or_truncated() -> None:
 def entry_insert(amounts: list[tuple[Any, int]]) -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
-            "INSERT INTO ledger_entry (kind, idempotency_key, evidence, created_at) VALUES ('grant', %s, '{}', now()) RETURNING id",
-            [str(uuid.uuid4())],
+            "INSERT INTO ledger_entry (item_id, kind, idempotency_key, evidence, created_at)"
+            " VALUES (nextval('ledger_logitem_id_seq'), 'grant', %s, '{}', now()) RETURNING item_id",
+            [key := str(uuid.uuid4())],
         )
         (entry_id,) = cursor.fetchone()
         for account_id, amount in amounts:
             cursor.execute(
                 "INSERT INTO ledger_posting (entry_id, account_id, amount_micro) VALUES (%s, %s, %s)", [entry_id, account_id, amount]
             )
+        cursor.execute(
+            "INSERT INTO ledger_logitem (id, kind, key, data, created_at) VALUES (%s, 'grant', %s, '{}', now())", [entry_id, key]
+        )
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
         cursor.execute("SET CONSTRAINTS ALL DEFERRED")
 
@@ -87,7 +101,7 @@ def test_second_posting_on_one_account_is_refused() -> None:
 
 @pytest.mark.parametrize("kind", [AccountKind.PERSON, AccountKind.ESCROW])
 def test_balance_below_zero_is_refused_but_for_the_treasury(kind: AccountKind) -> None:
-    account = Account.objects.create(kind=kind)
+    account = escrow_account() if kind == AccountKind.ESCROW else account_make()
     with pytest.raises(IntegrityError, match="account_not_negative"):
         entry_insert([(account.pk, -1), (treasury_account().pk, 1)])
 

@@ -11,10 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ledger.models import Account, AccountKind, Entry, EntryKind, Posting
+from ledger.movements import CreditsInsufficientError, EntryConflictError
 from ledger.services import (
-    EVIDENCE_BYTES_MAX,
-    CreditsInsufficientError,
-    EntryConflictError,
     EntryNotReversibleError,
     account_of,
     escrow_account,
@@ -28,6 +26,7 @@ from ledger.services import (
 )
 from tests.factories.ledger import account_make, payment_make
 from tests.factories.people import user_make
+from workers.protocol.leaves import LEAF_BYTES_MAX
 
 pytestmark = pytest.mark.django_db
 
@@ -90,7 +89,7 @@ def test_grant_to_the_treasury_is_refused_as_one_sided() -> None:
         ({"n": 2**60}, "made of strings"),
         ({"n": 0.5}, "made of strings"),
         ({"n": {"m": {"too": "deep"}}}, "made of strings"),
-        ({"n": "x" * EVIDENCE_BYTES_MAX}, "bytes of evidence"),
+        ({"n": "x" * LEAF_BYTES_MAX}, "expected a leaf of at most 65535 bytes"),
     ],
 )
 def test_evidence_that_could_stop_the_log_is_refused(evidence: dict[str, object], message: str) -> None:

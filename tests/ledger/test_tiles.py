@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -14,9 +15,10 @@ from ledger import tiles
 from ledger.checkpoints import checkpoint_publish
 from ledger.models import LogLeaf
 from ledger.selectors import consistency_proof_of, inclusion_proof_of
-from ledger.services import EVIDENCE_BYTES_MAX, grant_post
+from ledger.services import grant_post
 from tests.factories.ledger import account_make, leaves_insert
 from workers.protocol.canonical import canonical_json
+from workers.protocol.leaves import LEAF_BYTES_MAX
 from workers.protocol.merkle import (
     consistency_proof,
     consistency_verify,
@@ -155,15 +157,20 @@ def test_place_of_any_text_is_none_or_its_only_spelling(text: str) -> None:
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("character", ["x", "\x01", "é", "\U0010ffff"], ids=ascii)
+@pytest.mark.parametrize("character", ["x", "\x01", "\u00e9", "\U0010ffff"], ids=ascii)
 def test_largest_leaf_that_can_be_posted_has_a_length_of_two_bytes(character: str) -> None:
     account = account_make()
-    room = EVIDENCE_BYTES_MAX - len(canonical_json({"reason": "", "note": ""}))
-    count = room // (len(canonical_json({"n": character})) - len(canonical_json({"n": ""})))
-    key = character * (120 - len("grant:"))  # as long as the column, and as long in bytes as JSON can make it
-    grant_post(to=account, amount_micro=2**53, reason="", idempotency_key=key, evidence={"note": character * count})
+    width = len(canonical_json({"n": character})) - len(canonical_json({"n": ""}))
+
+    def post(count: int) -> None:
+        grant_post(to=account, amount_micro=2**53, reason=character * count, idempotency_key="k")
+
+    with pytest.raises(ValueError, match="expected a leaf of at most 65535 bytes") as caught:
+        post(LEAF_BYTES_MAX // width)
+    excess = int(re.findall(r"found (\d+)", str(caught.value))[0]) - LEAF_BYTES_MAX
+    post(LEAF_BYTES_MAX // width - -(-excess // width))
     checkpoint_publish()
-    [leaf] = [bytes(data) for data in LogLeaf.objects.values_list("data", flat=True)]
-    assert EVIDENCE_BYTES_MAX < len(leaf) < 2**16
+    [leaf] = [bytes(data) for data in LogLeaf.objects.values_list("item__data", flat=True)]
+    assert 2**16 - 1 - width < len(leaf) < 2**16
     bundle = tiles.entry_bundle(0, 1)
     assert (int.from_bytes(bundle[:2], "big"), bundle[2:]) == (len(leaf), leaf)

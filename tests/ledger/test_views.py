@@ -59,7 +59,7 @@ def test_the_proof_on_an_entrys_page_verifies() -> None:
     text = text_of("/ledger/3/")
     block = text.split("inclusion proof, ")[1].split("<pre")[1].split(">", 1)[1].split("</pre>")[0]
     proof = [base64_decode(line) for line in block.split()]
-    leaf = bytes(LogLeaf.objects.get(index=3).data)
+    leaf = bytes(LogLeaf.objects.get(index=3).item.data)
     inclusion_verify(leaf_hash(leaf), 3, checkpoint.size, proof, bytes(checkpoint.root))
     assert checkpoint.note.splitlines()[2] in text
 
