@@ -12,7 +12,7 @@ from requests.auth import AuthBase
 
 from client.api import origin_parse
 from client.audit.errors import AbsentError, SourceError
-from client.audit.trust import authority_of
+from client.settings import authority_of
 
 TIMEOUT_SECONDS: Final = (5.0, 30.0)
 OBJECT_SECONDS_MAX: Final = 120.0

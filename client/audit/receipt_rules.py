@@ -15,7 +15,7 @@ from client.audit.findings import FindingCode
 from client.audit.names import NAME_ORDER, key_check, name_digest
 from client.audit.spot_rules import choice_check
 from workers.protocol.digests import digest_of
-from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, envelope_encode, envelope_key_id, envelope_open
+from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, envelope_read
 from workers.protocol.errors import KeyMalformedError, SignatureInvalidError, VerificationError
 from workers.protocol.keys import PublicKey
 from workers.protocol.leaves import NodeKeyLeaf, ReceiptLeaf
@@ -68,13 +68,13 @@ def _receipt_open(books: Books, index: int, leaf: ReceiptLeaf) -> tuple[str, str
     """The key id and the account that earned it; None after a finding."""
     add = books.findings.add
     try:
-        envelope = envelope_encode(leaf.envelope)
-        key_id = envelope_key_id(envelope)
+        envelope = envelope_read(leaf.envelope)
+        key_id = envelope.key_id
         key = books.node_keys.get(_key_place(key_id))
         if key is None:
             add(FindingCode.RECEIPT_KEY_UNKNOWN, index, f"It names the key {key_id}, which the log has not registered before.")
             return None
-        payload = envelope_open(envelope, payload_type=PAYLOAD_TYPE_STATEMENT, key=key.public_key)
+        payload = envelope.open(payload_type=PAYLOAD_TYPE_STATEMENT, key=key.public_key)
         if digest_of(payload) != leaf.receipt:
             add(FindingCode.RECEIPT_MISMATCH, index, f"The receipt is said to be {leaf.receipt}; the envelope holds {digest_of(payload)}.")
             return None

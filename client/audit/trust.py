@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from client.audit.errors import CoordinatorWrongError, SourceError
 from client.audit.source import COORDINATOR, DOCUMENT_LIMIT_BYTES, LogSource
+from client.settings import authority_of
 from workers.protocol.canonical import json_parse
 from workers.protocol.errors import KeyWrongError, VerificationError
 from workers.protocol.keys import PublicKey
@@ -20,8 +21,10 @@ from workers.protocol.succession import keys_of
 
 @dataclass(frozen=True)
 class Coordinator:
-    """`keys`: oldest first, the present one last, each naming the next. `log` is the name of its log in the first epoch."""
+    """`keys`: oldest first, the present one last, each naming the next. `log` is the name of its log in the first epoch, `authority` the
+    host and port of its portal."""
 
+    authority: str
     log: str
     keys: tuple[PublicKey, ...]
 
@@ -38,7 +41,7 @@ class Coordinator:
         ids = [key.key_id for key in self.keys]
         if pinned is not None and pinned not in ids:
             raise CoordinatorWrongError(f"Expected the log of the coordinator {pinned}, or of a successor; this one's key is {ids[-1]}.")
-        return Coordinator(self.log, self.keys[-1:] if pinned is None else self.keys[ids.index(pinned) :])
+        return Coordinator(self.authority, self.log, self.keys[-1:] if pinned is None else self.keys[ids.index(pinned) :])
 
 
 def coordinator_read(source: LogSource) -> Coordinator:
@@ -54,16 +57,7 @@ def coordinator_read(source: LogSource) -> Coordinator:
     # Under another name it would have another last run, and could show another history.
     if source.authority is not None and authority != source.authority:
         raise CoordinatorWrongError(f"Expected the portal {source.name}; this one says that it is {info.origin[:200]}. Audit that address.")
-    return Coordinator(f"{urlsplit(info.origin).netloc}/ledger", keys)
-
-
-def authority_of(origin: str) -> str:
-    """Host and port of an address, in one spelling. Raises ValueError."""
-    parts = urlsplit(origin)
-    default = {"http": 80, "https": 443}.get(parts.scheme)
-    if not parts.hostname:
-        raise ValueError(f"expected an address as https://host; found {origin[:200]!r}")
-    return f"{parts.hostname}:{parts.port or default}"
+    return Coordinator(authority, f"{urlsplit(info.origin).netloc}/ledger", keys)
 
 
 def checkpoint_open(note: bytes, *, log: str, keys: tuple[PublicKey, ...]) -> tuple[Checkpoint, PublicKey]:

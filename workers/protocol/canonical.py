@@ -51,13 +51,7 @@ def json_parse(data: bytes, *, limit_bytes: int) -> Any:
         raise JsonMalformedError(f"JSON must be UTF-8; the byte at offset {error.start} is not.") from error
     _depth_check(data)
     try:
-        value = json.loads(
-            text,
-            object_pairs_hook=_object_of,
-            parse_int=_integer_of,
-            parse_float=_float_of,
-            parse_constant=_constant_refuse,
-        )
+        value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise JsonMalformedError(f"Not JSON: {error.msg} at character {error.pos}.") from error
     # Only an escape can spell a character that the decoding above let through.
@@ -128,3 +122,7 @@ def _strings_check(value: Any) -> None:
             case dict() as members:
                 rest.extend(members.keys())
                 rest.extend(members.values())
+
+
+# Made once: `json.loads` with hooks makes one for each document.
+_DECODER = json.JSONDecoder(object_pairs_hook=_object_of, parse_int=_integer_of, parse_float=_float_of, parse_constant=_constant_refuse)

@@ -40,11 +40,25 @@ def envelope_encode(envelope: Mapping[str, Any]) -> bytes:
 
 
 @dataclass(frozen=True)
-class _Envelope:
-    payload: bytes
-    payload_type: str
+class SignedEnvelope:
+    """A well-formed envelope whose signature nobody has checked. `key_id` is an UNVERIFIED hint for looking up the key to open it with."""
+
+    _payload: bytes
+    _payload_type: str
     key_id: str
-    signature: bytes
+    _signature: bytes
+
+    def open(self, *, payload_type: str, key: PublicKey) -> bytes:
+        """The payload, after the check that `key` signed it as a payload of this type.
+
+        Raises EnvelopeTypeWrongError, KeyWrongError, SignatureInvalidError. Says nothing about what is in the payload.
+        """
+        if self._payload_type != payload_type:
+            raise EnvelopeTypeWrongError(f"Expected an envelope around {payload_type!r}; found one around {self._payload_type[:120]!r}.")
+        if self.key_id != key.key_id:
+            raise KeyWrongError(f"Expected an envelope signed by {key.key_id}; this one names {self.key_id}.")
+        key.verify(self._signature, pae(self._payload, self._payload_type))
+        return self._payload
 
 
 def pae(payload: bytes, payload_type: str) -> bytes:
@@ -75,13 +89,7 @@ def envelope_open(envelope: bytes, *, payload_type: str, key: PublicKey, limit_b
     Raises EnvelopeMalformedError, EnvelopeTypeWrongError, KeyWrongError, SignatureInvalidError. Says nothing about what
     is in the payload.
     """
-    found = _envelope_parse(envelope, limit_bytes)
-    if found.payload_type != payload_type:
-        raise EnvelopeTypeWrongError(f"Expected an envelope around {payload_type!r}; found one around {found.payload_type[:120]!r}.")
-    if found.key_id != key.key_id:
-        raise KeyWrongError(f"Expected an envelope signed by {key.key_id}; this one names {found.key_id}.")
-    key.verify(found.signature, pae(found.payload, found.payload_type))
-    return found.payload
+    return _envelope_parse(envelope, limit_bytes).open(payload_type=payload_type, key=key)
 
 
 def envelope_key_id(envelope: bytes, *, limit_bytes: int = ENVELOPE_LIMIT_BYTES) -> str:
@@ -92,11 +100,16 @@ def envelope_key_id(envelope: bytes, *, limit_bytes: int = ENVELOPE_LIMIT_BYTES)
     return _envelope_parse(envelope, limit_bytes).key_id
 
 
-def _envelope_parse(data: bytes, limit_bytes: int) -> _Envelope:
+def _envelope_parse(data: bytes, limit_bytes: int) -> SignedEnvelope:
     try:
         document = json_parse(data, limit_bytes=limit_bytes)
     except (JsonMalformedError, JsonTooLargeError) as error:
         raise EnvelopeMalformedError(f"An envelope is a JSON object: {error}") from error
+    return envelope_read(document)
+
+
+def envelope_read(document: Any) -> SignedEnvelope:
+    """The envelope that came as a part of a message, which `json_parse` has read. Raises EnvelopeMalformedError."""
     outer = _members(document, "An envelope", {"payload", "payloadType", "signatures"})
     signatures = outer["signatures"]
     if not isinstance(signatures, list) or len(signatures) != 1:
@@ -110,7 +123,7 @@ def _envelope_parse(data: bytes, limit_bytes: int) -> _Envelope:
     signature = _decoded(inner, "sig")
     if len(signature) != SIGNATURE_BYTES:
         raise EnvelopeMalformedError(f"A signature is {SIGNATURE_BYTES} bytes; found {len(signature)}.")
-    return _Envelope(_decoded(outer, "payload"), _text(outer, "payloadType"), key_id, signature)
+    return SignedEnvelope(_decoded(outer, "payload"), _text(outer, "payloadType"), key_id, signature)
 
 
 def _members(value: Any, what: str, names: set[str]) -> Mapping[str, Any]:
