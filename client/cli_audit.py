@@ -113,7 +113,10 @@ def report_print(report: Report, console: Console) -> None:
 def _audited(where: str | None, coordinator: str | None) -> Report:
     source = _source(where or login_load().origin)
     if coordinator is not None:
-        digest_parse(coordinator)
+        try:
+            digest_parse(coordinator)
+        except VerificationError as error:
+            raise click.UsageError(f"--coordinator: {error}") from error
     pinned = coordinator or coordinator_key_id_known(authority=coordinator_read(source).authority)
     with tempfile.TemporaryDirectory(prefix="nexa-audit-") as folder, _bar() as progress:
         return log_audit(source, pinned=pinned, memory=Memory(state_folder()), folder=Path(folder), progress=progress)

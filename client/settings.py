@@ -63,7 +63,7 @@ def coordinator_key_id_pinned() -> str:
 
 
 def coordinator_key_id_known(*, authority: str) -> str | None:
-    """NEXA_COORDINATOR, else what was pinned at a login to the portal at `authority` (host:port); None if neither. For who can do without."""
+    """NEXA_COORDINATOR, else what was pinned at a login to the portal at `authority` (host:port); None if neither."""
     if found := os.environ.get("NEXA_COORDINATOR"):
         return found
     try:

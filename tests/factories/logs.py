@@ -190,14 +190,14 @@ def log_make(seed: int = 7) -> LogMaker:
     return log
 
 
-def receipt_payload(log: LogMaker, host: Host, replica: UUID, **changed: Any) -> bytes:
+def receipt_payload(maker: LogMaker, host: Host, replica: UUID, /, **changed: Any) -> bytes:
     """The statement that a host signs about a completed run."""
-    archive, head, manifest, order = (f"sha256:{log.uuid().hex * 2}" for _ in range(4))
+    archive, head, manifest, order = (f"sha256:{maker.uuid().hex * 2}" for _ in range(4))
     predicate = {
         "receipt_version": 1,
         "order_digest": order,
         "replica_id": str(replica),
-        "lease_id": str(log.uuid()),
+        "lease_id": str(maker.uuid()),
         "node_key_id": host.key.public.key_id,
         "started_at": BEGAN.isoformat(),
         "finished_at": BEGAN.isoformat(),
