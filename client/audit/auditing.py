@@ -2,7 +2,8 @@
 
 1. The coordinator's key is the pinned one or follows from it; it signed the newest checkpoint.
 2. The leaves hash to the checkpoint's root, and to every hash tile that is served.
-3. The tree begins with the one that the last run verified. Else two signed notes contradict each other, and both are kept.
+3. The tree begins with the one that the last run verified, and with what signed statements about restores say (history). Else signatures
+   contradict each other, and are kept as proof.
 4. Every leaf follows the rules of its kind (entry_rules, receipt_rules, spot_rules), and the whole those of closing_rules.
 
 It trusts no answer of the portal, and one key. It can't see what was never logged, nor whether an accepted result is true.
@@ -11,7 +12,7 @@ It trusts no answer of the portal, and one key. It can't see what was never logg
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +20,15 @@ from client.audit.books import Books, Counts
 from client.audit.closing_rules import closing_check
 from client.audit.errors import AbsentError
 from client.audit.findings import FindingCode, Findings
+from client.audit.history import History, epochs_read, history_of
 from client.audit.last_run import LastRun, Memory
 from client.audit.leaf_rules import leaf_check
 from client.audit.reading import bundles_read
 from client.audit.source import CHECKPOINT, NOTE_LIMIT_BYTES, LogSource, hash_tile_read
 from client.audit.tree import TILE_WIDTH, TiledTree
 from client.audit.trust import Coordinator, checkpoint_open, coordinator_read
+from workers.protocol.epochs import log_origin_of
+from workers.protocol.keys import PublicKey
 from workers.protocol.merkle import HASH_BYTES, leaf_hash
 from workers.protocol.signed_note import Checkpoint
 
@@ -75,18 +79,23 @@ class _Audit:
     def run(self, pinned: str | None) -> Report:
         began = time.monotonic()
         try:
-            coordinator, before = self._coordinator(pinned)
-            now = self._checkpoint(coordinator)
-            contradicts = self._smaller_or_other(before, now)
-            is_whole = self._leaves(now.checkpoint, before)
-            proof = None
-            if is_whole:
-                contradicts |= self._roots_compare(before, now)
-                closing_check(self._books)
-            if before is not None and contradicts:
-                proof = self._memory.contradiction_keep(coordinator.log, before=before, now=now)
-            elif is_whole and not self._findings.counts[FindingCode.LOG_ROOT_WRONG]:
-                self._memory.save(coordinator.log, now)
+            coordinator = coordinator_read(self._source)
+            memory_name = log_origin_of(coordinator.name, 1)
+            before = self._memory.load(memory_name)
+            keys = self._believed(coordinator, pinned, before)
+            epochs = epochs_read(self._source, coordinator)
+            note = self._source.read(CHECKPOINT, limit_bytes=NOTE_LIMIT_BYTES)
+            now = LastRun(note, *checkpoint_open(note, log=epochs.log(coordinator.name), keys=keys))
+            history = history_of(coordinator, epochs.found, before=before, now=now.checkpoint, is_mirror=self._source.authority is None)
+            self._findings.warnings += history.warnings
+            is_forked = self._judged(now.checkpoint, history)
+            proof = self._memory.contradiction_keep(memory_name, before, now, epochs.document) if is_forked else None
+            is_newer = before is None or now.checkpoint.origin != before.checkpoint.origin or now.checkpoint.size >= before.checkpoint.size
+            if (
+                is_newer
+                and not {FindingCode.LOG_FORKED, FindingCode.LOG_ROOT_WRONG, FindingCode.LOG_INCOMPLETE} & self._findings.counts.keys()
+            ):
+                self._memory.save(memory_name, now)
         finally:
             self._books.close()
         return Report(
@@ -102,81 +111,57 @@ class _Audit:
             proof=proof,
         )
 
-    def _coordinator(self, pinned: str | None) -> tuple[Coordinator, LastRun | None]:
-        """Whom to believe, and what the last run saw."""
-        coordinator = coordinator_read(self._source)
-        before = self._memory.load(coordinator.log)
+    def _believed(self, coordinator: Coordinator, pinned: str | None, before: LastRun | None) -> tuple[PublicKey, ...]:
+        """The keys whose checkpoints count."""
         if pinned is None and before is not None:
             pinned = before.key.key_id
         if pinned is None:
             self._findings.warn(
-                f"No coordinator's key was pinned and this is the first audit of {coordinator.log}: its key {coordinator.key.key_id} is "
+                f"No coordinator's key was pinned and this is the first audit of {coordinator.name}: its key {coordinator.key.key_id} is "
                 "believed this once, and from now on. Compare it with one from a place that you trust."
             )
-        return coordinator.believed(pinned), before
+        return coordinator.believed(pinned)
 
-    def _checkpoint(self, coordinator: Coordinator) -> LastRun:
-        note = self._source.read(CHECKPOINT, limit_bytes=NOTE_LIMIT_BYTES)
-        checkpoint, key = checkpoint_open(note, log=coordinator.log, keys=coordinator.keys)
-        return LastRun(note, checkpoint, key)
+    def _judged(self, now: Checkpoint, history: History) -> bool:
+        """Reads and judges all leaves; whether the history was forked."""
+        contradictions = list(history.contradictions)
+        roots = self._leaves(now, {anchor.size for anchor in history.anchors})
+        if roots is not None:
+            closing_check(self._books)
+        if roots is not None and self._tree.root() == now.root:
+            # These leaves are signed: an anchor that they don't meet contradicts another signature.
+            contradictions += [anchor.otherwise for anchor in history.anchors if roots[anchor.size] != anchor.root]
+        else:
+            # What was served is not what was signed, so it contradicts no other signature; two signed roots do, of themselves.
+            contradictions += [anchor.otherwise for anchor in history.anchors if anchor.size == now.size and anchor.root != now.root]
+        if roots is not None and self._tree.root() != now.root:
+            message = f"The {now.size} leaves have the root {self._tree.root().hex()}; signed is {now.root.hex()}."
+            self._findings.add(FindingCode.LOG_ROOT_WRONG, None, message)
+        for message in contradictions:
+            self._findings.add(FindingCode.LOG_FORKED, None, message)
+        return bool(contradictions)
 
-    def _smaller_or_other(self, before: LastRun | None, now: LastRun) -> bool:
-        """Whether the two notes contradict each other by themselves."""
-        if before is None or now.checkpoint.size > before.checkpoint.size or now.checkpoint == before.checkpoint:
-            return False
-        old, new = before.checkpoint, now.checkpoint
-        if new.size == old.size:
-            self._findings.add(FindingCode.LOG_FORKED, None, f"Two signed checkpoints over {old.size} leaves have different roots.")
-            return True
-        if self._source.authority is None:
-            self._findings.warn(
-                f"The mirror ends at leaf {new.size}; the last run saw {old.size}. Whether it is a part of those was not looked at."
-            )
-            return False
-        self._findings.add(
-            FindingCode.LOG_FORKED,
-            None,
-            f"The last run saw a signed checkpoint over {old.size} leaves; now there are {new.size}. A log never shrinks.",
-        )
-        return True
-
-    def _leaves(self, checkpoint: Checkpoint, before: LastRun | None) -> bool:
-        """Reads, hashes and judges every leaf; whether all were there."""
+    def _leaves(self, now: Checkpoint, sizes: Collection[int]) -> dict[int, bytes] | None:
+        """Reads, hashes and judges every leaf. Returns the roots that the tree had at `sizes`; None where leaves are missing."""
         tree, books = self._tree, self._books
-        old_size = before.checkpoint.size if before else -1
-        self._old_root = tree.root() if old_size == 0 else None
-        for bundle in bundles_read(self._source, checkpoint.size):
+        roots = {0: tree.root()}
+        for bundle in bundles_read(self._source, now.size):
             if bundle.leaves is None:
                 self._findings.add(FindingCode.LOG_INCOMPLETE, tree.size, f"The leaves from here on can't be read: {bundle.missing}")
-                return False
+                return None
             self._served_tile = bundle.tile
             if bundle.tile is None:
                 self._findings.add(FindingCode.LOG_INCOMPLETE, tree.size, f"The hash tile over this leaf can't be read: {bundle.missing}")
             for data in bundle.leaves:
                 leaf_check(books, tree.size, data)
                 tree.append(leaf_hash(data))
-                if tree.size == old_size:
-                    self._old_root = tree.root()
+                if tree.size in sizes:
+                    roots[tree.size] = tree.root()
             if self._progress:
-                self._progress(tree.size, checkpoint.size)
+                self._progress(tree.size, now.size)
         for level, index, hashes in tree.edge():
             self._tile_done(level, index, hashes)
-        return True
-
-    def _roots_compare(self, before: LastRun | None, now: LastRun) -> bool:
-        """Compares the recomputed tree with what was signed, now and before; whether it proves that history was forked."""
-        root = self._tree.root()
-        if root != now.checkpoint.root:
-            message = f"The {self._tree.size} leaves have the root {root.hex()}; signed is {now.checkpoint.root.hex()}."
-            self._findings.add(FindingCode.LOG_ROOT_WRONG, None, message)
-            return False  # what was served was never signed: that accuses the portal, and contradicts no signature
-        if before is None or self._old_root is None or self._old_root == before.checkpoint.root:
-            return False
-        if now.checkpoint.size == before.checkpoint.size:
-            return False  # told already
-        message = f"The first {before.checkpoint.size} leaves are others than those that the last run saw under a signed checkpoint."
-        self._findings.add(FindingCode.LOG_FORKED, None, message)
-        return True
+        return roots
 
     def _tile_done(self, level: int, index: int, hashes: Sequence[bytes]) -> None:
         """Compares a tile with the one that is served."""

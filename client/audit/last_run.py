@@ -76,11 +76,13 @@ class Memory:
         }
         self._write(self.path(log), json.dumps(document, indent=2) + "\n")
 
-    def contradiction_keep(self, log: str, *, before: LastRun, now: LastRun) -> Path:
-        """Keeps two notes that can't both be honest; returns where. Raises MemoryUnusableError."""
-        path = self._folder / f"{_name(log)}.fork-{sha256_hex(before.note + now.note)[:16]}.txt"
-        parts = [f"signed by {run.key.key_id} ({run.key.to_base64()}):\n\n{run.note.decode('utf-8')}" for run in (before, now)]
-        self._write(path, "\n".join(parts))
+    def contradiction_keep(self, log: str, before: LastRun | None, now: LastRun, epochs: bytes) -> Path:
+        """Keeps what can't all be honest: two notes, and the document of the epochs. Returns where. Raises MemoryUnusableError."""
+        runs = [run for run in (before, now) if run is not None]
+        parts = [f"signed by {run.key.key_id} ({run.key.to_base64()}):\n\n{run.note.decode('utf-8')}" for run in runs]
+        text = "\n".join([*parts, *([f"epochs:\n\n{epochs.decode('utf-8', 'replace')}\n"] if epochs else [])])
+        path = self._folder / f"{_name(log)}.fork-{sha256_hex(text.encode('utf-8'))[:16]}.txt"
+        self._write(path, text)
         return path
 
     def path(self, log: str) -> Path:

@@ -12,7 +12,7 @@ from client.audit.errors import CoordinatorWrongError, SourceError
 from client.audit.source import COORDINATOR, DOCUMENT_LIMIT_BYTES, LogSource
 from client.settings import authority_of
 from workers.protocol.canonical import json_parse
-from workers.protocol.errors import KeyWrongError, VerificationError
+from workers.protocol.errors import CheckpointMalformedError, KeyWrongError, VerificationError
 from workers.protocol.keys import PublicKey
 from workers.protocol.messages import CoordinatorInfo
 from workers.protocol.signed_note import Checkpoint, note_open
@@ -21,11 +21,11 @@ from workers.protocol.succession import keys_of
 
 @dataclass(frozen=True)
 class Coordinator:
-    """`keys`: oldest first, the present one last, each naming the next. `log` is the name of its log in the first epoch, `authority` the
-    host and port of its portal."""
+    """`keys`: oldest first, the present one last, each naming the next. `authority` is host and port of its portal, `name` the same as its
+    log spells it."""
 
     authority: str
-    log: str
+    name: str
     keys: tuple[PublicKey, ...]
 
     @property
@@ -33,15 +33,15 @@ class Coordinator:
         """The present one."""
         return self.keys[-1]
 
-    def believed(self, pinned: str | None) -> Coordinator:
-        """The same with the keys that are believed: from `pinned`, a key id, on; None believes the present one only.
+    def believed(self, pinned: str | None) -> tuple[PublicKey, ...]:
+        """The keys that are believed: from `pinned`, a key id, on; None believes the present one only.
 
         Raises CoordinatorWrongError.
         """
         ids = [key.key_id for key in self.keys]
         if pinned is not None and pinned not in ids:
             raise CoordinatorWrongError(f"Expected the log of the coordinator {pinned}, or of a successor; this one's key is {ids[-1]}.")
-        return Coordinator(self.authority, self.log, self.keys[-1:] if pinned is None else self.keys[ids.index(pinned) :])
+        return self.keys[-1:] if pinned is None else self.keys[ids.index(pinned) :]
 
 
 def coordinator_read(source: LogSource) -> Coordinator:
@@ -57,7 +57,7 @@ def coordinator_read(source: LogSource) -> Coordinator:
     # Under another name it would have another last run, and could show another history.
     if source.authority is not None and authority != source.authority:
         raise CoordinatorWrongError(f"Expected the portal {source.name}; this one says that it is {info.origin[:200]}. Audit that address.")
-    return Coordinator(authority, f"{urlsplit(info.origin).netloc}/ledger", keys)
+    return Coordinator(authority, urlsplit(info.origin).netloc, keys)
 
 
 def checkpoint_open(note: bytes, *, log: str, keys: tuple[PublicKey, ...]) -> tuple[Checkpoint, PublicKey]:
@@ -66,6 +66,6 @@ def checkpoint_open(note: bytes, *, log: str, keys: tuple[PublicKey, ...]) -> tu
         with suppress(KeyWrongError):
             checkpoint = Checkpoint.from_text(note_open(note, name=log, key=key))
             if checkpoint.origin != log:
-                raise KeyWrongError(f"Expected a checkpoint of {log}; found one of {checkpoint.origin[:200]}.")
+                raise CheckpointMalformedError(f"Expected a checkpoint of {log}; found one of {checkpoint.origin[:200]}.")
             return checkpoint, key
     raise KeyWrongError(f"The checkpoint has no signature for {log} by the coordinator's key {keys[-1].key_id}, nor by one that led to it.")

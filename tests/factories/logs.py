@@ -44,7 +44,7 @@ class Host:
 
 @dataclass
 class LogMaker:
-    """Makes leaves one after the other; `leaves` are documents, to be changed at will before they are written. The same seed, the same log."""
+    """Makes leaves one after the other: documents, to be changed at will before they are written. The same seed makes the same log."""
 
     seed: int = 7
     leaves: list[Leaf] = field(default_factory=list)

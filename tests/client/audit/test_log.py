@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from client.audit.tree import TILE_WIDTH, TiledTree
 from tests.client.audit.conftest import Audit
 from tests.factories.logs import COORDINATOR, LOG, ORIGIN, LogFolder, LogMaker, log_make, log_write
 from workers.protocol.canonical import canonical_json
-from workers.protocol.errors import KeyWrongError, SignatureInvalidError
+from workers.protocol.errors import CheckpointMalformedError, KeyWrongError, SignatureInvalidError
 from workers.protocol.keys import PrivateKey
 from workers.protocol.merkle import tree_root
 from workers.protocol.messages import PredecessorKey
@@ -174,8 +175,17 @@ def test_a_checkpoint_whose_text_was_changed(audit: Audit, tmp_path: Path) -> No
 
 def test_a_checkpoint_of_another_log(audit: Audit, tmp_path: Path) -> None:
     folder = log_write(tmp_path / "log", long_log(3))
+    folder.write(
+        "ledger/checkpoint", note_sign(Checkpoint("other.example/ledger", 3, bytes(32)).to_text(), "other.example/ledger", COORDINATOR)
+    )
+    with pytest.raises(KeyWrongError, match="no signature"):
+        audit(folder.folder)
+
+
+def test_a_checkpoint_that_names_another_log_under_a_signature_for_this_one(audit: Audit, tmp_path: Path) -> None:
+    folder = log_write(tmp_path / "log", long_log(3))
     folder.write("ledger/checkpoint", note_sign(Checkpoint("other.example/ledger", 3, bytes(32)).to_text(), LOG, COORDINATOR))
-    with pytest.raises(KeyWrongError, match=r"other\.example"):
+    with pytest.raises(CheckpointMalformedError, match=r"other\.example"):
         audit(folder.folder)
 
 
@@ -191,8 +201,6 @@ def test_a_log_without_a_checkpoint_is_not_audited(audit: Audit, tmp_path: Path)
 def succeeded(folder: Path, leaves: list[bytes], *, by: PrivateKey = COORDINATOR) -> LogFolder:
     """A log of SUCCESSOR, which COORDINATOR named."""
     statement = Succession(origin=ORIGIN, successor=SUCCESSOR.public.to_base64(), issued_at="2027-01-15T08:00:00Z")  # type: ignore[arg-type]
-    import json
-
     before = PredecessorKey(public_key=COORDINATOR.public.to_base64(), succession=json.loads(succession_sign(statement, key=by)))
     log = LogFolder(folder, key=SUCCESSOR, predecessors=(before,))
     log.append(leaves)
@@ -264,10 +272,11 @@ def test_a_log_that_goes_on_is_consistent(audit: Audit, before: int, after: int)
     assert report.before == before
 
 
-@pytest.mark.parametrize(("before", "changed", "after"), [(5, 0, 9), (300, 17, 300), (300, 299, 301), (256, 255, 600)])
+@pytest.mark.parametrize("sizes", [(5, 0, 9), (300, 17, 300), (300, 299, 301), (256, 255, 600)])
 def test_a_history_that_was_rewritten_and_signed_anew_is_a_fork(
-    audit: Audit, memory: Memory, tmp_path: Path, before: int, changed: int, after: int
+    audit: Audit, memory: Memory, tmp_path: Path, sizes: tuple[int, int, int]
 ) -> None:
+    before, changed, after = sizes
     leaves = long_log(after)
     assert audit(leaves[:before]).is_clean
     kept = memory.path(LOG).read_bytes()

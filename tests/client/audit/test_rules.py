@@ -571,7 +571,7 @@ def test_hostile_text_in_evidence_reaches_no_finding_whole(audit: Audit) -> None
 
 
 def test_the_formula_is_held_against_what_is_recorded(audit: Audit) -> None:
-    """The inputs are the coordinator's: changed, and the amount with them, they are consistent. An auditor can't know what a job estimated."""
+    """Inputs and amount changed together are consistent: an auditor can't know what a job's estimate was."""
     log, person = started()
     log.job(person, [log.host()])
     formula = first(log, "payment")["evidence"]["formula"]

@@ -66,7 +66,7 @@ def test_a_chosen_job_that_asks_nobody_else(audit: Audit) -> None:
 
 
 def test_a_key_that_is_not_committed_to_before_it_chooses(audit: Audit) -> None:
-    assert found(audit, drawn(commit=False)) == {FindingCode.SPOT_KEY_UNCOMMITTED}
+    assert found(audit, drawn(commit=False, quorum=2)) == {FindingCode.SPOT_KEY_UNCOMMITTED}
 
 
 def test_a_key_that_is_public_before_the_job_is_concluded(audit: Audit) -> None:
