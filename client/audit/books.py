@@ -110,12 +110,12 @@ class Books:
         self.spot_choices = Heap(connection, "spot_choices", ("spot_key TEXT", "job TEXT", "share TEXT", "chosen INTEGER", "leaf INTEGER"))
 
     def job(self, job: str) -> JobBooks:
-        """The job's row, a new one if the log has not named it before."""
-        return self.jobs.get(bytes.fromhex(job)) or JobBooks()
+        """The job's row, by its id, a new one if the log has not named it before."""
+        return self.jobs.get(bytes.fromhex(job.replace("-", ""))) or JobBooks()
 
     def job_put(self, job: str, row: JobBooks) -> None:
         """Keeps a job's row."""
-        self.jobs.put(bytes.fromhex(job), row)
+        self.jobs.put(bytes.fromhex(job.replace("-", "")), row)
 
     def flush(self) -> None:
         """Lets queries see all that was appended."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -30,6 +31,8 @@ ESCROW: Final = ACCOUNT_ESCROW.hex
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _MICRO: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 _FLOAT_CHARACTERS_MAX: Final = 32
+_payment_micro = lru_cache(1024)(payment_micro)
+"""Jobs of one array have the same inputs."""
 
 
 class _Move(NamedTuple):
@@ -99,11 +102,11 @@ def _kind_check(books: Books, index: int, leaf: EntryLeaf, move: _Move) -> str |
 
 def _reservation_check(books: Books, index: int, leaf: EntryLeaf, move: _Move) -> str:
     job_id = _uuid(leaf.evidence, "job")
-    key_check(books, index, leaf, f"reservation:{UUID(job_id)}")
+    key_check(books, index, leaf, f"reservation:{job_id}")
     _accounts_expect(books, index, leaf, is_right=move.source != TREASURY and move.target == ESCROW)
     job = books.job(job_id)
     if job.reserver is not None:
-        books.findings.add(FindingCode.RESERVATION_REPEATED, index, f"The job {UUID(job_id)} was reserved before.")
+        books.findings.add(FindingCode.RESERVATION_REPEATED, index, f"The job {job_id} was reserved before.")
     job.reserver, job.reserved = move.source, job.reserved + move.amount
     books.job_put(job_id, job)
     return job_id
@@ -114,7 +117,7 @@ def _payment_check(books: Books, index: int, leaf: EntryLeaf, move: _Move) -> st
     books.counts.paid_micro += move.amount
     job_id, replica = _uuid(leaf.evidence, "job"), _uuid(leaf.evidence, "replica")
     digest, key_id = _text(leaf.evidence, "receipt"), _text(leaf.evidence, "node_key")
-    key_check(books, index, leaf, f"payment:{UUID(replica)}")
+    key_check(books, index, leaf, f"payment:{replica}")
     _accounts_expect(books, index, leaf, is_right=move.source == ESCROW and move.target != TREASURY)
     job = books.job(job_id)
     _job_known(books, index, leaf, job, job_id)
@@ -130,14 +133,14 @@ def _payment_check(books: Books, index: int, leaf: EntryLeaf, move: _Move) -> st
 
 def _refund_check(books: Books, index: int, leaf: EntryLeaf, move: _Move) -> str:
     job_id = _uuid(leaf.evidence, "job")
-    key_check(books, index, leaf, f"refund:{UUID(job_id)}")
+    key_check(books, index, leaf, f"refund:{job_id}")
     job = books.job(job_id)
     _job_known(books, index, leaf, job, job_id)
     if job.reserver is not None and (move.source != ESCROW or move.target != job.reserver or move.amount != job.left):
         books.findings.add(
             FindingCode.REFUND_WRONG,
             index,
-            f"The job {UUID(job_id)} has {job.left} left for who reserved it; refunded are {move.amount}, from the escrow: "
+            f"The job {job_id} has {job.left} left for who reserved it; refunded are {move.amount}, from the escrow: "
             f"{_yes(move.source == ESCROW)}, to who reserved: {_yes(move.target == job.reserver)}.",
         )
     job.refunded, job.refund_leaf = job.refunded + move.amount, index
@@ -149,13 +152,13 @@ def _refund_check(books: Books, index: int, leaf: EntryLeaf, move: _Move) -> str
 def _receipt_expect(books: Books, index: int, job: JobBooks, *, target: str, replica: str, digest: str, key_id: str) -> None:
     """That an accepted receipt earned the payment, and that its signer's account got it."""
     add = books.findings.add
-    receipt = job.accepted.get(replica)
+    receipt = job.accepted.get(replica.replace("-", ""))
     if receipt is None or (receipt.digest, receipt.key_id) != (digest, key_id):
         found = "none" if receipt is None else f"{receipt.digest} of the key {receipt.key_id}"
         add(
             FindingCode.PAYMENT_WITHOUT_RECEIPT,
             index,
-            f"It pays the receipt {digest[:80]} of the key {key_id[:80]} for the replica {UUID(replica)}; accepted before it is {found}.",
+            f"It pays the receipt {digest[:80]} of the key {key_id[:80]} for the replica {replica}; accepted before it is {found}.",
         )
         return
     if receipt.account != target:
@@ -165,7 +168,7 @@ def _receipt_expect(books: Books, index: int, job: JobBooks, *, target: str, rep
             f"The work of the key {key_id} is paid to the account {receipt.account}, not {target}.",
         )
     if receipt.paid:
-        add(FindingCode.PAYMENT_REPEATED, index, f"The replica {UUID(replica)} was paid before.")
+        add(FindingCode.PAYMENT_REPEATED, index, f"The replica {replica} was paid before.")
     receipt.paid = True
 
 
@@ -179,7 +182,7 @@ def _formula_check(books: Books, index: int, leaf: EntryLeaf, job: JobBooks, amo
     if version != "1" or len(formula) != len(inputs) or _MICRO.fullmatch(rate) is None or _MICRO.fullmatch(share) is None:
         raise _EvidenceMalformedError("has no formula of version 1")
     expected = min(
-        payment_micro(estimated_flops=_float(flops), calibration_ratio=_float(ratio), rate_micro=int(rate)),
+        _payment_micro(estimated_flops=_float(flops), calibration_ratio=_float(ratio), rate_micro=int(rate)),
         int(share),
     )
     if amount != expected:
@@ -191,15 +194,13 @@ def _formula_check(books: Books, index: int, leaf: EntryLeaf, job: JobBooks, amo
 
 def _reservation_hold(books: Books, index: int, job: JobBooks, job_id: str) -> None:
     if job.reserver is not None and job.left < 0:
-        message = f"The job {UUID(job_id)} reserved {job.reserved}; paid and refunded are {job.paid + job.refunded}."
+        message = f"The job {job_id} reserved {job.reserved}; paid and refunded are {job.paid + job.refunded}."
         books.findings.add(FindingCode.RESERVATION_EXCEEDED, index, message)
 
 
 def _job_known(books: Books, index: int, leaf: EntryLeaf, job: JobBooks, job_id: str) -> None:
     if job.reserver is None:
-        books.findings.add(
-            FindingCode.JOB_UNRESERVED, index, f"A {leaf.kind} of the job {UUID(job_id)}, for which nothing was reserved before."
-        )
+        books.findings.add(FindingCode.JOB_UNRESERVED, index, f"A {leaf.kind} of the job {job_id}, for which nothing was reserved before.")
 
 
 def _balance_move(books: Books, index: int, account: str, amount: int) -> None:
@@ -227,11 +228,11 @@ def _text(members: dict[str, Any], name: str) -> str:
 
 
 def _uuid(members: dict[str, Any], name: str) -> str:
-    """Its 32 hexadecimal digits."""
+    """An id in its one spelling."""
     value = _text(members, name)
     if _UUID.fullmatch(value) is None:
         raise _EvidenceMalformedError(f"names no {name} by its id")
-    return value.replace("-", "")
+    return value
 
 
 def _float(text: str) -> float:
