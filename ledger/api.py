@@ -27,6 +27,7 @@ from ledger.errors import BeyondLogError, LedgerQueryInvalidError
 from ledger.publication import published_file
 from workers.protocol.messages import Problem
 from workers.protocol.strict_base64 import base64_encode
+from workers.protocol.tlog_tiles import TILE_WIDTH, place_parse
 
 NUMBER_MAX = 2**62
 PAGE_MAX = 1000
@@ -214,11 +215,11 @@ class TileView(PublicView):
     )
     def get(self, request: Request, level: str, place: str) -> HttpResponseBase:
         """A tile of hashes, 32 bytes each, or a bundle of entries, each after its length in 2 bytes. Never changes."""
-        found = tiles.place_parse(place)
+        found = place_parse(place)
         if found is None:
             raise BeyondLogError("Expected a tile index as tlog-tiles writes it, for example x001/234 or 000.p/7.")
         index, width = found
-        is_full = width == tiles.TILE_WIDTH
+        is_full = width == TILE_WIDTH
         name = f"tile/{level}/{place}"
         if is_full and (published := published_file(name)) is not None:
             return _octets(published, is_full)

@@ -58,5 +58,5 @@ async def pages_async(export: Callable[[Leaves], bytes]) -> AsyncIterator[bytes]
 
 
 def _cell(text: str) -> str:
-    """A key of somebody's choosing, so that no spreadsheet takes it for a formula: those start with one of these, or a blank before."""
-    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@", "\t", "\r", "|", "%")) else text
+    """A key of somebody's choosing, so that no spreadsheet takes it for a formula: those start with one of these, white space aside."""
+    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@", "|", "%")) else text

@@ -23,10 +23,11 @@ from typing import Final
 from django.conf import settings
 
 from ledger.models import Checkpoint
-from ledger.tiles import LEVEL_MAX, TILE_WIDTH, entry_bundle, place_text, tile_hashes
+from ledger.tiles import LEVEL_MAX, entry_bundle, tile_hashes
 from workers.protocol import signed_note
 from workers.protocol.errors import VerificationError
 from workers.protocol.signed_note import NOTE_LIMIT_BYTES, note_text
+from workers.protocol.tlog_tiles import TILE_WIDTH, place_text
 
 _CURRENT: Final = "current"
 _CHECKPOINT: Final = "checkpoint"

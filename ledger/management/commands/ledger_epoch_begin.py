@@ -1,8 +1,10 @@
 """After the database came back from a backup: has the log go on under another name, signed by the coordinator.
 
 What was published and is not in the backup can't be taken back: others have it. So the log that goes on is another one, and says in a
-signed statement which leaves it continues. Run once, after the restore and before the conclude processes start; until then they publish nothing.
-Empty the caches in front of the portal for addresses under /api/v1/ledger/tile/: tiles that the backup did not have are other ones now.
+signed statement which leaves it continues. Run once, after the restore and before the conclude processes start; until then they publish
+nothing.
+
+Empty the caches in front of the portal for addresses under /api/v1/ledger/tile/: tiles beyond the backup are other ones now.
 """
 
 from __future__ import annotations
