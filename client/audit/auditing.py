@@ -25,12 +25,13 @@ from client.audit.last_run import LastRun, Memory
 from client.audit.leaf_rules import leaf_check
 from client.audit.reading import bundles_read
 from client.audit.source import CHECKPOINT, NOTE_LIMIT_BYTES, LogSource, hash_tile_read
-from client.audit.tree import TILE_WIDTH, TiledTree
+from client.audit.tree import TiledTree
 from client.audit.trust import Coordinator, checkpoint_open, coordinator_read
 from workers.protocol.epochs import log_origin_of
 from workers.protocol.keys import PublicKey
 from workers.protocol.merkle import HASH_BYTES, leaf_hash
 from workers.protocol.signed_note import Checkpoint
+from workers.protocol.tlog_tiles import TILE_WIDTH
 
 Progress = Callable[[int, int], None]
 """Called with (leaves audited, leaves in all)."""

@@ -41,6 +41,7 @@ class JobBooks:
     refused: int = 0
     """Receipts that the log calls accepted and that are not what they must be."""
     formula: tuple[str, ...] = ()
+    """Of its payments: version, FLOPs, ratio, rate, and the share of the reservation or nothing."""
     quorum: int | None = None
     spot: tuple[str, str, bool] | None = None
     """(key, share, chosen)."""

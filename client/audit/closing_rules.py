@@ -53,7 +53,7 @@ def _paid_job_check(books: Books, job_id: UUID, job: JobBooks) -> None:
             f"The job {job_id} was paid with accepted receipts of {len(accounts)} accounts; its quorum is {job.quorum}.",
         )
     share = job.reserved // max(1, len(job.accepted) + job.refused)
-    if job.formula and job.reserver is not None and job.formula[-1] != str(share):
+    if job.formula and job.formula[-1] and job.reserver is not None and job.formula[-1] != str(share):
         message = f"Of the reservation of the job {job_id} each accepted receipt has a share of {share}; recorded is {job.formula[-1]}."
         add(FindingCode.SHARE_WRONG, leaf, message)
     unpaid = sum(not receipt.paid for receipt in job.accepted.values())

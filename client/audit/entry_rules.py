@@ -4,8 +4,8 @@
 2. Grants come from the treasury, reservations go to the escrow; a person's account is neither.
 3. A job is reserved once. A payment goes from the escrow to the account of the node key that signed an accepted receipt of that job and
    replica, which the log holds before; each such receipt is paid once.
-4. A payment is what the formula gives for the inputs that it records, no less and no more, and at most the recorded share of the
-   reservation. Payments and refunds of a job never exceed its reservation.
+4. A payment is what the formula gives for the inputs that it records, no less and no more, or the recorded share of the reservation if
+   that is less. Payments and refunds of a job never exceed its reservation.
 5. A refund gives what is left to who reserved.
 
 What needs the whole log (names used twice, reversals, quorum, shares, what is missing) is in client/audit/closing_rules.py.
@@ -177,16 +177,18 @@ def _formula_check(books: Books, index: int, leaf: EntryLeaf, job: JobBooks, amo
     formula = leaf.evidence.get("formula")
     if not isinstance(formula, dict):
         raise _EvidenceMalformedError("has no formula")
-    inputs = tuple(_text(formula, name) for name in ("version", "estimated_flops", "calibration_ratio", "rate_micro", "share_micro"))
-    version, flops, ratio, rate, share = inputs
-    if version != "1" or len(formula) != len(inputs) or _MICRO.fullmatch(rate) is None or _MICRO.fullmatch(share) is None:
+    names = ("version", "estimated_flops", "calibration_ratio", "rate_micro")
+    version, flops, ratio, rate = inputs = tuple(_text(formula, name) for name in names)
+    share = _text(formula, "share_micro") if "share_micro" in formula else None
+    is_read = all(_MICRO.fullmatch(number) for number in (rate, share or "0"))
+    if version != "1" or not is_read or len(formula) != len(names) + (share is not None):
         raise _EvidenceMalformedError("has no formula of version 1")
-    expected = min(
-        _payment_micro(estimated_flops=_float(flops), calibration_ratio=_float(ratio), rate_micro=int(rate)),
-        int(share),
-    )
+    expected = _payment_micro(estimated_flops=_float(flops), calibration_ratio=_float(ratio), rate_micro=int(rate))
+    if share is not None:
+        expected = min(expected, int(share))
     if amount != expected:
         books.findings.add(FindingCode.PAYMENT_AMOUNT_WRONG, index, f"By its formula the payment is {expected}; {amount} were paid.")
+    inputs = (*inputs, share or "")
     if job.formula and job.formula != inputs:
         books.findings.add(FindingCode.PAYMENT_AMOUNT_WRONG, index, "Another payment of this job has another formula.")
     job.formula = inputs

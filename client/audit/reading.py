@@ -10,7 +10,7 @@ from typing import Final
 
 from client.audit.errors import AbsentError
 from client.audit.source import BundleMalformedError, LogSource, entries_read, hash_tile_read
-from client.audit.tree import TILE_WIDTH
+from workers.protocol.tlog_tiles import TILE_WIDTH
 
 THREADS: Final = 4
 BUNDLES_AHEAD: Final = 8

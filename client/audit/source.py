@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from client.audit.errors import AbsentError
-from client.audit.tree import TILE_WIDTH
 from workers.protocol.leaves import LEAF_BYTES_MAX
 from workers.protocol.merkle import HASH_BYTES
+from workers.protocol.tlog_tiles import TILE_WIDTH, place_text
 
 NOTE_LIMIT_BYTES: Final = 64 * 1024
 DOCUMENT_LIMIT_BYTES: Final = 1024 * 1024
@@ -33,13 +33,6 @@ class LogSource(Protocol):
 
 class BundleMalformedError(Exception):
     """Bytes that are no bundle of so many entries."""
-
-
-def place_text(index: int) -> str:
-    """A tile's index as tlog-tiles writes it: groups of three digits, all but the last after an `x`."""
-    groups = f"{index:,}".split(",")
-    groups[0] = groups[0].zfill(3)
-    return "/".join([*(f"x{group}" for group in groups[:-1]), groups[-1]])
 
 
 def hash_tile_read(source: LogSource, level: int, index: int, width: int) -> bytes:

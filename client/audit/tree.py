@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from workers.protocol.merkle import CompactRange
+from workers.protocol.tlog_tiles import TILE_WIDTH
 
-TILE_WIDTH: Final = 256
 _SHA256 = hashlib.sha256
 
 

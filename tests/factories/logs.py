@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from client.audit.source import place_text
-from client.audit.tree import TILE_WIDTH, TiledTree
+from client.audit.tree import TiledTree
 from workers.protocol.canonical import canonical_json
 from workers.protocol.digests import digest_of
 from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, pae
@@ -24,6 +23,7 @@ from workers.protocol.pay import payment_micro, reservation_micro
 from workers.protocol.signed_note import Checkpoint, note_sign
 from workers.protocol.statements import STATEMENT_TYPE
 from workers.protocol.strict_base64 import base64_encode
+from workers.protocol.tlog_tiles import TILE_WIDTH, place_text
 
 Leaf = dict[str, Any]
 

@@ -14,7 +14,7 @@ from client.audit.errors import AbsentError, CoordinatorWrongError, MemoryUnusab
 from client.audit.findings import FindingCode
 from client.audit.folder_source import FolderSource
 from client.audit.last_run import Memory
-from client.audit.tree import TILE_WIDTH, TiledTree
+from client.audit.tree import TiledTree
 from tests.client.audit.conftest import Audit
 from tests.factories.logs import COORDINATOR, LOG, ORIGIN, LogFolder, LogMaker, log_make, log_write
 from workers.protocol.canonical import canonical_json
@@ -24,6 +24,7 @@ from workers.protocol.merkle import tree_root
 from workers.protocol.messages import PredecessorKey
 from workers.protocol.signed_note import Checkpoint, note_sign
 from workers.protocol.succession import Succession, succession_sign
+from workers.protocol.tlog_tiles import TILE_WIDTH
 
 SUCCESSOR = PrivateKey.from_raw(b"\x32" * 32)
 

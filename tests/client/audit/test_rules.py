@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from client.audit.findings import KEPT_PER_CODE, FindingCode
 from tests.client.audit.conftest import Audit
 from tests.factories.logs import FLOPS, Leaf, LogMaker, log_make
+from tests.workers import protocol as vectors
 from workers.protocol.keys import PrivateKey
 from workers.protocol.leaves import ACCOUNT_ESCROW, ACCOUNT_TREASURY
 
@@ -48,6 +50,13 @@ def test_an_honest_log_of_all_kinds_is_clean_and_counted(audit: Audit) -> None:
     assert report.counts.receipts == report.counts.payments == 9
     assert (report.counts.spot_choices, report.counts.spot_choices_open) == (4, 0)
     assert report.counts.paid_micro == 9 * PAID
+
+
+def test_the_golden_vectors_log_is_clean(audit: Audit) -> None:
+    document = json.loads((Path(vectors.__file__).parent / "vectors" / "ledger.json").read_text())
+    report = audit(document["leaves"])
+    assert report.findings.kept == []
+    assert report.counts.receipts == report.counts.payments == 1
 
 
 # --- the leaf itself --------------------------------------------------------------------------------------------------
@@ -417,6 +426,14 @@ def test_a_payment_without_a_whole_formula(audit: Audit, formula: object) -> Non
     log = log_make()
     first(log, "payment")["evidence"]["formula"] = formula
     assert set(audit(log.leaves).findings.counts) == {FindingCode.EVIDENCE_MALFORMED}
+
+
+def test_a_payment_without_a_share_is_what_the_formula_gives(audit: Audit) -> None:
+    log = log_make()
+    leaf = first(log, "payment")
+    del leaf["evidence"]["formula"]["share_micro"]
+    report = audit(log.leaves)
+    assert report.is_clean, report.findings.kept
 
 
 def test_a_share_that_is_not_the_reservation_divided(audit: Audit) -> None:

@@ -14,7 +14,7 @@ from client.audit.errors import AbsentError, SourceError
 from client.audit.folder_source import FolderSource
 from client.audit.last_run import Memory
 from client.audit.portal_source import TRIES, PortalSource
-from client.audit.source import BundleMalformedError, bundle_split, entries_read, place_text
+from client.audit.source import BundleMalformedError, bundle_split, entries_read
 from tests.client.audit.test_log import long_log
 from tests.client.scripted_portal import Answer, Asked, scripted_portal
 from tests.factories.logs import COORDINATOR, ORIGIN, log_write
@@ -150,13 +150,6 @@ def test_a_file_of_a_mirror_is_bounded_and_must_be_a_file(tmp_path: Path) -> Non
 
 
 # --- bundles ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("index", "text"), [(0, "000"), (999, "999"), (1000, "x001/000"), (1_234_067, "x001/x234/067"), (10**9, "x001/x000/x000/000")]
-)
-def test_a_place_is_written_as_tlog_tiles_writes_it(index: int, text: str) -> None:
-    assert place_text(index) == text
 
 
 def test_a_bundle_is_split_where_its_lengths_say() -> None:
