@@ -39,7 +39,8 @@ BEGIN
     WHERE state = 'failed' AND failure_code <> 'host_stopped' ORDER BY node_id);
 END $$;
 
-CREATE FUNCTION jobs_replica_queue_enter() RETURNS trigger LANGUAGE plpgsql SET enable_seqscan = off AS $$
+CREATE FUNCTION jobs_replica_queue_enter() RETURNS trigger LANGUAGE plpgsql
+  SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET enable_seqscan = off AS $$
 DECLARE
   one_is_queued boolean;
 BEGIN
@@ -69,7 +70,8 @@ BEGIN
   END IF;
 END $$;
 
-CREATE FUNCTION jobs_replica_queue_follow() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION jobs_replica_queue_follow() RETURNS trigger LANGUAGE plpgsql
+  SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
   PERFORM jobs_replica_queue_next(NEW.job_id);
   RETURN NULL;
