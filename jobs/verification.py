@@ -26,8 +26,7 @@ from django.utils import timezone
 from pydantic import ValidationError
 
 from jobs.blobs import blob_open
-from jobs.comparison.numeric import FILE_BYTES_MAX
-from jobs.comparison.results import FileUnreadableError, results_compare, rules_of
+from jobs.comparison import FILE_BYTES_MAX, FileUnreadableError, results_compare, rules_of
 from jobs.descriptor import Descriptor
 from jobs.models import Evidence, Job, Receipt, Replica
 from jobs.states import ReplicaState

@@ -1,6 +1,7 @@
 """The job descriptor: its fields (model), its rules (consistency), and reading it from untrusted bytes (parsing)."""
 
 from jobs.descriptor.errors import DescriptorInvalidError, Fault
+from jobs.descriptor.formats import FileFormat, NanPolicy, RowOrder, format_of
 from jobs.descriptor.model import (
     SCHEMA_VERSION,
     ComparedColumn,
@@ -24,9 +25,12 @@ __all__ = [
     "Descriptor",
     "DescriptorInvalidError",
     "Fault",
+    "FileFormat",
     "InputFile",
+    "NanPolicy",
     "OutputFile",
     "Requirements",
+    "RowOrder",
     "RunLimits",
     "Verification",
     "VerificationMethod",
@@ -35,4 +39,5 @@ __all__ = [
     "descriptor_document",
     "descriptor_parse",
     "descriptor_schema",
+    "format_of",
 ]
