@@ -28,7 +28,7 @@ _VALUE_CHARACTERS_MAX: Final = 80
 _TEXT_FIELD: Final = "\n"
 """Stands for a text of many lines; no part of an atom is one."""
 
-# A quoted value ends at a quote before a space; a comment begins at a # after one. A lone quote is an error, so each line is passed over once.
+# A quoted value ends at a quote before a space; a comment begins at a # after one. A lone quote is an error: no line is passed over twice.
 _TOKEN = re.compile(r"""'(?:[^'\n]++|'(?=\S))*+'(?=\s|$)|"(?:[^"\n]++|"(?=\S))*+"(?=\s|$)|\#.*|[^\s'"\#]\S*|['"]""")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
 _Token = tuple[str, bool]

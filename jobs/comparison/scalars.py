@@ -34,16 +34,16 @@ def numbers_difference(one: float, other: float) -> float:
 
 
 def allowed_of(tolerance: Tolerance, one: float, other: float, difference: float) -> float:
-    """What `tolerance` allows; nothing where the difference is infinite."""
-    return tolerance.allowed(one, other) if math.isfinite(difference) else 0.0
+    """What `tolerance` allows; nothing where the difference is infinite, or there is none."""
+    return tolerance.allowed(one, other) if 0 < difference < math.inf else 0.0
 
 
 def integers_difference(one: str, other: str, value: float) -> float:
-    """How far apart two cells are that spell the same double, `value`: integers beyond 2^53 may differ all the same."""
+    """How far apart two cells are that spell the same double, `value`: integers beyond 2^53 may differ all the same.
+
+    Infinite where they are beyond all doubles.
+    """
     if abs(value) < _EXACT_INTEGER_MAX or not (_INTEGER.fullmatch(one) and _INTEGER.fullmatch(other)):
         return 0.0
     difference = abs(int(one) - int(other))
-    try:
-        return float(difference)
-    except OverflowError:
-        return math.inf
+    return math.inf if difference and math.isinf(value) else float(difference)

@@ -1,41 +1,33 @@
-"""Comparison of single files: each kind of deviation, and what any bytes at all may do."""
+"""CSV, TSV and plain text tables: each kind of deviation, each rule, and what can't be read."""
 
 from __future__ import annotations
 
-import json
-import math
 import time
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from jobs.comparison.numeric import FILE_BYTES_MAX, NUMBER_CHARACTERS_MAX, FileRule, FileUnreadableError, files_compare, numeric_supported
-from jobs.comparison.tolerance import Comparison, Deviation, Tolerance, comparison_of, numbers_compare
+from jobs.comparison import FileUnreadableError, tables
+from jobs.comparison.comparators import files_compare
+from jobs.comparison.reading import FILE_BYTES_MAX, LINE_CHARACTERS_MAX
+from jobs.comparison.rules import EXACTLY, Tolerance
+from jobs.comparison.scalars import NUMBER_CHARACTERS_MAX
+from jobs.descriptor.formats import NanPolicy, RowOrder
+from tests.jobs.comparison.sides import LOOSE, agree, compared, rule_of
 
-LOOSE = Tolerance(absolute=0.5, relative=0.01)
-
-
-def compared(
-    one: str | bytes, other: str | bytes, *, path: str = "a.csv", tolerance: Tolerance = LOOSE, **columns: Tolerance
-) -> Comparison:
-    sides = [side.encode() if isinstance(side, str) else side for side in (one, other)]
-    forth = files_compare(FileRule(path, tolerance, columns), sides[0], sides[1])
-    back = files_compare(FileRule(path, tolerance, columns), sides[1], sides[0])
-    comparisons = [comparison_of([worst] if worst else []) for worst in (forth, back)]
-    assert comparisons[0].agree == comparisons[1].agree
-    return comparisons[0]
+WIDE = Tolerance(absolute=100)
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "agree"),
+    ("one", "other", "expected"),
     [
         ("x\n1.0\n", "x\n1.5\n", True),
         ("x\n1.0\n", "x\n1.6\n", False),
         ("x\n1000\n", "x\n1010.5\n", True),
         ("x\n1000\n", "x\n1011\n", False),
         ("x\n1e3\n", "x\n1000\n", True),
+        ("x\n1d3\n", "x\n1000\n", True),
         ("x\n 1\n", "x\n1 \n", True),
+        ("x \n1\n", "x\n1\n", True),
         ("x\nnan\n", "x\nNaN\n", True),
         ("x\nnan\n", "x\n0\n", False),
         ("x\ninf\n", "x\nInfinity\n", True),
@@ -59,70 +51,132 @@ def compared(
         ("x\n" + "1" * 20_000 + "x\n", "x\n" + "1" * 20_000 + "y\n", False),
     ],
 )
-def test_table(one: str, other: str, agree: bool) -> None:
-    assert compared(one, other).agree is agree
+def test_csv(one: str, other: str, expected: bool) -> None:
+    assert agree(rule_of("a.csv"), one, other) is expected
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "agree"),
+    ("one", "other", "expected"),
     [
-        ("1", "1.4", True),
-        ("1", "2", False),
-        ('{"a": [1, {"b": 2}]}', '{"a": [1.2, {"b": 2.2}]}', True),
-        ('{"a": 1}', '{"b": 1}', False),
-        ('{"a": 1}', '{"a": 1, "b": 1}', False),
-        ("[1, 2]", "[1]", False),
-        ("[]", "{}", False),
-        ("null", "null", True),
-        ("null", "0", False),
-        ("true", "1", False),
-        ("true", "true", True),
-        ("false", "true", False),
-        ('"a"', '"a"', True),
-        ('"1"', "1", False),
-        ('"a"', '"b"', False),
-        ('{"a": 1, "b": 2}', '{"b": 2, "a": 1}', True),
+        ("1 2\n3 4\n", "1.2  2\n  3 4\n", True),
+        ("1 2\n3 4\n", "1 2\n3 5\n", False),
+        ("1\t2\n", "1 2\n", True),
+        ("# made today\n1 2\n", "# made yesterday\n\n1 2\n", True),
+        ('@ title "one"\n1 2\n&\n', "@ title 'other'\n1.1 2\n&\n", True),
+        ("  # note\n1\n", "1\n", True),
+        ("t x\n1 2\n", "t x\n1 2.1\n", True),
+        ("t x\n1 2\n", "t y\n1 2\n", False),
+        ("t x\n1 2\n", "1 2\n", False),
+        ("ALA 1 2\n", "ALA 1.1 2\n", True),
+        ("ALA 1 2\n", "GLY 1 2\n", False),
+        ("1 2\n3\n", "1 2\n3\n", True),
+        ("1 2\n3\n", "1 2\n3 4\n", False),
+        ("1\n2 3\n", "1\n2.1 3.1\n", True),
+        ("free text of one 5 and 1.0\n", "free text of one 5 and 1.2\n", True),
+        ("1.0D+03\n", "1.0E+03\n", True),
+        ("1 #2\n", "1 #3\n", False),
     ],
 )
-def test_document(one: str, other: str, agree: bool) -> None:
-    assert compared(one, other, path="a.json").agree is agree
-
-
-def test_worst_deviation_names_its_place_and_size() -> None:
-    found = compared("t,x\n0,1.0\n1,2.0\n", "t,x\n0,1.1\n1,2.4\n").worst
-    assert found is not None
-    assert (found.place, found.one, found.other) == ("row 2, x", "2.0", "2.4")
-    assert found.difference == pytest.approx(0.4)
-    assert found.allowed == pytest.approx(0.524)
-    assert found.document()["difference"] == found.difference
-
-
-def test_worst_deviation_of_a_document_has_a_pointer() -> None:
-    found = compared('{"a": [1, 2]}', '{"a": [1, 9]}', path="a.json").worst
-    assert found is not None
-    assert found.place == "/a/1"
+def test_text(one: str, other: str, expected: bool) -> None:
+    for path in ("a.txt", "a.dat", "a.xvg"):
+        assert agree(rule_of(path), one, other) is expected
 
 
 def test_tsv_is_split_at_tabs() -> None:
-    assert compared("a\tb,c\n1\tx,1\n", "a\tb,c\n1.1\tx,1\n", path="a.tsv").agree
-    assert not compared("a\tb,c\n1\tx,1\n", "a\tb,c\n1.1\tx,2\n", path="a.tsv").agree
+    assert agree(rule_of("a.tsv"), "a\tb,c\n1\tx,1\n", "a\tb,c\n1.1\tx,1\n")
+    assert not agree(rule_of("a.tsv"), "a\tb,c\n1\tx,1\n", "a\tb,c\n1.1\tx,2\n")
+
+
+def test_worst_deviation_names_its_place_and_size_and_all_are_counted() -> None:
+    found = compared(rule_of("a.csv"), "t,x\n0,1.0\n1,2.0\n2,5\n", "t,x\n0,1.1\n1,2.4\n2,7\n")
+    assert (found.compared, found.exceeding) == (6, 1)
+    assert found.worst is not None
+    assert (found.worst.place, found.worst.one, found.worst.other) == ("row 3, x", "5", "7")
+    assert (found.worst.difference, found.worst.allowed) == (2.0, pytest.approx(0.57))
+
+
+def test_worst_of_a_table_without_header_names_the_column_by_number() -> None:
+    found = compared(rule_of("a.txt"), "1 2\n3 4\n", "1 2\n3 4.25\n")
+    assert found.worst is not None
+    assert (found.worst.place, found.exceeding) == ("row 2, column 2", 0)
 
 
 def test_columns_have_tolerances_of_their_own_and_the_rest_that_of_the_file() -> None:
-    exact, wide = Tolerance(), Tolerance(absolute=100)
-    assert compared("t,x\n1,1\n", "t,x\n1,50\n", tolerance=exact, x=wide).agree
-    assert not compared("t,x\n1,1\n", "t,x\n2,50\n", tolerance=exact, x=wide).agree
-    assert compared('{"t": 1, "x": [1]}', '{"t": 1, "x": [50]}', path="a.json", tolerance=exact, x=wide).agree
-    assert not compared('{"t": 1, "x": 1}', '{"t": 2, "x": 1}', path="a.json", tolerance=exact, x=wide).agree
-    assert not compared('{"t": 1, "x": 1}', '{"x": 1}', path="a.json", tolerance=exact, x=wide).agree
+    wide_x = rule_of("a.csv", EXACTLY, {"x": WIDE})
+    assert agree(wide_x, "t,x\n1,1\n", "t,x\n1,50\n")
+    assert not agree(wide_x, "t,x\n1,1\n", "t,x\n2,50\n")
+    wide_second = rule_of("a.txt", EXACTLY, {"2": WIDE})
+    assert agree(wide_second, "1 1\n", "1 50\n")
+    assert not agree(wide_second, "1 1\n", "2 50\n")
+
+
+@pytest.mark.parametrize("integer", [2**53, 2**63 - 1, 10**300, 10**398])
+def test_integers_that_are_the_same_double_differ_where_nothing_is_allowed(integer: int) -> None:
+    assert not agree(rule_of("a.csv", EXACTLY), f"x\n{integer}\n", f"x\n{integer + 1}\n")
+    assert agree(rule_of("a.csv", Tolerance(absolute=1)), f"x\n{2**53}\n", f"x\n{2**53 + 1}\n")
+    assert agree(rule_of("a.csv", EXACTLY), f"x\n{integer}\n", f"x\n+{integer}\n")
+
+
+def test_nan_agrees_with_nothing_where_it_is_refused() -> None:
+    refusing = rule_of("a.csv", nan=NanPolicy.REFUSE)
+    assert agree(refusing, "x\nnano\n1\n", "x\nnano\n1\n")
+    for one, other in (("x\nnan\n", "x\nnan\n"), ("x\n NaN\n", "x\n1\n")):
+        assert compared(refusing, one, other).exceeding == 1
+
+
+def test_header_by_rule() -> None:
+    assert not agree(rule_of("a.csv"), "1,2\n", "1.1,2\n")
+    assert agree(rule_of("a.csv", header=False), "1,2\n", "1.1,2\n")
+    assert not agree(rule_of("a.txt", header=True), "1 2\n3 4\n", "1.1 2\n3 4\n")
+    assert agree(rule_of("a.csv", EXACTLY, {"1": WIDE}, header=False), "1,2\n", "50,2\n")
+
+
+ROWS = "id,kind,x\n1,a,1.0\n1,b,2.0\n2,a,3.0\n"
 
 
 @pytest.mark.parametrize(
-    ("path", "data"), [("a.csv", "t\n1\n"), ("a.csv", "x,x\n1,1\n"), ("a.json", '{"t": 1}'), ("a.json", "[1]"), ("a.json", "1")]
+    ("other", "place"),
+    [
+        ("id,kind,x\n2,a,3.2\n1,b,2.0\n1,a,1.0\n", None),
+        ("id,kind,x\n2,a,3.0\n1,b,9.0\n1,a,1.0\n", "row id=1 kind=b, x"),
+        ("id,kind,x\n2,a,3.0\n1,a,1.0\n", "row id=1 kind=b"),
+        ("id,kind,x\n2,a,3.0\n1,a,1.0\n1,b,2.0\n1,c,2.0\n", "row id=1 kind=c"),
+        ("id,kind,x\n1.0,a,1.0\n1,b,2.0\n2,a,3.0\n", "row id=1 kind=a"),
+    ],
 )
-def test_column_that_is_not_there_once_is_unreadable(path: str, data: str) -> None:
+def test_rows_in_any_order_are_matched_by_exact_keys(other: str, place: str | None) -> None:
+    found = compared(rule_of("a.csv", order=RowOrder.ANY, key=("id", "kind")), ROWS, other)
+    assert (found.exceeding > 0) is (place is not None)
+    if place is not None:
+        assert found.worst is not None
+        assert found.worst.place == place
+
+
+def test_rows_in_any_order_have_columns_with_tolerances_and_numbers_as_names() -> None:
+    rule = rule_of("a.txt", EXACTLY, {"2": WIDE}, order=RowOrder.ANY, key=("1",))
+    assert agree(rule, "1 1 1\n2 1 1\n", "2 5 1\n1 9 1\n")
+    assert not agree(rule, "1 1 1\n2 1 1\n", "2 5 1\n1 9 2\n")
+
+
+@pytest.mark.parametrize(
+    ("key", "data"),
+    [(("id",), ROWS), (("other",), ROWS), (("id", "kind"), "id,kind,x\n1\n"), (("id",), "id,id\n1,2\n")],
+)
+def test_rows_without_one_key_each_cannot_be_read_in_any_order(key: tuple[str, ...], data: str) -> None:
     with pytest.raises(FileUnreadableError, match="expected"):
-        compared(data, data.replace("1", "2"), path=path, x=LOOSE)
+        compared(rule_of("a.csv", order=RowOrder.ANY, key=key), data, data)
+
+
+def test_rows_in_any_order_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "CELLS_UNORDERED_MAX", 8)
+    with pytest.raises(FileUnreadableError, match="up to 8 cells"):
+        compared(rule_of("a.csv", order=RowOrder.ANY, key=("id", "kind")), ROWS, ROWS)
+
+
+@pytest.mark.parametrize(("path", "data"), [("a.csv", "t\n1\n"), ("a.csv", "x,x\n1,1\n"), ("a.txt", "1 2\n"), ("a.txt", "x x\n1 2\n")])
+def test_column_that_is_not_there_once_is_unreadable(path: str, data: str) -> None:
+    with pytest.raises(FileUnreadableError, match="expected exactly one column"):
+        files_compare(rule_of(path, columns={"x": LOOSE}), data.encode(), data.encode())
 
 
 @pytest.mark.parametrize(
@@ -131,99 +185,35 @@ def test_column_that_is_not_there_once_is_unreadable(path: str, data: str) -> No
         ("a.csv", b""),
         ("a.csv", b"\n\n"),
         ("a.csv", b"\xff\xfe"),
+        ("a.csv", b"x\n1\n\xff"),
         ("a.csv", b'x\n"unclosed'),
         ("a.csv", b'x\n"a"b\n'),
         ("a.csv", b"x\n" + b"1" * 200_000),
-        ("a.json", b""),
-        ("a.json", b"{"),
-        ("a.json", b"NaN"),
-        ("a.json", b"1e999"),
-        ("a.json", b"1" * 5000),
-        ("a.json", b"9007199254740993"),
-        ("a.json", b'{"a": 1, "a": 2}'),
-        ("a.json", b"[" * 100_000),
-        ("a.txt", b"1"),
+        ("a.csv", b"x\n" + b"1," * LINE_CHARACTERS_MAX),
+        ("a.csv", b"x\n" + b'"\n",' * (LINE_CHARACTERS_MAX // 3)),
+        ("a.txt", b""),
+        ("a.txt", b"# comments\n@ only\n"),
+        ("a.txt", b"\x00\xff"),
+        ("a.txt", b"1 " * LINE_CHARACTERS_MAX),
         ("a", b"1"),
+        ("a.xyz", b"1"),
     ],
 )
 def test_file_that_cannot_be_read_is_unreadable_on_either_side(path: str, data: bytes) -> None:
-    fine = {"a.csv": b"x\n1\n", "a.json": b"1"}.get(path, b"1")
+    fine = b"x\n1\n"
     for one, other in ((data, fine), (fine, data)):
         with pytest.raises(FileUnreadableError) as caught:
-            files_compare(FileRule(path, LOOSE), one, other)
+            files_compare(rule_of(path), one, other)
         assert caught.value.code == "output_unreadable"
 
 
 def test_file_that_is_too_large_is_unreadable() -> None:
     with pytest.raises(FileUnreadableError, match=f"at most {FILE_BYTES_MAX} bytes; found {FILE_BYTES_MAX + 1}"):
-        files_compare(FileRule("a.csv", LOOSE), b"x", b"x" * (FILE_BYTES_MAX + 1))
+        files_compare(rule_of("a.csv"), b"x", b"x" * (FILE_BYTES_MAX + 1))
 
 
 @pytest.mark.parametrize("cell", ["1" * 100_000 + "x", "1." + "1" * 100_000 + "e", "+" * 100_000])
 def test_hostile_cell_costs_little_time(cell: str) -> None:
     started = time.process_time()
-    compared(f"x\n{cell}\n", f"x\n{cell}y\n")
+    compared(rule_of("a.csv"), f"x\n{cell}\n", f"x\n{cell}y\n")
     assert time.process_time() - started < 1
-
-
-@pytest.mark.parametrize(
-    ("path", "supported"), [("a.csv", True), ("b/a.TSV", True), ("a.json", True), ("a.pdb", False), ("csv", True), ("a", False)]
-)
-def test_numeric_files_are_known_by_their_ending(path: str, supported: bool) -> None:
-    assert numeric_supported(path) is supported
-
-
-paths = st.sampled_from(["a.csv", "a.tsv", "a.json"])
-tolerances = st.builds(Tolerance, absolute=st.floats(0, 1e300), relative=st.floats(0, 1))
-cells = st.one_of(st.floats().map(repr), st.integers().map(str), st.text(alphabet='a1.,e+-"\t \n\0', max_size=6))
-tables = st.lists(st.lists(cells, max_size=3).map(",".join), max_size=4).map("\n".join).map(lambda text: "x,y\n" + text)
-documents = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.floats(allow_nan=False, allow_infinity=False), st.integers(-100, 100), st.text(max_size=3)),
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=2), inner, max_size=3)),
-    max_leaves=6,
-)
-contents = st.one_of(st.binary(max_size=40), tables.map(str.encode), documents.map(json.dumps).map(str.encode))
-
-
-def attempt(rule: FileRule, one: bytes, other: bytes) -> Comparison | str:
-    try:
-        worst = files_compare(rule, one, other)
-    except FileUnreadableError:
-        return "unreadable"
-    comparison = comparison_of([worst] if worst else [])
-    json.dumps(comparison.document(), allow_nan=False)
-    return comparison
-
-
-@given(path=paths, one=contents, other=contents, tolerance=tolerances, columns=st.dictionaries(st.sampled_from(["x", "y"]), tolerances))
-def test_any_bytes_give_a_symmetric_answer_or_are_unreadable(
-    path: str, one: bytes, other: bytes, tolerance: Tolerance, columns: dict[str, Tolerance]
-) -> None:
-    rule = FileRule(path, tolerance, columns)
-    forth, back = attempt(rule, one, other), attempt(rule, other, one)
-    if isinstance(forth, Comparison) and isinstance(back, Comparison):
-        assert forth.agree == back.agree
-    else:
-        assert forth == back
-
-
-@given(path=paths, data=contents)
-def test_readable_file_agrees_with_itself_without_any_tolerance(path: str, data: bytes) -> None:
-    found = attempt(FileRule(path, Tolerance()), data, data)
-    assert found in ("unreadable", Comparison(agree=True, worst=None))
-
-
-@given(one=st.floats(), other=st.floats(), tolerance=tolerances)
-def test_numbers_agree_exactly_as_the_rule_says(one: float, other: float, tolerance: Tolerance) -> None:
-    found = numbers_compare("f", "p", one, other, tolerance)
-    agree = comparison_of([found] if found else []).agree
-    if math.isfinite(one) and math.isfinite(other) and math.isfinite(one - other):
-        assert agree == (abs(one - other) <= tolerance.absolute + tolerance.relative * max(abs(one), abs(other)))
-    else:
-        assert agree == (one == other or (math.isnan(one) and math.isnan(other)))
-
-
-def test_deviation_is_kept_short_and_without_infinities() -> None:
-    document = Deviation("f", "p" * 500, "1" * 500, "2" * 500, math.inf, math.inf).document()
-    assert (len(document["place"]), len(document["one"]), len(document["other"])) == (200, 80, 80)
-    assert document["difference"] is document["allowed"] is None
