@@ -7,6 +7,7 @@ residue number are there, they count as well as the dictionary's. Other categori
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
@@ -25,11 +26,15 @@ _MODEL: Final = "pdbx_pdb_model_num"
 _COLUMNS_MAX: Final = 200
 
 _VALUE_CHARACTERS_MAX: Final = 80
+_TOKENS_MAX: Final = 10_000_000
+_ABSENT: Final = "."
 _TEXT_FIELD: Final = "\n"
 """Stands for a text of many lines; no part of an atom is one."""
 
 # A quoted value ends at a quote before a space; a comment begins at a # after one. A lone quote is an error: no line is passed over twice.
 _TOKEN = re.compile(r"""'(?:[^'\n]++|'(?=\S))*+'(?=\s|$)|"(?:[^"\n]++|"(?=\S))*+"(?=\s|$)|\#.*|[^\s'"\#]\S*|['"]""")
+_SPECIAL = re.compile("['\"#_]")
+"""A line without these has neither quotes nor comments, names nor reserved words."""
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
 _Token = tuple[str, bool]
 """A word and whether it is a value in any case, because it was quoted."""
@@ -43,59 +48,55 @@ def mmcif_compare(rule: FileRule, one: bytes, other: bytes, tally: Tally) -> Non
 def mmcif_read(path: str, data: bytes) -> Structure:
     """The atoms of a file. Raises FileUnreadableError."""
     found = StructureBuilder(path)
-    tokens = _tokens(path, data)
-    token = next(tokens, None)
-    seen = False
-    while token is not None:
-        if _word(token) != "loop_":
-            if not token[1] and token[0].lower().startswith(_PREFIX):
-                raise FileUnreadableError(f"{path}: expected the atoms in a loop; found {token[0][:40]!r} outside of one.")
-            token = next(tokens, None)
+    tokens = _Tokens(path, data)
+    is_seen = False
+    while (token := tokens.take()) is not None:
+        if _is_name(token) and token[0].lower().startswith(_PREFIX):
+            raise FileUnreadableError(f"{path}: expected the atoms in a loop; found {token[0][:40]!r} outside of one.")
+        if token[1] or token[0].lower() != "loop_":
             continue
         names: list[str] = []
-        token = next(tokens, None)
-        while token is not None and not token[1] and token[0].startswith("_") and len(names) <= _COLUMNS_MAX:
+        while (token := tokens.peek()) is not None and _is_name(token) and len(names) < _COLUMNS_MAX:
             names.append(token[0].lower())
-            token = next(tokens, None)
+            tokens.take()
         if any(name.startswith(_PREFIX) for name in names):
-            if seen:
+            if is_seen:
                 raise FileUnreadableError(f"{path}: expected one loop of atoms; found another.")
-            seen = True
-            token = _atoms_read(path, names, token, tokens, found)
+            is_seen = True
+            _atoms_read(path, [name.removeprefix(_PREFIX) for name in names], tokens, found)
     return found.structure()
 
 
-def _atoms_read(path: str, names: list[str], token: _Token | None, tokens: Iterator[_Token], found: StructureBuilder) -> _Token | None:
-    """Reads the rows below `names`; the first token after them."""
-    columns = [name.removeprefix(_PREFIX) for name in names]
+def _atoms_read(path: str, columns: list[str], tokens: _Tokens, found: StructureBuilder) -> None:
+    """Takes the rows below the names of `columns`."""
     missing = [name for name in _REQUIRED if name not in columns]
-    if missing or len(set(columns)) != len(columns) or len(columns) > _COLUMNS_MAX:
+    if missing or len(set(columns)) != len(columns):
         raise FileUnreadableError(f"{path}: expected the columns {', '.join(_REQUIRED)} of _atom_site, each once; missing: {missing}.")
-    identity = [columns.index(name) if name in columns else None for name in _IDENTITY]
     places = [columns.index(name) for name in _COORDINATES]
-    model = columns.index(_MODEL) if _MODEL in columns else None
+    parts = [columns.index(name) if name in columns else None for name in (_MODEL, *_IDENTITY)]
+    while row := tokens.plain_row(len(columns)) or _row(path, len(columns), tokens):
+        coordinates = [row[place] for place in places]
+        if not all(len(text) <= _VALUE_CHARACTERS_MAX and _NUMBER.fullmatch(text) for text in coordinates):
+            raise FileUnreadableError(f"{path}: expected numbers as coordinates; found {[text[:20] for text in coordinates]}.")
+        model, *identity = [row[place] if place is not None else _ABSENT for place in parts]
+        if len(model) > _VALUE_CHARACTERS_MAX or max(map(len, identity)) > _VALUE_CHARACTERS_MAX or _TEXT_FIELD in (model, *identity):
+            raise FileUnreadableError(f"{path}: expected names of atoms of at most {_VALUE_CHARACTERS_MAX} characters; found longer ones.")
+        found.add(model if model != _ABSENT else "1", "\n".join(identity), [float(text) for text in coordinates])
+
+
+def _row(path: str, count: int, tokens: _Tokens) -> list[str]:
+    """The next row of a loop, however it is laid out; empty at the loop's end."""
     row: list[str] = []
-    while token is not None and not _is_end(token):
+    while len(row) < count and (token := tokens.peek()) is not None and not _is_end(token):
         row.append(token[0])
-        if len(row) == len(columns):
-            coordinates = [row[place] for place in places]
-            name = [row[place] if place is not None else "." for place in (model, *identity)]
-            if not all(len(text) <= _VALUE_CHARACTERS_MAX and _NUMBER.fullmatch(text) for text in coordinates):
-                raise FileUnreadableError(f"{path}: expected numbers as coordinates; found {[text[:20] for text in coordinates]}.")
-            if any(len(text) > _VALUE_CHARACTERS_MAX or text == _TEXT_FIELD for text in name):
-                raise FileUnreadableError(
-                    f"{path}: expected names of atoms of at most {_VALUE_CHARACTERS_MAX} characters; found longer ones."
-                )
-            found.add(name[0] if model is not None else "1", "\n".join(name[1:]), [float(text) for text in coordinates])
-            row.clear()
-        token = next(tokens, None)
-    if row:
-        raise FileUnreadableError(f"{path}: expected {len(columns)} values in each row of atoms; the last has {len(row)}.")
-    return token
+        tokens.take()
+    if row and len(row) != count:
+        raise FileUnreadableError(f"{path}: expected {count} values in each row of atoms; the last has {len(row)}.")
+    return row
 
 
-def _word(token: _Token) -> str:
-    return "" if token[1] else token[0].lower()
+def _is_name(token: _Token) -> bool:
+    return not token[1] and token[0].startswith("_")
 
 
 def _is_end(token: _Token) -> bool:
@@ -104,24 +105,58 @@ def _is_end(token: _Token) -> bool:
     return not is_value and (text[0] == "_" or text.lower().startswith(("loop_", "data_", "save_", "stop_", "global_")))
 
 
-def _tokens(path: str, data: bytes) -> Iterator[_Token]:
+class _Tokens:
     """Names, words and values of the file, without comments. A text between lines that start with a semicolon is one value."""
-    lines = text_lines(path, data)
-    for line in lines:
+
+    def __init__(self, path: str, data: bytes) -> None:
+        self._path = path
+        self._lines = text_lines(path, data)
+        self._pending: deque[_Token] = deque()
+        self._left = _TOKENS_MAX
+
+    def peek(self) -> _Token | None:
+        """The next token, None at the end."""
+        while not self._pending:
+            if (line := next(self._lines, None)) is None:
+                return None
+            self._fill(line)
+        return self._pending[0]
+
+    def take(self) -> _Token | None:
+        token = self.peek()
+        if token is not None:
+            self._pending.popleft()
+        return token
+
+    def plain_row(self, count: int) -> list[str] | None:
+        """The next line, if it is a row of so many values and nothing else; most are, and this is the fast way to read them."""
+        if self._pending or (line := next(self._lines, None)) is None:
+            return None
+        words = line.split()
+        if len(words) == count and _SPECIAL.search(line) is None and line[0] != ";":
+            return words
+        self._fill(line)
+        return None
+
+    def _fill(self, line: str) -> None:
+        self._pending.extend(self._split(line))
+        self._left -= len(self._pending)
+        if self._left < 0:
+            raise FileUnreadableError(f"{self._path}: expected at most {_TOKENS_MAX} values besides atoms of a line each; found more.")
+
+    def _split(self, line: str) -> Iterator[_Token]:
         if line.startswith(";"):
-            if not any(other.startswith(";") for other in lines):
-                raise FileUnreadableError(f"{path}: expected the end of a text field; the file ends before.")
+            if not any(other.startswith(";") for other in self._lines):
+                raise FileUnreadableError(f"{self._path}: expected the end of a text field; the file ends before.")
             yield _TEXT_FIELD, True
-        elif "'" in line or '"' in line or "#" in line:
-            for match in _TOKEN.finditer(line):
-                text = match[0]
-                if text[0] == "#":
-                    continue
-                if text in ("'", '"'):
-                    raise FileUnreadableError(f"{path}: expected a quoted value to end on its line; found one that does not.")
-                yield (text[1:-1], True) if text[0] in "'\"" else (text, False)
-        else:
-            for text in line.split():
+            return
+        for match in _TOKEN.finditer(line):
+            text = match[0]
+            if text in ("'", '"'):
+                raise FileUnreadableError(f"{self._path}: expected a quoted value to end on its line; found one that does not.")
+            if text[0] in "'\"":
+                yield text[1:-1], True
+            elif text[0] != "#":
                 yield text, False
 
 

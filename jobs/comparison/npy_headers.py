@@ -15,7 +15,8 @@ from typing import Any, Final
 
 import numpy as np
 
-HEADER_BYTES_MAX: Final = 64 * 1024
+HEADER_BYTES_MAX: Final = 10_000
+"""As much as NumPy reads from those whom it doesn't trust."""
 DIMENSIONS_MAX: Final = 32
 ITEM_BYTES_MAX: Final = 2**20
 DEPTH_MAX: Final = 8

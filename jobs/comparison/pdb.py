@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import re
 
-from jobs.comparison.reading import FileUnreadableError
+from jobs.comparison.reading import LINES_MAX, FileUnreadableError
 from jobs.comparison.report import Tally
 from jobs.comparison.rules import FileRule
 from jobs.comparison.structures import Structure, StructureBuilder, structures_compare
@@ -31,6 +31,8 @@ def pdb_read(path: str, data: bytes) -> Structure:
     found = StructureBuilder(path)
     model, is_empty = 1, True
     for number, line in enumerate(io.BytesIO(data), start=1):
+        if number > LINES_MAX:
+            raise FileUnreadableError(f"{path}: expected at most {LINES_MAX} lines; found more.")
         if line.startswith((b"ATOM  ", b"HETATM")):
             fields = [line[columns] for columns in _COORDINATES]
             identity = line[_IDENTITY]

@@ -14,6 +14,8 @@ the figures for time and memory behind this."""
 
 LINE_CHARACTERS_MAX: Final = 2**20
 """A row is split into cells of tens of bytes each: its length bounds what it takes."""
+LINES_MAX: Final = 8_000_000
+"""In a file of FILE_BYTES_MAX they have 8 bytes each; very short lines cost much time for their bytes."""
 
 
 class FileUnreadableError(VerificationError):
@@ -25,13 +27,17 @@ class FileUnreadableError(VerificationError):
 def text_lines(path: str, data: bytes, *, newline: str | None = None) -> Iterator[str]:
     """The lines of a UTF-8 text with their ends, one at a time; a byte order mark is skipped. `newline` as `open` has it.
 
-    Raises FileUnreadableError, also for a line that is too long.
+    Raises FileUnreadableError, also for a line that is too long and for too many.
     """
     stream = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline=newline)
+    count = 0
     try:
         while line := stream.readline(LINE_CHARACTERS_MAX + 1):
+            count += 1
             if len(line) > LINE_CHARACTERS_MAX:
                 raise FileUnreadableError(f"{path}: expected lines of at most {LINE_CHARACTERS_MAX} characters; found a longer one.")
+            if count > LINES_MAX:
+                raise FileUnreadableError(f"{path}: expected at most {LINES_MAX} lines; found more.")
             yield line
     except UnicodeDecodeError as error:
         raise FileUnreadableError(f"{path}: expected UTF-8 text; {error.reason}.") from error

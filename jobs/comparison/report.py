@@ -65,7 +65,7 @@ class Tally:
         self.exceeding = 0
         self.measures: dict[str, float] = {}
         self.worst: Deviation | None = None
-        self._rank = (0.0, 0.0)
+        self._share = self._difference = 0.0
 
     def equal(self, count: int = 1) -> None:
         self.compared += count
@@ -73,17 +73,19 @@ class Tally:
     def differs(self, difference: float, allowed: float) -> bool:
         """Counts one value that differs; whether it is the worst so far."""
         self.compared += 1
-        self.exceeding += difference > allowed
+        if difference > allowed:
+            self.exceeding += 1
         return self.is_worst(difference, allowed)
 
     def is_worst(self, difference: float, allowed: float) -> bool:
         """Whether this is worse than all before. Counts nothing: for comparators that count many values at once."""
-        return (share_of(difference, allowed), difference) > self._rank
+        share = share_of(difference, allowed)
+        return share > self._share or (share == self._share and difference > self._difference)
 
     def worst_is(self, place: str, one: object, other: object, difference: float, allowed: float) -> None:
         """Keeps the worst deviation."""
         self.worst = Deviation(self.file, place, str(one), str(other), difference, allowed)
-        self._rank = self.worst.rank
+        self._share, self._difference = self.worst.rank
 
     def disagrees(self, place: str, one: object, other: object) -> None:
         """Counts one thing that is not the same and has no size: a text, a shape, a number of rows."""

@@ -11,19 +11,19 @@ from jobs.comparison.rules import Tolerance
 NUMBER_CHARACTERS_MAX: Final = 400
 """Longer cells are texts."""
 _EXACT_INTEGER_MAX: Final = 2.0**53
-_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[ed][+-]?\d+)?|[+-]?(?:nan|inf|infinity)", re.IGNORECASE | re.ASCII)
-"""Has one way to match anything, so that a long cell costs time in proportion to its length. Fortran writes exponents with a d."""
+_FORTRAN = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)[dD][+-]?\d+", re.ASCII)
+"""Has one way to match anything, so that a long cell costs time in proportion to its length."""
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
 
 
 def number_of(cell: str) -> float | None:
-    """The number that a cell spells, without spaces around it; None for any other text."""
-    if len(cell) > NUMBER_CHARACTERS_MAX or _NUMBER.fullmatch(cell) is None:
+    """The number that a cell spells, without spaces around it, in ASCII; None for any other text. Fortran writes exponents with a d."""
+    if len(cell) > NUMBER_CHARACTERS_MAX or "_" in cell or not cell.isascii():  # Python reads 1_000 and digits of all scripts
         return None
     try:
         return float(cell)
     except ValueError:
-        return float(cell.lower().replace("d", "e"))
+        return float(cell.lower().replace("d", "e")) if _FORTRAN.fullmatch(cell) else None
 
 
 def numbers_difference(one: float, other: float) -> float:

@@ -58,7 +58,8 @@ class StructureBuilder:
         self._atoms += 1
         if self._atoms > ATOMS_MAX:
             raise FileUnreadableError(f"{self._path}: expected at most {ATOMS_MAX} atoms; found more.")
-        if not all(abs(coordinate) <= COORDINATE_MAX for coordinate in coordinates):  # NaN is not
+        x, y, z = coordinates
+        if not (abs(x) <= COORDINATE_MAX and abs(y) <= COORDINATE_MAX and abs(z) <= COORDINATE_MAX):  # NaN is not
             raise FileUnreadableError(f"{self._path}: expected coordinates of at most {COORDINATE_MAX:.0f} angstrom; found a larger one.")
         if (found := self._models.get(model)) is None:
             found = self._models[model] = Model()

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from jobs.comparison import FileUnreadableError, structures
+from jobs.comparison import mmcif as mmcifs
+from jobs.comparison import pdb as pdbs
 from jobs.comparison.comparators import files_compare
 from jobs.comparison.rules import EXACTLY, FileRule, Tolerance
 from jobs.comparison.superposition import superposed
@@ -234,6 +236,14 @@ def test_atoms_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(structures, "ATOMS_MAX", 5)
     with pytest.raises(FileUnreadableError, match="at most 5 atoms"):
         compared(RULE, pdb(SHAPE), pdb(SHAPE))
+
+
+@pytest.mark.parametrize(("module", "name", "path"), [(pdbs, "LINES_MAX", "a.pdb"), (mmcifs, "_TOKENS_MAX", "a.cif")])
+def test_lines_and_tokens_are_bounded(module: object, name: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, name, 20)
+    write = pdb if path == "a.pdb" else mmcif
+    with pytest.raises(FileUnreadableError, match="at most 20"):
+        compared(rule_of(path), write(SHAPE, SHAPE, SHAPE), write(SHAPE, SHAPE, SHAPE))
 
 
 def test_mmcif_is_compared_as_pdb_is() -> None:

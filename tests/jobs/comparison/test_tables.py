@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from jobs.comparison import FileUnreadableError, tables
+from jobs.comparison import FileUnreadableError, reading, tables
 from jobs.comparison.comparators import files_compare
 from jobs.comparison.reading import FILE_BYTES_MAX, LINE_CHARACTERS_MAX
 from jobs.comparison.rules import EXACTLY, Tolerance
@@ -171,6 +171,14 @@ def test_rows_in_any_order_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "CELLS_UNORDERED_MAX", 8)
     with pytest.raises(FileUnreadableError, match="up to 8 cells"):
         compared(rule_of("a.csv", order=RowOrder.ANY, key=("id", "kind")), ROWS, ROWS)
+
+
+@pytest.mark.parametrize(("module", "name"), [(tables, "CELLS_MAX"), (reading, "LINES_MAX")])
+def test_cells_and_lines_are_bounded(module: object, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, name, 3)
+    assert agree(rule_of("a.txt"), "1\n2\n3\n", "1\n2\n3\n")
+    with pytest.raises(FileUnreadableError, match="at most 3"):
+        compared(rule_of("a.txt"), "1\n2\n3\n4\n", "1\n2\n3\n4\n")
 
 
 @pytest.mark.parametrize(("path", "data"), [("a.csv", "t\n1\n"), ("a.csv", "x,x\n1,1\n"), ("a.txt", "1 2\n"), ("a.txt", "x x\n1 2\n")])
