@@ -27,6 +27,8 @@ from jobs.comparison.superposition import Points, superposed
 
 ATOMS_MAX: Final = 1_000_000
 """Of one file, all models together; an atom takes about 300 bytes. As PDB, so many have more bytes than a file may."""
+MODELS_MAX: Final = 100_000
+"""Of one file; superposing a model takes about 100 microseconds, however small it is."""
 COORDINATE_MAX: Final = 1e6
 """In angstrom, of magnitude: a hundredth of a millimetre. Squares of such numbers keep their precision."""
 
@@ -62,6 +64,8 @@ class StructureBuilder:
         if not (abs(x) <= COORDINATE_MAX and abs(y) <= COORDINATE_MAX and abs(z) <= COORDINATE_MAX):  # NaN is not
             raise FileUnreadableError(f"{self._path}: expected coordinates of at most {COORDINATE_MAX:.0f} angstrom; found a larger one.")
         if (found := self._models.get(model)) is None:
+            if len(self._models) == MODELS_MAX:
+                raise FileUnreadableError(f"{self._path}: expected at most {MODELS_MAX} models; found more.")
             found = self._models[model] = Model()
         found.identities.append(identity)
         found.coordinates.extend(coordinates)

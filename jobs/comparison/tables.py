@@ -24,8 +24,9 @@ from jobs.descriptor.formats import RowOrder
 
 CELLS_MAX: Final = 10_000_000
 """Of one table; a pair of cells takes about 4 microseconds."""
-CELLS_UNORDERED_MAX: Final = 4_000_000
-"""Rows in any order are held until their counterpart is found; a cell takes about 60 bytes."""
+ROWS_UNORDERED_MAX: Final = 500_000
+CELLS_UNORDERED_MAX: Final = 2_000_000
+"""Rows in any order are held until all are there; a row takes about 250 bytes, a cell 60."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +133,9 @@ def _rows_by_key(rule: FileRule, table: Table) -> dict[tuple[str, ...], list[str
     cells = 0
     for row in table.rows:
         cells += len(row)
-        if cells > CELLS_UNORDERED_MAX:
-            raise FileUnreadableError(f"{rule.path}: rows in any order are read up to {CELLS_UNORDERED_MAX} cells; found more.")
+        if cells > CELLS_UNORDERED_MAX or len(found) == ROWS_UNORDERED_MAX:
+            limits = f"{ROWS_UNORDERED_MAX} rows and {CELLS_UNORDERED_MAX} cells"
+            raise FileUnreadableError(f"{rule.path}: rows in any order are read up to {limits}; found more.")
         if len(row) <= max(places):
             raise FileUnreadableError(f"{rule.path}: expected the key columns in each row; found a row of {len(row)} cells.")
         key = tuple(row[place].strip() for place in places)

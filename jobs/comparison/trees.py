@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from jobs.comparison.reading import FILE_BYTES_MAX, FileUnreadableError
+from jobs.comparison.reading import FileUnreadableError
 from jobs.comparison.report import PLACE_CHARACTERS_MAX, Tally
 from jobs.comparison.rules import FileRule, Tolerance
 from jobs.comparison.scalars import allowed_of, numbers_difference
 from workers.protocol.canonical import json_parse
 from workers.protocol.errors import VerificationError
 
+DOCUMENT_BYTES_MAX: Final = 32 * 2**20
+"""A text takes up to four times its bytes while it is read."""
 VALUES_MAX: Final = 1_000_000
 """A value takes up to 300 bytes, however short its text."""
 
@@ -36,11 +38,13 @@ def json_compare(rule: FileRule, one: bytes, other: bytes, tally: Tally) -> None
 
 
 def _document(path: str, data: bytes) -> Any:
+    if len(data) > DOCUMENT_BYTES_MAX:
+        raise FileUnreadableError(f"{path}: expected a document of at most {DOCUMENT_BYTES_MAX} bytes; found {len(data)}.")
     values = data.count(b",") + data.count(b"[") + data.count(b"{") + 1
     if values > VALUES_MAX:
         raise FileUnreadableError(f"{path}: expected at most {VALUES_MAX} values; found about {values}.")
     try:
-        return json_parse(data, limit_bytes=FILE_BYTES_MAX)
+        return json_parse(data, limit_bytes=DOCUMENT_BYTES_MAX)
     except VerificationError as error:
         raise FileUnreadableError(f"{path}: expected JSON; {error}") from error
 

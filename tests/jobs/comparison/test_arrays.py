@@ -226,6 +226,16 @@ def test_texts_with_code_points_that_do_not_exist_are_compared_all_the_same() ->
     assert not agree(RULE, one, other)
 
 
+@pytest.mark.parametrize(
+    ("kind", "signalling"), [("<f2", b"\x01\x7c"), ("<f4", b"\x01\x00\x80\x7f"), (">f8", b"\x7f\xf0" + bytes(5) + b"\x01")]
+)
+def test_signalling_nan_is_nan_and_gives_no_warning(kind: str, signalling: bytes) -> None:
+    data = header(kind, (40,)) + signalling * 40
+    assert agree(RULE, data, data)
+    assert not agree(RULE, data, npy(np.ones(40, kind)))
+    assert not agree(rule_of("a.npy", nan=NanPolicy.REFUSE), data, data)
+
+
 def test_arrays_of_an_npz_are_columns() -> None:
     rule = rule_of("a.npz", LOOSE, {"x": Tolerance(absolute=100)})
     assert agree(rule, npz(t=[1.0], x=[1.0]), npz(compress=True, x=[50.0], t=[1.25]))

@@ -232,7 +232,11 @@ def test_pdb_that_cannot_be_read_is_unreadable_on_either_side(data: str) -> None
         assert caught.value.code == "output_unreadable"
 
 
-def test_atoms_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_atoms_and_models_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(structures, "MODELS_MAX", 2)
+    assert agree(RULE, pdb(SHAPE, SHAPE), pdb(SHAPE, SHAPE))
+    with pytest.raises(FileUnreadableError, match="at most 2 models"):
+        compared(RULE, pdb(SHAPE, SHAPE, SHAPE), pdb(SHAPE, SHAPE, SHAPE))
     monkeypatch.setattr(structures, "ATOMS_MAX", 5)
     with pytest.raises(FileUnreadableError, match="at most 5 atoms"):
         compared(RULE, pdb(SHAPE), pdb(SHAPE))

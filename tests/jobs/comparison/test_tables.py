@@ -167,9 +167,10 @@ def test_rows_without_one_key_each_cannot_be_read_in_any_order(key: tuple[str, .
         compared(rule_of("a.csv", order=RowOrder.ANY, key=key), data, data)
 
 
-def test_rows_in_any_order_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "CELLS_UNORDERED_MAX", 8)
-    with pytest.raises(FileUnreadableError, match="up to 8 cells"):
+@pytest.mark.parametrize(("name", "limit"), [("CELLS_UNORDERED_MAX", 8), ("ROWS_UNORDERED_MAX", 2)])
+def test_rows_in_any_order_are_bounded(name: str, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, name, limit)
+    with pytest.raises(FileUnreadableError, match=f"up to .*{limit} "):
         compared(rule_of("a.csv", order=RowOrder.ANY, key=("id", "kind")), ROWS, ROWS)
 
 

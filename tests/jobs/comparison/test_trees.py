@@ -83,6 +83,11 @@ def test_file_that_cannot_be_read_is_unreadable_on_either_side(data: bytes) -> N
             files_compare(RULE, one, other)
 
 
+def test_documents_are_bounded() -> None:
+    with pytest.raises(FileUnreadableError, match=f"at most {trees.DOCUMENT_BYTES_MAX} bytes"):
+        files_compare(RULE, b" " * (trees.DOCUMENT_BYTES_MAX + 1), b"1")
+
+
 def test_values_are_bounded() -> None:
     data = b"[" + b"1," * trees.VALUES_MAX + b"1]"
     with pytest.raises(FileUnreadableError, match=f"at most {trees.VALUES_MAX} values"):
