@@ -227,7 +227,14 @@ def test_texts_with_code_points_that_do_not_exist_are_compared_all_the_same() ->
 
 
 @pytest.mark.parametrize(
-    ("kind", "signalling"), [("<f2", b"\x01\x7c"), ("<f4", b"\x01\x00\x80\x7f"), (">f8", b"\x7f\xf0" + bytes(5) + b"\x01")]
+    ("kind", "signalling"),
+    [
+        ("<f2", b"\x01\x7c"),
+        ("<f4", b"\x01\x00\x80\x7f"),
+        (">f8", b"\x7f\xf0" + bytes(5) + b"\x01"),
+        ("<c8", b"\x00\x00\x80\x3f\x01\x00\x80\x7f"),
+        ("<c16", bytes(8) + b"\x01" + bytes(5) + b"\xf0\x7f"),
+    ],
 )
 def test_signalling_nan_is_nan_and_gives_no_warning(kind: str, signalling: bytes) -> None:
     data = header(kind, (40,)) + signalling * 40
