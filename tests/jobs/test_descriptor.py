@@ -242,6 +242,13 @@ def test_rules_that_fit_their_format_are_accepted_and_stored_as_they_were_meant(
     jsonschema.Draft202012Validator(descriptor_schema()).validate(stored)
 
 
+def test_rules_shown_in_the_protocol_are_accepted() -> None:
+    text = (ROOT / "docs" / "PROTOCOL.md").read_text(encoding="utf-8")
+    verification = json.loads(text.partition("Each of `verification.files` has")[2].partition("```json\n")[2].partition("```")[0])
+    outputs = [{"path": file["path"]} for file in verification["files"]]
+    assert len(descriptor_parse({**GOOD, "outputs": outputs, "verification": verification}).verification.files) == 5
+
+
 @pytest.mark.parametrize(
     ("path", "kind"),
     [
