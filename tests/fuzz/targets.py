@@ -32,7 +32,7 @@ from workers.protocol.errors import VerificationError
 from workers.protocol.http_signatures import request_sign, request_verify
 from workers.protocol.join_tokens import join_token_decode, join_token_encode
 from workers.protocol.keys import PrivateKey
-from workers.protocol.messages import RECEIPT_PREDICATE_TYPE, ExchangeRequest, ReceiptPredicate, RegistrationRequest
+from workers.protocol.messages import RECEIPT_PREDICATE_TYPE, ExchangeRequest, Message, ReceiptPredicate, RegistrationRequest
 from workers.protocol.problems import ProblemError
 from workers.protocol.signed_note import Checkpoint, note_open, note_sign
 from workers.protocol.statements import statement_parse
@@ -188,7 +188,7 @@ def _bodies(messages: Mapping[str, BaseModel]) -> tuple[bytes, ...]:
     return tuple(message.model_dump_json().encode() for message in messages.values())
 
 
-def _message(model: type[BaseModel], data: bytes) -> object:
+def _message(model: type[Message], data: bytes) -> object:
     return message_parse(model, data, limit_bytes=2**20)
 
 

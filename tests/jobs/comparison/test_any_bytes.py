@@ -39,7 +39,8 @@ def pairs(draw: st.DrawFn) -> tuple[FileFormat, bytes, bytes]:
     seed = draw(st.sampled_from(SEEDS[kind]))
     source = random.Random(draw(st.integers(0, 2**64)))
     changed = [mutated(seed, source, draw(st.integers(0, 3))) for _ in range(2)]
-    return kind, *(draw(st.binary(max_size=60)) if draw(st.integers(0, 9)) == 0 else side for side in changed)
+    one, other = (draw(st.binary(max_size=60)) if draw(st.integers(0, 9)) == 0 else side for side in changed)
+    return kind, one, other
 
 
 @settings(max_examples=400, deadline=None)

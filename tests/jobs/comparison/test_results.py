@@ -85,7 +85,7 @@ def test_without_rules_every_file_is_read_by_its_ending_and_others_are_compared_
 
 
 def test_rules_reach_the_comparators() -> None:
-    rules = [
+    rules: list[dict[str, Any]] = [
         {
             "path": "a.out",
             "format": "csv",

@@ -71,7 +71,8 @@ def rotation(axis: Sequence[float], angle: float) -> Points:
     """The matrix by Rodrigues' formula."""
     x, y, z = np.array(axis) / math.sqrt(sum(part * part for part in axis))
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.eye(3) + math.sin(angle) * cross + (1 - math.cos(angle)) * cross @ cross
+    turned: Points = np.eye(3) + math.sin(angle) * cross + (1 - math.cos(angle)) * cross @ cross
+    return turned
 
 
 angles = st.floats(-math.pi, math.pi)
@@ -146,7 +147,8 @@ def test_worst_atom_is_named_with_its_distance_and_the_rmsd() -> None:
         "1.9 -0.8 1.2",
         "1.9 -0.8 1.7",
     )
-    assert (found.worst.difference, found.worst.allowed) == (pytest.approx(0.5), 0.01)
+    assert found.worst.difference == pytest.approx(0.5)
+    assert found.worst.allowed == 0.01
     assert found.measures["rmsd"] == pytest.approx(0.5 / math.sqrt(12))
     assert found.document()["rmsd"] == found.measures["rmsd"]
     with_superposition = compared(RULE, pdb(SHAPE), pdb(moved))
