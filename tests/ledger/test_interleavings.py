@@ -154,5 +154,5 @@ class Books(RuleBasedStateMachine):
 
 
 @pytest.mark.django_db
-class TestBooks(Books.TestCase):  # type: ignore[misc, name-defined]  # hypothesis makes the class
+class TestBooks(Books.TestCase):  # type: ignore[misc, valid-type]  # hypothesis makes the class
     settings = settings(max_examples=15, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck))
