@@ -92,9 +92,9 @@ def _items_log(documents: Sequence[Mapping[str, Any]]) -> None:
     if not new:
         return
     now = timezone.now()
-    data = [canonical_json({**document, "at": now.isoformat()}) for document in new.values()]
-    for key, one in zip(new, data, strict=True):
+    leaves = [canonical_json({**document, "at": now.isoformat()}) for document in new.values()]
+    for key, one in zip(new, leaves, strict=True):
         if len(one) > LEAF_BYTES_MAX:
             raise ValueError(f"{key}: expected a leaf of at most {LEAF_BYTES_MAX} bytes, found {len(one)}")
     with connection.cursor() as cursor:
-        cursor.execute(_ITEMS, [now, [str(document["kind"]) for document in new.values()], list(new), data])
+        cursor.execute(_ITEMS, [now, [str(document["kind"]) for document in new.values()], list(new), leaves])

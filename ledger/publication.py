@@ -130,7 +130,7 @@ def _epoch_folder(epoch: int) -> Path:
 
 def _files_write(files: Iterable[tuple[Path, bytes]]) -> None:
     """Each appears whole or not at all; when this returns all are on the disk."""
-    folders = set()
+    folders: set[Path] = set()
     for path, data in files:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.tmp")

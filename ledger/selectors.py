@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from django.db.models import Sum
 
@@ -14,7 +15,8 @@ from workers.protocol.leaves import LEAF_BYTES_MAX
 from workers.protocol.merkle import consistency_ranges, inclusion_ranges
 
 
-class Leaf(NamedTuple):
+@dataclass(frozen=True)
+class Leaf:
     """A leaf of the log: its place, and what its hash covers."""
 
     index: int

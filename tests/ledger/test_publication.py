@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from django.core.cache import cache
 from django.db import connection
 from django.test import Client
 
-from ledger import checkpoints, publication
+from ledger import checkpoints
 from ledger.checkpoints import checkpoint_latest, checkpoint_publish
 from ledger.models import Checkpoint, LogLeaf
 from ledger.publication import PublishedAheadError, PublishedUnreadableError, published_checkpoint, published_epoch
@@ -204,7 +205,7 @@ def test_a_full_disk_leaves_what_was_published_and_the_next_run_goes_on(monkeypa
 
     entries_make(1)
     with monkeypatch.context() as patched:
-        patched.setattr(publication.os, "fsync", full)
+        patched.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="No space left"):
             checkpoint_publish()
     assert files()["checkpoint"].decode() == first.note
