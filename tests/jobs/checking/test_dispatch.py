@@ -19,7 +19,7 @@ from pytest_django import Settings
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from jobs import tasks
-from jobs.checking import claims, making
+from jobs.checking import children, claims, making
 from jobs.checking.claims import slices_of
 from jobs.models import Blob, Evidence, Job, Receipt, Replica, VerificationBatch
 from jobs.services.settlement import NEVER
@@ -162,7 +162,7 @@ def test_header_ends_quietly_whatever_ends_it_and_what_was_found_is_written(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: BaseException
 ) -> None:
     job = job_reported()
-    found = making.outcomes
+    found = children.outcomes
 
     def broken_off(*arguments: Any) -> Iterator[Any]:
         yield next(found(*arguments))
