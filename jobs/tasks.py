@@ -7,6 +7,7 @@ never run its body. Whatever is lost here is claimed again from PostgreSQL.
 from __future__ import annotations
 
 import logging
+from typing import Any
 from uuid import UUID
 
 from celery import chord, shared_task
@@ -84,10 +85,8 @@ def verification_dispatch() -> None:
 def _chord_send(batch: claims.Batch) -> None:
     """The time limit only ends what hangs: the claim has run out long before, and another worker has taken over."""
     soft_seconds = HEADER_SPARE_SECONDS + 2 * batch.claim_seconds
-    header = [
-        replicas_check.s([str(job_id) for job_id in part]).set(soft_time_limit=soft_seconds, time_limit=soft_seconds + 60)
-        for part in batch.slices
-    ]
+    limits: dict[str, Any] = {"soft_time_limit": soft_seconds, "time_limit": soft_seconds + 60}
+    header = [replicas_check.signature(([str(job_id) for job_id in part],), **limits) for part in batch.slices]
     chord(header)(batch_settle.si(str(batch.row.pk)))
 
 

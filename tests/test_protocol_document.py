@@ -14,6 +14,7 @@ from uuid import UUID
 
 import pytest
 
+from jobs.checking.codes import CHECK_CRASHED, CHECK_EXCEEDED, CHECK_IMPOSSIBLE, EVIDENCE_FAULTS, NOT_CHECKED, RESULTS_DIFFER
 from jobs.descriptor import consistency, parsing
 from jobs.orders import order_sign
 from ledger.items import ConcludedReceipt, node_key_log, receipts_log, spot_commitment_log, spot_key_log
@@ -118,9 +119,13 @@ def test_the_table_of_job_failures_has_every_code_that_ends_a_job() -> None:
     assert set(documented("jobs")) == codes
 
 
-def test_the_table_of_evidence_codes_has_those_that_are_no_errors() -> None:
-    pattern = r'(?:code = "" if [a-z.]+ else |code=|CHECK_IMPOSSIBLE: Final = )"([a-z_]+)"'
-    assert set(documented("evidence")) == source_codes(pattern, "jobs/verification.py")
+def test_the_table_of_evidence_codes_has_each_with_its_fault() -> None:
+    assert documented("evidence") == {code: fault.value for code, fault in EVIDENCE_FAULTS.items()}
+
+
+def test_every_error_of_evidence_is_a_verification_error() -> None:
+    own = {NOT_CHECKED, CHECK_IMPOSSIBLE, CHECK_EXCEEDED, CHECK_CRASHED, RESULTS_DIFFER}
+    assert EVIDENCE_FAULTS.keys() - own <= {error.code for error in errors_of(VerificationError)}
 
 
 def test_the_table_of_descriptor_faults_has_every_code_of_the_parser() -> None:

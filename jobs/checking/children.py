@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from functools import cache
 from itertools import chain, islice, takewhile
 from pathlib import Path
@@ -188,7 +188,7 @@ def child_server(memory_bytes: int) -> ChildServer:
     return server
 
 
-def outcomes(server: ChildServer, jobs: Iterable[JobT]) -> Iterator[tuple[JobT, list[Outcome]]]:
+def outcomes(server: ChildServer, jobs: Iterable[JobT]) -> Generator[tuple[JobT, list[Outcome]]]:
     """Has the jobs checked in children, and gives what is found, as it is found. Raises nothing of a child's doing."""
     run = _Run(server, iter(jobs))
     try:

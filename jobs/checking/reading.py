@@ -106,8 +106,8 @@ def _rows_read(job_ids: Sequence[UUID]) -> dict[UUID, list[_Row]]:
         "receipt__archive_id", "receipt__archive__size_bytes", "receipt__archive__data",
         "receipt__log_id", "receipt__log__size_bytes", "receipt__log__data",
     ):  # fmt: skip
-        job_id, replica_id, lease_id, order_digest, public_key, envelope, received_at, *stored = row
-        blobs = (_stored(*stored[:3]), _stored(*stored[3:]))
+        job_id, replica_id, lease_id, order_digest, public_key, envelope, received_at = row[:7]
+        blobs = (_stored(row[7], row[8], row[9]), _stored(row[10], row[11], row[12]))
         document = ReplicaDocument(
             replica_id=str(replica_id),
             lease_id=str(lease_id),
@@ -129,7 +129,8 @@ def _evidence_read(replica_ids: Sequence[str]) -> tuple[dict[str, dict[str, bool
     """(replica: {own check: passed}, compared pairs)."""
     own: dict[str, dict[str, bool | None]] = defaultdict(dict)
     compared: set[frozenset[str]] = set()
-    rows = Evidence.objects.filter(replica__in=replica_ids).values_list("replica_id", "other_id", "check_name", "passed")
+    of_these = Evidence.objects.filter(replica_id__in=[UUID(replica_id) for replica_id in replica_ids])
+    rows = of_these.values_list("replica_id", "other_id", "check_name", "passed")
     for replica_id, other_id, check_name, passed in rows:
         if check_name == COMPARISON:
             compared.add(frozenset((str(replica_id), str(other_id))))

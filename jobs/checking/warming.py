@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -35,20 +36,22 @@ _LOOP: Final = (
 
 def warm_up() -> None:
     """Reads a little of everything, well-formed and malformed, and forgets it."""
+    descriptor = Descriptor.model_validate(_JOB)
     for ending, sides in _samples().items():
         for one, other in (sides, (b"", sides[1]), (sides[0], b"\xff\0[{\x93"), (sides[0][:-3], sides[1])):
             path = f"a.{ending}"
-            manifests = [Manifest(files=(ManifestFile(path=path, digest=digest_of(data), size_bytes=len(data)),)) for data in (one, other)]
+            both = (one, other)
+            manifests = [Manifest(files=(ManifestFile(path=path, digest=digest_of(data), size_bytes=len(data)),)) for data in both]
             with contextlib.suppress(FileUnreadableError):
-                results_compare(
-                    descriptor=Descriptor.model_validate(_JOB),
-                    manifests=(manifests[0], manifests[1]),
-                    read=lambda side, _, both=(one, other): both[side],
-                )
+                results_compare(descriptor=descriptor, manifests=(manifests[0], manifests[1]), read=partial(_side, both))
     blob = BlobDocument(digest_of(b""), 0, data=b"")
     replica = ReplicaDocument("0", "0", "", bytes([2] * 32), b"{}", blob, NO_BLOB)
     for _ in JobCheck(JobDocument(b"{}", [replica])).outcomes((0,)):
         pass
+
+
+def _side(both: tuple[bytes, bytes], side: int, _: str) -> bytes:
+    return both[side]
 
 
 def _samples() -> dict[str, tuple[bytes, bytes]]:

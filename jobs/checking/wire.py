@@ -128,7 +128,8 @@ class TaskReader:
         """Whether the whole of the next frame has been received already."""
         if len(self._bytes) < _HEAD.size:
             return False
-        return len(self._bytes) >= _HEAD.size + sum(_HEAD.unpack_from(self._bytes))
+        text_bytes, payload_bytes = _HEAD.unpack_from(self._bytes)
+        return bool(len(self._bytes) >= _HEAD.size + text_bytes + payload_bytes)
 
     def _take(self, count: int) -> bytes:
         """Exactly so many bytes; fewer at the end."""

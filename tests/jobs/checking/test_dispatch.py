@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from celery import current_app
+from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connection
 from django.utils import timezone
 from kombu.exceptions import OperationalError
@@ -18,7 +19,9 @@ from pytest_django import Settings
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from jobs import tasks
-from jobs.models import Evidence, Job, Replica, VerificationBatch
+from jobs.checking import children, claims, making
+from jobs.checking.claims import slices_of
+from jobs.models import Blob, Evidence, Job, Receipt, Replica, VerificationBatch
 from jobs.services.settlement import NEVER
 from jobs.states import JobState
 from tests.factories.jobs import job_make
@@ -84,12 +87,12 @@ def test_new_receipt_claims_all_reported_replicas_of_its_job() -> None:
 
 
 @pytest.mark.django_db
-def test_claim_that_expired_is_claimed_again_and_lost_batches_are_forgotten(settings: Settings) -> None:
+def test_claim_that_expired_is_claimed_again_and_lost_batches_are_forgotten() -> None:
     job_reported()
     tasks.verification_dispatch()
     lost = VerificationBatch.objects.get()
     Replica.objects.update(verify_claimed_until=timezone.now() - timedelta(seconds=1))
-    VerificationBatch.objects.update(created_at=timezone.now() - timedelta(seconds=11 * settings.NEXA_VERIFY_CLAIM_SECONDS))
+    VerificationBatch.objects.update(created_at=timezone.now() - claims.BATCH_KEPT - timedelta(seconds=1))
     tasks.verification_dispatch()
     assert VerificationBatch.objects.get().pk != lost.pk
 
@@ -156,8 +159,117 @@ def test_header_and_body_conclude_the_jobs_of_a_batch_and_the_body_twice_changes
 def test_header_never_raises_and_checks_the_other_jobs(caplog: pytest.LogCaptureFixture) -> None:
     job = job_reported()
     with caplog.at_level(logging.CRITICAL, "jobs.tasks"):
-        tasks.replicas_check([str(uuid.uuid4()), "no id", str(job.pk)])
+        tasks.replicas_check([str(uuid.uuid4()), str(job.pk)])
+        tasks.replicas_check(["no id"])
     assert Evidence.objects.filter(replica__job=job, check_name="comparison", passed=True).exists()
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), MemoryError(), KeyboardInterrupt(), SoftTimeLimitExceeded(), RuntimeError()], ids=repr)
+@pytest.mark.django_db
+def test_header_ends_quietly_whatever_ends_it_and_what_was_found_is_written(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: BaseException
+) -> None:
+    job = job_reported()
+    found = children.outcomes
+
+    def broken_off(*arguments: Any) -> Iterator[Any]:
+        yield next(found(*arguments))
+        raise error
+
+    monkeypatch.setattr(making, "outcomes", broken_off)
+    with caplog.at_level(logging.CRITICAL, "jobs.tasks"):
+        tasks.replicas_check([str(job.pk)])
+    assert Evidence.objects.filter(replica__job=job).count() == 4
+
+
+def test_two_workers_at_once_write_each_evidence_once(own_database: str, caplog: pytest.LogCaptureFixture) -> None:
+    jobs = [str(job_reported().pk) for _ in range(5)]
+    start = threading.Barrier(2)
+
+    def run() -> None:
+        start.wait(timeout=30)
+        try:
+            tasks.replicas_check(jobs)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert "broken off" not in caplog.text
+    assert Evidence.objects.count() == 5 * (2 * 4 + 1)
+    assert set(Evidence.objects.values_list("passed", flat=True)) == {True}
+
+
+@pytest.mark.django_db
+def test_checks_of_many_jobs_take_few_statements(django_assert_num_queries: Any) -> None:
+    jobs = [job_reported().pk for _ in range(4)]
+    making.jobs_check(job_ids=jobs[:1])
+    with django_assert_num_queries(6):  # replicas, evidence, descriptors; and the evidence in a savepoint
+        making.jobs_check(job_ids=jobs[1:])
+
+
+@pytest.mark.django_db
+def test_claim_takes_the_same_number_of_statements_for_few_and_for_many(django_assert_num_queries: Any) -> None:
+    for count in (1, 4):
+        for _ in range(count):
+            job_reported()
+        with django_assert_num_queries(7):  # find, lock, sizes, claim, batch; in a savepoint
+            assert [len(batch.job_ids) for batch in claims.batches_claim(now=timezone.now())] == [count]
+
+
+@pytest.mark.django_db
+def test_jobs_with_large_archives_are_batches_of_their_own_and_claimed_for_longer(settings: Settings) -> None:
+    small, large, larger = job_reported(), job_reported(), job_reported()
+    for number, job in enumerate((large, larger)):
+        digest = "sha256:" + f"{number}" * 64
+        Blob.objects.create(digest=digest, size_bytes=(10 + 10 * number) * 2**30)
+        Receipt.objects.filter(replica__job=job).update(archive=digest)
+    batches = claims.batches_claim(now=timezone.now())
+    assert batches[0].job_ids == [small.pk]
+    assert {batch.job_ids[0] for batch in batches[1:]} == {large.pk, larger.pk}
+    assert len(batches) == 3
+    until = {job: Replica.objects.filter(job=job).values_list("verify_claimed_until", flat=True)[0] for job in (small, large, larger)}
+    longer = [until[job] - until[small] for job in (large, larger)]  # type: ignore[operator]  # all are claimed
+    assert timedelta(minutes=10) < longer[0] < longer[1] < timedelta(hours=1)
+
+
+@pytest.mark.django_db
+def test_batches_that_could_not_be_sent_are_released_and_those_that_were_are_kept(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.NEXA_LARGE_ARCHIVE_BYTES = 0
+    jobs = {job_reported().pk for _ in range(3)}
+    sent: list[Any] = []
+
+    def chord_once(header: Any) -> Any:
+        if sent:
+            raise OperationalError("away")
+        sent.append(header)
+        return lambda body: None
+
+    monkeypatch.setattr(tasks, "chord", chord_once)
+    tasks.verification_dispatch()
+    kept = VerificationBatch.objects.get()
+    claimed = Replica.objects.exclude(verify_claimed_until=None).values_list("job_id", flat=True)
+    assert {str(job_id) for job_id in claimed} == set(kept.job_ids)
+    assert len(jobs) == 3
+
+
+@pytest.mark.parametrize(("count", "widths"), [(0, []), (1, [1]), (3, [1, 1, 1]), (4, [1, 1, 1, 1]), (5, [2, 1, 1, 1]), (9, [3, 2, 2, 2])])
+def test_slices_cut_a_batch_into_at_most_parallel_parts(count: int, widths: list[int]) -> None:
+    ids = [uuid.uuid4() for _ in range(count)]
+    slices = slices_of(dict.fromkeys(ids, 0.0), parallel=4)
+    assert sorted(map(len, slices), reverse=True) == widths
+    assert {one for part in slices for one in part} == set(ids)
+
+
+def test_slices_share_the_work_not_the_number() -> None:
+    heavy, *light = [uuid.uuid4() for _ in range(101)]
+    slices = slices_of({heavy: 10.0, **dict.fromkeys(light, 0.0)}, parallel=2)
+    assert sorted(map(len, slices)) == [1, 100]
 
 
 @pytest.mark.django_db
