@@ -31,7 +31,8 @@ _ENDED: Final = frozenset({ReplicaState.EXPIRED, ReplicaState.FAILED, ReplicaSta
 class HasState(Protocol):
     """A replica, as far as rule 3 needs it."""
 
-    state: str
+    @property
+    def state(self) -> str: ...
 
 
 HasStateT = TypeVar("HasStateT", bound=HasState)
