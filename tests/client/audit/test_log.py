@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +202,7 @@ def test_a_log_without_a_checkpoint_is_not_audited(audit: Audit, tmp_path: Path)
 
 def succeeded(folder: Path, leaves: list[bytes], *, by: PrivateKey = COORDINATOR) -> LogFolder:
     """A log of SUCCESSOR, which COORDINATOR named."""
-    statement = Succession(origin=ORIGIN, successor=SUCCESSOR.public.to_base64(), issued_at="2027-01-15T08:00:00Z")  # type: ignore[arg-type]
+    statement = Succession(origin=ORIGIN, successor=SUCCESSOR.public.to_base64(), issued_at=datetime(2027, 1, 15, tzinfo=UTC))
     before = PredecessorKey(public_key=COORDINATOR.public.to_base64(), succession=json.loads(succession_sign(statement, key=by)))
     log = LogFolder(folder, key=SUCCESSOR, predecessors=(before,))
     log.append(leaves)
