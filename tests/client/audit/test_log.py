@@ -226,6 +226,19 @@ def test_a_checkpoint_of_the_key_before_is_believed_by_who_pinned_that_and_not_b
         audit(log.folder, pinned=SUCCESSOR.public.key_id)
 
 
+def test_a_note_by_both_keys_is_read_by_who_pinned_either(tmp_path: Path) -> None:
+    log = succeeded(tmp_path / "log", long_log(3))
+    text = (log.folder / "ledger/checkpoint").read_bytes().decode().split("\n\n")[0] + "\n"
+    log.write("ledger/checkpoint", note_sign(text, LOG, SUCCESSOR, COORDINATOR))
+    for number, key in enumerate((COORDINATOR, SUCCESSOR)):
+        memory, work = Memory(tmp_path / f"state-{number}"), tmp_path / f"work-{number}"
+        work.mkdir()
+        assert log_audit(FolderSource(log.folder), pinned=key.public.key_id, memory=memory, folder=work).is_clean
+        last = memory.load(LOG)
+        assert last is not None
+        assert last.key == SUCCESSOR.public, "the newest key that signed is the one to go on from"
+
+
 def test_a_succession_that_the_key_before_never_signed(audit: Audit, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="coordinator"):
         audit(succeeded(tmp_path / "log", long_log(3), by=SUCCESSOR).folder)

@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from client.audit.findings import FindingCode
+from client.audit.receipt_rules import ACCEPTED_MAX
 from tests.client.audit.conftest import Audit
 from tests.client.audit.test_rules import RESERVED, STRANGER, started
 from workers.protocol.keys import PrivateKey
@@ -93,3 +94,13 @@ def test_a_receipt_of_a_job_that_nobody_reserved_for(audit: Audit) -> None:
     log, _ = started()
     log.receipt(log.uuid(), log.host(), accepted=False)
     assert set(audit(log.leaves).findings.counts) == {FindingCode.JOB_UNRESERVED}
+
+
+def test_a_job_has_a_bounded_number_of_accepted_receipts(audit: Audit) -> None:
+    log, person = started()
+    host, job = log.host(), log.uuid()
+    log.reservation(job, person, RESERVED)
+    for _ in range(ACCEPTED_MAX + 1):
+        log.receipt(job, host)
+    [finding] = audit(log.leaves).findings.kept
+    assert (finding.code, finding.leaf) == (FindingCode.RECEIPTS_CONTRADICT, len(log.leaves) - 1)
