@@ -18,6 +18,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.archives import archive_figures
+from benchmarks.audit import audit_figures
 from benchmarks.claims import claim_figures
 from benchmarks.engine import engine_figures
 from benchmarks.fabric import Fabric
@@ -56,6 +57,7 @@ def bench(engine: EngineHandle, folder: Path, console: Console) -> Bench:
     finally:
         client.close()
     bench.section("Archives", archive_figures(folder / "archives"))
+    bench.section("Audit of the ledger's log", audit_figures(folder / "audit"))
     bench.section("The engine", engine_figures(engine, folder / "engine", image_id))
     stack_folder = folder / "stack"
     stack_folder.mkdir()

@@ -52,6 +52,7 @@ class Measured:
     raw_rate: float
     raw_cpu_rate: float
     peak_bytes: int
+    disk_bytes: int
     findings: int
 
 
@@ -85,6 +86,7 @@ def audit_figures(folder: Path, leaves: int = LEAVES_SMALL) -> list[Figure]:
             GROWTH_LIMIT,
             note=f"{small.peak_bytes / 1e6:.0f} MB at {small.leaves:,}",
         ),
+        Figure("temporary disk", whole.disk_bytes / whole.leaves, "bytes/leaf"),
     ]
 
 
@@ -151,6 +153,7 @@ def _audited(folder: Path) -> Measured:
         raw_rate=statistics.fmean(rate for rate, _ in raw),
         raw_cpu_rate=statistics.fmean(rate for _, rate in raw),
         peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        disk_bytes=sum(file.stat().st_size for file in (folder / "work").iterdir()),
         findings=report.findings.counts.total(),
     )
 

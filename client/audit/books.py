@@ -150,4 +150,5 @@ def _job_encode(row: JobBooks) -> list[Any]:
 def _job_decode(row: list[Any]) -> JobBooks:
     *plain, formula, quorum, spot, accepted = row
     receipts = {replica: AcceptedReceipt(*one) for replica, one in accepted.items()}
-    return JobBooks(*plain, tuple(formula), quorum, tuple(spot) if spot else None, receipts)
+    values = [*plain, tuple(formula), quorum, tuple(spot) if spot else None, receipts]
+    return JobBooks(*values)

@@ -60,7 +60,7 @@ def _paid_job_check(books: Books, job_id: UUID, job: JobBooks) -> None:
     is_closed = job.refund_leaf is not None or job.left <= 0
     if is_closed and unpaid and share:
         add(FindingCode.PAYMENT_MISSING, leaf, f"Of the accepted receipts of the job {job_id}, {unpaid} were not paid.")
-    if not is_closed and datetime.fromisoformat(job.payment_at) < books.newest_at - REFUND_WAIT:
+    if not is_closed and books.newest_at - datetime.fromisoformat(job.payment_at) > REFUND_WAIT:
         add(FindingCode.REFUND_MISSING, leaf, f"The job {job_id} was paid and has {job.left} left, which nobody got back.")
 
 

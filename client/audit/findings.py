@@ -9,6 +9,7 @@ from typing import Final
 
 KEPT_PER_CODE: Final = 100
 """Findings of one code that are kept whole; the others are counted: a log that is wrong throughout fills no memory."""
+MESSAGE_CHARACTERS_MAX: Final = 1000
 
 
 class FindingCode(StrEnum):
@@ -82,7 +83,7 @@ class Findings:
         """Counts a violation."""
         self.counts[code] += 1
         if self.counts[code] <= KEPT_PER_CODE:
-            self.kept.append(Finding(code, leaf, message))
+            self.kept.append(Finding(code, leaf, message[:MESSAGE_CHARACTERS_MAX]))
 
     def warn(self, message: str) -> None:
         """Something to be told that is no violation."""

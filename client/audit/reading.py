@@ -29,17 +29,17 @@ class Bundle:
 
 def bundles_read(source: LogSource, size: int) -> Iterator[Bundle]:
     """All bundles of the first `size` leaves, in order. Raises SourceError where the source can't be read at all."""
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="audit") as pool:
-        ahead: deque[Future[Bundle]] = deque()
-        try:
-            for index in range(-(-size // TILE_WIDTH)):
-                ahead.append(pool.submit(_bundle_read, source, index, min(TILE_WIDTH, size - index * TILE_WIDTH)))
-                if len(ahead) >= BUNDLES_AHEAD:
-                    yield ahead.popleft().result()
-            while ahead:
+    pool = ThreadPoolExecutor(THREADS, thread_name_prefix="audit")
+    ahead: deque[Future[Bundle]] = deque()
+    try:
+        for index in range(-(-size // TILE_WIDTH)):
+            ahead.append(pool.submit(_bundle_read, source, index, min(TILE_WIDTH, size - index * TILE_WIDTH)))
+            if len(ahead) >= BUNDLES_AHEAD:
                 yield ahead.popleft().result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _bundle_read(source: LogSource, index: int, width: int) -> Bundle:

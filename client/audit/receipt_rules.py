@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from pydantic import ValidationError
 
 from client.audit.books import AcceptedReceipt, Books, NodeKey
@@ -21,6 +23,9 @@ from workers.protocol.keys import PublicKey
 from workers.protocol.leaves import NodeKeyLeaf, ReceiptLeaf
 from workers.protocol.messages import RECEIPT_PREDICATE_TYPE, ReceiptPredicate
 from workers.protocol.statements import Statement, statement_parse
+
+ACCEPTED_MAX: Final = 64
+"""Of one job: as many as a quorum can ask for, and twice the replicas that a job may use."""
 
 
 def node_key_check(books: Books, index: int, leaf: NodeKeyLeaf) -> None:
@@ -59,6 +64,9 @@ def receipt_check(books: Books, index: int, leaf: ReceiptLeaf) -> None:
     if leaf.accepted:
         if found is None:
             job.refused += 1
+        elif len(job.accepted) >= ACCEPTED_MAX:
+            message = f"The job {leaf.job} has more than {ACCEPTED_MAX} accepted receipts."
+            books.findings.add(FindingCode.RECEIPTS_CONTRADICT, index, message)
         else:
             job.accepted.setdefault(replica, AcceptedReceipt(leaf.receipt, *found))
     books.job_put(job_id, job)

@@ -22,10 +22,13 @@ COORDINATOR: Final = "coordinator"
 class LogSource(Protocol):
     """Objects by their path below `/api/v1/`. Safe to use from several threads."""
 
-    name: str
-    """For people: an address or a folder."""
-    authority: str | None
-    """Host and port that were asked for; None for a mirror, which may lag behind and be anybody's."""
+    @property
+    def name(self) -> str:
+        """For people: an address or a folder."""
+
+    @property
+    def authority(self) -> str | None:
+        """Host and port that were asked for; None for a mirror, which may lag behind and be anybody's."""
 
     def read(self, path: str, *, limit_bytes: int) -> bytes:
         """The whole object. Raises AbsentError if there is none, SourceError if it can't be read or is larger than `limit_bytes`."""

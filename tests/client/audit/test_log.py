@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +202,7 @@ def test_a_log_without_a_checkpoint_is_not_audited(audit: Audit, tmp_path: Path)
 
 def succeeded(folder: Path, leaves: list[bytes], *, by: PrivateKey = COORDINATOR) -> LogFolder:
     """A log of SUCCESSOR, which COORDINATOR named."""
-    statement = Succession(origin=ORIGIN, successor=SUCCESSOR.public.to_base64(), issued_at="2027-01-15T08:00:00Z")  # type: ignore[arg-type]
+    statement = Succession(origin=ORIGIN, successor=SUCCESSOR.public.to_base64(), issued_at=datetime(2027, 1, 15, tzinfo=UTC))
     before = PredecessorKey(public_key=COORDINATOR.public.to_base64(), succession=json.loads(succession_sign(statement, key=by)))
     log = LogFolder(folder, key=SUCCESSOR, predecessors=(before,))
     log.append(leaves)
@@ -223,6 +224,19 @@ def test_a_checkpoint_of_the_key_before_is_believed_by_who_pinned_that_and_not_b
     assert audit(log.folder, pinned=COORDINATOR.public.key_id).is_clean
     with pytest.raises(KeyWrongError):
         audit(log.folder, pinned=SUCCESSOR.public.key_id)
+
+
+def test_a_note_by_both_keys_is_read_by_who_pinned_either(tmp_path: Path) -> None:
+    log = succeeded(tmp_path / "log", long_log(3))
+    text = (log.folder / "ledger/checkpoint").read_bytes().decode().split("\n\n")[0] + "\n"
+    log.write("ledger/checkpoint", note_sign(text, LOG, SUCCESSOR, COORDINATOR))
+    for number, key in enumerate((COORDINATOR, SUCCESSOR)):
+        memory, work = Memory(tmp_path / f"state-{number}"), tmp_path / f"work-{number}"
+        work.mkdir()
+        assert log_audit(FolderSource(log.folder), pinned=key.public.key_id, memory=memory, folder=work).is_clean
+        last = memory.load(LOG)
+        assert last is not None
+        assert last.key == SUCCESSOR.public, "the newest key that signed is the one to go on from"
 
 
 def test_a_succession_that_the_key_before_never_signed(audit: Audit, tmp_path: Path) -> None:
