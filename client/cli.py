@@ -23,6 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from client.api import PortalApi, origin_parse
+from client.arrays import array_upload, items_load, requests_of
 from client.cli_audit import audit
 from client.settings import Login, LoginMissingError, coordinator_key_id_pinned, login_load, login_save
 from client.submission import DescriptorFileError, descriptor_load, inputs_upload
@@ -69,13 +70,22 @@ def login(origin: str, coordinator: str | None, plain_http: bool) -> None:
 
 @main.command()
 @click.argument("descriptor", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--watch/--no-watch", default=True, help="follow the job until it ends")
-def submit(descriptor: Path, watch: bool) -> None:
-    """Submit a job: uploads its inputs (from beside the file, or inputs/), then follows it."""
+@click.option("--watch/--no-watch", default=True, help="follow the job until it ends; arrays are not followed")
+@click.option(
+    "--array",
+    "items_path",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="submit a job for each line of this file, which says how it differs: JSON lines, or CSV",
+)
+def submit(descriptor: Path, watch: bool, items_path: Path | None) -> None:
+    """Submit a job, or an array of them: uploads inputs (from beside the file, or inputs/), then follows the job."""
     with _errors_told():
         api = _api()
         console = Console()
         document = descriptor_load(descriptor)
+        if items_path is not None:
+            _array_submit(api, document, items_path, descriptor.parent, console)
+            return
         with _transfer_bars(console) as bar:
             document = inputs_upload(api, document, descriptor.parent, progress=bar)
         job = api.job_submit(document)
@@ -170,6 +180,19 @@ def report_print(report: Report, console: Console) -> None:
 def _api() -> PortalApi:
     known = login_load()
     return PortalApi(known.origin, known.token)
+
+
+def _array_submit(api: PortalApi, document: dict[str, Any], items_path: Path, folder: Path, console: Console) -> None:
+    """Submits a job for each line of a file, in as many requests as it takes, and says what came of each request."""
+    template = {name: value for name, value in document.items() if name != "job_id"}
+    items = items_load(items_path, label=str(document.get("job_id", "job")))
+    with _transfer_bars(console) as bar:
+        template, items = array_upload(api, template, items, folder, progress=bar)
+    for request in requests_of(items):
+        jobs = api.jobs_submit(template, request)
+        new = sum(job.get("created") is True for job in jobs)
+        first, last = jobs[0], jobs[-1]
+        _say(console, f"{len(jobs)} jobs, {new} of them new: {first['job_id']} ({first['id']}) to {last['job_id']} ({last['id']})")
 
 
 def _watch(api: PortalApi, job: dict[str, Any], console: Console) -> None:

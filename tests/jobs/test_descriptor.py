@@ -72,6 +72,8 @@ def compared(*files: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changes", "path", "code"),
     [
+        ({"verification": {"policy": "spot", "copies": 2}}, "/verification/copies", "spot_runs_once"),
+        ({"verification": {"spot_share": 0.5}}, "/verification/spot_share", "spot_share_unused"),
         ({"unknown": 1}, "/unknown", "unknown_field"),
         ({"a/b~c": 1}, "/a~1b~0c", "unknown_field"),
         ({"requirements": {"gpus": 1}}, "/requirements/gpus", "unknown_field"),

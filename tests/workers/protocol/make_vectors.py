@@ -32,7 +32,7 @@ from workers.protocol.http_signatures import LABEL, REQUIRED_ALWAYS, REQUIRED_WI
 from workers.protocol.join_tokens import join_token_encode
 from workers.protocol.keys import PrivateKey
 from workers.protocol.merkle import leaf_hash
-from workers.protocol.messages import PROTOCOL_VERSION, Message, ReceiptSubmission
+from workers.protocol.messages import PROTOCOL_VERSION, Message, ReceiptSubmission, SubmittedReceipt
 from workers.protocol.signed_note import note_key_hash, note_verifier_key
 from workers.protocol.strict_base64 import base64_decode, base64_encode
 from workers.protocol.validation import MessageInvalidError
@@ -233,13 +233,15 @@ def _log(order_digest: str) -> dict[str, Any]:
 
 
 def _receipt(receipt: bytes, receipt_digest: str) -> dict[str, Any]:
-    submission = ReceiptSubmission(protocol_version=PROTOCOL_VERSION, envelope=json.loads(receipt))
+    log, archive = story.compute_log()[0], story.archive(story.OUTPUTS)[0]
+    submitted = SubmittedReceipt(envelope=json.loads(receipt), log=base64_encode(log), archive=base64_encode(archive))
+    submission = ReceiptSubmission(protocol_version=PROTOCOL_VERSION, receipts=(submitted,))
     failed = story.receipt_failed()
     return {
         "completed": {**_envelope(receipt, PAYLOAD_TYPE_STATEMENT), "receipt_digest": receipt_digest},
         "failed": {**_envelope(failed, PAYLOAD_TYPE_STATEMENT), "receipt_digest": books.receipt_digest_of(failed)},
         "submission": _document(submission),
-        "answer": _document(story.receipt_answer(receipt_digest)),
+        "answer": _document(story.receipts_answer(receipt_digest)),
     }
 
 
