@@ -126,7 +126,7 @@ def grant_statements(cursor: CursorWrapper, roles: Roles) -> list[str]:
         _text("ALTER DEFAULT PRIVILEGES IN SCHEMA {} REVOKE ALL ON TABLES FROM {}", inside, everyone),
         _text("ALTER DEFAULT PRIVILEGES IN SCHEMA {} REVOKE ALL ON SEQUENCES FROM {}", inside, everyone),
     ]
-    about = {"schema": schema, "owner": owner, "roles": []}
+    about: dict[str, Any] = {"schema": schema, "owner": owner, "roles": []}
     cursor.execute(_SEQUENCES, about)
     made += [_text("REVOKE ALL ON SEQUENCE {} FROM {}", sql.Identifier(schema, name), everyone) for (name,) in cursor.fetchall()]
     made += [
