@@ -143,7 +143,8 @@ class Coordinator:
         return found
 
     def _owner_environment(self) -> Mapping[str, str]:
-        return {**self.environment("conclude"), "NEXA_DATABASE_URL": self.running.services.postgres_dsn}
+        state = {"XDG_STATE_HOME": str(self.running.folder / "state")}
+        return {**self.environment("conclude"), "NEXA_DATABASE_URL": self.running.services.postgres_dsn, **state}
 
     def batches_forgotten_wait(self) -> None:
         """Until no batch is left: that of a lost chord goes when its time is over, also if no receipt comes any more."""
