@@ -1,4 +1,4 @@
-"""`make bench`: measures, prints tables, and writes the same as JSON. Ends with 1 where a figure is above what it may be at most."""
+"""`make bench`: measures, prints tables, and writes the same as JSON. Ends with 1 where a figure is not within what was asked."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from benchmarks.claims import claim_figures
 from benchmarks.engine import engine_figures
 from benchmarks.fabric import Fabric
 from benchmarks.figures import Figure, figures_print
+from benchmarks.lifecycle import OWNERS, lifecycle_figures
 from devstack.engine import EngineHandle, engine_ensure
 from devstack.images import tiny_image_ensure
 from devstack.stack import CHECKOUT
@@ -74,6 +75,10 @@ def bench(engine: EngineHandle, folder: Path, console: Console) -> Bench:
             fabric.close()
         running.process_kill(host)
         bench.section("Claims", claim_figures(running, host, job_id))
+    lifecycle_folder = folder / "lifecycle"
+    lifecycle_folder.mkdir()
+    with stack_running(lifecycle_folder, engine, owners=OWNERS, settings={}, durable=True, with_hosts=False) as running:
+        bench.section("The life cycle of empty jobs", lifecycle_figures(running))
     return bench
 
 
@@ -90,9 +95,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     document = {"at": datetime.now(UTC).isoformat(), "machine": _machine(), "engine": str(engine), "sections": found.sections}
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(document, indent=2) + "\n")
-    above = [figure.name for figure in found.figures if not figure.holds]
-    console.print(f"{time.monotonic() - began:.0f} s; {options.json}" + (f"; above what they may be: {', '.join(above)}" if above else ""))
-    return 1 if above else 0
+    missed = [figure.name for figure in found.figures if not figure.holds]
+    console.print(f"{time.monotonic() - began:.0f} s; {options.json}" + (f"; not as asked: {', '.join(missed)}" if missed else ""))
+    return 1 if missed else 0
 
 
 def _machine() -> dict[str, Any]:

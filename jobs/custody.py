@@ -20,7 +20,7 @@ MARKS: Final = ("submitted", "leased", "run", "signed", "verified", "credited")
 
 _SENTENCES: Final = {
     JobState.QUEUED: "Waits for a host of its tier with room for it.",
-    JobState.RUNNING: "Hosts are at work. What they deliver is shown once {quorum} agree.",
+    JobState.RUNNING: "Hosts are at work, or what they delivered is compared; it is shown once {quorum} agree.",
     JobState.VERIFYING: "Receipts are in; the coordinator checks and compares them. {quorum} must agree.",
     JobState.DISPUTED: "The replicas do not agree and no more may be asked; a moderator looks at them.",
     JobState.FAILED: "Failed; no result was accepted and nothing was paid.",

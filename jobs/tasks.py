@@ -7,27 +7,22 @@ never run its body. Whatever is lost here is claimed again from PostgreSQL.
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
 from uuid import UUID
 
 from celery import chord, shared_task
-from django.conf import settings
-from django.db import transaction
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from jobs.models import Job, Replica, VerificationBatch
-from jobs.services import disputes, leases, outbox, settlement, uploads
-from jobs.states import ReplicaState
-from jobs.verification import job_check, slices_of
+from jobs.checking import claims
+from jobs.checking.making import jobs_check
+from jobs.models import VerificationBatch
+from jobs.services import disputes, leases, outbox, settlement, spot_keys, uploads
 from nodes import clones
 
 log = logging.getLogger(__name__)
 
-BATCH_REPLICAS = 1000
-HEADER_PARALLEL = 8
-"""Header tasks of one chord, at most."""
+HEADER_SPARE_SECONDS = 60
 
 
 @shared_task(name="control.leases_reap")
@@ -46,6 +41,12 @@ def queue_deadlines_enforce() -> None:
 def disputes_rule() -> None:
     """Ends disputes that nobody settled in time."""
     disputes.disputes_rule(now=timezone.now())
+
+
+@shared_task(name="control.spot_keys_tend")
+def spot_keys_tend() -> None:
+    """Makes the next key of the draw, and reveals those that have ended."""
+    spot_keys.spot_keys_tend(now=timezone.now())
 
 
 @shared_task(name="control.uploads_sweep")
@@ -68,66 +69,46 @@ def clones_tell() -> None:
 
 @shared_task(name="control.verification_dispatch")
 def verification_dispatch() -> None:
-    """Claims reported replicas and starts a chord over their jobs: one job at once when idle, many when busy."""
-    while batch := _batch_claim():
-        header = [replicas_check.s([str(job_id) for job_id in part]) for part in slices_of(_job_ids(batch), parallel=HEADER_PARALLEL)]
-        try:
-            chord(header)(batch_settle.si(str(batch.pk)))
-        except (OperationalError, RedisError, OSError) as error:
-            log.warning("verification waits, the broker is away: %s", error)
-            _claims_release(batch)
-            return
+    """Claims reported replicas and starts chords over their jobs: one job at once when idle, many when busy, large archives apart."""
+    claims.batches_forget(now=timezone.now())
+    while batches := claims.batches_claim(now=timezone.now()):
+        for place, batch in enumerate(batches):
+            try:
+                _chord_send(batch)
+            except (OperationalError, RedisError, OSError) as error:
+                log.warning("verification waits, the broker is away: %s", error)
+                claims.batches_release(batches[place:])
+                return
+
+
+def _chord_send(batch: claims.Batch) -> None:
+    """The time limit only ends what hangs: the claim has run out long before, and another worker has taken over."""
+    soft_seconds = HEADER_SPARE_SECONDS + 2 * batch.claim_seconds
+    header = [
+        replicas_check.s([str(job_id) for job_id in part]).set(soft_time_limit=soft_seconds, time_limit=soft_seconds + 60)
+        for part in batch.slices
+    ]
+    chord(header)(batch_settle.si(str(batch.row.pk)))
 
 
 @shared_task(name="verify.replicas_check", ignore_result=False)
 def replicas_check(job_ids: list[str]) -> None:
-    """Header: checks the reported replicas of a slice of jobs and writes evidence. Never raises."""
-    for job_id in job_ids:
-        try:
-            job_check(job_id=UUID(job_id))
-        except Exception:  # a job whose check breaks must not keep the other jobs of its chord from being settled
-            log.exception("checks of job %s not made; they are made again when its claim expires", job_id)
+    """Header: checks the reported replicas of a slice of jobs and writes evidence.
+
+    Never raises, whatever ends it: what was not checked must not keep the other jobs of its chord from being settled. It is checked again
+    when its claim expires.
+    """
+    try:
+        jobs_check(job_ids=[UUID(job_id) for job_id in job_ids])
+    except BaseException:  # also SystemExit, MemoryError and the time limit
+        log.exception("checks of %d jobs were broken off; what is missing is checked again when their claims expire", len(job_ids))
 
 
 @shared_task(name="conclude.batch_settle")
 def batch_settle(batch_id: str) -> None:
-    """Body: settles each job of the batch in its own transaction, from the evidence rows, and forgets the batch."""
+    """Body: settles the jobs of the batch from the evidence rows, and forgets the batch."""
     batch = VerificationBatch.objects.filter(pk=batch_id).first()
     if batch is None:
         return  # delivered twice; the first delivery has settled it
-    for job_id in _job_ids(batch):
-        try:
-            settlement.job_settle(job_id=job_id)
-        except Exception:  # one job's failure must not keep the others of the batch from being paid
-            log.exception("job %s not settled; it is settled again when its claim expires", job_id)
+    settlement.jobs_settle(job_ids=[UUID(job_id) for job_id in batch.job_ids])
     batch.delete()
-
-
-def _batch_claim() -> VerificationBatch | None:
-    """Claims the jobs of unclaimed reported replicas; None when there are none. All reported replicas of a job are claimed together.
-
-    Job rows are locked first, as everywhere: two dispatchers that share a job never wait for each other, the second one skips it.
-    """
-    now = timezone.now()
-    claim = timedelta(seconds=settings.NEXA_VERIFY_CLAIM_SECONDS)
-    unclaimed = Replica.objects.filter(state=ReplicaState.REPORTED).exclude(verify_claimed_until__gt=now)
-    with transaction.atomic():
-        # Batches whose chord was lost; their jobs have been claimed again.
-        VerificationBatch.objects.filter(created_at__lt=now - 10 * claim).delete()
-        found = unclaimed.order_by("verify_claimed_until").values_list("job_id", flat=True)[:BATCH_REPLICAS]
-        locked = Job.objects.select_for_update(skip_locked=True, no_key=True).filter(pk__in=list(found)).order_by("pk")
-        # Again, under the locks: another dispatcher may have claimed some and committed since.
-        job_ids = sorted(set(unclaimed.filter(job__in=[job.pk for job in locked]).values_list("job_id", flat=True)))
-        if not job_ids:
-            return None
-        Replica.objects.filter(job__in=job_ids, state=ReplicaState.REPORTED).update(verify_claimed_until=now + claim)
-        return VerificationBatch.objects.create(job_ids=[str(job_id) for job_id in job_ids])
-
-
-def _claims_release(batch: VerificationBatch) -> None:
-    Replica.objects.filter(job__in=_job_ids(batch), state=ReplicaState.REPORTED).update(verify_claimed_until=None)
-    batch.delete()
-
-
-def _job_ids(batch: VerificationBatch) -> list[UUID]:
-    return [UUID(job_id) for job_id in batch.job_ids]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from channels.db import database_sync_to_async
 from django.db.models import Sum
 
 from ledger.models import Account, Checkpoint, Entry, LogLeaf, Posting
@@ -13,8 +12,6 @@ from ledger.tiles import range_root
 from workers.protocol.canonical import json_parse
 from workers.protocol.leaves import LEAF_BYTES_MAX
 from workers.protocol.merkle import consistency_ranges, inclusion_ranges
-
-EXPORT_PAGE_LEAVES = 1000
 
 
 def inclusion_proof_of(*, index: int, size: int) -> list[bytes]:
@@ -38,25 +35,8 @@ def leaves_page(*, after: int, limit: int) -> Sequence[LogLeaf]:
 
 
 def leaf_document(leaf: LogLeaf) -> dict[str, Any]:
-    """A leaf as JSON: its index, and the entry that its data holds."""
+    """A leaf as JSON: its index, and what its data holds."""
     return {"index": leaf.index, **json_parse(bytes(leaf.item.data), limit_bytes=LEAF_BYTES_MAX)}
-
-
-def leaves_export() -> Iterator[bytes]:
-    """The whole log as JSON lines, each the exact bytes that its leaf hash covers and a newline; flat memory."""
-    after = -1
-    while page := leaves_page(after=after, limit=EXPORT_PAGE_LEAVES):
-        for leaf in page:
-            yield bytes(leaf.item.data) + b"\n"
-        after = page[-1].index
-
-
-async def leaves_export_async() -> AsyncIterator[bytes]:
-    """`leaves_export` for an event loop: a page at a time, each read on a thread."""
-    after = -1
-    while page := await database_sync_to_async(leaves_page)(after=after, limit=EXPORT_PAGE_LEAVES):
-        yield b"".join(bytes(leaf.item.data) + b"\n" for leaf in page)
-        after = page[-1].index
 
 
 def statement_page(*, account: Account, before: int | None, limit: int) -> Sequence[Posting]:

@@ -59,15 +59,18 @@ def entry_page(request: HttpRequest, index: int) -> HttpResponse:
 
 
 def _entry(leaf: LogLeaf) -> dict[str, Any]:
-    """What a row shows: the amount that moved is the sum of what was credited."""
+    """What a row shows: the amount that moved is the sum of what was credited, None where the leaf is no movement."""
     document = selectors.leaf_document(leaf)
-    amounts = [int(posting["amount_micro"]) for posting in document["postings"]]
+    evidence = document.get("evidence", document)
+    amounts = [int(posting["amount_micro"]) for posting in document.get("postings", ())]
     return {
         **document,
+        "evidence": {name: evidence.get(name) for name in ("job", "replica", "receipt", "node_key", "node", "spot_key")},
         "made_at": datetime.fromisoformat(document["at"]),
         "digest": digest_of(bytes(leaf.item.data)),
-        "moved_micro": sum(amount for amount in amounts if amount > 0),
-        "reason": document["evidence"].get("reason", ""),
+        "moved_micro": sum(amount for amount in amounts if amount > 0) if amounts else None,
+        "reason": evidence.get("reason", ""),
+        "label": document["kind"].replace("_", " "),
     }
 
 

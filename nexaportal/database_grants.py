@@ -37,7 +37,7 @@ APPLICATION: Final[Mapping[str, Grant]] = {
     # jobs
     **dict.fromkeys(("jobs_blob", "jobs_jobinput", "jobs_receipt", "jobs_ruling"), _ADD),
     **dict.fromkeys(("jobs_calibration", "jobs_coordinatorclock", "jobs_job", "jobs_jobevent"), _KEEP),
-    **dict.fromkeys(("jobs_jobkind", "jobs_nodeexchange", "jobs_replica", "jobs_spotkey"), _KEEP),
+    **dict.fromkeys(("jobs_imagebreaker", "jobs_jobkind", "jobs_nodeexchange", "jobs_replica", "jobs_spotkey"), _KEEP),
     **dict.fromkeys(("jobs_imageapproval", "jobs_upload", "jobs_verificationbatch"), _ALL),
     "jobs_evidence": _READ,
     # ledger

@@ -1,5 +1,6 @@
 """The job descriptor: its fields (model), its rules (consistency), and reading it from untrusted bytes (parsing)."""
 
+from jobs.descriptor.arrays import JobArray, JobArrayDocument, PlannedJob, array_of_one, array_parse
 from jobs.descriptor.errors import DescriptorInvalidError, Fault
 from jobs.descriptor.model import (
     SCHEMA_VERSION,
@@ -26,13 +27,18 @@ __all__ = [
     "DescriptorInvalidError",
     "Fault",
     "InputFile",
+    "JobArray",
+    "JobArrayDocument",
     "OutputFile",
+    "PlannedJob",
     "RedundancyPolicy",
     "Requirements",
     "RunLimits",
     "Verification",
     "VerificationMethod",
     "Visibility",
+    "array_of_one",
+    "array_parse",
     "descriptor_digest",
     "descriptor_document",
     "descriptor_parse",

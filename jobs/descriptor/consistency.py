@@ -2,7 +2,7 @@
 
 1. A GPU is asked for on GPU tiers, and only there.
 2. `limits` do not exceed what `requirements` asks of the node; outputs fit the disk limit.
-3. `quorum` is at most `copies`.
+3. `quorum` is at most `copies`. A `spot` job runs once to begin with, and only such a job has a `spot_share`.
 4. Paths of one kind are distinct, also on file systems that ignore case, and no file stands where another needs a folder.
 5. Files that are compared are expected outputs, and required ones; tolerances belong to numeric comparison.
 6. Without `input_uri`, every one of `input_files` is an upload in `inputs`; with it, there are `input_files` to fetch.
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from jobs.descriptor.errors import Fault, pointer
-from jobs.descriptor.model import GB, MB, Descriptor, VerificationMethod
+from jobs.descriptor.model import GB, MB, Descriptor, RedundancyPolicy, VerificationMethod
 from workers.protocol.messages import Tier
 
 ENVIRONMENT_BYTES_MAX = 64 * 1024
@@ -22,16 +22,23 @@ ARGUMENTS_BYTES_MAX = 64 * 1024
 
 
 def consistency_faults(descriptor: Descriptor) -> list[Fault]:
-    """Every contradiction in `descriptor`, in the order of the rules above."""
-    return [
-        *_gpu(descriptor),
-        *_limits(descriptor),
-        *_quorum(descriptor),
-        *_paths(descriptor),
-        *_comparison(descriptor),
-        *_inputs(descriptor),
-        *_environment(descriptor),
-    ]
+    """Every contradiction in `descriptor`: in what the jobs of an array share, in its inputs, in its command line."""
+    return [*shared_faults(descriptor), *input_faults(descriptor), *command_faults(descriptor)]
+
+
+def shared_faults(descriptor: Descriptor) -> list[Fault]:
+    """Rules 1 to 5, of outputs: what no item of an array can change."""
+    return [*_gpu(descriptor), *_limits(descriptor), *_quorum(descriptor), *_output_paths(descriptor), *_comparison(descriptor)]
+
+
+def input_faults(descriptor: Descriptor) -> list[Fault]:
+    """Rules 4, of inputs, and 6."""
+    return [*_input_paths(descriptor), *_inputs(descriptor)]
+
+
+def command_faults(descriptor: Descriptor) -> list[Fault]:
+    """Rule 7."""
+    return list(_environment(descriptor))
 
 
 def _gpu(descriptor: Descriptor) -> Iterator[Fault]:
@@ -93,11 +100,22 @@ def _quorum(descriptor: Descriptor) -> Iterator[Fault]:
             "quorum_exceeds_copies",
             f"Expected at most copies, {verification.copies}; found {verification.quorum}. Raise copies or lower quorum.",
         )
+    if verification.policy == RedundancyPolicy.SPOT:
+        for name, found in (("copies", verification.copies), ("quorum", verification.quorum)):
+            if found != 1:
+                message = f"A job of the policy spot runs once, or twice where the draw says so; found {found}. Leave {name} out."
+                yield Fault(pointer("verification", name), "spot_runs_once", message)
+    elif verification.spot_share is not None:
+        message = f"A share is drawn of jobs of the policy spot only; found the policy {verification.policy}. Leave spot_share out."
+        yield Fault(pointer("verification", "spot_share"), "spot_share_unused", message)
 
 
-def _paths(descriptor: Descriptor) -> Iterator[Fault]:
+def _input_paths(descriptor: Descriptor) -> Iterator[Fault]:
     yield from _path_faults("input_files", list(descriptor.input_files), None)
     yield from _path_faults("inputs", [each.path for each in descriptor.inputs], "path")
+
+
+def _output_paths(descriptor: Descriptor) -> Iterator[Fault]:
     yield from _path_faults("outputs", [each.path for each in descriptor.outputs], "path")
     yield from _path_faults("verification/files", [each.path for each in descriptor.verification.files], "path")
 

@@ -33,6 +33,7 @@ DISK_MB_DEFAULT: Final = 4096
 OUTPUT_MB_DEFAULT: Final = 1024
 PIDS_DEFAULT: Final = 512
 QUEUE_DEADLINE_SECONDS_DEFAULT: Final = 7 * 86400
+SPOT_SHARE_DEFAULT: Final = 0.1
 
 Label = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:+-]*$")]
 JobType = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]

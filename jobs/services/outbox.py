@@ -22,12 +22,16 @@ from django.utils import timezone
 
 from jobs.models import Job, JobEvent
 from jobs.nudges import redis_client
+from jobs.selectors import events_shown
+from jobs.services.disputes import moderators
 from jobs.states import JobState
 
 log = logging.getLogger(__name__)
 
 BATCH_EVENTS: Final = 1000
 FLEET_GROUP: Final = "fleet"
+Mail = tuple[str, list[str], str]
+"""Subject, paragraphs, address."""
 _MAILED: Final = {f"job.{state}" for state in (JobState.COMPLETED, JobState.FAILED, JobState.DISPUTED)}
 
 
@@ -60,7 +64,8 @@ def outbox_push() -> int:
 
 def _batch_push() -> int:
     with transaction.atomic():
-        events = list(JobEvent.objects.select_for_update(skip_locked=True).filter(pushed_at=None).order_by("pk")[:BATCH_EVENTS])
+        unpushed = JobEvent.objects.select_for_update(skip_locked=True, of=("self",)).filter(pushed_at=None)
+        events = list(unpushed.select_related("job").defer("job__descriptor").order_by("pk")[:BATCH_EVENTS])
         try:
             async_to_sync(_sockets_send)(_messages(events))
         except (redis.RedisError, OSError) as error:
@@ -72,11 +77,11 @@ def _batch_push() -> int:
 
 
 def _messages(events: Sequence[JobEvent]) -> list[tuple[str, dict[str, Any]]]:
-    """(group, message): owners see public events at once; the rest they read in the timeline once the job is concluded.
+    """(group, message): owners see at once what may be shown; the rest they read in the timeline once the job is concluded.
 
-    Strangers see kinds, types and tiers only. Reads the jobs of coarse events, and which groups are watched.
+    Strangers see kinds, types and tiers only. Asks which groups are watched.
     """
-    shown = [event for event in events if event.public]
+    shown = events_shown(events)
     by_job: dict[Any, list[JobEvent]] = defaultdict(list)
     for event in shown:
         by_job[event.job_id].append(event)
@@ -88,9 +93,8 @@ def _messages(events: Sequence[JobEvent]) -> list[tuple[str, dict[str, Any]]]:
     ]
     of_jobs = [event for event in shown if event.kind.startswith("job.")]
     if of_jobs and FLEET_GROUP in watched:
-        kinds = {row[0]: row[1:] for row in Job.objects.filter(pk__in=list(by_job)).values_list("pk", "job_type", "tier")}
         coarse = [
-            {"kind": event.kind, "job_type": kinds[event.job_id][0], "tier": kinds[event.job_id][1], "at": event.created_at.isoformat()}
+            {"kind": event.kind, "job_type": event.job.job_type, "tier": event.job.tier, "at": event.created_at.isoformat()}
             for event in of_jobs
         ]
         messages.append((FLEET_GROUP, {"type": "fleet.events", "events": coarse}))
@@ -116,27 +120,53 @@ async def _sockets_send(messages: Sequence[tuple[str, dict[str, Any]]]) -> None:
 
 
 def _mails_send(events: Sequence[JobEvent]) -> None:
-    """Tells owners that their jobs ended, over one connection. A mail server that refuses is logged; the timeline has it all the same."""
+    """Tells owners that their jobs ended, and moderators of disputes, over one connection.
+
+    A mail server that refuses, or is away, is logged; the timeline has it all the same.
+    """
     if not events:
         return
     jobs = Job.objects.select_related("owner").in_bulk([event.job_id for event in events])
     try:
         with get_connection() as connection:
             for event in events:
-                if jobs[event.job_id].owner.email:
-                    _mail_send(jobs[event.job_id], event.kind.removeprefix("job."), connection)
+                job, state = jobs[event.job_id], event.kind.removeprefix("job.")
+                for subject, lines, address in (_owner_mail(job, state), *(_moderator_mails(job) if state == JobState.DISPUTED else ())):
+                    if address:
+                        _mail_send(job, subject, lines, address, connection)
     except (SMTPException, OSError) as error:
         log.warning("no mail about %d jobs, the mail server is away: %s", len(events), error)
 
 
-def _mail_send(job: Job, state: str, connection: Any) -> None:
+def _owner_mail(job: Job, state: str) -> Mail:
     lines = [f"{job.label} ({job.job_type}) is {state}."]
+    if state == JobState.DISPUTED and job.dispute_deadline_at is not None:
+        lines.append(
+            f"Its hosts' results do not agree; a moderator looks at them. Without a ruling by {job.dispute_deadline_at:%Y-%m-%d %H:%M} UTC "
+            "it fails, nobody is paid, and the reservation comes back."
+        )
     if job.failure_message:
         lines.append(f"{job.failure_code}: {job.failure_message}")
     if job.verdict_summary:
         lines.append(f"{job.verdict_summary['agreeing']} of {job.verdict_summary['reported']} replicas agree.")
     lines.append(f"{settings.NEXA_ORIGIN}/jobs/{job.pk}/")
+    return f"[NEXAPod] {job.label}: {state}", lines, job.owner.email
+
+
+def _moderator_mails(job: Job) -> list[Mail]:
+    """To those who may rule, one each: they need not know of each other. What the results say is on the dispute's page only."""
+    node_owners = job.replicas.filter(node_owner__isnull=False).values("node_owner")
+    mailed = moderators().exclude(email="").exclude(pk=job.owner_id).exclude(pk__in=node_owners).filter(is_staff=True)
+    lines = [f"The results of {job.label} ({job.job_type}) do not agree, and no more may be asked."]
+    if job.dispute_deadline_at:
+        lines.append(f"Without a ruling by {job.dispute_deadline_at:%Y-%m-%d %H:%M} UTC it fails unpaid.")
+    lines.append(f"{settings.NEXA_ORIGIN}/admin/jobs/job/{job.pk}/dispute/")
+    subject = f"[NEXAPod] A dispute waits for a ruling: {job.label}"
+    return [(subject, lines, address) for address in mailed.values_list("email", flat=True)]
+
+
+def _mail_send(job: Job, subject: str, lines: Sequence[str], address: str, connection: Any) -> None:
     try:
-        send_mail(f"[NEXAPod] {job.label}: {state}", "\n\n".join(lines), None, [job.owner.email], connection=connection)
+        send_mail(subject, "\n\n".join(lines), None, [address], connection=connection)
     except (SMTPException, OSError) as error:
         log.warning("no mail about job %s: %s", job.pk, error)

@@ -122,10 +122,11 @@ class RunningStack:
         return job
 
     def replicas_wait(self, job_id: str, state: str, *, count: int, limit_seconds: float) -> list[dict[str, Any]]:
-        """The replicas in `state`, when there are `count` of them."""
+        """The replicas in `state`, when there are `count` of them; `running` only those whose host says that the container runs."""
 
         def found() -> list[dict[str, Any]]:
-            return [replica for replica in self.researcher.job_replicas(job_id) if replica["state"] == state]
+            replicas = [replica for replica in self.researcher.job_replicas(job_id) if replica["state"] == state]
+            return [one for one in replicas if state != "running" or (one["progress"] or {}).get("stage") == "running"]
 
         wait_for(lambda: len(found()) >= count, limit_seconds=limit_seconds, what=lambda: self.evidence(job_id))
         return found()

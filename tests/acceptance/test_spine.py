@@ -147,8 +147,8 @@ def test_host_killed_while_running_is_replaced_and_comes_back(running: RunningSt
     killed, other = [replica["node"] for replica in running.replicas_wait(job_id, "running", count=2, limit_seconds=30)]
 
     running.host_kill(killed)
-    (expired,) = running.replicas_wait(job_id, "expired", count=1, limit_seconds=LEASE_SECONDS + 10)
-    job = running.job_wait(job_id, limit_seconds=60)
+    job = running.job_wait(job_id, limit_seconds=LEASE_SECONDS + 70)
+    (expired,) = running.replicas_wait(job_id, "expired", count=1, limit_seconds=1)  # all replicas are shown now
 
     assert expired["node"] == killed
     accepted = {replica["node"] for replica in running.researcher.job_replicas(job_id) if replica["state"] == "accepted"}

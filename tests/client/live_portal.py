@@ -24,11 +24,11 @@ from psycopg.conninfo import make_conninfo
 from devstack.stack import APPLICATION_ROLE
 from jobs.models import Job
 from jobs.services.settlement import job_settle
-from jobs.verification import job_check
 from ledger.checkpoints import checkpoint_publish
 from nexaportal.embedded import die_with_parent
 from people.models import Scope, User
 from people.services import token_mint
+from tests.factories.checking import job_check
 from tests.factories.jobs import funded_researcher_make
 from tests.factories.receipts import replica_report
 

@@ -10,16 +10,16 @@ MOMENT_VARIABLE: Final = "NEXA_FAULTS_MOMENT"
 """In the environment of the coordinator's processes: the file in which the next moment is written."""
 
 HEADER: Final = {
-    "before any evidence": Moment("jobs.tasks:job_check"),
-    "between two pieces of evidence": Moment("jobs.verification:_evidence_write", after=True),
-    "after the last evidence, not counted": Moment("jobs.tasks:job_check", after=True, count=2),
+    "before any evidence": Moment("jobs.tasks:jobs_check"),
+    "evidence written, not counted": Moment("jobs.checking.evidence:evidence_insert", after=True),
+    "after the last evidence, not counted": Moment("jobs.tasks:jobs_check", after=True, count=2),
 }
 """In the verify worker, with two jobs in the batch."""
 
 BODY: Final = {
-    "before the first job": Moment("jobs.services.settlement:job_settle"),
-    "postings written, not committed": Moment("jobs.services.settlement:payment_post", after=True),
-    "between two jobs": Moment("jobs.services.settlement:job_settle", after=True),
+    "before the first job": Moment("jobs.services.settlement:_slice_settle"),
+    "postings written, not committed": Moment("jobs.services.conclusion:movements_post", after=True),
+    "between two jobs": Moment("jobs.services.settlement:_slice_settle", after=True),
     "after the last job, the batch still there": Moment("jobs.models:VerificationBatch.delete"),
 }
 """In the conclude worker, with two jobs in the batch."""

@@ -20,12 +20,12 @@ from jobs.services.closing import job_fail
 from jobs.services.settlement import job_settle
 from jobs.services.submission import job_cancel
 from jobs.states import JobState
-from jobs.verification import job_check
 from ledger.checkpoints import checkpoint_publish
 from ledger.coordinator_key import coordinator_public_key
 from ledger.services import grant_post
 from nodes.models import Node
 from people.models import Scope, User
+from tests.factories.checking import job_check
 from tests.factories.jobs import funded_researcher_make, job_make
 from tests.factories.ledger import account_make
 from tests.factories.people import moderator_make, token_header, user_make
@@ -150,8 +150,9 @@ def test_rejected_replica_is_left_out(tmp_path: Path) -> None:
     assert len(report.replicas) == 2
 
 
-def test_blob_that_rotted_in_the_store_is_refused_against_the_receipt(tmp_path: Path) -> None:
+def test_blob_that_rotted_in_the_store_is_refused_against_the_receipt(tmp_path: Path, settings: Any) -> None:
     """The coordinator seals what it sends; that the bytes are the node's is shown by the node's receipt, not by the seal."""
+    settings.NEXA_BLOB_INLINE_BYTES = 0
     job = completed_job()
     assert job.canonical_replica is not None
     [stored] = [

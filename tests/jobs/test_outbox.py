@@ -19,8 +19,8 @@ from jobs.services.closing import job_fail
 from jobs.services.outbox import FLEET_GROUP, event_document, job_group, outbox_push
 from jobs.services.settlement import job_settle
 from jobs.services.transitions import event_record
-from jobs.verification import job_check
 from people.models import User
+from tests.factories.checking import job_check
 from tests.factories.jobs import job_make
 from tests.factories.receipts import replica_report
 

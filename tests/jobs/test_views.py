@@ -12,11 +12,11 @@ from jobs.models import Job, Replica
 from jobs.services.settlement import job_settle
 from jobs.services.submission import job_cancel
 from jobs.states import ReplicaState
-from jobs.verification import job_check
 from jobs.views import PAGE_JOBS
 from ledger.checkpoints import checkpoint_publish
 from nodes.models import Node
 from people.models import User
+from tests.factories.checking import job_check
 from tests.factories.jobs import funded_researcher_make, job_make
 from tests.factories.people import moderator_make, researcher_make, user_make
 from tests.factories.receipts import replica_lease, replica_report

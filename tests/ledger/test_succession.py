@@ -17,11 +17,11 @@ from client.verification import CoordinatorWrongError, bundle_verify
 from jobs.bundles import bundle_write
 from jobs.models import Job
 from jobs.services.settlement import job_settle
-from jobs.verification import job_check
 from ledger.checkpoints import checkpoint_publish
 from ledger.coordinator_key import coordinator_private_key, coordinator_public_key, key_file_read
 from ledger.models import CoordinatorSuccession
 from ledger.succession import SuccessionRefusedError, predecessors_of, succession_record
+from tests.factories.checking import job_check
 from tests.factories.jobs import job_make
 from tests.factories.nodes import ORIGIN
 from tests.factories.receipts import replica_report

@@ -21,7 +21,6 @@ from jobs.services.submission import job_cancel
 from jobs.services.uploads import uploads_sweep
 from jobs.states import JobState
 from jobs.tasks import _batch_claim
-from jobs.verification import job_check
 from ledger.checkpoints import checkpoint_publish
 from ledger.models import Account, Entry
 from ledger.services import account_of
@@ -30,6 +29,7 @@ from nodes.services import join_token_mint, node_pause, node_quarantine, node_re
 from people.models import Scope, User
 from people.services import researcher_approve, token_mint, token_revoke
 from tests.database_users import connected_as
+from tests.factories.checking import job_check
 from tests.factories.jobs import job_make
 from tests.factories.nodes import registration_make, signed_post
 from tests.factories.people import moderator_make, user_make

@@ -13,12 +13,12 @@ from psycopg.errors import CheckViolation, InsufficientPrivilege, RestrictViolat
 
 from devstack.stack import APPLICATION_ROLE, VERIFY_ROLE
 from jobs.models import Evidence, Job
-from jobs.verification import job_check
 from ledger.append_only import APPEND_ONLY
 from ledger.checkpoints import checkpoint_publish
 from ledger.models import Account
 from nexaportal.database_grants import APPLICATION, VERIFY, WHOLE
 from tests.database_users import connected_as
+from tests.factories.checking import job_check
 from tests.factories.jobs import job_make
 from tests.factories.receipts import replica_report
 

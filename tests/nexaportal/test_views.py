@@ -11,7 +11,7 @@ from pytest_django import DjangoAssertNumQueries
 
 from jobs.models import Job
 from jobs.services.settlement import job_settle
-from jobs.verification import job_check
+from tests.factories.checking import job_check
 from tests.factories.jobs import funded_researcher_make, job_make
 from tests.factories.nodes import node_make
 from tests.factories.people import moderator_make, researcher_make, user_make

@@ -62,9 +62,11 @@ _DEFAULT_LIMITS: Final = ArchiveLimits()
 class ArchiveMember:
     """One file of an archive that is being read; gone when the reader goes on. Made by ArchiveReader only."""
 
-    def __init__(self, reader: ArchiveReader, path: str, size_bytes: int) -> None:
+    def __init__(self, reader: ArchiveReader, path: str, size_bytes: int, offset_bytes: int) -> None:
         self.path = path
         self.size_bytes = size_bytes
+        self.offset_bytes = offset_bytes
+        """Where its bytes begin, from where the reader began: they lie there in one piece."""
         self._reader = reader
         self._left = size_bytes
         self._sha256 = hashlib.sha256()
@@ -118,7 +120,7 @@ class ArchiveReader:
             content_bytes += size_bytes
             if content_bytes > self._limits.content_bytes:
                 raise ArchiveRefusedError(f"Expected at most {self._limits.content_bytes} bytes of files; found more.")
-            member = ArchiveMember(self, self._path(name.removeprefix(OUTPUTS_PREFIX), book), size_bytes)
+            member = ArchiveMember(self, self._path(name.removeprefix(OUTPUTS_PREFIX), book), size_bytes, self._size_bytes)
             yield member
             files.append(member._finish())
             self._padding(size_bytes)

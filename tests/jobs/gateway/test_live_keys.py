@@ -16,13 +16,13 @@ from client.verification import bundle_verify
 from jobs.bundles import bundle_write
 from jobs.models import Job, NodeExchange
 from jobs.services.settlement import job_settle
-from jobs.verification import job_check
 from ledger.checkpoints import checkpoint_publish
 from ledger.coordinator_key import coordinator_public_key
 from nodes.models import Node
 from nodes.services import join_token_mint, node_revoke
 from tests.acceptance.traces import wait_for
 from tests.client.live_portal import LivePortal
+from tests.factories.checking import job_check
 from tests.factories.jobs import job_make
 from tests.factories.people import user_make
 from tests.jobs.gateway.simulated_host import exchange_make

@@ -14,13 +14,13 @@ from jobs.bundles import bundle_write
 from jobs.models import Evidence, Job
 from jobs.services.leases import leases_claim
 from jobs.services.settlement import job_settle
-from jobs.verification import job_check
 from ledger.checkpoints import checkpoint_publish
 from ledger.coordinator_key import coordinator_public_key
 from ledger.models import Entry
 from nodes.authentication import SignedBy
 from nodes.models import Node, NodeKey
 from nodes.rotation import node_key_rotate
+from tests.factories.checking import job_check
 from tests.factories.jobs import job_make
 from tests.factories.nodes import ORIGIN, node_make
 from tests.factories.people import user_make

@@ -19,10 +19,10 @@ from jobs.services.settlement import NEVER, job_settle
 from jobs.services.submission import job_cancel
 from jobs.states import JobState, ReplicaState, TransitionError
 from jobs.verdicts import AskForMore, Conclude, Decision, Dispute, NoValidResult, Wait
-from jobs.verification import job_check
 from ledger.models import Account, Entry, Posting
 from ledger.services import account_of, escrow_account
 from nodes.models import Node
+from tests.factories.checking import job_check
 from tests.factories.jobs import job_make
 from tests.factories.nodes import node_make
 from tests.factories.people import user_make

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,6 +28,29 @@ VALUES = st.recursive(
 
 def parse(data: bytes) -> Any:
     return json_parse(data, limit_bytes=100_000)
+
+
+@given(VALUES | st.floats() | st.integers() | st.tuples(VALUES, VALUES) | st.text())
+def test_the_form_is_that_of_the_library_also_where_it_is_not_asked(value: Any) -> None:
+    try:
+        expected = rfc8785.dumps(value)
+    except (rfc8785.CanonicalizationError, UnicodeError):
+        with pytest.raises(NotCanonicalError):
+            canonical_json(value)
+    else:
+        assert canonical_json(value) == expected
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(1.0, -0.0, 0.1, 1e-5, 1e-6, 1e-7, 1e16, 1e20, 1e21, 1.5e300, 2.0**53 - 1, 2.0**53, -(2.0**53), 123456789.125, 5e-324),
+        *("\x7f\u2028\b\f\x1f/\\", {"\ue000": 1, "\U00010000": 2}, {"b": [1, (2.0, None)], "a": {"é": True}}),
+    ],
+    ids=repr,
+)
+def test_numbers_names_and_escapes_at_the_edges_are_those_of_the_library(value: Any) -> None:
+    assert canonical_json(value) == rfc8785.dumps(value)
 
 
 @given(VALUES)

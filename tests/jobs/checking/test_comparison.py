@@ -11,9 +11,10 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
-from jobs import verification
+from jobs.checking.documents import OWN_CHECKS
+from jobs.checking.making import CHECK_PATIENCE
 from jobs.models import Evidence, Receipt
-from jobs.verification import job_check
+from tests.factories.checking import job_check
 from tests.factories.jobs import job_make
 from tests.factories.receipts import FILES, replica_report
 
@@ -109,12 +110,12 @@ def test_comparison_that_the_store_prevents_is_made_again_until_patience_ends(ca
     job = job_make(verification=EXACT)
     replicas = [replica_report(job, {"only": f"{job.pk} {late}".encode()}) for _ in range(2)]
     for replica in replicas:  # their own checks are made
-        Evidence.objects.bulk_create(Evidence(replica=replica, check_name=name, passed=True) for name in verification.OWN_CHECKS)
+        Evidence.objects.bulk_create(Evidence(replica=replica, check_name=name, passed=True) for name in OWN_CHECKS)
     digest_hex = str(replicas[0].receipt.archive_id).removeprefix("sha256:")
     (Path(settings.NEXA_BLOB_ROOT) / "sha256" / digest_hex[:2] / digest_hex).unlink()
     if late:
-        Receipt.objects.update(received_at=timezone.now() - verification.CHECK_PATIENCE - timedelta(seconds=1))
-    with caplog.at_level(logging.CRITICAL, "jobs.verification"):
+        Receipt.objects.update(received_at=timezone.now() - CHECK_PATIENCE - timedelta(seconds=1))
+    with caplog.at_level(logging.CRITICAL, "jobs.checking"):
         job_check(job_id=job.pk)
     found = list(Evidence.objects.filter(check_name="comparison").values_list("passed", "code"))
     assert found == ([(False, "check_impossible")] if late else [])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import uuid
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,10 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
-from jobs import verification
+from jobs.checking.documents import OWN_CHECKS
+from jobs.checking.making import CHECK_PATIENCE
 from jobs.models import Blob, Evidence, Job, Receipt, Replica
-from jobs.verification import OWN_CHECKS, job_check, slices_of
+from tests.factories.checking import job_check
 from tests.factories.jobs import job_make
 from tests.factories.receipts import FILES, archive_make, replica_report
 from workers.protocol.digests import digest_of
@@ -161,7 +161,7 @@ def test_check_that_the_store_prevents_is_made_again_later(job: Job, caplog: pyt
     replica = replica_report(job, {**FILES, "unique": str(job.pk).encode()})
     archive = blob_file(str(replica.receipt.archive_id))
     away = archive.rename(archive.with_suffix(".away"))
-    with caplog.at_level(logging.CRITICAL, "jobs.verification"):
+    with caplog.at_level(logging.CRITICAL, "jobs.checking"):
         job_check(job_id=job.pk)
     assert evidence_of(replica) == {"signature": (True, "")}
     away.rename(archive)
@@ -172,9 +172,9 @@ def test_check_that_the_store_prevents_is_made_again_later(job: Job, caplog: pyt
 def test_check_that_stays_impossible_ends_as_failed(job: Job, caplog: pytest.LogCaptureFixture) -> None:
     replica = replica_report(job, {**FILES, "unique": str(job.pk).encode()})
     blob_file(str(replica.receipt.archive_id)).unlink()
-    long_ago = timezone.now() - verification.CHECK_PATIENCE - timedelta(seconds=1)
+    long_ago = timezone.now() - CHECK_PATIENCE - timedelta(seconds=1)
     Receipt.objects.filter(replica=replica).update(received_at=long_ago)
-    with caplog.at_level(logging.CRITICAL, "jobs.verification"):
+    with caplog.at_level(logging.CRITICAL, "jobs.checking"):
         job_check(job_id=job.pk)
     assert evidence_of(replica)["archive"] == (False, "check_impossible")
 
@@ -182,11 +182,3 @@ def test_check_that_stays_impossible_ends_as_failed(job: Job, caplog: pytest.Log
 def test_replica_that_has_not_reported_is_left_alone(job: Job) -> None:
     job_check(job_id=job.pk)
     assert not Evidence.objects.exists()
-
-
-@pytest.mark.parametrize(("count", "widths"), [(0, []), (1, [1]), (3, [1, 1, 1]), (4, [1, 1, 1, 1]), (5, [2, 2, 1]), (9, [3, 3, 3])])
-def test_slices_cut_a_batch_into_at_most_parallel_parts(count: int, widths: list[int]) -> None:
-    ids = [uuid.uuid4() for _ in range(count)]
-    slices = slices_of(ids, parallel=4)
-    assert [len(one) for one in slices] == widths
-    assert [one for part in slices for one in part] == ids
