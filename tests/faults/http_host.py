@@ -23,6 +23,7 @@ from workers.protocol.messages import (
     ReceiptAnswer,
     ReceiptSubmission,
     RegistrationRequest,
+    SubmittedReceipt,
     Tier,
 )
 from workers.receipts import RunOutcome, receipt_sign
@@ -80,7 +81,8 @@ class HttpHost:
         now = datetime.now(UTC)
         outcome = RunOutcome(started_at=now, finished_at=now, exit_code=0, archive=info)
         envelope = receipt_sign(opened=opened, outcome=outcome, log=reference, key=self._key, benchmark_gflops=20.0, engine="none")
-        submission = ReceiptSubmission(protocol_version=PROTOCOL_VERSION, envelope=json_parse(envelope, limit_bytes=len(envelope)))
+        receipt = SubmittedReceipt(envelope=json_parse(envelope, limit_bytes=len(envelope)))
+        submission = ReceiptSubmission(protocol_version=PROTOCOL_VERSION, receipts=(receipt,))
         return Delivery(opened, {info.digest: archive, reference.digest: log}, submission)
 
     def blobs_upload(self, delivery: Delivery) -> None:
