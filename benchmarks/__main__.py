@@ -26,7 +26,7 @@ from benchmarks.lifecycle import OWNERS, lifecycle_figures
 from devstack.engine import EngineHandle, engine_ensure
 from devstack.images import tiny_image_ensure
 from devstack.stack import CHECKOUT
-from tests.acceptance.running_stack import stack_running
+from tests.acceptance.running_stack import BASE_IMAGE, coordinator_running, stack_running
 
 OWNER = "ada"
 
@@ -77,7 +77,7 @@ def bench(engine: EngineHandle, folder: Path, console: Console) -> Bench:
         bench.section("Claims", claim_figures(running, host, job_id))
     lifecycle_folder = folder / "lifecycle"
     lifecycle_folder.mkdir()
-    with stack_running(lifecycle_folder, engine, owners=OWNERS, settings={}, durable=True, with_hosts=False) as running:
+    with coordinator_running(lifecycle_folder, images={BASE_IMAGE: image_id}, owners=OWNERS, settings={}, durable=True) as running:
         bench.section("The life cycle of empty jobs", lifecycle_figures(running))
     return bench
 

@@ -7,7 +7,8 @@
 4. Each receipt binds to its order, lease and replica, and its predicate is well-formed and says `completed`.
 5. Each log is an unbroken chain from its order to the head that the receipt states.
 6. The canonical archive is well-formed and has the digests that its receipt states, file by file.
-7. There are as many accepted replicas as the quorum asks for, each by another node key, and exactly one is canonical.
+7. There are as many accepted replicas as the quorum asks for, each by another node key, and exactly one is canonical. Fewer may do where
+   the verdict, which is sealed, says that a moderator ruled.
 8. Each payment is a leaf of the ledger's log under a checkpoint that one of these keys signed, and names this job, replica, receipt and
    node.
 
@@ -144,7 +145,8 @@ class _Bundle:
             )
         if len({report.node_key_id for report in reports}) != len(reports):
             raise BundleInvalidError("Two replicas of the bundle are by the same node key.")
-        if len(reports) < index.job.quorum:
+        is_ruled = (index.job.verdict or {}).get("ruled") is True
+        if len(reports) < index.job.quorum and not is_ruled:
             raise BundleInvalidError(f"Expected {index.job.quorum} accepted replicas, the job's quorum; found {len(reports)}.")
         return Report(
             job_id=str(index.job.id),

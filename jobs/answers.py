@@ -241,10 +241,6 @@ def summaries_of(jobs: Sequence[Job]) -> list[JobSummary]:
     return [JobSummary(**_summary(job, states[job.pk])) for job in jobs]
 
 
-def array_of(jobs: Sequence[tuple[Job, bool]]) -> ArrayAnswer:
-    return ArrayAnswer(jobs=[ArrayJob(id=job.pk, job_id=job.label, state=JobState(job.state), created=created) for job, created in jobs])
-
-
 def detail_of(job: Job, inputs: Sequence[JobInput]) -> JobDetail:
     concluded = selectors.is_concluded(job)
     shown = selectors.copies_shown(job)

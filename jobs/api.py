@@ -150,9 +150,11 @@ class JobArrayView(APIView):
     def post(self, request: Request) -> Response:
         """Submits up to 1,000 jobs that differ in a few members, all or none. Idempotent by `job_id`, as single submissions are."""
         jobs = jobs_submit(owner=user_of(request), array=array_parse(_body_of(request)))
-        is_new = any(created for _, created in jobs)
-        answer = answers.array_of(jobs).model_dump(mode="json")
-        return Response(answer, status.HTTP_201_CREATED if is_new else status.HTTP_200_OK)
+        answer = answers.ArrayAnswer(
+            jobs=[answers.ArrayJob(id=job.id, job_id=job.label, state=job.state, created=job.created) for job in jobs]
+        )
+        is_new = any(job.created for job in jobs)
+        return Response(answer.model_dump(mode="json"), status.HTTP_201_CREATED if is_new else status.HTTP_200_OK)
 
 
 class JobView(APIView):

@@ -30,6 +30,7 @@ from django.conf import settings
 from django.core.files import File
 from django.core.files.storage import Storage, default_storage
 
+from jobs.bulk_insert import rows_insert
 from jobs.models import Blob
 from workers.protocol.digests import DIGEST_PREFIX, Readable, digest_of, digest_parse
 from workers.protocol.problems import ProblemError
@@ -270,13 +271,13 @@ def blobs_keep(found: Mapping[str, bytes]) -> None:
     One statement, and a file for each that is too large for its row. In the order of the digests, so that two that keep the same ones
     wait for each other and never deadlock.
     """
-    rows = []
+    records = []
     for digest, data in sorted(found.items()):
         is_small = len(data) <= settings.NEXA_BLOB_INLINE_BYTES
         if not is_small:
             blob_store().write(io.BytesIO(data))
-        rows.append(Blob(digest=digest, size_bytes=len(data), data=data if is_small else None))
-    Blob.objects.bulk_create(rows, ignore_conflicts=True)
+        records.append({"digest": digest, "size_bytes": len(data), "data": data if is_small else None})
+    rows_insert(Blob(), records, then="ON CONFLICT (digest) DO NOTHING")
 
 
 def blob_of_upload(upload_id: UUID, *, digest: str, size_bytes: int) -> Blob:

@@ -45,12 +45,14 @@ The trigger that counts them says the same number (migration 0005)."""
 SPARE: Final = 64
 SPARE_MANY: Final = 2000
 
-# Row locks are taken in the order of the clauses: a replica whose job can't be had is not touched.
+# Rows come in the order in which they were found, without a sort, so that none is read that isn't wanted. Row locks are taken in the order
+# of the clauses: a replica whose job can't be had is not touched.
 _LOCK: Final = """
-SELECT r.* FROM jobs_replica r JOIN jobs_job j ON j.id = r.job_id
-WHERE r.id = ANY(%(found)s) AND r.state = 'queued' AND r.queue_key IS NOT NULL AND j.state = ANY(%(open)s)
+SELECT r.* FROM unnest(%(found)s::uuid[]) WITH ORDINALITY AS found(id, place)
+JOIN jobs_replica r ON r.id = found.id JOIN jobs_job j ON j.id = r.job_id
+WHERE r.state = 'queued' AND r.queue_key IS NOT NULL AND j.state = ANY(%(open)s)
   AND NOT %(owner)s = ANY(r.barred) AND NOT %(node)s = ANY(r.failed_nodes)
-ORDER BY r.priority DESC, r.created_at, r.id LIMIT %(count)s
+ORDER BY found.place LIMIT %(count)s
 FOR NO KEY UPDATE OF j SKIP LOCKED FOR NO KEY UPDATE OF r SKIP LOCKED
 """
 

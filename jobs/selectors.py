@@ -127,9 +127,9 @@ def _shown_as(state: JobState) -> Q:
     veiled = Q(policy=RedundancyPolicy.SPOT) | Q(copies__gt=1)
     match state:
         case JobState.QUEUED:
-            return Q(state=JobState.QUEUED) & ~(veiled & _TAKEN)
+            return Q(state=JobState.QUEUED) & ~(veiled & Q(_TAKEN))
         case JobState.RUNNING:
-            return Q(state=JobState.RUNNING) | (veiled & (Q(state=JobState.VERIFYING) | (Q(state=JobState.QUEUED) & _TAKEN)))
+            return Q(state=JobState.RUNNING) | (veiled & (Q(state=JobState.VERIFYING) | Q(_TAKEN, state=JobState.QUEUED)))
         case JobState.VERIFYING:
             return Q(state=JobState.VERIFYING) & ~veiled
         case JobState.DISPUTED | JobState.COMPLETED | JobState.FAILED | JobState.CANCELLED:

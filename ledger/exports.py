@@ -9,18 +9,17 @@ from typing import Final
 
 from channels.db import database_sync_to_async
 
-from ledger.models import LogLeaf
-from ledger.selectors import leaf_document, leaves_page
+from ledger.selectors import Leaf, leaf_document, leaves_page
 
 PAGE_LEAVES: Final = 1000
 COLUMNS: Final = ("index", "at", "kind", "key", "account", "amount_micro")
 
-Leaves = Sequence[LogLeaf]
+Leaves = Sequence[Leaf]
 
 
 def json_lines(page: Leaves) -> bytes:
     """The exact bytes that each leaf's hash covers, and a newline."""
-    return b"".join(bytes(leaf.item.data) + b"\n" for leaf in page)
+    return b"".join(leaf.data + b"\n" for leaf in page)
 
 
 def csv_rows(page: Leaves) -> bytes:

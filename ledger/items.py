@@ -79,7 +79,12 @@ def _receipt_document(receipt: ConcludedReceipt) -> dict[str, Any]:
 
 def _items_log(documents: Sequence[Mapping[str, Any]]) -> None:
     """Writes those whose key is new, in this order."""
-    new = {str(document["key"]): document for document in documents}
+    if not documents:
+        return
+    new: dict[str, Mapping[str, Any]] = {}
+    for document in documents:
+        if new.setdefault(str(document["key"]), document) != document:
+            raise EntryConflictError(f"{document['key']} comes twice, with different content")
     for key, data in LogItem.objects.filter(key__in=list(new)).values_list("key", "data"):
         written = json_parse(bytes(data), limit_bytes=LEAF_BYTES_MAX)
         if {**new.pop(key), "at": written["at"]} != written:

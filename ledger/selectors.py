@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db.models import Sum
 
@@ -12,6 +12,13 @@ from ledger.tiles import range_root
 from workers.protocol.canonical import json_parse
 from workers.protocol.leaves import LEAF_BYTES_MAX
 from workers.protocol.merkle import consistency_ranges, inclusion_ranges
+
+
+class Leaf(NamedTuple):
+    """A leaf of the log: its place, and what its hash covers."""
+
+    index: int
+    data: bytes
 
 
 def inclusion_proof_of(*, index: int, size: int) -> list[bytes]:
@@ -29,14 +36,22 @@ def checkpoint_at_least(*, size: int) -> Checkpoint | None:
     return Checkpoint.objects.filter(size__gte=size).order_by("size", "-pk").first()
 
 
-def leaves_page(*, after: int, limit: int) -> Sequence[LogLeaf]:
+def leaves_page(*, after: int, limit: int) -> list[Leaf]:
     """Up to `limit` leaves with an index above `after` (-1 starts), in order."""
-    return list(LogLeaf.objects.filter(index__gt=after).select_related("item").order_by("index")[:limit])
+    rows = LogLeaf.objects.filter(index__gt=after).order_by("index").values_list("index", "item__data")[:limit]
+    return [Leaf(index, bytes(data)) for index, data in rows]
 
 
-def leaf_document(leaf: LogLeaf) -> dict[str, Any]:
+def leaves_newest(*, before: int | None, limit: int) -> list[Leaf]:
+    """Up to `limit` leaves with an index below `before` (None: the newest), newest first."""
+    leaves = LogLeaf.objects.order_by("-index").values_list("index", "item__data")
+    rows = (leaves if before is None else leaves.filter(index__lt=before))[:limit]
+    return [Leaf(index, bytes(data)) for index, data in rows]
+
+
+def leaf_document(leaf: Leaf) -> dict[str, Any]:
     """A leaf as JSON: its index, and what its data holds."""
-    return {"index": leaf.index, **json_parse(bytes(leaf.item.data), limit_bytes=LEAF_BYTES_MAX)}
+    return {"index": leaf.index, **json_parse(leaf.data, limit_bytes=LEAF_BYTES_MAX)}
 
 
 def statement_page(*, account: Account, before: int | None, limit: int) -> Sequence[Posting]:

@@ -23,7 +23,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from functools import cache
-from itertools import chain
+from itertools import chain, islice, takewhile
 from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -39,8 +39,10 @@ log = logging.getLogger(__name__)
 ROOT: Final = Path(__file__).resolve().parents[2]
 ENTRY: Final = "jobs.checking.child"
 START_SECONDS_MAX: Final = 60
-SENT_AHEAD_MAX: Final = 32
+SENT_AHEAD_MAX: Final = 64
 SENT_AHEAD_BYTES_MAX: Final = 4 * 2**20
+BUFFERS_MAX: Final = 64
+"""In one system call; the kernel takes up to 1024."""
 _BOOT: Final = "import sys; sys.path.insert(0, sys.argv[1]); from {entry} import main; main()"
 # One thread for numpy: a process with threads can't be forked safely, and slices run side by side anyway.
 _ENVIRONMENT: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"}
@@ -75,17 +77,18 @@ class Child:
     def kill(self) -> None:
         """Ends it, at once. Ending it twice is fine."""
         with contextlib.suppress(OSError):
-            self._leash.send(b"kill")
+            self._leash.shutdown(socket.SHUT_WR)  # no word: one that is not read any more would take the answer with it
 
-    def ending(self) -> Ending:
-        """How it ended, after it has closed its channel. ChildUnavailableError if its server is gone as well."""
+    def ending(self) -> tuple[Ending, int, int]:
+        """(how it ended, in which job, at which piece), once its channel is closed. ChildUnavailableError if its server is gone, too."""
         try:
-            said = self._leash.recv(32)
+            said = self._leash.recv(256)
         except OSError as error:
             raise ChildUnavailableError(f"a child's end was not told: {error}") from error
         if not said:
             raise ChildUnavailableError("the server of children has ended")
-        return ending_of(int(said))
+        exit_code, job, piece = json.loads(said)
+        return ending_of(exit_code), job, piece
 
     def close(self) -> None:
         """Closing kills it, if it still runs."""
@@ -265,7 +268,7 @@ class _Run(Generic[JobT]):
             self._out.append((frame[:1], files[first : first + FILES_MAX]))
             frame = frame[1:]
         self._out.append((frame, []))
-        self._out_bytes += len(frame)
+        self._out_bytes += sum(map(len, parts))
 
     def _turn(self, child: Child) -> Iterator[tuple[JobT, list[Outcome]]]:
         """Waits until something can be sent or read, or is late, and does it."""
@@ -305,20 +308,23 @@ class _Run(Generic[JobT]):
     def _send(self, child: Child) -> bool:
         """Sends what can be sent. False: there is nobody any more."""
         while self._out:
-            data, files = self._out[0]
+            files = self._out[0][1]
+            rest = takewhile(lambda part: not part[1], islice(self._out, 1, BUFFERS_MAX))
+            parts = [self._out[0][0], *(data for data, _ in rest)]
             try:
-                count = socket.send_fds(child.channel, [data], files) if files else child.channel.send(data)
+                count = socket.send_fds(child.channel, parts, files) if files else child.channel.sendmsg(parts)
             except BlockingIOError:
                 return True
             except OSError:
                 return False
             for descriptor in files:
                 os.close(descriptor)
-            self._out.popleft()
+            self._out[0] = (parts[0], [])
             self._out_bytes -= count
-            if count < len(data):
-                self._out.appendleft((data[count:], []))
-        self._out_bytes = 0
+            while self._out and count >= len(self._out[0][0]):
+                count -= len(self._out.popleft()[0])
+            if count:
+                self._out[0] = (self._out[0][0][count:], [])
         return True
 
     def _lines(self, child: Child) -> Iterator[tuple[JobT, list[Outcome]]]:
@@ -344,13 +350,13 @@ class _Run(Generic[JobT]):
     def _died(self, child: Child, why: Ending | None = None) -> Iterator[tuple[JobT, list[Outcome]]]:
         """The child is gone, or has to go (`why`). Puts its work back, and says what is to be said of the one in hand."""
         child.kill()  # one that only closed its channel; the end of one that has ended stays what it was
-        ending = child.ending()
+        ending, number, piece = child.ending()
         ending = why or ending
-        in_hand = next(iter(self._sent.values()), None)
+        in_hand = self._sent.get(number) or next(iter(self._sent.values()), None)
         if in_hand is not None:
             replicas = ", ".join(replica.replica_id for replica in in_hand.pieces.document.replicas)
             log.warning("a child's end, %r, in the middle of a check of replicas %s", ending.value, replicas)
-            yield in_hand, in_hand.pieces.died(ending)
+            yield in_hand, in_hand.pieces.died(ending, piece)
         self._child_forget()
 
     def _child_forget(self) -> None:

@@ -1,8 +1,8 @@
 """What is left to do of one job while children come and go. Pure, and no input or output.
 
 1. A piece is done when its end was said, and given up when nothing more can be said of it.
-2. A child that dies leaves the piece in hand: the first, in order, that is not done. It is tried once more, alone, in a fresh child. If
-   that dies too, the check that it was in says how (`check_exceeded`, `check_crashed`), and the job goes on without it.
+2. A child that dies leaves the piece in hand: the one that it had marked, else the first that is not done. It is tried once more, alone, in
+   a fresh child. If that dies too, the check that it was in says how (`check_exceeded`, `check_crashed`), and the job goes on without it.
 3. A pair is left out when one of its two has not passed its own checks.
 """
 
@@ -60,9 +60,9 @@ class JobPieces:
             self._suspect = None
         return news
 
-    def died(self, ending: Ending) -> list[Outcome]:
-        """A child died with this job in hand. What is to be said of the piece that it died of: nothing, if it was the first time."""
-        number = self.asked[0]
+    def died(self, ending: Ending, piece: int) -> list[Outcome]:
+        """A child died with `piece` in hand, as it had marked. What is to be said of that piece: nothing, if it was the first time."""
+        number = piece if piece in self.asked else self.asked[0]
         if self._suspect is None:
             self._suspect = number
             return []

@@ -1,8 +1,8 @@
 """What a verify worker and a child of its say to each other, over one pair of stream sockets.
 
 Down, for each job: a frame of a fixed head, a JSON object, and the bytes that the object counts, one after the other; open files go with
-it (SCM_RIGHTS), in the order of their mention. Up: lines of JSON, one for each piece with all that was found, or several. The child believes
-its parent. The parent believes nothing: a line is bounded, and has the members and types below, or LineRefusedError is raised.
+it (SCM_RIGHTS), in the order of their mention. Up: lines of JSON, one for each piece with all that was found, or several. The child
+believes its parent. The parent believes nothing: a line is bounded, and has the members and types below, or LineRefusedError is raised.
 """
 
 from __future__ import annotations
@@ -123,6 +123,12 @@ class TaskReader:
             yield task
             for descriptor in files:
                 os.close(descriptor)
+
+    def pending(self) -> bool:
+        """Whether the whole of the next frame has been received already."""
+        if len(self._bytes) < _HEAD.size:
+            return False
+        return len(self._bytes) >= _HEAD.size + sum(_HEAD.unpack_from(self._bytes))
 
     def _take(self, count: int) -> bytes:
         """Exactly so many bytes; fewer at the end."""

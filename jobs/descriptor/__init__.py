@@ -2,6 +2,7 @@
 
 from jobs.descriptor.arrays import JobArray, JobArrayDocument, PlannedJob, array_of_one, array_parse
 from jobs.descriptor.errors import DescriptorInvalidError, Fault
+from jobs.descriptor.formats import FileFormat, NanPolicy, RowOrder, format_of
 from jobs.descriptor.model import (
     SCHEMA_VERSION,
     ComparedColumn,
@@ -26,13 +27,16 @@ __all__ = [
     "Descriptor",
     "DescriptorInvalidError",
     "Fault",
+    "FileFormat",
     "InputFile",
     "JobArray",
     "JobArrayDocument",
+    "NanPolicy",
     "OutputFile",
     "PlannedJob",
     "RedundancyPolicy",
     "Requirements",
+    "RowOrder",
     "RunLimits",
     "Verification",
     "VerificationMethod",
@@ -43,4 +47,5 @@ __all__ = [
     "descriptor_document",
     "descriptor_parse",
     "descriptor_schema",
+    "format_of",
 ]

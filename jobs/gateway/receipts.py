@@ -9,8 +9,7 @@ from django.views.decorators.http import require_POST
 
 from jobs.gateway.database import in_database
 from jobs.gateway.requests import json_body, node_identify
-from jobs.models import Receipt
-from jobs.services.receipts import Result, receipts_accept
+from jobs.services.receipts import Result, TakenReceipt, receipts_accept
 from workers.protocol.messages import RECEIPTS_BYTES_MAX, Problem, ReceiptAnswer, ReceiptResult, ReceiptsAnswer, ReceiptSubmission
 from workers.protocol.problems import problem_document
 from workers.protocol.validation import message_parse
@@ -32,7 +31,7 @@ def _accept(request: HttpRequest, body: bytes) -> str:
 
 
 def _result_of(result: Result) -> ReceiptResult:
-    if not isinstance(result, Receipt):
+    if not isinstance(result, TakenReceipt):
         return ReceiptResult(problem=Problem.model_validate(problem_document(result)))
     return ReceiptResult(
         answer=ReceiptAnswer(

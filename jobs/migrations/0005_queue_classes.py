@@ -6,8 +6,9 @@ docs/adr/0024-queue-classes.md says why. The triggers:
 - `jobs_replica_queue_follow`: when a replica's state changes in a way that matters to others of its job, the next one is found anew, and
   what bars hosts from it. Going on from one state that holds a vote or a lease to another doesn't matter, and costs nothing.
 
-Whoever changes a replica's state holds its job's lock, hence two triggers never work on one job at once. Their plans may be older than the
-table is long, so they are told not to read it from end to end.
+Whoever changes a replica's state holds its job's lock, hence two triggers never work on one job at once. Their plans may have been
+made when the table was empty and all ways to read it cost nothing; hence no condition but the job's id (the others behind OFFSET 0), and
+no reading of the whole table.
 """
 
 import django.contrib.postgres.fields
@@ -29,14 +30,17 @@ $$;
 CREATE FUNCTION jobs_replica_bars(job uuid, OUT barred bigint[], OUT failed_nodes uuid[]) LANGUAGE plpgsql STABLE AS $$
 BEGIN
   barred := ARRAY(
-    SELECT node_owner_id FROM jobs_replica WHERE job_id = job AND node_owner_id IS NOT NULL GROUP BY node_owner_id
+    SELECT node_owner_id FROM (SELECT * FROM jobs_replica WHERE job_id = job OFFSET 0) r WHERE node_owner_id IS NOT NULL
+    GROUP BY node_owner_id
     HAVING bool_or(state IN {EXCLUSIVE}) OR count(*) FILTER (WHERE state IN ('failed', 'expired')) >= {OWNER_ATTEMPTS_MAX}
     ORDER BY node_owner_id);
   failed_nodes := ARRAY(
-    SELECT DISTINCT node_id FROM jobs_replica WHERE job_id = job AND state = 'failed' AND failure_code <> 'host_stopped' ORDER BY node_id);
+    SELECT DISTINCT node_id FROM (SELECT * FROM jobs_replica WHERE job_id = job OFFSET 0) r
+    WHERE state = 'failed' AND failure_code <> 'host_stopped' ORDER BY node_id);
 END $$;
 
-CREATE FUNCTION jobs_replica_queue_enter() RETURNS trigger LANGUAGE plpgsql SET enable_seqscan = off AS $$
+CREATE FUNCTION jobs_replica_queue_enter() RETURNS trigger LANGUAGE plpgsql
+  SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET enable_seqscan = off AS $$
 DECLARE
   one_is_queued boolean;
 BEGIN
@@ -57,7 +61,8 @@ CREATE FUNCTION jobs_replica_queue_next(job uuid) RETURNS void LANGUAGE plpgsql 
 DECLARE
   next uuid;
 BEGIN
-  SELECT id INTO next FROM jobs_replica WHERE job_id = job AND state = 'queued' ORDER BY created_at, id LIMIT 1;
+  SELECT id INTO next FROM (SELECT * FROM jobs_replica WHERE job_id = job OFFSET 0) r WHERE state = 'queued'
+  ORDER BY created_at, id LIMIT 1;
   IF next IS NOT NULL THEN
     UPDATE jobs_replica r SET queue_key = jobs_replica_queue_key(r, b.barred, b.failed_nodes), barred = b.barred, failed_nodes = b.failed_nodes
     FROM jobs_replica_bars(job) b
@@ -65,7 +70,8 @@ BEGIN
   END IF;
 END $$;
 
-CREATE FUNCTION jobs_replica_queue_follow() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION jobs_replica_queue_follow() RETURNS trigger LANGUAGE plpgsql
+  SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
   PERFORM jobs_replica_queue_next(NEW.job_id);
   RETURN NULL;

@@ -13,8 +13,10 @@ Matching gives out nothing of a kind whose `closed_until` is ahead. What runs al
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
+from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
@@ -81,7 +83,7 @@ def _is_too_many(kinds: list[int], since: datetime) -> bool:
     return _suffice(of_image, researchers=1) or _suffice(rows, researchers=RESEARCHERS_MIN)
 
 
-def _suffice(rows: list[tuple[str, int | None, object, int]], *, researchers: int) -> bool:
+def _suffice(rows: Sequence[tuple[str, int | None, UUID, int]], *, researchers: int) -> bool:
     return (
         len(rows) >= settings.NEXA_BREAKER_FAILURES
         and len({owner for _, owner, _, _ in rows}) >= settings.NEXA_BREAKER_OWNERS

@@ -28,6 +28,7 @@ from jobs.services.exchanges import exchange_is_superseded
 from jobs.services.failures import replica_substitute
 from jobs.services.outages import expiry_horizon
 from jobs.services.replicas import replicas_queue_again
+from jobs.services.spot import spot_draw
 from jobs.services.transitions import JobStep, ReplicaStep, Step, job_states_derive, replica_transition, steps_take
 from jobs.states import JOB_OPEN, REPLICA_LIVE, JobState, ReplicaState
 from nodes.models import Node, NodeState
@@ -190,12 +191,16 @@ def _claim(node: Node, request_id: UUID, now: datetime, *, tiers: Sequence[Tier]
 
 
 def _leases_take(claims: Sequence[Claim], node: Node, request_id: UUID, now: datetime) -> list[Replica]:
-    """Signs an order for each claim and takes the leases; claims whose orders would make the answer too long stay queued."""
+    """Signs an order for each claim, draws for its job if it is a `spot` job's first, and takes the leases.
+
+    Claims whose orders would make the answer too long stay queued.
+    """
     inputs: dict[UUID, list[JobInput]] = {claim.job.pk: [] for claim in claims}
     for one in JobInput.objects.filter(job__in=inputs).select_related("blob").order_by("path"):
         inputs[one.job_id].append(one)
     steps: list[Step] = []
     taken: list[Replica] = []
+    jobs: list[Job] = []
     size_bytes = 0
     for claim in claims:
         lease_id = uuid.uuid4()
@@ -219,9 +224,11 @@ def _leases_take(claims: Sequence[Claim], node: Node, request_id: UUID, now: dat
             "order_digest": order_digest,
         }
         taken.append(claim.replica)
+        jobs.append(claim.job)
         steps.append(ReplicaStep(claim.replica, ReplicaState.LEASED, fields=fields))
         if claim.job.state != JobState.RUNNING:
             steps.append(JobStep(claim.job, JobState.RUNNING))
+    spot_draw(jobs, now)
     steps_take(steps)
     return taken
 
@@ -264,7 +271,7 @@ def _expire_together(found: Sequence[tuple[UUID, UUID]], now: datetime) -> tuple
         jobs = {job.pk: job for job in Job.objects.select_for_update(no_key=True, skip_locked=True).filter(pk__in=job_ids)}
         # Looked for again, under the lock: they may have been renewed or reported since.
         still = Replica.objects.select_for_update(of=("self",), no_key=True).filter(state__in=REPLICA_LIVE, job__in=list(jobs))
-        overdue = list(still.filter(_overdue(now), pk__in=[replica_id for replica_id, _ in found]))
+        overdue = list(still.filter(_overdue(now), pk__in=[replica_id for replica_id, _ in found]).order_by("created_at", "pk"))
         used = Counter(replica.job_id for replica in overdue)
         ended = Replica.objects.filter(job__in=list(used), state__in=[ReplicaState.EXPIRED, ReplicaState.FAILED])
         used.update(ended.values_list("job_id", flat=True))

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from nodes.models import Node
 from nodes.selectors import node_public_key
 from workers.protocol.digests import digest_of
-from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, envelope_encode, envelope_read
+from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, envelope_read
 from workers.protocol.errors import EnvelopeMalformedError
 from workers.protocol.keys import PublicKey
 from workers.protocol.messages import (
@@ -77,12 +77,12 @@ def receipt_read(submitted: SubmittedReceipt, *, keys: NodeKeys) -> ReadReceipt:
     Raises EnvelopeMalformedError, EnvelopeTypeWrongError, KeyWrongError, SignatureInvalidError, StatementMalformedError,
     StatementTypeWrongError, ReceiptInvalidError, ReceiptBlobWrongError.
     """
-    envelope_bytes = envelope_encode(submitted.envelope)
+    envelope = envelope_read(submitted.envelope)
+    envelope_bytes = envelope.encode()
     if len(envelope_bytes) > RECEIPT_ENVELOPE_BYTES_MAX:
         raise EnvelopeMalformedError(
             f"A receipt's envelope has at most {RECEIPT_ENVELOPE_BYTES_MAX} bytes; this one has {len(envelope_bytes)}. Say less in it."
         )
-    envelope = envelope_read(submitted.envelope)
     key = keys.find(envelope.key_id)
     payload = envelope.opened(payload_type=PAYLOAD_TYPE_STATEMENT, key=key)
     predicate = _predicate_of(payload)

@@ -22,13 +22,15 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 from uuid import UUID
 
 from django.db import OperationalError, transaction
 
 from jobs.blobs import blobs_keep
+from jobs.bulk_insert import rows_insert
 from jobs.models import Job, Receipt, Replica, Upload
 from jobs.nudges import nudge_on_commit, verification_nudge
 from jobs.services.failures import replica_failed
@@ -43,9 +45,8 @@ from workers.protocol.problems import ProblemError
 
 log = logging.getLogger(__name__)
 
-_HEAVY_OF_JOB: Final = ("descriptor", "image", "verdict_summary")
-_HEAVY_OF_REPLICA: Final = ("order_envelope", "progress")
-"""Columns that a receipt is not held against; read when something asks for them."""
+_OF_REPLICA: Final = ("lease_id", "job_id", "state", "order_digest", "node_key_id")
+"""What a receipt is held against."""
 
 
 class ReceiptMismatchError(ProblemError):
@@ -81,7 +82,19 @@ class ReceiptNotTakenError(ProblemError):
 
 
 Refusal = ProblemError | VerificationError
-Result = Receipt | Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class TakenReceipt:
+    """A receipt that is in the books. `late`: it came when it could not count any more."""
+
+    replica_id: UUID
+    digest: str
+    received_at: datetime
+    late: bool
+
+
+Result = TakenReceipt | Refusal
 
 
 def receipts_accept(*, node: Node, submitted: Sequence[SubmittedReceipt], now: datetime) -> list[Result]:
@@ -128,7 +141,7 @@ class _Batch:
         self._results: dict[int, Result] = {}
         self._replicas: dict[UUID | None, Replica] = {}
         """By lease."""
-        self._receipts: dict[UUID, Receipt] = {}
+        self._receipts: dict[UUID, TakenReceipt] = {}
         """By replica."""
         self._uploaded: set[tuple[UUID | None, str, int]] = set()
 
@@ -150,13 +163,13 @@ class _Batch:
     def _lock(self) -> None:
         """The leases that are named, their jobs first, each in the order of their ids."""
         leases = Replica.objects.filter(node=self._node, lease_id__in={one.predicate.lease_id for one in self._read.values()})
-        locked = Job.objects.select_for_update(no_key=True).filter(pk__in=leases.values("job")).defer(*_HEAVY_OF_JOB).order_by("pk")
+        locked = Job.objects.select_for_update(no_key=True).filter(pk__in=leases.values("job")).only("state").order_by("pk")
         jobs = {job.pk: job for job in locked}
-        for replica in leases.select_for_update(no_key=True).defer(*_HEAVY_OF_REPLICA).order_by("pk"):
+        for replica in leases.select_for_update(no_key=True).only(*_OF_REPLICA).order_by("pk"):
             replica.job = jobs[replica.job_id]
             self._replicas[replica.lease_id] = replica
-        known = Receipt.objects.filter(replica__in=self._replicas.values()).defer("envelope", "predicate")
-        self._receipts = {receipt.replica_id: receipt for receipt in known}
+        known = Receipt.objects.filter(replica__in=[replica.pk for replica in self._replicas.values()])
+        self._receipts = {row[0]: TakenReceipt(*row) for row in known.values_list("replica_id", "digest", "received_at", "late")}
 
     def _fitting(self, place: int) -> Replica | None:
         """The replica that a receipt is to be taken in for; None where its result is known now."""
@@ -202,37 +215,32 @@ class _Batch:
         return {digest: data for one in counted for digest, data in one.blobs.items()}
 
     def _plain_take(self, plain: Mapping[int, Replica]) -> None:
-        rows = {}
+        records = {}
         for place, replica in plain.items():
             try:
-                rows[place] = self._row(place, replica, late=False)
+                records[place] = self._record(place, replica, late=False)
             except ProblemError as error:
                 self._results[place] = error
-        if not rows:
-            return
-        Receipt.objects.bulk_create(rows.values())
-        steps_take([ReplicaStep(plain[place], ReplicaState.REPORTED) for place in rows])
-        _reported([plain[place].job for place in rows])
-        self._results |= rows
+        if records:
+            self._write(records)
+            steps_take([ReplicaStep(plain[place], ReplicaState.REPORTED) for place in records])
+            _reported([plain[place].job for place in records])
 
     def _single_take(self, place: int, replica: Replica) -> None:
         """One that more may follow from, or that another of the batch may have changed the state of the job for."""
         one = self._read[place]
-        replica.refresh_from_db(fields=["state", "cancel_reason", "concluded_at"])
-        job = replica.job
-        job.refresh_from_db(fields=["state"])
+        known = self._receipts.get(replica.pk)
+        if known is not None:
+            self._results[place] = _same_receipt(known, one)
+            return
+        job, replica = Job.objects.get(pk=replica.job_id), Replica.objects.get(pk=replica.pk)
+        replica.job, late = job, _is_late(replica, job)
         try:
-            known = self._receipts.get(replica.pk)
-            if known is not None:
-                self._results[place] = _same_receipt(known, one)
-                return
-            receipt = self._row(place, replica, late=_is_late(replica, job))
+            self._write({place: self._record(place, replica, late=late)})
         except ProblemError as error:
             self._results[place] = error
             return
-        receipt.save(force_insert=True)
-        self._receipts[replica.pk] = self._results[place] = receipt
-        if receipt.late:
+        if late:
             return
         if one.predicate.failure is not None:
             replica_failed(replica=replica, job=job, failure=one.predicate.failure, now=self._now)
@@ -242,11 +250,20 @@ class _Batch:
         replica_transition(replica=replica, to=ReplicaState.REPORTED)
         _reported([job])
 
-    def _row(self, place: int, replica: Replica, *, late: bool) -> Receipt:
+    def _write(self, records: Mapping[int, Mapping[str, Any]]) -> None:
+        """Inserts rows of receipts, which are the results of those that they were made of."""
+        like = Receipt()
+        rows_insert(like, list(records.values()))
+        for place, record in records.items():
+            taken = TakenReceipt(record["replica_id"], record["digest"], like.received_at, record["late"])
+            self._results[place] = self._receipts[taken.replica_id] = taken
+
+    def _record(self, place: int, replica: Replica, *, late: bool) -> dict[str, Any]:
         """The row to write. Raises ReceiptBlobMissingError."""
         one = self._read[place]
         missing = {stated.digest for stated in self._missing(place) if not self._is_uploaded(replica, stated)}
         predicate = one.predicate
+        archive = predicate.archive.digest if predicate.archive else None
         if missing and not late:
             name, stated = ("log", predicate.log) if predicate.log.digest in missing else ("archive", predicate.archive)
             size_bytes, digest = (stated.size_bytes, stated.digest) if stated else (0, "")
@@ -255,17 +272,16 @@ class _Batch:
                 "Upload it, then send the receipt again.",
                 digest=digest,
             )
-        archive = predicate.archive.digest if predicate.archive else None
-        return Receipt(
-            replica=replica,
-            envelope=one.envelope,
-            digest=one.digest,
-            predicate=predicate.model_dump(mode="json"),
-            archive_id=archive if archive not in missing else None,
-            log_id=predicate.log.digest if predicate.log.digest not in missing else None,
-            result_digest=predicate.result_digest or "",
-            late=late,
-        )
+        return {
+            "replica_id": replica.pk,
+            "envelope": one.envelope,
+            "digest": one.digest,
+            "predicate": predicate.model_dump(mode="json"),
+            "archive_id": archive if archive not in missing else None,
+            "log_id": predicate.log.digest if predicate.log.digest not in missing else None,
+            "result_digest": predicate.result_digest or "",
+            "late": late,
+        }
 
     def _is_uploaded(self, replica: Replica, stated: StoredObject) -> bool:
         return (replica.pk, stated.digest, stated.size_bytes) in self._uploaded

@@ -8,13 +8,16 @@ labels, so that two arrays that share some wait for each other and never deadloc
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
+from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from jobs.bulk_insert import rows_insert
 from jobs.descriptor import Descriptor, JobArray, PlannedJob, RedundancyPolicy, array_of_one
 from jobs.descriptor.model import SPOT_SHARE_DEFAULT
 from jobs.errors import (
@@ -29,12 +32,11 @@ from jobs.errors import (
 from jobs.images import image_resolve
 from jobs.inputs import FetchPolicy, inputs_fetch
 from jobs.models import Blob, Job, JobEvent, JobInput, Upload
-from jobs.nudges import exchanges_wake
+from jobs.nudges import exchanges_wake, nudge_on_commit, outbox_nudge
 from jobs.requirements import LARGEST, gpu_memory_ceiling, shortfalls_of, tier_fitting
 from jobs.selectors import largest_node
 from jobs.services.closing import job_close
 from jobs.services.replicas import replicas_queue_all
-from jobs.services.transitions import events_record
 from jobs.states import JOB_TERMINAL, JobState
 from ledger.movements import CreditsInsufficientError, movements_post
 from ledger.services import account_of, reservation_of
@@ -48,19 +50,28 @@ SPOT_COPIES: Final = 2
 """Copies, and quorum, of a `spot` job that is chosen."""
 CONFLICTS_MAX: Final = 50
 """Jobs of other content that one answer names."""
-_IDENTITY: Final = ("descriptor_digest", "submitted_at")
-"""What says, beside its label, whether a job is the same."""
 
 InputErrorT = TypeVar("InputErrorT", InputUnknownError, InputMismatchError)
 
 
+@dataclass(frozen=True, slots=True)
+class SubmittedJob:
+    """A job that a submission made, or found: `created` says which."""
+
+    id: UUID
+    label: str
+    state: JobState
+    created: bool
+
+
 def job_submit(*, owner: User, descriptor: Descriptor, policy: FetchPolicy | None = None) -> tuple[Job, bool]:
     """Queues a job; (job, True), or (the job of before, False) for the same label and content. As an array of one."""
-    return jobs_submit(owner=owner, array=array_of_one(descriptor), policy=policy)[0]
+    (submitted,) = jobs_submit(owner=owner, array=array_of_one(descriptor), policy=policy)
+    return Job.objects.get(pk=submitted.id), submitted.created
 
 
-def jobs_submit(*, owner: User, array: JobArray, policy: FetchPolicy | None = None) -> list[tuple[Job, bool]]:
-    """Queues all jobs of an array or none; of each, in order, (job, True), or (the job of before, False) for the same label and content.
+def jobs_submit(*, owner: User, array: JobArray, policy: FetchPolicy | None = None) -> list[SubmittedJob]:
+    """Queues all jobs of an array or none, and returns them in its order; those of before for the same label and content.
 
     Inputs are fetched first, each file once. `policy` None: as the settings say.
     Raises ResearcherRequiredError, LabelConflictError, RequirementsImpossibleError, the image and input errors of jobs.errors, and
@@ -70,20 +81,15 @@ def jobs_submit(*, owner: User, array: JobArray, policy: FetchPolicy | None = No
         raise ResearcherRequiredError(
             "Submitting runs programs on other people's machines. Ask the operator to approve you as a researcher."
         )
-    known = {job.label: job for job in Job.objects.filter(owner=owner, label__in=[one.label for one in array.jobs])}
-    _same_jobs_check(array, known)
-    if new := [one for one in array.jobs if one.label not in known]:
+    found = _known(owner, array.jobs)
+    _same_jobs_check(array, found)
+    if new := [one for one in array.jobs if one.label not in found]:
         requirements_check(array)
         image = image_resolve(array.shared.docker_image)
         fetched = _fetched(array, new, policy or FetchPolicy.from_settings())
         with transaction.atomic():
-            created = _jobs_write(owner, array, new, image, fetched)
-    else:
-        created = {}
-    if len(known) + len(created) < len(array.jobs):
-        raced = Job.objects.filter(owner=owner, label__in=[one.label for one in new if one.label not in created])
-        known |= {job.label: job for job in raced}
-    return [(created[one.label], True) if one.label in created else (known[one.label], False) for one in array.jobs]
+            found |= _jobs_write(owner, array, new, image, fetched)
+    return [SubmittedJob(known.id, one.label, known.state, known.created) for one in array.jobs for known in (found[one.label],)]
 
 
 def job_cost(descriptor: Descriptor) -> tuple[int, int, int]:
@@ -155,38 +161,67 @@ def requirements_check(array: JobArray) -> None:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A job that there is, as far as a submission has to know it."""
+
+    id: UUID
+    digest: str
+    submitted_at: datetime
+    state: JobState
+    created: bool = False
+
+
+def _known(owner: User, planned: Sequence[PlannedJob]) -> dict[str, _Known]:
+    """What there is of these jobs, by label."""
+    rows = Job.objects.filter(owner=owner, label__in=[one.label for one in planned])
+    columns = ("label", "pk", "descriptor_digest", "submitted_at", "state")
+    return {label: _Known(pk, digest, at, JobState(state)) for label, pk, digest, at, state in rows.values_list(*columns)}
+
+
 def _jobs_write(
     owner: User, array: JobArray, new: Sequence[PlannedJob], image: ImageReference, fetched: Mapping[str, Blob]
-) -> dict[str, Job]:
-    """The jobs that were written, by label: those that no other submission has written meanwhile."""
+) -> dict[str, _Known]:
+    """The jobs by label: written, or found, where another submission has written the same meanwhile."""
     inputs = _inputs_resolve(owner, array, new, fetched)
     account = account_of(user=owner)
-    columns = _shared_columns(array.shared, image)
-    reserved_micro: int = columns["reserved_micro"]
-    rows = [
-        Job(owner=owner, label=one.label, descriptor=one.document, descriptor_digest=one.digest, **columns)
+    like = Job(owner=owner, **_shared_columns(array.shared, image))
+    ids = {one.label: uuid4() for one in new}
+    records = [
+        {"id": ids[one.label], "label": one.label, "descriptor": one.document, "descriptor_digest": one.digest}
         for one in sorted(new, key=lambda one: one.label)
     ]
     # Waits for unfinished submissions of the same labels, then leaves out what they have written, if they were committed.
-    Job.objects.bulk_create(rows, ignore_conflicts=True)
-    stored = {job.label: job for job in Job.objects.filter(owner=owner, label__in=[row.label for row in rows]).only("label", *_IDENTITY)}
-    _same_jobs_check(array, stored)
-    created = {row.label: row for row in rows if stored[row.label].pk == row.pk}
-    if not created:
-        return {}
-    if len(created) > 1 and account.balance_micro < len(created) * reserved_micro:
-        raise _insufficient(len(created), reserved_micro, account.balance_micro)
-    jobs = [created[one.label] for one in new if one.label in created]
-    JobInput.objects.bulk_create(
-        JobInput(job=job, path=path, blob=blob) for job in jobs for path, blob in sorted(inputs.get(job.label, {}).items())
+    written = {label for (label,) in rows_insert(like, records, then="ON CONFLICT (owner_id, label) DO NOTHING RETURNING label")}
+    found = {
+        one.label: _Known(ids[one.label], one.digest, like.submitted_at, JobState.QUEUED, created=True)
+        for one in new
+        if one.label in written
+    }
+    if len(written) < len(new):
+        raced = _known(owner, [one for one in new if one.label not in written])
+        _same_jobs_check(array, raced)
+        found |= raced
+    if not written:
+        return found
+    if len(written) > 1 and account.balance_micro < len(written) * like.reserved_micro:
+        raise _insufficient(len(written), like.reserved_micro, account.balance_micro)
+    job_ids = [ids[one.label] for one in new if one.label in written]
+    rows_insert(
+        JobInput(),
+        [
+            {"job_id": ids[label], "path": path, "blob_id": blob.digest}
+            for label in inputs.keys() & written
+            for path, blob in sorted(inputs[label].items())
+        ],
     )
     # In this order, as what is asked for first happens first after the commit: a waiting host comes before whoever watches.
-    replicas_queue_all(jobs=jobs, count=array.shared.verification.copies, descriptor=array.shared)
-    payload = {"tier": jobs[0].tier, "copies": jobs[0].copies}
-    events_record([JobEvent(job=job, kind="job.queued", payload=payload) for job in jobs])
+    replicas_queue_all(like=like, job_ids=job_ids, count=like.copies, descriptor=array.shared)
+    rows_insert(JobEvent(kind="job.queued", payload={"tier": like.tier, "copies": like.copies}), [{"job_id": one} for one in job_ids])
+    nudge_on_commit(outbox_nudge)
     # Last: everybody's submissions and payments wait for the lock on the escrow.
-    movements_post([reservation_of(account=account, job_id=job.pk, amount_micro=reserved_micro) for job in jobs])
-    return created
+    movements_post([reservation_of(account=account, job_id=one, amount_micro=like.reserved_micro) for one in job_ids])
+    return found
 
 
 def _shared_columns(descriptor: Descriptor, image: ImageReference) -> dict[str, Any]:
@@ -218,24 +253,23 @@ def _spot_share(descriptor: Descriptor) -> float:
     return descriptor.verification.spot_share or SPOT_SHARE_DEFAULT
 
 
-def _same_jobs_check(array: JobArray, known: Mapping[str, Job]) -> None:
+def _same_jobs_check(array: JobArray, known: Mapping[str, _Known]) -> None:
     """Raises LabelConflictError where one of these jobs has other content than that of the array."""
-    conflicts = [
-        (index, one) for index, one in enumerate(array.jobs) if one.label in known and known[one.label].descriptor_digest != one.digest
-    ]
+    conflicts = [(index, one) for index, one in enumerate(array.jobs) if one.label in known and known[one.label].digest != one.digest]
     if not conflicts:
         return
-    first = known[conflicts[0][1].label]
+    label = conflicts[0][1].label
+    first = known[label]
     more = f" The same holds for {len(conflicts) - 1} others; `errors` names them." if len(conflicts) > 1 else ""
     raise LabelConflictError(
-        f"You have a job {first.label!r} with other content, submitted {first.submitted_at:%Y-%m-%d %H:%M} UTC. Use a new job_id.{more}",
-        job=str(first.pk),
-        descriptor_digest=first.descriptor_digest,
+        f"You have a job {label!r} with other content, submitted {first.submitted_at:%Y-%m-%d %H:%M} UTC. Use a new job_id.{more}",
+        job=str(first.id),
+        descriptor_digest=first.digest,
         errors=[
             {
                 "path": array.place(index, "job_id"),
                 "code": LabelConflictError.code,
-                "message": f"The job {known[one.label].pk} of this job_id has other content.",
+                "message": f"The job {known[one.label].id} of this job_id has other content.",
             }
             for index, one in conflicts[:CONFLICTS_MAX]
         ],

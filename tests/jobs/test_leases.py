@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from jobs.models import CoordinatorClock, Job, Replica
+from jobs.models import CoordinatorClock, Job, Replica, SpotKey
 from jobs.services.closing import job_fail
 from jobs.services.failures import replica_substitute
 from jobs.services.heartbeats import PortalAlive, node_heard
@@ -18,7 +18,7 @@ from jobs.services.outages import expiry_horizon, portal_alive_record
 from jobs.services.transitions import replica_transition
 from jobs.states import JobState, ReplicaState
 from ledger.services import account_of, grant_post, reservation_post
-from nodes.models import Node
+from nodes.models import Node, NodeState
 from tests.factories.nodes import node_make
 from tests.factories.people import researcher_make, user_make
 from tests.jobs.gateway.queued_jobs import queued_job
@@ -311,6 +311,34 @@ def test_a_lease_reported_meanwhile_is_not_expired() -> None:
     now = silence(replica)
     replica_transition(replica=replica, to=ReplicaState.REPORTED)
     assert leases_reap(now=now) == 0
+
+
+class TestSpot:
+    def test_the_first_lease_of_a_spot_job_draws_and_no_later_one(self) -> None:
+        now = timezone.now()
+        key = SpotKey.objects.create(secret=bytes(32), made_at=now, published_at=now, ends_at=now + timedelta(hours=1))
+        jobs = [queued_job(policy="spot", spot_share=1.0), queued_job(), queued_job(policy="spot", spot_share=1e-9)]
+        node, _ = node_make(user_make())
+        free = FREE.model_copy(update={"slots": 3})
+        assert len(leases_claim(node=node, request_id=uuid.uuid4(), wanted=[Tier.CPU], free=free, wishes=Wishes(), now=now)) == 3
+        for job in jobs:
+            job.refresh_from_db()
+        assert [(job.spot_key_id, job.spot_chosen, job.copies) for job in jobs] == [(key.pk, True, 2), (None, None, 1), (key.pk, False, 1)]
+        SpotKey.objects.create(secret=bytes(31) + b"1", made_at=now, published_at=now, ends_at=now + timedelta(seconds=30))
+        leases_reap(now=silence(jobs[0].replicas.get()))
+        assert take(node_make(user_make())[0]).job_id == jobs[0].pk
+        jobs[0].refresh_from_db()
+        assert jobs[0].spot_key_id == key.pk
+
+    def test_an_exchange_that_loses_its_claim_draws_nothing(self) -> None:
+        """The draw is made in the transaction that takes the lease, of a node that may still take one."""
+        job = queued_job(policy="spot", spot_share=1.0)
+        node, _ = node_make(user_make())
+        stale = Node.objects.get(pk=node.pk)
+        Node.objects.filter(pk=node.pk).update(state=NodeState.PAUSED)
+        assert leases_claim(node=stale, request_id=uuid.uuid4(), wanted=[Tier.CPU], free=FREE, wishes=Wishes(), now=timezone.now()) == []
+        job.refresh_from_db()
+        assert (job.spot_chosen, job.copies) == (None, 1)
 
 
 class TestAnswerSize:

@@ -5,6 +5,8 @@ an order or a receipt. What we accept is narrower than DSSE: exactly one signatu
 a key id, no further members. Nothing unsigned can then ride along.
 """
 
+import base64
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +50,17 @@ class Envelope:
     payload_type: str
     key_id: str
     signature: bytes
+
+    def encode(self) -> bytes:
+        """The envelope as canonical JSON: of what is in it, only the type may need an escape."""
+        kind = json.dumps(self.payload_type, ensure_ascii=False).encode()
+        payload, signature = base64.b64encode(self.payload), base64.b64encode(self.signature)
+        return b'{"payload":"%b","payloadType":%b,"signatures":[{"keyid":"%b","sig":"%b"}]}' % (
+            payload,
+            kind,
+            self.key_id.encode(),
+            signature,
+        )
 
     def opened(self, *, payload_type: str, key: PublicKey) -> bytes:
         """The payload, after the check that `key` signed it as a payload of this type.

@@ -16,7 +16,7 @@ from django.utils import timezone
 from jobs.models import Blob, Job, JobEvent, Receipt, Replica, Upload
 from jobs.services.closing import job_fail
 from jobs.services.leases import leases_reap
-from jobs.services.receipts import receipts_accept
+from jobs.services.receipts import TakenReceipt, receipts_accept
 from jobs.states import JobState, ReplicaState
 from people.models import User
 from tests.factories.people import researcher_make
@@ -132,7 +132,9 @@ class TestBatch:
             orders = orders_of(host, size)
             submitted = [SubmittedReceipt.model_validate(whole(host, order)) for order in orders]
             with CaptureQueriesContext(connection) as queries:
-                assert all(isinstance(each, Receipt) for each in receipts_accept(node=host.node, submitted=submitted, now=timezone.now()))
+                assert all(
+                    isinstance(each, TakenReceipt) for each in receipts_accept(node=host.node, submitted=submitted, now=timezone.now())
+                )
             counts.append(len(queries))
         assert counts[0] == counts[1] <= 14, counts
 

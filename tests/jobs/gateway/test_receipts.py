@@ -19,9 +19,8 @@ from jobs.states import JobState, ReplicaState
 from tests.jobs.gateway.queued_jobs import queued_job
 from tests.jobs.gateway.simulated_host import ARCHIVE, LOG, SimulatedHost, receipt_make
 from tests.jobs.test_leases import silence
-from workers.protocol.canonical import canonical_json
 from workers.protocol.digests import digest_of
-from workers.protocol.dsse import PAYLOAD_TYPE_ORDER, envelope_sign
+from workers.protocol.dsse import PAYLOAD_TYPE_ORDER, PAYLOAD_TYPE_STATEMENT, envelope_sign
 from workers.protocol.keys import PrivateKey
 from workers.protocol.messages import RECEIPT_ENVELOPE_BYTES_MAX, RECEIPTS_BYTES_MAX
 
@@ -110,12 +109,13 @@ class TestRefusals:
 
     def test_an_envelope_may_be_as_large_as_a_leaf_can_hold_and_no_larger(self) -> None:
         host = SimulatedHost()
-        room = RECEIPT_ENVELOPE_BYTES_MAX - len(canonical_json({"payload": ""}))
-        at_limit, above = host.submit({"payload": "A" * room}), host.submit({"payload": "A" * (room + 1)})
-        assert at_limit.json()["code"] == above.json()["code"] == "envelope_malformed"
-        # The first was read and found to lack members, the second not even read.
-        assert "members" in at_limit.json()["detail"]
-        assert str(RECEIPT_ENVELOPE_BYTES_MAX) in above.json()["detail"]
+        empty = len(envelope_sign(b"", PAYLOAD_TYPE_STATEMENT, host.key))
+        room = (RECEIPT_ENVELOPE_BYTES_MAX - empty) // 4 * 3
+        at_limit, above = (json.loads(envelope_sign(bytes(room + more), PAYLOAD_TYPE_STATEMENT, host.key)) for more in (0, 3))
+        assert host.submit(at_limit).json()["code"] == "statement_malformed"
+        refused = host.submit(above).json()
+        assert refused["code"] == "envelope_malformed"
+        assert str(RECEIPT_ENVELOPE_BYTES_MAX) in refused["detail"]
 
 
 @pytest.mark.django_db
