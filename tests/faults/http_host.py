@@ -21,7 +21,6 @@ from workers.protocol.messages import (
     ExchangeRequest,
     FreeResources,
     ReceiptAnswer,
-    ReceiptSubmission,
     RegistrationRequest,
     SubmittedReceipt,
     Tier,
@@ -39,7 +38,7 @@ class Delivery:
 
     opened: OpenedOrder
     blobs: Mapping[str, bytes]
-    submission: ReceiptSubmission
+    receipt: SubmittedReceipt
 
 
 class HttpHost:
@@ -82,8 +81,7 @@ class HttpHost:
         outcome = RunOutcome(started_at=now, finished_at=now, exit_code=0, archive=info)
         envelope = receipt_sign(opened=opened, outcome=outcome, log=reference, key=self._key, benchmark_gflops=20.0, engine="none")
         receipt = SubmittedReceipt(envelope=json_parse(envelope, limit_bytes=len(envelope)))
-        submission = ReceiptSubmission(protocol_version=PROTOCOL_VERSION, receipts=(receipt,))
-        return Delivery(opened, {info.digest: archive, reference.digest: log}, submission)
+        return Delivery(opened, {info.digest: archive, reference.digest: log}, receipt)
 
     def blobs_upload(self, delivery: Delivery) -> None:
         for digest, data in delivery.blobs.items():
@@ -96,4 +94,4 @@ class HttpHost:
     def deliver(self, delivery: Delivery) -> ReceiptAnswer:
         """Uploads, and hands the receipt in."""
         self.blobs_upload(delivery)
-        return self.client.receipt_submit(delivery.submission)
+        return self.client.receipt_submit(delivery.receipt)
