@@ -70,11 +70,11 @@ _ROLE_FAULTS: Final = (
     "may not connect to the database",
 )
 _FUNCTIONS: Final = """
-SELECT p.oid::regprocedure::text, p.prosecdef,
+SELECT p.oid::regprocedure::text,
   EXISTS (SELECT FROM unnest(p.proconfig) c WHERE c LIKE 'search_path=%%, pg_temp'),
   ARRAY(SELECT r FROM unnest(%(roles)s::text[]) r WHERE has_function_privilege(r, p.oid, 'EXECUTE') ORDER BY 1)
 FROM pg_proc p
-WHERE p.pronamespace = %(schema)s::regnamespace AND p.proowner = %(owner)s
+WHERE p.pronamespace = %(schema)s::regnamespace AND p.proowner = %(owner)s AND p.prosecdef
   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
 ORDER BY 1
 """
@@ -126,7 +126,7 @@ def grant_statements(cursor: CursorWrapper, roles: Roles) -> list[str]:
         _text("ALTER DEFAULT PRIVILEGES IN SCHEMA {} REVOKE ALL ON TABLES FROM {}", inside, everyone),
         _text("ALTER DEFAULT PRIVILEGES IN SCHEMA {} REVOKE ALL ON SEQUENCES FROM {}", inside, everyone),
     ]
-    about = {"schema": schema, "owner": owner, "roles": []}
+    about: dict[str, Any] = {"schema": schema, "owner": owner, "roles": []}
     cursor.execute(_SEQUENCES, about)
     made += [_text("REVOKE ALL ON SEQUENCE {} FROM {}", sql.Identifier(schema, name), everyone) for (name,) in cursor.fetchall()]
     made += [
@@ -135,7 +135,7 @@ def grant_statements(cursor: CursorWrapper, roles: Roles) -> list[str]:
         for name in roles.sequences_of(role)
     ]
     cursor.execute(_FUNCTIONS, about)
-    # A trigger function runs for whoever changes the table; this is about making triggers of one's own with it.
+    # With the owner's rights. A trigger's function runs for whoever changes its table; this is about triggers of one's own.
     made += [_text("REVOKE ALL ON FUNCTION {} FROM {}", sql.SQL(signature), everyone) for signature, *_ in cursor.fetchall()]
     for table in tables_of(cursor, schema=schema, owner=owner):
         made.append(_text("REVOKE ALL ON TABLE {} FROM {}", sql.Identifier(schema, table), everyone))
@@ -213,8 +213,8 @@ def _privilege_faults(
 def _function_faults(cursor: CursorWrapper, about: Mapping[str, Any]) -> list[str]:
     cursor.execute(_FUNCTIONS, about)
     faults = []
-    for signature, is_owners, has_path, able in cursor.fetchall():
-        if is_owners and not has_path:  # else a temporary table of the caller's can stand in for one of ours
+    for signature, has_path, able in cursor.fetchall():
+        if not has_path:  # else a temporary table of the caller's can stand in for one of ours
             faults.append(f"Expected {signature}, which runs with its owner's rights, to set a search_path that ends in pg_temp.")
         faults += [f"Expected {role} not to be able to execute {signature}." for role in able]
     return faults

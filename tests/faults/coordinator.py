@@ -21,6 +21,7 @@ from tests.acceptance.traces import wait_for
 from tests.faults.http_host import HttpHost
 from tests.faults.moments import moment_write
 from tests.faults.server_moments import MOMENT_VARIABLE, SERVER_MOMENTS
+from workers.orders import OpenedOrder
 
 OWNERS: Final = ("ada", "emmy", "lise")
 LIMIT_SECONDS: Final = 60.0
@@ -88,7 +89,7 @@ class Coordinator:
         """Each of these owners' hosts takes `count` orders and delivers their results."""
         for owner in owners:
             host = self.hosts[owner]
-            opened = []
+            opened: list[OpenedOrder] = []
             while len(opened) < count:
                 found = host.orders()
                 assert found, f"expected {count} orders for {owner}; found {len(opened)}"
@@ -142,7 +143,8 @@ class Coordinator:
         return found
 
     def _owner_environment(self) -> Mapping[str, str]:
-        return {**self.environment("conclude"), "NEXA_DATABASE_URL": self.running.services.postgres_dsn}
+        state = {"XDG_STATE_HOME": str(self.running.folder / "state")}
+        return {**self.environment("conclude"), "NEXA_DATABASE_URL": self.running.services.postgres_dsn, **state}
 
     def batches_forgotten_wait(self) -> None:
         """Until no batch is left: that of a lost chord goes when its time is over, also if no receipt comes any more."""

@@ -21,8 +21,8 @@ from workers.protocol.messages import (
     ExchangeRequest,
     FreeResources,
     ReceiptAnswer,
-    ReceiptSubmission,
     RegistrationRequest,
+    SubmittedReceipt,
     Tier,
 )
 from workers.receipts import RunOutcome, receipt_sign
@@ -38,7 +38,7 @@ class Delivery:
 
     opened: OpenedOrder
     blobs: Mapping[str, bytes]
-    submission: ReceiptSubmission
+    receipt: SubmittedReceipt
 
 
 class HttpHost:
@@ -80,8 +80,8 @@ class HttpHost:
         now = datetime.now(UTC)
         outcome = RunOutcome(started_at=now, finished_at=now, exit_code=0, archive=info)
         envelope = receipt_sign(opened=opened, outcome=outcome, log=reference, key=self._key, benchmark_gflops=20.0, engine="none")
-        submission = ReceiptSubmission(protocol_version=PROTOCOL_VERSION, envelope=json_parse(envelope, limit_bytes=len(envelope)))
-        return Delivery(opened, {info.digest: archive, reference.digest: log}, submission)
+        receipt = SubmittedReceipt(envelope=json_parse(envelope, limit_bytes=len(envelope)))
+        return Delivery(opened, {info.digest: archive, reference.digest: log}, receipt)
 
     def blobs_upload(self, delivery: Delivery) -> None:
         for digest, data in delivery.blobs.items():
@@ -94,4 +94,4 @@ class HttpHost:
     def deliver(self, delivery: Delivery) -> ReceiptAnswer:
         """Uploads, and hands the receipt in."""
         self.blobs_upload(delivery)
-        return self.client.receipt_submit(delivery.submission)
+        return self.client.receipt_submit(delivery.receipt)

@@ -11,7 +11,7 @@ MOMENT_VARIABLE: Final = "NEXA_FAULTS_MOMENT"
 
 HEADER: Final = {
     "before any evidence": Moment("jobs.tasks:jobs_check"),
-    "evidence written, not counted": Moment("jobs.checking.evidence:evidence_insert", after=True),
+    "between two pieces of evidence": Moment("jobs.checking.evidence:evidence_insert", after=True),
     "after the last evidence, not counted": Moment("jobs.tasks:jobs_check", after=True, count=2),
 }
 """In the verify worker, with two jobs in the batch."""
@@ -22,11 +22,11 @@ BODY: Final = {
     "between two jobs": Moment("jobs.services.settlement:_slice_settle", after=True),
     "after the last job, the batch still there": Moment("jobs.models:VerificationBatch.delete"),
 }
-"""In the conclude worker, with two jobs in the batch."""
+"""In the conclude worker, with two jobs in the batch, each a slice of its own."""
 
 RECEIPT: Final = {
-    "receipt written, not committed": Moment("jobs.services.receipts:_carry_out", after=True),
-    "receipt committed, not answered": Moment("jobs.gateway.receipts:receipt_accept", after=True),
+    "receipt written, not committed": Moment("jobs.services.receipts:_reported", after=True),
+    "receipt committed, not answered": Moment("jobs.gateway.receipts:receipts_accept", after=True),
 }
 """In the web process."""
 

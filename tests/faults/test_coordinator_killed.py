@@ -100,13 +100,13 @@ def test_web_killed_during_a_receipt_that_is_sent_again(coordinator: Coordinator
     host.blobs_upload(delivery)
     coordinator.moment_set(moment, signal.SIGKILL)
     with pytest.raises(PortalUnreachableError):
-        host.client.receipt_submit(delivery.submission)
+        host.client.receipt_submit(delivery.receipt)
     coordinator.death_wait("web")
 
     coordinator.running.process_restart("web")
     coordinator.running.portal_wait(limit_seconds=LIMIT_SECONDS)
 
-    assert host.client.receipt_submit(delivery.submission).status == "recorded"
+    assert host.client.receipt_submit(delivery.receipt).status == "recorded"
     coordinator.jobs_wait(job_id)
     coordinator.expect_books_right()
 
@@ -120,7 +120,7 @@ def test_receipt_sent_five_times_at_once_counts_once(coordinator: Coordinator) -
     clients = [host.client.clone() for _ in range(5)]
 
     with ThreadPoolExecutor(5) as pool:
-        answers = list(pool.map(lambda client: client.receipt_submit(delivery.submission), clients))
+        answers = list(pool.map(lambda client: client.receipt_submit(delivery.receipt), clients))
 
     for client in clients:
         client.close()
@@ -139,7 +139,7 @@ def test_late_receipt_votes_before_the_conclusion_and_earns_nothing_after(coordi
 
     assert hosts["ada"].deliver(hosts["ada"].result(taken["ada"])).status == "recorded"
     coordinator.jobs_wait(job_id)
-    assert hosts["emmy"].client.receipt_submit(hosts["emmy"].result(taken["emmy"]).submission).status == "late"
+    assert hosts["emmy"].client.receipt_submit(hosts["emmy"].result(taken["emmy"]).receipt).status == "late"
 
     states = sorted(replica["state"] for replica in coordinator.running.researcher.job_replicas(job_id))
     assert states == ["accepted", "accepted", "cancelled", "expired"]

@@ -11,6 +11,7 @@ from django.test import Client, override_settings
 from django.utils import timezone
 
 from devstack.stack import APPLICATION_ROLE, VERIFY_ROLE
+from jobs.checking.claims import batches_claim, batches_release
 from jobs.models import Job, Receipt
 from jobs.services.disputes import disputes_rule
 from jobs.services.leases import leases_reap, queue_deadlines_enforce
@@ -20,9 +21,8 @@ from jobs.services.settlement import job_settle
 from jobs.services.submission import job_cancel
 from jobs.services.uploads import uploads_sweep
 from jobs.states import JobState
-from jobs.tasks import _batch_claim
 from ledger.checkpoints import checkpoint_publish
-from ledger.models import Account, Entry
+from ledger.models import Account, Entry, LogItem
 from ledger.services import account_of
 from nodes.clones import clone_record, clones_tell
 from nodes.services import join_token_mint, node_pause, node_quarantine, node_release, node_resume, node_revoke
@@ -71,15 +71,15 @@ def test_job_is_submitted_computed_verified_paid_and_logged(granted: None) -> No
     job = submitted()
     receipts_make(job, b"{}", b"{}")
     with connected_as(APPLICATION_ROLE):
-        batch = _batch_claim()
-        assert batch is not None
+        batches = batches_claim(now=timezone.now())
+        assert len(batches) == 1
     assert settled(job) == JobState.COMPLETED
     with connected_as(APPLICATION_ROLE):
-        batch.delete()
+        batches_release(batches)
         checkpoint = checkpoint_publish()
         assert outbox_push() > 0
     assert checkpoint is not None
-    assert checkpoint.size == Entry.objects.count()
+    assert checkpoint.size == LogItem.objects.count()
     assert Entry.objects.filter(kind="payment").count() == 2
     assert Account.objects.get(kind="escrow").balance_micro == 0
 

@@ -14,4 +14,8 @@ from tests.faults.server_moments import MOMENT_VARIABLE, SERVER_MOMENTS
 __all__ = ["app"]
 
 django.setup()
+
+from jobs.services import settlement  # noqa: E402  it needs the apps that the line above has loaded
+
+settlement.SLICE_JOBS = 1  # type: ignore[misc]  # a constant: here two jobs are two slices, and there is a moment between them
 moments_arm(SERVER_MOMENTS, Path(os.environ[MOMENT_VARIABLE]))
