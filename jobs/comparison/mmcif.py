@@ -139,12 +139,16 @@ class _Tokens:
         return None
 
     def _fill(self, line: str) -> None:
-        self._pending.extend(self._split(line))
+        if line[0] == ";" or "'" in line or '"' in line or "#" in line:
+            self._pending.extend(self._split(line))
+        else:
+            self._pending.extend((word, False) for word in line.split())
         self._left -= len(self._pending)
         if self._left < 0:
             raise FileUnreadableError(f"{self._path}: expected at most {_TOKENS_MAX} values besides atoms of a line each; found more.")
 
     def _split(self, line: str) -> Iterator[_Token]:
+        """The tokens of a line that has quotes or comments, or begins a text field, which is read to its end."""
         if line.startswith(";"):
             if not any(other.startswith(";") for other in self._lines):
                 raise FileUnreadableError(f"{self._path}: expected the end of a text field; the file ends before.")

@@ -17,8 +17,8 @@ from workers.protocol.errors import VerificationError
 
 DOCUMENT_BYTES_MAX: Final = 32 * 2**20
 """A text takes up to four times its bytes while it is read."""
-VALUES_MAX: Final = 1_000_000
-"""A value takes up to 300 bytes, however short its text."""
+VALUES_MAX: Final = 2_000_000
+"""A value takes up to 200 bytes, however short its text."""
 
 _Place = tuple["_Place", str | int] | None
 """Where a value is: the place of what holds it, and its name or index there. Spelled out only for the worst: names may be long."""
