@@ -192,7 +192,7 @@ def _array_submit(api: PortalApi, document: dict[str, Any], items_path: Path, fo
         jobs = api.jobs_submit(template, request)
         new = sum(job.get("created") is True for job in jobs)
         first, last = jobs[0], jobs[-1]
-        _say(console, f"{len(jobs)} jobs, {new} of them new: {first['job_id']} ({first['id']}) to {last['job_id']} ({last['id']})")
+        say(console, f"{len(jobs)} jobs, {new} of them new: {first['job_id']} ({first['id']}) to {last['job_id']} ({last['id']})")
 
 
 def _watch(api: PortalApi, job: dict[str, Any], console: Console) -> None:

@@ -12,7 +12,6 @@ from django.db import transaction
 from django.test import Client, override_settings
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
-from jobs.verification import job_check
 
 from jobs.models import Job
 from jobs.services.leases import leases_reap
@@ -21,6 +20,7 @@ from jobs.services.settlement import job_settle
 from jobs.states import JobState
 from jobs.verdicts import AskForMore
 from ledger.services import account_of
+from tests.factories.checking import job_check
 from tests.factories.jobs import funded_researcher_make, job_make
 from tests.factories.people import token_header, user_make
 from tests.factories.receipts import FILES, replica_lease, replica_report

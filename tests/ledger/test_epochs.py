@@ -10,12 +10,12 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
+from jobs.verification import job_check
 
 from client.verification import bundle_verify
 from jobs.bundles import bundle_write
 from jobs.models import Job
 from jobs.services.settlement import job_settle
-from jobs.verification import job_check
 from ledger.checkpoints import checkpoint_latest, checkpoint_publish, log_epoch, log_origin
 from ledger.coordinator_key import coordinator_public_key
 from ledger.epochs import epoch_begin
