@@ -42,6 +42,7 @@ from workers.protocol.canonical import canonical_json, json_parse
 from workers.protocol.compute_log import LINE_BYTES_MAX, log_check
 from workers.protocol.digests import digest_of, digest_stream
 from workers.protocol.dsse import ENVELOPE_LIMIT_BYTES, PAYLOAD_TYPE_ORDER, PAYLOAD_TYPE_STATEMENT, envelope_key_id, envelope_open
+from workers.protocol.epochs import epoch_number_of
 from workers.protocol.errors import DigestMismatchError, KeyWrongError, VerificationError
 from workers.protocol.keys import PublicKey
 from workers.protocol.merkle import inclusion_verify, leaf_hash
@@ -219,7 +220,8 @@ class _Bundle:
         ledger = self._index.ledger
         if ledger is None:
             return None
-        _same("ledger origin", f"{_authority(self._index.origin)}/ledger", ledger.origin)
+        if epoch_number_of(authority := _authority(self._index.origin), ledger.origin) is None:
+            raise BundleInvalidError(f"ledger origin: expected {authority}/ledger, found {ledger.origin[:200]}.")
         text = self._note_open(ledger)
         checkpoint = signed_note.Checkpoint.from_text(text)
         _same("origin of the checkpoint", ledger.origin, checkpoint.origin)

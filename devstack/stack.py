@@ -158,6 +158,7 @@ class Stack:
             "NEXA_BROKER_URL": self._services.redis.celery_url(),
             "NEXA_STATIC_ROOT": str(_folder_ensure(self.folder / "static")),
             "NEXA_BLOB_ROOT": str(self.folder / "blobs"),
+            "NEXA_LOG_ROOT": str(self.folder / "log-tiles"),
             "NEXA_EMAIL_BACKEND": "django.core.mail.backends.console.EmailBackend",
             **self._settings,
             **settings,

@@ -1,23 +1,30 @@
 """From items to a signed checkpoint: the sequencer of the Merkle log (RFC 9162, with C2SP checkpoints).
 
 1. Items commit in any order; a leaf gets its index here, when its item is durable. Indexes have no gaps and never move.
-2. One integration at a time (an advisory lock), in batches; leaves and checkpoint are one transaction, so what is visible is durable.
+2. One sequencer at a time (an advisory lock), in batches; leaves and checkpoint are one transaction, so what is visible is durable.
 3. That transaction waits for the disk whatever the session says. Logs are flushed in order, so what others committed without waiting and
-   is covered here is on the disk as well.
+   is covered here is on the disk as well. Files follow (ledger/publication.py).
 4. The compact range is kept with each checkpoint: integration reads no old leaf.
+5. The present key signs; while it is given, the one before signs too. Another key, or another epoch: the same leaves are signed again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.db import connection, transaction
 
-from ledger.coordinator_key import coordinator_private_key
+from ledger.coordinator_key import coordinator_previous_key, coordinator_private_key
 from ledger.models import Checkpoint, Epoch
+from ledger.publication import publish, published_check
 from workers.protocol import signed_note
+from workers.protocol.epochs import log_origin_of
+from workers.protocol.errors import KeyWrongError
+from workers.protocol.keys import PrivateKey
 from workers.protocol.merkle import CompactRange
 
 BATCH_ITEMS = 5000
@@ -33,43 +40,81 @@ def log_epoch() -> int:
     return Epoch.objects.order_by("-number").values_list("number", flat=True).first() or 1
 
 
+def log_authority() -> str:
+    """The portal's authority, which its logs are named after."""
+    return urlsplit(settings.NEXA_ORIGIN).netloc
+
+
 def log_origin(epoch: int | None = None) -> str:
-    """The name of this log in checkpoints of an epoch, the present one by default: authority and path, without a scheme."""
-    number = epoch or log_epoch()
-    name = f"{urlsplit(settings.NEXA_ORIGIN).netloc}/ledger"
-    return name if number == 1 else f"{name}/{number}"
+    """The name of this log in the checkpoints of an epoch, the present one by default."""
+    return log_origin_of(log_authority(), epoch or log_epoch())
 
 
 def checkpoint_latest() -> Checkpoint | None:
-    """The newest published checkpoint; None before the first entry."""
+    """The newest checkpoint; None before the first entry."""
     return Checkpoint.objects.order_by("-pk").first()
 
 
 def checkpoint_publish() -> Checkpoint | None:
-    """Integrates all committed items and signs a checkpoint over the log; returns the newest. Idempotent, safe to run twice at once."""
-    while _batch_integrate() == BATCH_ITEMS:
-        pass
-    return checkpoint_latest()
+    """Integrates all committed items, signs a checkpoint over the log and publishes it; returns the newest.
+
+    Idempotent, safe to run twice at once, and after any kill: what a run left undone the next one does. Raises PublishedAheadError,
+    PublishedUnreadableError, CoordinatorKeyMissingError, OSError.
+    """
+    with sequencer_lock():
+        published_check(epoch=log_epoch())
+        while _batch_integrate() == BATCH_ITEMS:
+            pass
+        latest = checkpoint_latest()
+        if latest is not None:
+            publish(latest)
+        return latest
+
+
+@contextmanager
+def sequencer_lock() -> Iterator[None]:
+    """Held by whoever gives indexes, signs, publishes, or begins an epoch. A connection that ends gives it back."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s)", [_SEQUENCER_LOCK])
+        try:
+            yield
+        finally:
+            cursor.execute("SELECT pg_advisory_unlock(%s)", [_SEQUENCER_LOCK])
 
 
 @transaction.atomic(durable=True)
 def _batch_integrate() -> int:
     """Integrates up to BATCH_ITEMS items and signs, in one transaction; returns how many."""
+    epoch, keys = log_epoch(), _signing_keys()
+    latest = checkpoint_latest()
+    tree = CompactRange(latest.size, [bytes.fromhex(one) for one in latest.compact_range]) if latest else CompactRange()
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL synchronous_commit = on")
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_SEQUENCER_LOCK])
-        latest = checkpoint_latest()
-        tree = CompactRange(latest.size, [bytes.fromhex(one) for one in latest.compact_range]) if latest else CompactRange()
         cursor.execute(_INTEGRATE, [tree.size, BATCH_ITEMS])
-        hashes = [leaf for _, leaf in sorted(cursor.fetchall())]
-    if hashes:
-        tree.extend(bytes(leaf) for leaf in hashes)
-        _checkpoint_sign(tree)
+        hashes = [bytes(leaf) for _, leaf in sorted(cursor.fetchall())]
+    tree.extend(hashes)
+    if hashes or (latest is not None and not _is_signed(latest, epoch, keys)):
+        _checkpoint_sign(tree, epoch, keys)
     return len(hashes)
 
 
-def _checkpoint_sign(tree: CompactRange) -> Checkpoint:
-    epoch = log_epoch()
+def _signing_keys() -> list[PrivateKey]:
+    """The present key first."""
+    previous = coordinator_previous_key()
+    return [coordinator_private_key(), *([previous] if previous else [])]
+
+
+def _is_signed(checkpoint: Checkpoint, epoch: int, keys: list[PrivateKey]) -> bool:
+    """Whether it is one of this epoch, by all of these keys."""
+    try:
+        for key in keys:
+            signed_note.note_open(checkpoint.note.encode("utf-8"), name=log_origin(epoch), key=key.public)
+    except KeyWrongError:
+        return False
+    return True
+
+
+def _checkpoint_sign(tree: CompactRange, epoch: int, keys: list[PrivateKey]) -> Checkpoint:
     origin = log_origin(epoch)
     text = signed_note.Checkpoint(origin, tree.size, tree.root()).to_text()
     return Checkpoint.objects.create(
@@ -77,5 +122,5 @@ def _checkpoint_sign(tree: CompactRange) -> Checkpoint:
         size=tree.size,
         root=tree.root(),
         compact_range=[one.hex() for one in tree.hashes],
-        note=signed_note.note_sign(text, origin, coordinator_private_key()).decode("utf-8"),
+        note=signed_note.note_sign(text, origin, *keys).decode("utf-8"),
     )

@@ -79,7 +79,12 @@ def _receipt_document(receipt: ConcludedReceipt) -> dict[str, Any]:
 
 def _items_log(documents: Sequence[Mapping[str, Any]]) -> None:
     """Writes those whose key is new, in this order."""
-    new = {str(document["key"]): document for document in documents}
+    if not documents:
+        return
+    new: dict[str, Mapping[str, Any]] = {}
+    for document in documents:
+        if new.setdefault(str(document["key"]), document) != document:
+            raise EntryConflictError(f"{document['key']} comes twice, with different content")
     for key, data in LogItem.objects.filter(key__in=list(new)).values_list("key", "data"):
         written = json_parse(bytes(data), limit_bytes=LEAF_BYTES_MAX)
         if {**new.pop(key), "at": written["at"]} != written:
@@ -87,9 +92,9 @@ def _items_log(documents: Sequence[Mapping[str, Any]]) -> None:
     if not new:
         return
     now = timezone.now()
-    data = [canonical_json({**document, "at": now.isoformat()}) for document in new.values()]
-    for key, one in zip(new, data, strict=True):
+    leaves = [canonical_json({**document, "at": now.isoformat()}) for document in new.values()]
+    for key, one in zip(new, leaves, strict=True):
         if len(one) > LEAF_BYTES_MAX:
             raise ValueError(f"{key}: expected a leaf of at most {LEAF_BYTES_MAX} bytes, found {len(one)}")
     with connection.cursor() as cursor:
-        cursor.execute(_ITEMS, [now, [str(document["kind"]) for document in new.values()], list(new), data])
+        cursor.execute(_ITEMS, [now, [str(document["kind"]) for document in new.values()], list(new), leaves])

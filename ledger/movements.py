@@ -1,9 +1,8 @@
 """Movements of credits: any number at once, written as entries, postings and items of the log in a few statements.
 
 1. A movement is written once: its key again, with the same content, changes nothing; with another content it is an error.
-2. Balances are locked before anything is looked at, in the order treasury, escrow, people: movements that share an account wait for each
-   other and never deadlock, also when a transaction makes several. A movement's key can't come from two sides at once, as the same
-   movement touches the same accounts.
+2. Balances are locked before anything is looked at, in the order of the accounts' ids, treasury and escrow first: movements that share an
+   account wait for each other. So a movement can't come from two sides at once, as it touches the same accounts on both.
 3. Movements happen in the order in which they are given, each against the balances that those before it have left.
 4. What enters the log can be written as canonical JSON, within what a leaf may hold: an entry that can't would stop the log for ever.
 5. The database enforces the rest, whoever writes (migration 0002).
@@ -12,7 +11,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -21,20 +20,17 @@ from uuid import UUID
 from django.db import connection, transaction
 from django.utils import timezone
 
-from ledger.models import AccountKind, Entry, EntryKind
+from ledger.models import Entry, EntryKind
 from workers.protocol.canonical import canonical_json
-from workers.protocol.leaves import LEAF_BYTES_MAX
+from workers.protocol.leaves import ACCOUNT_TREASURY, LEAF_BYTES_MAX
 from workers.protocol.problems import ProblemError
 
-_LOCK: Final = """SELECT id, kind, balance_micro FROM ledger_account WHERE id = ANY(%s)
-    ORDER BY CASE kind WHEN 'treasury' THEN 0 WHEN 'escrow' THEN 1 ELSE 2 END, id FOR NO KEY UPDATE"""
+_LOCK: Final = "SELECT id, balance_micro FROM ledger_account WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
+_WRITTEN: Final = "SELECT item_id FROM ledger_entry WHERE idempotency_key = ANY(%s)"
 _NUMBERS: Final = "SELECT nextval('ledger_logitem_id_seq') FROM generate_series(1, %s)"
-_ENTRIES: Final = """INSERT INTO ledger_entry (item_id, kind, idempotency_key, evidence, created_at)
-    SELECT id, kind, key, evidence, %s FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::jsonb[]) AS given (id, kind, key, evidence)"""
-_POSTINGS: Final = """INSERT INTO ledger_posting (entry_id, account_id, amount_micro)
-    SELECT * FROM unnest(%s::bigint[], %s::uuid[], %s::bigint[])"""
-_ITEMS: Final = """INSERT INTO ledger_logitem (id, kind, key, data, created_at)
-    SELECT id, kind, key, data, %s FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::bytea[]) AS given (id, kind, key, data)"""
+_ENTRIES: Final = "COPY ledger_entry (item_id, kind, idempotency_key, evidence, created_at) FROM STDIN"
+_POSTINGS: Final = "COPY ledger_posting (entry_id, account_id, amount_micro) FROM STDIN"
+_ITEMS: Final = "COPY ledger_logitem (id, kind, key, data, created_at) FROM STDIN"
 
 
 class CreditsInsufficientError(ProblemError):
@@ -66,9 +62,9 @@ class Movement:
         amounts = self.postings.values()
         if sum(amounts) != 0 or len(amounts) < 2 or 0 in amounts:
             raise ValueError(f"{self.key}: expected at least two non-zero postings that sum to zero; found {list(amounts)}")
-        values = [inner for value in self.evidence.values() for inner in (value.values() if isinstance(value, Mapping) else [value])]
-        if not all(isinstance(value, str) for value in values):
-            raise ValueError(f"{self.key}: expected evidence made of strings, found {self.evidence!r}")
+        for value in self.evidence.values():
+            if not isinstance(value, str) and not (isinstance(value, dict) and all(isinstance(inner, str) for inner in value.values())):
+                raise ValueError(f"{self.key}: expected evidence made of strings, found {self.evidence!r}")
 
 
 def movements_post(movements: Sequence[Movement]) -> None:
@@ -80,27 +76,19 @@ def movements_post(movements: Sequence[Movement]) -> None:
     if not movements:
         return
     with transaction.atomic(), connection.cursor() as cursor:
-        balances, kinds = {}, {}
         cursor.execute(_LOCK, [list({account for movement in movements for account in movement.postings})])
-        for account, kind, balance in cursor.fetchall():
-            balances[account], kinds[account] = balance, kind
-        new = _new_of(movements)
+        balances: dict[UUID, int] = dict(cursor.fetchall())
+        new = _new_of(cursor, movements)
         for movement in new:
-            for account, amount in movement.postings.items():
-                balances[account] += amount
-                if balances[account] < 0 and amount < 0 and kinds[account] != AccountKind.TREASURY:
-                    raise _insufficient(movement, needed=-amount, balance=balances[account] - amount)
+            _balances_move(balances, movement)
         if not new:
             return
         cursor.execute(_NUMBERS, [len(new)])
-        numbers = [number for (number,) in cursor.fetchall()]
+        numbered = [(number, movement) for (number,), movement in zip(cursor.fetchall(), new, strict=True)]
         at = timezone.now()
-        names = [str(movement.kind) for movement in new], [movement.key for movement in new]
-        data = [_leaf(number, movement, at) for number, movement in zip(numbers, new, strict=True)]
-        cursor.execute(_ENTRIES, [at, numbers, *names, [_text(dict(movement.evidence)) for movement in new]])
-        rows = [(number, *one) for number, movement in zip(numbers, new, strict=True) for one in movement.postings.items()]
-        cursor.execute(_POSTINGS, [list(column) for column in zip(*rows, strict=True)])
-        cursor.execute(_ITEMS, [at, numbers, *names, data])
+        _rows_write(cursor, _ENTRIES, ((number, one.kind, one.key, _text(one.evidence), at) for number, one in numbered))
+        _rows_write(cursor, _POSTINGS, ((number, *side) for number, one in numbered for side in one.postings.items()))
+        _rows_write(cursor, _ITEMS, ((number, one.kind, one.key, _leaf(number, one, at), at) for number, one in numbered))
 
 
 def entry_leaf(*, number: int, kind: str, key: str, at: datetime, evidence: Mapping[str, Any], postings: Mapping[UUID, int]) -> bytes:
@@ -117,29 +105,43 @@ def _leaf(number: int, movement: Movement, at: datetime) -> bytes:
     return data
 
 
-def _text(document: dict[str, Any]) -> str:
-    """Canonical JSON. Strings under ASCII names the standard library writes as RFC 8785 does, in a fraction of the time."""
-    names = "".join([*document, *(name for value in document.values() if isinstance(value, dict) for name in value)])
-    if not names.isascii():
-        return canonical_json(document).decode("utf-8")
-    return _ENCODER.encode(document)
+def _text(document: Mapping[str, Any]) -> str:
+    """Canonical JSON of strings. Where all is ASCII the standard library writes it as RFC 8785 does, in a fraction of the time."""
+    text = _ENCODER.encode(document)
+    return text if text.isascii() else canonical_json(document).decode("utf-8")
 
 
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
-def _new_of(movements: Sequence[Movement]) -> list[Movement]:
+def _new_of(cursor: Any, movements: Sequence[Movement]) -> list[Movement]:
     """Those that are not written yet, each once. The balances are locked. Raises EntryConflictError."""
     first: dict[str, Movement] = {}
     for movement in movements:
         if first.setdefault(movement.key, movement) is not movement and not _same(first[movement.key], movement):
             raise EntryConflictError(f"{movement.key} comes twice, with different content")
-    written = Entry.objects.filter(idempotency_key__in=list(first)).prefetch_related("postings")
-    for entry in written:
+    cursor.execute(_WRITTEN, [list(first)])
+    written = [number for (number,) in cursor.fetchall()]
+    for entry in Entry.objects.filter(pk__in=written).prefetch_related("postings") if written else ():
         movement = first.pop(entry.idempotency_key)
         if entry.kind != movement.kind or {one.account_id: one.amount_micro for one in entry.postings.all()} != movement.postings:
             raise EntryConflictError(f"{movement.key} was posted before with another content: entry {entry.pk}")
     return list(first.values())
+
+
+def _balances_move(balances: dict[UUID, int], movement: Movement) -> None:
+    """What the balances are after it. Raises CreditsInsufficientError."""
+    for account, amount in movement.postings.items():
+        balance = balances[account]
+        balances[account] = balance + amount
+        if amount < 0 and balance + amount < 0 and account != ACCOUNT_TREASURY:
+            raise _insufficient(movement, needed=-amount, balance=balance)
+
+
+def _rows_write(cursor: Any, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
+    with cursor.copy(statement) as copy:
+        for row in rows:
+            copy.write_row(row)
 
 
 def _same(one: Movement, other: Movement) -> bool:

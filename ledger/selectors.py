@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from channels.db import database_sync_to_async
 from django.db.models import Sum
 
 from ledger.models import Account, Checkpoint, Entry, LogLeaf, Posting
@@ -14,7 +14,13 @@ from workers.protocol.canonical import json_parse
 from workers.protocol.leaves import LEAF_BYTES_MAX
 from workers.protocol.merkle import consistency_ranges, inclusion_ranges
 
-EXPORT_PAGE_LEAVES = 1000
+
+@dataclass(frozen=True)
+class Leaf:
+    """A leaf of the log: its place, and what its hash covers."""
+
+    index: int
+    data: bytes
 
 
 def inclusion_proof_of(*, index: int, size: int) -> list[bytes]:
@@ -32,31 +38,22 @@ def checkpoint_at_least(*, size: int) -> Checkpoint | None:
     return Checkpoint.objects.filter(size__gte=size).order_by("size", "-pk").first()
 
 
-def leaves_page(*, after: int, limit: int) -> Sequence[LogLeaf]:
+def leaves_page(*, after: int, limit: int) -> list[Leaf]:
     """Up to `limit` leaves with an index above `after` (-1 starts), in order."""
-    return list(LogLeaf.objects.filter(index__gt=after).select_related("item").order_by("index")[:limit])
+    rows = LogLeaf.objects.filter(index__gt=after).order_by("index").values_list("index", "item__data")[:limit]
+    return [Leaf(index, bytes(data)) for index, data in rows]
 
 
-def leaf_document(leaf: LogLeaf) -> dict[str, Any]:
-    """A leaf as JSON: its index, and the entry that its data holds."""
-    return {"index": leaf.index, **json_parse(bytes(leaf.item.data), limit_bytes=LEAF_BYTES_MAX)}
+def leaves_newest(*, before: int | None, limit: int) -> list[Leaf]:
+    """Up to `limit` leaves with an index below `before` (None: the newest), newest first."""
+    leaves = LogLeaf.objects.order_by("-index").values_list("index", "item__data")
+    rows = (leaves if before is None else leaves.filter(index__lt=before))[:limit]
+    return [Leaf(index, bytes(data)) for index, data in rows]
 
 
-def leaves_export() -> Iterator[bytes]:
-    """The whole log as JSON lines, each the exact bytes that its leaf hash covers and a newline; flat memory."""
-    after = -1
-    while page := leaves_page(after=after, limit=EXPORT_PAGE_LEAVES):
-        for leaf in page:
-            yield bytes(leaf.item.data) + b"\n"
-        after = page[-1].index
-
-
-async def leaves_export_async() -> AsyncIterator[bytes]:
-    """`leaves_export` for an event loop: a page at a time, each read on a thread."""
-    after = -1
-    while page := await database_sync_to_async(leaves_page)(after=after, limit=EXPORT_PAGE_LEAVES):
-        yield b"".join(bytes(leaf.item.data) + b"\n" for leaf in page)
-        after = page[-1].index
+def leaf_document(leaf: Leaf) -> dict[str, Any]:
+    """A leaf as JSON: its index, and what its data holds."""
+    return {"index": leaf.index, **json_parse(leaf.data, limit_bytes=LEAF_BYTES_MAX)}
 
 
 def statement_page(*, account: Account, before: int | None, limit: int) -> Sequence[Posting]:

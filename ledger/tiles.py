@@ -6,17 +6,14 @@ are cached for good, here and by whoever reads them; losing the cache loses time
 
 from __future__ import annotations
 
-import re
-
 from django.core.cache import cache
 
 from ledger.models import LogLeaf
 from workers.protocol.merkle import HASH_BYTES, node_hash, tree_root
+from workers.protocol.tlog_tiles import TILE_WIDTH
 
-TILE_WIDTH = 256
 _TILE_BITS = 8
 LEVEL_MAX = 7
-_PLACE = re.compile(r"(?P<index>(?:x[0-9]{3}/){0,5}[0-9]{3})(?:\.p/(?P<width>[1-9][0-9]{0,2}))?")
 
 
 class TileMissingError(LookupError):
@@ -75,21 +72,3 @@ def entry_bundle(index: int, width: int = TILE_WIDTH) -> bytes:
     if not _leaf_exists(first + width - 1):
         raise TileMissingError(f"Entry bundle {index} does not have {width} entries yet.")
     return b"".join(len(data).to_bytes(2, "big") + bytes(data) for data in leaves)
-
-
-def place_parse(text: str) -> tuple[int, int] | None:
-    """(index, width) of a tlog-tiles path such as `x001/x234/067` or `067.p/12`; None for anything else."""
-    match = _PLACE.fullmatch(text)
-    if match is None:
-        return None
-    index = int("".join(re.findall(r"\d{3}", match["index"])))
-    width = int(match["width"] or TILE_WIDTH)
-    is_canonical = place_text(index) == match["index"] and (match["width"] is None or 0 < width < TILE_WIDTH)
-    return (index, width) if is_canonical else None
-
-
-def place_text(index: int) -> str:
-    """The index as tlog-tiles writes it: groups of three digits, all but the last after an `x`."""
-    groups = f"{index:,}".split(",")
-    groups[0] = groups[0].zfill(3)
-    return "/".join([*(f"x{group}" for group in groups[:-1]), groups[-1]])

@@ -110,6 +110,8 @@ CACHES = {
 }
 
 NEXA_BLOB_ROOT = Path(environment.text("NEXA_BLOB_ROOT", str(BASE_DIR / "var" / "blobs")))
+NEXA_LOG_ROOT = Path(environment.text("NEXA_LOG_ROOT", str(BASE_DIR / "var" / "log-tiles")))
+"""The ledger's log as files (C2SP tlog-tiles), an epoch a folder; `current` is the present one. Conclude processes write, others read."""
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": NEXA_BLOB_ROOT}},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
@@ -154,6 +156,8 @@ CELERY_BEAT_SCHEDULE = {
 
 NEXA_COORDINATOR_KEY_FILE = environment.text("NEXA_COORDINATOR_KEY_FILE", "") and Path(environment.text("NEXA_COORDINATOR_KEY_FILE", ""))
 """Ed25519 private key (base64 of 32 bytes, mode 0600): signs orders and checkpoints. Verify workers run without it."""
+NEXA_COORDINATOR_PREVIOUS_KEY_FILE = environment.text("NEXA_COORDINATOR_PREVIOUS_KEY_FILE", "")
+"""The key before, for as long as readers may know no other: while this is set, checkpoints are signed by both."""
 NEXA_COORDINATOR_PUBLIC_KEY = environment.text("NEXA_COORDINATOR_PUBLIC_KEY", "")
 """For processes without the private key; empty where the key file is given."""
 NEXA_LEASE_SECONDS = environment.number("NEXA_LEASE_SECONDS", 60)

@@ -39,6 +39,15 @@ def django_db_setup(
         teardown_databases(found, verbosity=0)
 
 
+@pytest.fixture(autouse=True)
+def _own_log_root() -> Iterator[None]:
+    """Each test's database is another one, so each publishes its log into another folder."""
+    root = settings.NEXA_LOG_ROOT
+    settings.NEXA_LOG_ROOT = root / uuid.uuid4().hex
+    yield
+    settings.NEXA_LOG_ROOT = root
+
+
 @pytest.fixture
 def own_database(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
     """A database of this test's own, cloned from the migrated one: real commits, threads and several connections are fine.

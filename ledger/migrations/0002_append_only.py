@@ -3,13 +3,13 @@
 1. History is not changed: no UPDATE, DELETE or TRUNCATE of what is in ledger/append_only.py.
 2. An entry comes first, then its postings, then its item, which completes it: then its postings are at least two and sum to zero, its kind
    and key are the item's, and no posting can be added. That each entry has its item is checked at the commit (foreign key).
-3. Balances follow from postings and from nothing else; only the treasury's is negative (check constraint). They are locked in one order,
-   treasury before escrow before people, so that transactions wait for each other and never deadlock.
+3. Balances follow from postings and from nothing else; only the treasury's is negative (check constraint). They are locked in the order of
+   the accounts' ids, treasury and escrow first, so that transactions wait for each other and never deadlock.
 4. Each item waits for the log until a leaf holds it. Leaves have indexes without gaps.
 
 Triggers run once a statement, over all of its rows: a transaction with thousands of postings updates each account once. They run as the
 owner of the tables, so a role that posts needs INSERT on entries, postings and items, and nothing on balances or on what is pending.
-Plans are kept from when the tables were small: each function forces look-ups by index, whatever the tables' size was then.
+Plans are kept from when the tables were small: the functions are written so that any plan looks up by index what was added.
 """
 
 from django.db import migrations
@@ -48,7 +48,7 @@ CREATE FUNCTION ledger_entries_check() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     late bigint;
 BEGIN
-    SELECT added.item_id INTO late FROM added JOIN ledger_logitem item ON item.id = added.item_id LIMIT 1;
+    SELECT id INTO late FROM ledger_logitem WHERE id = ANY (ARRAY(SELECT item_id FROM added)) LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'item % is in the log already; an entry comes before its item', late USING ERRCODE = 'restrict_violation';
     END IF;
@@ -57,22 +57,24 @@ END $$;
 
 CREATE FUNCTION ledger_postings_apply() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-    wrong record;
+    entries bigint[] := ARRAY(SELECT DISTINCT entry_id FROM added);
+    late bigint;
+    seen integer;
+    moved record;
 BEGIN
-    -- An entry of a transaction that is not committed is not to be seen, so nobody else can add to it before its item is.
-    SELECT added.entry_id, item.id AS item_id INTO wrong FROM added
-        LEFT JOIN ledger_entry entry ON entry.item_id = added.entry_id LEFT JOIN ledger_logitem item ON item.id = added.entry_id
-        WHERE entry.item_id IS NULL OR item.id IS NOT NULL LIMIT 1;
-    IF FOUND AND wrong.item_id IS NOT NULL THEN
-        RAISE EXCEPTION 'entry % is in the log already; post another entry', wrong.entry_id USING ERRCODE = 'restrict_violation';
-    ELSIF FOUND THEN
-        RAISE EXCEPTION 'there is no entry %; it comes before its postings', wrong.entry_id USING ERRCODE = 'foreign_key_violation';
+    SELECT id INTO late FROM ledger_logitem WHERE id = ANY (entries) LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'entry % is in the log already; post another entry', late USING ERRCODE = 'restrict_violation';
     END IF;
-    PERFORM FROM ledger_account WHERE id IN (SELECT account_id FROM added)
-        ORDER BY CASE kind WHEN 'treasury' THEN 0 WHEN 'escrow' THEN 1 ELSE 2 END, id FOR NO KEY UPDATE;
-    UPDATE ledger_account SET balance_micro = balance_micro + moved.total
-        FROM (SELECT account_id, sum(amount_micro)::bigint AS total FROM added GROUP BY account_id) moved
-        WHERE id = moved.account_id AND moved.total <> 0;
+    -- An entry of a transaction that is not committed is not to be seen: nobody else can add to it, before its item is there or after.
+    SELECT count(*) INTO seen FROM ledger_entry WHERE item_id = ANY (entries);
+    IF seen <> cardinality(entries) THEN
+        RAISE EXCEPTION 'of % entries only % are there; an entry comes before its postings', cardinality(entries), seen
+            USING ERRCODE = 'foreign_key_violation';
+    END IF;
+    FOR moved IN SELECT account_id, sum(amount_micro)::bigint AS total FROM added GROUP BY account_id ORDER BY account_id LOOP
+        UPDATE ledger_account SET balance_micro = balance_micro + moved.total WHERE id = moved.account_id;
+    END LOOP;
     RETURN NULL;
 END $$;
 
@@ -80,19 +82,20 @@ CREATE FUNCTION ledger_items_take() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     wrong record;
 BEGIN
-    SELECT added.id, count(posting.id) AS sides, coalesce(sum(posting.amount_micro), 0) AS total INTO wrong
-        FROM added JOIN ledger_entry entry ON entry.item_id = added.id LEFT JOIN ledger_posting posting ON posting.entry_id = added.id
-        GROUP BY added.id HAVING count(posting.id) < 2 OR sum(posting.amount_micro) <> 0 LIMIT 1;
-    IF FOUND THEN
-        RAISE EXCEPTION 'entry % has % postings that sum to %; expected at least 2 that sum to 0', wrong.id, wrong.sides, wrong.total
-            USING ERRCODE = 'check_violation';
-    END IF;
-    SELECT added.id, added.kind, added.key INTO wrong FROM added LEFT JOIN ledger_entry entry ON entry.item_id = added.id
+    -- OFFSET 0 keeps the sub-selects apart: each is a look-up for a row that was added, never the other way round.
+    SELECT added.id, added.kind, added.key, side.count, side.total, entry.key IS NOT NULL AS has_entry INTO wrong FROM added
+        LEFT JOIN LATERAL (SELECT kind, idempotency_key AS key FROM ledger_entry WHERE item_id = added.id OFFSET 0) entry ON true
+        LEFT JOIN LATERAL
+            (SELECT count(*) AS count, coalesce(sum(amount_micro), 0) AS total FROM ledger_posting WHERE entry_id = added.id OFFSET 0) side
+            ON true
         WHERE CASE WHEN added.kind IN ('grant', 'reservation', 'payment', 'refund', 'reversal')
-            THEN entry.item_id IS NULL OR entry.kind <> added.kind OR entry.idempotency_key <> added.key
-            ELSE entry.item_id IS NOT NULL END
+            THEN entry.kind IS DISTINCT FROM added.kind OR entry.key IS DISTINCT FROM added.key OR side.count < 2 OR side.total <> 0
+            ELSE entry.key IS NOT NULL END
         LIMIT 1;
-    IF FOUND THEN
+    IF FOUND AND wrong.has_entry AND (wrong.count < 2 OR wrong.total <> 0) THEN
+        RAISE EXCEPTION 'entry % has % postings that sum to %; expected at least 2 that sum to 0', wrong.id, wrong.count, wrong.total
+            USING ERRCODE = 'check_violation';
+    ELSIF FOUND THEN
         RAISE EXCEPTION 'item % (% %) is not that of an entry as its kind says', wrong.id, wrong.kind, wrong.key
             USING ERRCODE = 'check_violation';
     END IF;
@@ -104,18 +107,15 @@ CREATE FUNCTION ledger_leaves_take() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     first_index bigint;
     last_index bigint;
-    leaves bigint;
-    taken bigint;
+    leaves integer;
+    taken integer;
 BEGIN
     SELECT min(index), max(index), count(*) INTO first_index, last_index, leaves FROM added;
-    IF leaves = 0 THEN
-        RETURN NULL;
-    END IF;
     IF last_index - first_index + 1 <> leaves
         OR (first_index > 0 AND NOT EXISTS (SELECT FROM ledger_logleaf WHERE index = first_index - 1)) THEN
         RAISE EXCEPTION 'leaves % to % leave a gap in the log', first_index, last_index USING ERRCODE = 'check_violation';
     END IF;
-    DELETE FROM ledger_pendingitem pending USING added WHERE pending.item_id = added.item_id;
+    DELETE FROM ledger_pendingitem WHERE item_id = ANY (ARRAY(SELECT item_id FROM added));
     GET DIAGNOSTICS taken = ROW_COUNT;
     IF taken <> leaves THEN
         RAISE EXCEPTION 'of % items only % were waiting for the log', leaves, taken USING ERRCODE = 'check_violation';
@@ -143,8 +143,7 @@ FORWARD += "".join(
     for table in TABLES
 )
 FORWARD += "".join(
-    f"ALTER FUNCTION {function}() SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp"
-    " SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off;\n"
+    f"ALTER FUNCTION {function}() SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET enable_seqscan = off;\n"
     for function in AS_OWNER
 )
 

@@ -387,6 +387,26 @@ def test_payment_without_a_checkpoint_is_refused(tmp_path: Path, members: Member
     assert "checkpoint" in str(refusal(tmp_path, parts.index_changed(members, change)))
 
 
+def test_checkpoint_of_a_later_epoch_verifies(tmp_path: Path, members: Members) -> None:
+    later = f"{parts.LOG_ORIGIN}/2"
+
+    def change(index: dict[str, Any]) -> None:
+        text = note_open(index["ledger"]["checkpoint"].encode(), name=parts.LOG_ORIGIN, key=COORDINATOR.public)
+        text = text.replace(parts.LOG_ORIGIN, later)
+        index["ledger"] = {"origin": later, "checkpoint": note_sign(text, later, STRANGER, COORDINATOR).decode()}
+
+    path = parts.zip_write(tmp_path / "b.zip", parts.index_changed(members, change))
+    assert bundle_verify(path, coordinator_key_id=parts.PINNED).checkpoint_size is not None
+
+
+@pytest.mark.parametrize("number", ["1", "02", "0", "-2", "x", "2/3", "99999", ""])
+def test_ledger_of_an_epoch_that_is_none_is_refused(tmp_path: Path, members: Members, number: str) -> None:
+    def change(index: dict[str, Any]) -> None:
+        index["ledger"]["origin"] = f"{parts.LOG_ORIGIN}/{number}"
+
+    assert "ledger origin" in str(refusal(tmp_path, parts.index_changed(members, change)))
+
+
 @pytest.mark.parametrize("origin", ["elsewhere.example/ledger", "portal.example"])
 def test_ledger_of_another_portal_is_refused(tmp_path: Path, members: Members, origin: str) -> None:
     def change(index: dict[str, Any]) -> None:

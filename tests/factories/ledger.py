@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import uuid
 
+from django.db import connection
 from django.utils import timezone
 
 from ledger.models import Account, AccountKind, Entry, LogItem, LogLeaf
@@ -48,3 +49,14 @@ def leaves_insert(count: int, *, prefix: str = "leaf") -> list[bytes]:
         LogLeaf(index=start + place, item=item, hash=leaf_hash(one)) for place, (item, one) in enumerate(zip(items, data, strict=True))
     )
     return data
+
+
+def items_insert(count: int) -> None:
+    """`count` items of a kind that is none, waiting for the log: many, in little time."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO ledger_logitem (kind, key, data, created_at)"
+            " SELECT 'test', 'test:' || gen_random_uuid(), convert_to('{\"test\":\"' || number || '\"}', 'UTF8'), now()"
+            " FROM generate_series(1, %s) AS number",
+            [count],
+        )

@@ -29,6 +29,7 @@ PAYLOAD_TYPE_ORDER = "application/vnd.nexapod.order+json"
 PAYLOAD_TYPE_STATEMENT = "application/vnd.in-toto+json"
 PAYLOAD_TYPE_KEY_ROTATION = "application/vnd.nexapod.key-rotation+json"
 PAYLOAD_TYPE_SUCCESSION = "application/vnd.nexapod.succession+json"
+PAYLOAD_TYPE_EPOCH = "application/vnd.nexapod.epoch+json"
 
 ENVELOPE_LIMIT_BYTES = 4 * 1024 * 1024
 
