@@ -109,14 +109,15 @@ def _watched(groups: Iterable[str]) -> set[str]:
         return set(names)
     # As the layer names the Redis channel of a group; a test holds it to that.
     channels = {f"{settings.NEXA_CHANNEL_PREFIX}__group__{name}": name for name in names}
-    counted = redis_client(settings.NEXA_REDIS_URL).pubsub_numsub(*channels)
+    counted: list[tuple[bytes, int]] = redis_client(settings.NEXA_REDIS_URL).pubsub_numsub(*channels)
     return {channels[channel.decode()] for channel, count in counted if count}
 
 
 async def _sockets_send(messages: Sequence[tuple[str, dict[str, Any]]]) -> None:
     layer = get_channel_layer()
-    for group, message in messages if layer is not None else ():
-        await layer.group_send(group, message)
+    if layer is not None:
+        for group, message in messages:
+            await layer.group_send(group, message)
 
 
 def _mails_send(events: Sequence[JobEvent]) -> None:
