@@ -30,7 +30,7 @@ from uuid import UUID
 from django.db import OperationalError, transaction
 
 from jobs.blobs import blobs_keep
-from jobs.bulk_insert import rows_insert
+from jobs.bulk import rows_insert
 from jobs.models import Job, Receipt, Replica, Upload
 from jobs.nudges import nudge_on_commit, verification_nudge
 from jobs.services.failures import replica_failed
