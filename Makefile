@@ -54,6 +54,11 @@ soak: setup  ## 500 containers on two hosts, something killed every few seconds 
 	@$(PY) -m devstack.engine
 	exec $(PY) -m benchmarks.soak $(ARGS)
 
+.PHONY: fuzz
+fuzz: setup  ## Fuzz the parsers that read strangers' bytes (ARGS="--minutes 60 --only compare"); keeps what broke in var/fuzz
+	@source devstack/checks.env
+	exec $(PY) -m tests.fuzz $(ARGS)
+
 .PHONY: lint
 lint: setup  ## ruff, format check, import-linter, bandit
 	@.venv/bin/ruff check .

@@ -1,4 +1,4 @@
-"""`make bench`: measures, prints tables, and writes the same as JSON. Ends with 1 where a figure is above what it may be at most."""
+"""`make bench`: measures, prints tables, and writes the same as JSON. Ends with 1 where a figure is not within what was asked."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.archives import archive_figures
+from benchmarks.audit import audit_figures
 from benchmarks.claims import claim_figures
 from benchmarks.engine import engine_figures
 from benchmarks.fabric import Fabric
 from benchmarks.figures import Figure, figures_print
+from benchmarks.lifecycle import OWNERS, lifecycle_figures
 from devstack.engine import EngineHandle, engine_ensure
 from devstack.images import tiny_image_ensure
 from devstack.stack import CHECKOUT
-from tests.acceptance.running_stack import stack_running
+from tests.acceptance.running_stack import BASE_IMAGE, coordinator_running, stack_running
 
 OWNER = "ada"
 
@@ -55,6 +57,7 @@ def bench(engine: EngineHandle, folder: Path, console: Console) -> Bench:
     finally:
         client.close()
     bench.section("Archives", archive_figures(folder / "archives"))
+    bench.section("Audit of the ledger's log", audit_figures(folder / "audit"))
     bench.section("The engine", engine_figures(engine, folder / "engine", image_id))
     stack_folder = folder / "stack"
     stack_folder.mkdir()
@@ -74,6 +77,10 @@ def bench(engine: EngineHandle, folder: Path, console: Console) -> Bench:
             fabric.close()
         running.process_kill(host)
         bench.section("Claims", claim_figures(running, host, job_id))
+    lifecycle_folder = folder / "lifecycle"
+    lifecycle_folder.mkdir()
+    with coordinator_running(lifecycle_folder, images={BASE_IMAGE: image_id}, owners=OWNERS, settings={}, durable=True) as running:
+        bench.section("The life cycle of empty jobs", lifecycle_figures(running))
     return bench
 
 
@@ -90,9 +97,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     document = {"at": datetime.now(UTC).isoformat(), "machine": _machine(), "engine": str(engine), "sections": found.sections}
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(document, indent=2) + "\n")
-    above = [figure.name for figure in found.figures if not figure.holds]
-    console.print(f"{time.monotonic() - began:.0f} s; {options.json}" + (f"; above what they may be: {', '.join(above)}" if above else ""))
-    return 1 if above else 0
+    missed = [figure.name for figure in found.figures if not figure.holds]
+    console.print(f"{time.monotonic() - began:.0f} s; {options.json}" + (f"; not as asked: {', '.join(missed)}" if missed else ""))
+    return 1 if missed else 0
 
 
 def _machine() -> dict[str, Any]:

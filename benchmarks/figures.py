@@ -12,18 +12,19 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class Figure:
-    """One value. `limit`: what it may be at most; None where nothing was promised."""
+    """One value. `limit`: what it may be at most, `at_least` the other way; None where nothing was promised."""
 
     name: str
     value: float
     unit: str
     limit: float | None = None
     note: str = ""
+    at_least: float | None = None
 
     @property
     def holds(self) -> bool:
-        """Whether the value is within its limit."""
-        return self.limit is None or self.value <= self.limit
+        """Whether the value is within its limits."""
+        return (self.limit is None or self.value <= self.limit) and (self.at_least is None or self.value >= self.at_least)
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -43,11 +44,12 @@ def figures_print(title: str, figures: Sequence[Figure], *, console: Console) ->
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     table.add_column("figure")
     table.add_column("value", justify="right")
-    table.add_column("at most", justify="right")
+    table.add_column("asked", justify="right")
     table.add_column("")
     for figure in figures:
-        limit = "" if figure.limit is None else f"{_number(figure.limit)} {figure.unit}"
-        value = f"{_number(figure.value)} {figure.unit}"
+        bounds = (("at most", figure.limit), ("at least", figure.at_least))
+        limit = ", ".join(f"{words} {_number(bound)} {figure.unit}".rstrip() for words, bound in bounds if bound is not None)
+        value = f"{_number(figure.value)} {figure.unit}".rstrip()
         table.add_row(figure.name, value if figure.holds else f"[red]{value}[/red]", limit, figure.note)
     console.print(table)
     console.print()

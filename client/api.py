@@ -7,7 +7,7 @@ PortalProtocolError. The token goes to the portal's own origin and nowhere else:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -100,6 +100,16 @@ class PortalApi:
     def job_submit(self, descriptor: Mapping[str, Any]) -> dict[str, Any]:
         """Submits a descriptor whose inputs are uploaded. The same label and content again gives the same job."""
         return self._json("POST", "/api/v1/jobs", document=dict(descriptor), expected=_JOB)
+
+    def jobs_submit(self, template: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Submits up to 1,000 jobs that differ from a template, all or none; a job for each item, in their order. Idempotent."""
+        document = {"template": dict(template), "items": [dict(item) for item in items]}
+        jobs = list(self._json("POST", "/api/v1/jobs/array", document=document, expected={"jobs": list})["jobs"])
+        if len(jobs) != len(items) or not all(
+            isinstance(job, dict) and all(isinstance(job.get(name), str) for name in _JOB) for job in jobs
+        ):
+            raise PortalProtocolError(f"Expected a job for each of {len(items)} items; found {len(jobs)}. Does the portal speak version 1?")
+        return jobs
 
     def job(self, job_id: str) -> dict[str, Any]:
         """One own job."""

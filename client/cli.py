@@ -1,4 +1,4 @@
-"""The `nexa` command: what a researcher does (login, submit, jobs, result, verify), beside a host's commands from workers/cli.py.
+"""The `nexa` command: what a researcher does (login, submit, jobs, result, verify, audit), beside a host's commands from workers/cli.py.
 
 Exit status: 0 done; 1 refused, failed or not verified, with one line that says why; 2 a wrong command line. A token is never an argument:
 process lists and shell histories are read by others.
@@ -23,9 +23,11 @@ from rich.table import Table
 from rich.text import Text
 
 from client.api import PortalApi, origin_parse
+from client.arrays import array_upload, items_load, requests_of
+from client.cli_audit import audit
 from client.settings import Login, LoginMissingError, coordinator_key_id_pinned, login_load, login_save
 from client.submission import DescriptorFileError, descriptor_load, inputs_upload
-from client.terminal import plain
+from client.terminal import plain, say
 from client.verification import Report, bundle_verify
 from client.watching import job_watch
 from workers.cli import COMMANDS
@@ -68,17 +70,26 @@ def login(origin: str, coordinator: str | None, plain_http: bool) -> None:
 
 @main.command()
 @click.argument("descriptor", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--watch/--no-watch", default=True, help="follow the job until it ends")
-def submit(descriptor: Path, watch: bool) -> None:
-    """Submit a job: uploads its inputs (from beside the file, or inputs/), then follows it."""
+@click.option("--watch/--no-watch", default=True, help="follow the job until it ends; arrays are not followed")
+@click.option(
+    "--array",
+    "items_path",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="submit a job for each line of this file, which says how it differs: JSON lines, or CSV",
+)
+def submit(descriptor: Path, watch: bool, items_path: Path | None) -> None:
+    """Submit a job, or an array of them: uploads inputs (from beside the file, or inputs/), then follows the job."""
     with _errors_told():
         api = _api()
         console = Console()
         document = descriptor_load(descriptor)
+        if items_path is not None:
+            _array_submit(api, document, items_path, descriptor.parent, console)
+            return
         with _transfer_bars(console) as bar:
             document = inputs_upload(api, document, descriptor.parent, progress=bar)
         job = api.job_submit(document)
-        _say(console, f"{job['job_id']}: {job['id']} ({job['state']})")
+        say(console, f"{job['job_id']}: {job['id']} ({job['state']})")
         if watch:
             _watch(api, job, console)
 
@@ -106,7 +117,7 @@ def jobs_list(job_id: str | None, state: str | None, before: str | None, watch: 
         console = Console()
         console.print(table)
         if page.get("next"):
-            _say(console, f"There are older ones: nexa jobs --before {page['next']}")
+            say(console, f"There are older ones: nexa jobs --before {page['next']}")
         if job_id and watch:
             _watch(api, page["jobs"][0], console)
 
@@ -122,7 +133,7 @@ def result(job_id: str, out: Path | None) -> None:
         path = out or Path(_file_name(api.job(job_id)["job_id"]))
         console = Console()
         if not pinned:
-            _say(
+            say(
                 console,
                 "No coordinator's key is pinned: the portal is believed this once. Log in with --coordinator, or set NEXA_COORDINATOR.",
             )
@@ -135,7 +146,7 @@ def result(job_id: str, out: Path | None) -> None:
             raise click.ClickException(plain(f"{error} ({error.code}) It is kept as {partial}.", characters_max=2000)) from error
         partial.replace(path)
         report_print(report, console)
-        _say(console, f"{path}. Verify it again, offline: nexa verify {path} --coordinator {key_id}")
+        say(console, f"{path}. Verify it again, offline: nexa verify {path} --coordinator {key_id}")
 
 
 @main.command()
@@ -149,21 +160,21 @@ def verify(bundle: Path, coordinator: str | None) -> None:
         report_print(bundle_verify(bundle, coordinator_key_id=key_id), Console())
 
 
-for _command in COMMANDS:
+for _command in (audit, *COMMANDS):
     main.add_command(_command)
 
 
 def report_print(report: Report, console: Console) -> None:
     """What a bundle proves, for people."""
-    _say(console, f"verified {report.label} ({report.job_id})")
-    _say(console, f"  result {report.result_digest}, {report.files} files, {report.size_bytes} bytes")
-    _say(console, f"  {len(report.replicas)} accepted replicas, quorum {report.quorum}")
+    say(console, f"verified {report.label} ({report.job_id})")
+    say(console, f"  result {report.result_digest}, {report.files} files, {report.size_bytes} bytes")
+    say(console, f"  {len(report.replicas)} accepted replicas, quorum {report.quorum}")
     for replica in report.replicas:
         paid = "payment not in a checkpoint yet" if replica.paid_micro is None else f"paid {replica.paid_micro / 1e6:.6f} credits"
         mark = "canonical" if replica.canonical else "agrees"
-        _say(console, f"  {replica.node_name}: key {replica.node_key_id[:15]}…, {mark}, log of {replica.log_lines} lines, {paid}")
+        say(console, f"  {replica.node_name}: key {replica.node_key_id[:15]}…, {mark}, log of {replica.log_lines} lines, {paid}")
     if report.checkpoint_size is not None:
-        _say(console, f"  payments proved under the ledger's checkpoint of {report.checkpoint_size} entries")
+        say(console, f"  payments proved under the ledger's checkpoint of {report.checkpoint_size} entries")
 
 
 def _api() -> PortalApi:
@@ -171,17 +182,30 @@ def _api() -> PortalApi:
     return PortalApi(known.origin, known.token)
 
 
+def _array_submit(api: PortalApi, document: dict[str, Any], items_path: Path, folder: Path, console: Console) -> None:
+    """Submits a job for each line of a file, in as many requests as it takes, and says what came of each request."""
+    template = {name: value for name, value in document.items() if name != "job_id"}
+    items = items_load(items_path, label=str(document.get("job_id", "job")))
+    with _transfer_bars(console) as bar:
+        template, items = array_upload(api, template, items, folder, progress=bar)
+    for request in requests_of(items):
+        jobs = api.jobs_submit(template, request)
+        new = sum(job.get("created") is True for job in jobs)
+        first, last = jobs[0], jobs[-1]
+        say(console, f"{len(jobs)} jobs, {new} of them new: {first['job_id']} ({first['id']}) to {last['job_id']} ({last['id']})")
+
+
 def _watch(api: PortalApi, job: dict[str, Any], console: Console) -> None:
     """Follows the job, says how it ended, and exits 1 unless it was completed."""
     try:
         job = job_watch(api, str(job["id"]), console)
     except KeyboardInterrupt:
-        _say(console, f"The job goes on. Follow it again: nexa jobs {job['id']} --watch")
+        say(console, f"The job goes on. Follow it again: nexa jobs {job['id']} --watch")
         sys.exit(130)
     if job["state"] != "completed":
         why = f": {job.get('failure_message') or ''} ({job['failure_code']})" if job.get("failure_code") else ""
         raise click.ClickException(plain(f"The job is {job['state']}{why}", characters_max=1500))
-    _say(console, f"completed. The result: nexa result {job['id']}")
+    say(console, f"completed. The result: nexa result {job['id']}")
 
 
 def _bundle_fetch(api: PortalApi, job_id: str, path: Path, console: Console) -> None:
@@ -208,11 +232,6 @@ def _is_private(origin: str) -> bool:
         return ipaddress.ip_address(parts.hostname or "").is_loopback
     except ValueError:
         return False
-
-
-def _say(console: Console, text: str) -> None:
-    """One line of text, whoever wrote its parts."""
-    console.print(plain(text, characters_max=4000), highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager

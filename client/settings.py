@@ -8,6 +8,7 @@ import stat
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 FILE_LIMIT_BYTES = 64 * 1024
 
@@ -59,6 +60,26 @@ def coordinator_key_id_pinned() -> str:
             "No coordinator's key is pinned: give --coordinator sha256:…, from a place you trust, or log in."
         ) from error
     raise LoginMissingError(f"{login_path()} pins no coordinator's key: give --coordinator sha256:…, from a place you trust.")
+
+
+def coordinator_key_id_known(*, authority: str) -> str | None:
+    """NEXA_COORDINATOR, else what was pinned at a login to the portal at `authority` (host:port); None if neither."""
+    if found := os.environ.get("NEXA_COORDINATOR"):
+        return found
+    try:
+        login = login_load()
+        return login.coordinator_key_id or None if authority_of(login.origin) == authority else None
+    except (LoginMissingError, ValueError):
+        return None
+
+
+def authority_of(origin: str) -> str:
+    """Host and port of an address, in one spelling. Raises ValueError."""
+    parts = urlsplit(origin)
+    default = {"http": 80, "https": 443}.get(parts.scheme)
+    if not parts.hostname:
+        raise ValueError(f"expected an address as https://host; found {origin[:200]!r}")
+    return f"{parts.hostname}:{parts.port or default}"
 
 
 def login_save(login: Login) -> Path:

@@ -33,12 +33,17 @@ def descriptor_load(path: Path) -> dict[str, Any]:
         raise DescriptorFileError(f"{path}: {error}") from error
     if not isinstance(document, dict):
         raise DescriptorFileError(f"{path}: expected a JSON object, found {type(document).__name__}.")
+    inputs_check(document, str(path))
+    return document
+
+
+def inputs_check(document: dict[str, Any], where: str) -> None:
+    """Return if what `document` says of inputs can be looked for. Raises DescriptorFileError."""
     names, inputs = document.get("input_files", []), document.get("inputs", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DescriptorFileError(f"{path}: input_files: expected a list of file names.")
+        raise DescriptorFileError(f"{where}: input_files: expected a list of file names.")
     if not isinstance(inputs, list) or not all(isinstance(each, dict) and isinstance(each.get("path"), str) for each in inputs):
-        raise DescriptorFileError(f"{path}: inputs: expected a list of objects with a path.")
-    return document
+        raise DescriptorFileError(f"{where}: inputs: expected a list of objects with a path.")
 
 
 def inputs_upload(

@@ -7,7 +7,8 @@
 4. Each receipt binds to its order, lease and replica, and its predicate is well-formed and says `completed`.
 5. Each log is an unbroken chain from its order to the head that the receipt states.
 6. The canonical archive is well-formed and has the digests that its receipt states, file by file.
-7. There are as many accepted replicas as the quorum asks for, each by another node key, and exactly one is canonical.
+7. There are as many accepted replicas as the quorum asks for, each by another node key, and exactly one is canonical. Fewer may do where
+   the verdict, which is sealed, says that a moderator ruled.
 8. Each payment is a leaf of the ledger's log under a checkpoint that one of these keys signed, and names this job, replica, receipt and
    node.
 
@@ -42,6 +43,7 @@ from workers.protocol.canonical import canonical_json, json_parse
 from workers.protocol.compute_log import LINE_BYTES_MAX, log_check
 from workers.protocol.digests import digest_of, digest_stream
 from workers.protocol.dsse import ENVELOPE_LIMIT_BYTES, PAYLOAD_TYPE_ORDER, PAYLOAD_TYPE_STATEMENT, envelope_key_id, envelope_open
+from workers.protocol.epochs import epoch_number_of
 from workers.protocol.errors import DigestMismatchError, KeyWrongError, VerificationError
 from workers.protocol.keys import PublicKey
 from workers.protocol.merkle import inclusion_verify, leaf_hash
@@ -143,7 +145,8 @@ class _Bundle:
             )
         if len({report.node_key_id for report in reports}) != len(reports):
             raise BundleInvalidError("Two replicas of the bundle are by the same node key.")
-        if len(reports) < index.job.quorum:
+        is_ruled = (index.job.verdict or {}).get("ruled") is True
+        if len(reports) < index.job.quorum and not is_ruled:
             raise BundleInvalidError(f"Expected {index.job.quorum} accepted replicas, the job's quorum; found {len(reports)}.")
         return Report(
             job_id=str(index.job.id),
@@ -219,7 +222,8 @@ class _Bundle:
         ledger = self._index.ledger
         if ledger is None:
             return None
-        _same("ledger origin", f"{_authority(self._index.origin)}/ledger", ledger.origin)
+        if epoch_number_of(authority := _authority(self._index.origin), ledger.origin) is None:
+            raise BundleInvalidError(f"ledger origin: expected {authority}/ledger, found {ledger.origin[:200]}.")
         text = self._note_open(ledger)
         checkpoint = signed_note.Checkpoint.from_text(text)
         _same("origin of the checkpoint", ledger.origin, checkpoint.origin)

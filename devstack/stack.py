@@ -27,6 +27,9 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 SERVER_BIN = CHECKOUT / ".venv" / "bin"
 HOST_BIN = CHECKOUT / ".venv-host" / "bin"
 START_TIMEOUT_SECONDS = 90.0
+APPLICATION_ROLE = "nexapod_application"
+VERIFY_ROLE = "nexapod_verify"
+"""Database users of web, control and conclude, and of verify workers, as settings.py names them by default."""
 
 Report = Callable[[str], None]
 
@@ -59,14 +62,22 @@ class Stack:
     """
 
     def __init__(
-        self, *, folder: Path, services: EmbeddedServices, supervisor: Supervisor, settings: Mapping[str, str] | None = None
+        self,
+        *,
+        folder: Path,
+        services: EmbeddedServices,
+        supervisor: Supervisor,
+        settings: Mapping[str, str] | None = None,
+        app: str = "nexaportal",
     ) -> None:
+        """`app`: the package of the processes' Celery app and of `asgi.application`."""
         self.folder = folder
         self.port = _port_free()
         self.origin = f"http://127.0.0.1:{self.port}"
         self._services = services
         self._supervisor = supervisor
         self._settings = dict(settings or {})
+        self._app = app
         self.coordinator_key_id = ""
 
     def start(self, seed: Seed, *, report: Report) -> Access:
@@ -78,12 +89,15 @@ class Stack:
         report("migrating the database")
         access = self._prepare(seed)
         report("starting the portal and its workers")
-        keyed = self._environment(NEXA_COORDINATOR_KEY_FILE=str(self.folder / "coordinator.key"))
-        keyless = self._environment(NEXA_COORDINATOR_PUBLIC_KEY=key.public.to_base64())
-        web = self._start("web", [SERVER_BIN / "uvicorn", "nexaportal.asgi:application", *self._uvicorn_options()], keyed, group="server")
+        key_file = str(self.folder / "coordinator.key")
+        application, verify = self._services.postgres.as_user(APPLICATION_ROLE).dsn, self._services.postgres.as_user(VERIFY_ROLE).dsn
+        keyed = self._environment(NEXA_COORDINATOR_KEY_FILE=key_file, NEXA_DATABASE_URL=application)
+        keyless = self._environment(NEXA_COORDINATOR_PUBLIC_KEY=key.public.to_base64(), NEXA_DATABASE_URL=application)
+        checking = self._environment(NEXA_COORDINATOR_PUBLIC_KEY=key.public.to_base64(), NEXA_DATABASE_URL=verify)
+        web = self._start("web", [SERVER_BIN / "uvicorn", f"{self._app}.asgi:application", *self._uvicorn_options()], keyed, group="server")
         workers = [
             self._worker("control", keyless, "--pool=solo", "--beat", f"--schedule={self.folder / 'beat'}"),
-            self._worker("verify", keyless, "--pool=prefork", "--concurrency=1"),
+            self._worker("verify", checking, "--pool=prefork", "--concurrency=1"),
             self._worker("conclude", keyed, "--pool=solo"),
         ]
         self._supervisor.wait_ready(web, self._portal_answers, timeout_seconds=START_TIMEOUT_SECONDS)
@@ -106,7 +120,7 @@ class Stack:
         return Access(document["researcher_token"], document["contributor_tokens"])
 
     def _manage(self, *arguments: str) -> None:
-        """Runs a management command to its end."""
+        """Runs a management command to its end, as the owner of the database."""
         done = subprocess.run(
             [sys.executable, CHECKOUT / "manage.py", *arguments],
             cwd=CHECKOUT,
@@ -123,7 +137,7 @@ class Stack:
         argv: list[str | Path] = [
             SERVER_BIN / "celery",
             "-A",
-            "nexaportal",
+            self._app,
             "worker",
             "-Q",
             queue,
@@ -144,7 +158,7 @@ class Stack:
         return ["--host", "127.0.0.1", "--port", str(self.port), "--lifespan", "off", "--no-access-log", "--timeout-graceful-shutdown", "2"]
 
     def _environment(self, **settings: str) -> dict[str, str]:
-        """The environment of one process: nothing of ours but what it needs."""
+        """The environment of one process: nothing of ours but what it needs. In the database it is the owner unless told otherwise."""
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE") if name in os.environ}
         return {
             **kept,
@@ -158,6 +172,7 @@ class Stack:
             "NEXA_BROKER_URL": self._services.redis.celery_url(),
             "NEXA_STATIC_ROOT": str(_folder_ensure(self.folder / "static")),
             "NEXA_BLOB_ROOT": str(self.folder / "blobs"),
+            "NEXA_LOG_ROOT": str(self.folder / "log-tiles"),
             "NEXA_EMAIL_BACKEND": "django.core.mail.backends.console.EmailBackend",
             **self._settings,
             **settings,

@@ -1,4 +1,8 @@
-"""Moderators' view of jobs. Jobs are looked at here, never changed: services do that. Image approvals are decided here."""
+"""Moderators' view of jobs, which are looked at here and never changed. Disputes, breakers and image approvals are decided here.
+
+What is hidden from everyone until a job is concluded is hidden from moderators too, where they may have an interest: an open job of theirs,
+or one that a node of theirs runs, is not in these lists. Spot keys are on no page.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,20 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.http import HttpRequest
 
+from jobs.descriptor import RedundancyPolicy
+from jobs.dispute_admin import DisputeAdmin
 from jobs.errors import ImageMalformedError
 from jobs.images import approval_name_parse
-from jobs.models import ImageApproval, Job, Replica
+from jobs.models import ImageApproval, ImageBreaker, Job, Replica, Ruling
+from jobs.selectors import is_concluded
 from jobs.services.approvals import image_id_check, pull_check
+from jobs.services.breakers import breaker_open
+from jobs.states import JOB_TERMINAL
 from people.models import User
 
 
@@ -31,11 +41,21 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic 
 
 
 @admin.register(Job)
-class JobAdmin(ReadOnlyAdmin):
-    list_display = ["label", "owner", "job_type", "tier", "state", "failure_code", "submitted_at", "concluded_at"]
-    list_filter = ["state", "tier", "failure_code"]
+class JobAdmin(DisputeAdmin, ReadOnlyAdmin):
+    list_display = ["label", "owner", "job_type", "tier", "state", "dispute_link", "failure_code", "submitted_at", "concluded_at"]
+    list_filter = ["state", "tier", "policy", "failure_code"]
     search_fields = ["label", "owner__username", "id"]
     list_select_related = ["owner"]
+    readonly_fields = ["dispute_link"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
+        interested = Q(owner=request.user.pk) | Exists(Replica.objects.filter(job=OuterRef("pk"), node_owner=request.user.pk))
+        return super().get_queryset(request).exclude(interested & ~Q(state__in=JOB_TERMINAL))
+
+    def get_exclude(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        """Of a `spot` job, the draw and what follows from it are shown once it is concluded."""
+        hidden = obj is not None and obj.policy == RedundancyPolicy.SPOT and not is_concluded(obj)
+        return ["spot_key", "spot_chosen", "copies", "quorum"] if hidden else []
 
 
 @admin.register(Replica)
@@ -45,6 +65,38 @@ class ReplicaAdmin(ReadOnlyAdmin):
     search_fields = ["id", "job__label", "node__name"]
     list_select_related = ["job", "node"]
     exclude = ["order_envelope"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Replica]:
+        interested = Q(job__owner=request.user.pk) | Exists(Replica.objects.filter(job=OuterRef("job"), node_owner=request.user.pk))
+        return super().get_queryset(request).exclude(interested & ~Q(job__state__in=JOB_TERMINAL))
+
+
+@admin.register(Ruling)
+class RulingAdmin(ReadOnlyAdmin):
+    """Given on the page of the dispute, and never changed."""
+
+    list_display = ["job", "by", "canonical", "made_at"]
+    search_fields = ["job__label", "by__username", "reason"]
+    list_select_related = ["job", "by", "canonical"]
+
+
+@admin.register(ImageBreaker)
+class ImageBreakerAdmin(ReadOnlyAdmin):
+    """Images whose runs kept failing."""
+
+    list_display = ["image_name", "code", "times", "closed_at", "closed_until"]
+    search_fields = ["image_name"]
+    actions = ["breakers_open"]
+
+    def has_open_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("jobs.delete_imagebreaker")
+
+    @admin.action(description="Open: give its jobs out again now", permissions=["open"])
+    def breakers_open(self, request: HttpRequest, queryset: QuerySet[ImageBreaker]) -> None:
+        for breaker in queryset:
+            self.log_change(request, breaker, "Opened.")
+            breaker_open(image_name=breaker.image_name)
+        self.message_user(request, "Opened.", messages.SUCCESS)
 
 
 class ImageApprovalForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time

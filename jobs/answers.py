@@ -8,8 +8,9 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from jobs.models import Job, JobEvent, JobInput, Replica
-from jobs.selectors import is_concluded
+from jobs import disclosure, selectors
+from jobs.faults import FaultClass, evidence_fault, failure_fault
+from jobs.models import Job, JobEvent, JobInput, Replica, Ruling
 from jobs.states import JobState, ReplicaState
 from workers.protocol.messages import ImageReference, Tier
 
@@ -21,7 +22,10 @@ class Answer(BaseModel):
 
 
 class JobSummary(Answer):
-    """A job in a list. `job_id` is the submitter's label, `id` ours."""
+    """A job in a list. `job_id` is the submitter's label, `id` ours.
+
+    Of a job of several copies, or a `spot` one, `state` is `running` from the first lease to the conclusion.
+    """
 
     id: UUID
     job_id: str
@@ -41,6 +45,21 @@ class JobPage(Answer):
     next: str | None
 
 
+class ArrayJob(Answer):
+    """A job of an array. `created`: made by this request, rather than by the same one before."""
+
+    id: UUID
+    job_id: str
+    state: JobState
+    created: bool
+
+
+class ArrayAnswer(Answer):
+    """A job for each item, in their order."""
+
+    jobs: list[ArrayJob]
+
+
 class InputAnswer(Answer):
     """One input as resolved at submission."""
 
@@ -49,21 +68,54 @@ class InputAnswer(Answer):
     size_bytes: int
 
 
+class DisputeAnswer(Answer):
+    """A dispute that waits. Without a ruling by `deadline_at`, the job fails, nobody is paid and the reservation comes back."""
+
+    deadline_at: AwareDatetime
+
+
+class RulingAnswer(Answer):
+    """How a dispute ended. `by_moderator` false: nobody ruled in time. `upheld`: the replica whose result stands; null: none."""
+
+    by_moderator: bool
+    upheld: UUID | None
+    reason: str
+    made_at: AwareDatetime
+
+
+class DrawAnswer(Answer):
+    """How a `spot` job was drawn. `key` is null where no key could be used, and it ran twice; `revealed`: the log holds the key itself."""
+
+    key: UUID | None
+    share: float | None
+    chosen: bool
+    revealed: bool
+
+
 class JobDetail(JobSummary):
-    """A job as its owner sees it. `verdict` and `canonical_replica` are set once it is concluded."""
+    """A job as its owner sees it. `verdict`, `canonical_replica`, `ruling` and `draw` are set once it is concluded.
+
+    `copies` and `quorum` of a `spot` job are 1 until then, chosen or not. `image_closed_until`: till when the circuit breaker of its image
+    keeps it in the queue.
+    """
 
     descriptor: dict[str, Any]
     descriptor_digest: str
     image: ImageReference
     inputs: list[InputAnswer]
+    policy: str
     copies: int
     quorum: int
     priority: int
     reserved_micro: str
     queue_deadline_at: AwareDatetime
     failure_message: str
+    image_closed_until: AwareDatetime | None
+    dispute: DisputeAnswer | None
     verdict: dict[str, Any] | None
     canonical_replica: UUID | None
+    ruling: RulingAnswer | None
+    draw: DrawAnswer | None
 
 
 class ProgressAnswer(Answer):
@@ -76,11 +128,12 @@ class ProgressAnswer(Answer):
 
 
 class EvidenceAnswer(Answer):
-    """One check of a replica, or of a pair."""
+    """One check of a replica, or of a pair. `fault` is the class of a failed one, null where it says nothing about fault."""
 
     check: str
     passed: bool | None
     code: str
+    fault: FaultClass | None
     other: UUID | None
     detail: dict[str, Any]
 
@@ -91,6 +144,7 @@ class ReplicaResult(Answer):
     verdict: str
     paid_micro: str
     failure_code: str
+    fault: FaultClass | None
     failure_message: str
     order_digest: str
     receipt_digest: str | None
@@ -102,7 +156,7 @@ class ReplicaResult(Answer):
 
 
 class ReplicaAnswer(Answer):
-    """One attempt. `result` is null while the job is open: nobody may learn what another host delivered."""
+    """One attempt. `result` is null while the job is open: nobody may learn what another host delivered, nor whether it has."""
 
     id: UUID
     state: ReplicaState
@@ -116,7 +170,7 @@ class ReplicaAnswer(Answer):
 
 
 class ReplicaList(Answer):
-    """All replicas of a job, oldest first."""
+    """The replicas of a job, oldest first: all once it is concluded; before that, of several copies, as many as its descriptor asks for."""
 
     replicas: list[ReplicaAnswer]
 
@@ -139,7 +193,7 @@ class EventPage(Answer):
 
 
 class QueueStatus(Answer):
-    """One tier's queue of replicas."""
+    """One tier's queue: replicas of jobs of which no host has taken any yet."""
 
     tier: Tier
     depth: int
@@ -181,39 +235,52 @@ class CostAnswer(Answer):
     replicas_max: int
 
 
-def summary_of(job: Job) -> JobSummary:
-    return JobSummary(**_summary(job))
+def summaries_of(jobs: Sequence[Job]) -> list[JobSummary]:
+    """One statement at most."""
+    states = selectors.states_shown(jobs)
+    return [JobSummary(**_summary(job, states[job.pk])) for job in jobs]
 
 
 def detail_of(job: Job, inputs: Sequence[JobInput]) -> JobDetail:
-    concluded = is_concluded(job)
+    concluded = selectors.is_concluded(job)
+    shown = selectors.copies_shown(job)
+    is_disputed = job.state == JobState.DISPUTED and job.dispute_deadline_at is not None
     return JobDetail(
-        **_summary(job),
+        **_summary(job, selectors.states_shown([job])[job.pk]),
         descriptor=job.descriptor,
         descriptor_digest=job.descriptor_digest,
         image=ImageReference.model_validate(job.image),
         inputs=[InputAnswer(path=each.path, digest=each.blob.digest, size_bytes=each.blob.size_bytes) for each in inputs],
-        copies=job.copies,
-        quorum=job.quorum,
+        policy=job.policy,
+        copies=shown.copies,
+        quorum=shown.quorum,
         priority=job.priority,
         reserved_micro=str(job.reserved_micro),
         queue_deadline_at=job.queue_deadline_at,
         failure_message=job.failure_message,
+        image_closed_until=selectors.image_closed_until(job=job),
+        dispute=DisputeAnswer(deadline_at=job.dispute_deadline_at) if is_disputed else None,
         verdict=job.verdict_summary if concluded else None,
         canonical_replica=job.canonical_replica_id if concluded else None,
+        ruling=_ruling_of(job) if concluded else None,
+        draw=_draw_of(job) if concluded else None,
     )
 
 
-def replica_of(replica: Replica, *, concluded: bool) -> ReplicaAnswer:
-    """`concluded`: whether the replica's job is."""
+def replica_of(replica: Replica, *, job: Job) -> ReplicaAnswer:
+    """`job` is the replica's."""
+    concluded = selectors.is_concluded(job)
     state = ReplicaState(replica.state)
-    if not concluded and state in (ReplicaState.ACCEPTED, ReplicaState.REJECTED):
+    veiled = selectors.is_veiled(job)
+    if veiled:
+        state = disclosure.replica_state_shown(state=state)
+    elif not concluded and state in (ReplicaState.ACCEPTED, ReplicaState.REJECTED):
         state = ReplicaState.REPORTED
     report = replica.progress or {}
     progress = ProgressAnswer(
         stage=str(report.get("stage", "")),
         progress=report.get("progress"),
-        message=str(report.get("message", "")),
+        message="" if veiled else str(report.get("message", "")),
         elapsed_seconds=report.get("elapsed_seconds"),
     )
     return ReplicaAnswer(
@@ -233,18 +300,34 @@ def event_of(event: JobEvent) -> EventAnswer:
     return EventAnswer(id=event.pk, kind=event.kind, replica=event.replica_id, payload=event.payload, created_at=event.created_at)
 
 
-def _summary(job: Job) -> dict[str, Any]:
+def _summary(job: Job, state: JobState) -> dict[str, Any]:
     return {
         "id": job.pk,
         "job_id": job.label,
         "type": job.job_type,
         "title": job.descriptor.get("title", ""),
-        "state": JobState(job.state),
+        "state": state,
         "tier": Tier(job.tier),
         "submitted_at": job.submitted_at,
         "concluded_at": job.concluded_at,
         "failure_code": job.failure_code,
     }
+
+
+def _ruling_of(job: Job) -> RulingAnswer | None:
+    ruling = Ruling.objects.filter(job=job).first()
+    if ruling is None:
+        return None
+    return RulingAnswer(by_moderator=ruling.by_id is not None, upheld=ruling.canonical_id, reason=ruling.reason, made_at=ruling.made_at)
+
+
+def _draw_of(job: Job) -> DrawAnswer | None:
+    if job.spot_chosen is None:
+        return None
+    key = job.spot_key
+    return DrawAnswer(
+        key=job.spot_key_id, share=job.spot_share, chosen=job.spot_chosen, revealed=key is not None and key.revealed_at is not None
+    )
 
 
 def _result_of(replica: Replica) -> ReplicaResult:
@@ -253,6 +336,7 @@ def _result_of(replica: Replica) -> ReplicaResult:
         verdict=replica.verdict,
         paid_micro=str(replica.paid_micro),
         failure_code=replica.failure_code,
+        fault=failure_fault(replica.failure_code),
         failure_message=replica.failure_message,
         order_digest=replica.order_digest,
         receipt_digest=receipt.digest if receipt else None,
@@ -261,7 +345,14 @@ def _result_of(replica: Replica) -> ReplicaResult:
         log_digest=receipt.log_id if receipt else None,
         late=receipt.late if receipt else False,
         evidence=[
-            EvidenceAnswer(check=each.check_name, passed=each.passed, code=each.code, other=each.other_id, detail=each.detail)
+            EvidenceAnswer(
+                check=each.check_name,
+                passed=each.passed,
+                code=each.code,
+                fault=evidence_fault(each.code),
+                other=each.other_id,
+                detail=each.detail,
+            )
             for each in replica.evidence.all()
         ],
     )

@@ -23,11 +23,12 @@ from rest_framework.views import APIView
 
 from jobs import answers, selectors
 from jobs.bundles import bundle_response
-from jobs.descriptor import Descriptor, descriptor_parse, descriptor_schema
+from jobs.descriptor import Descriptor, JobArrayDocument, array_parse, descriptor_parse, descriptor_schema
+from jobs.descriptor.arrays import ARRAY_BYTES_MAX
 from jobs.descriptor.model import DESCRIPTOR_BYTES_MAX
 from jobs.errors import QueryInvalidError
 from jobs.models import Job
-from jobs.services.submission import job_cancel, job_cost, job_submit
+from jobs.services.submission import job_cancel, job_cost, job_submit, jobs_submit
 from jobs.states import JobState
 from people.api import PROBLEM, user_of
 from people.models import Scope
@@ -37,6 +38,7 @@ from workers.protocol.validation import validation_errors
 PAGE_DEFAULT: Final = 50
 PAGE_MAX: Final = 200
 SUBMIT_RESPONSES = {201: answers.JobDetail, 200: answers.JobDetail, **dict.fromkeys((400, 401, 402, 403, 409, 413, 415, 422), PROBLEM)}
+ARRAY_RESPONSES = {201: answers.ArrayAnswer, 200: answers.ArrayAnswer, **dict.fromkeys((400, 401, 402, 403, 409, 413, 415, 422), PROBLEM)}
 READ_PROBLEMS = dict.fromkeys((400, 401, 403, 404), PROBLEM)
 
 
@@ -47,9 +49,16 @@ class DescriptorParser(BaseParser):
     """Leaves the body to `descriptor_parse`, which reads untrusted bytes; one byte beyond its limit is enough for it to refuse."""
 
     media_type = "application/json"
+    bytes_max = DESCRIPTOR_BYTES_MAX
 
     def parse(self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> Any:
-        return bytes(stream.read(DESCRIPTOR_BYTES_MAX + 1))
+        return bytes(stream.read(self.bytes_max + 1))
+
+
+class ArrayParser(DescriptorParser):
+    """The same for `array_parse`."""
+
+    bytes_max = ARRAY_BYTES_MAX
 
 
 class JobListQuery(BaseModel):
@@ -122,12 +131,30 @@ class JobListView(APIView):
         jobs = selectors.jobs_of(owner=user_of(request), state=query.state, label=query.job_id, before=before, limit=query.limit + 1)
         page = jobs[: query.limit]
         following = _key_of(page[-1]) if len(jobs) > query.limit else None
-        return _answered(answers.JobPage(jobs=[answers.summary_of(job) for job in page], next=following))
+        return _answered(answers.JobPage(jobs=answers.summaries_of(page), next=following))
 
     @extend_schema(operation_id="jobs_submit", request=Descriptor, responses=SUBMIT_RESPONSES)
     def post(self, request: Request) -> Response:
         """Submits a job. Idempotent by `job_id`: the same content again answers 200 with the same job, other content 409."""
         return submission_answer(request)
+
+
+class JobArrayView(APIView):
+    """`POST /api/v1/jobs/array`."""
+
+    parser_classes = [ArrayParser]
+    permission_classes = [ScopePermission]
+    required_scopes: ClassVar[dict[str, Scope | None]] = {"POST": Scope.JOBS_WRITE}
+
+    @extend_schema(operation_id="jobs_submit_array", request=JobArrayDocument, responses=ARRAY_RESPONSES)
+    def post(self, request: Request) -> Response:
+        """Submits up to 1,000 jobs that differ in a few members, all or none. Idempotent by `job_id`, as single submissions are."""
+        jobs = jobs_submit(owner=user_of(request), array=array_parse(_body_of(request)))
+        answer = answers.ArrayAnswer(
+            jobs=[answers.ArrayJob(id=job.id, job_id=job.label, state=job.state, created=job.created) for job in jobs]
+        )
+        is_new = any(job.created for job in jobs)
+        return Response(answer.model_dump(mode="json"), status.HTTP_201_CREATED if is_new else status.HTTP_200_OK)
 
 
 class JobView(APIView):
@@ -151,10 +178,9 @@ class JobReplicasView(APIView):
 
     @extend_schema(operation_id="job_replicas", responses={200: answers.ReplicaList, **READ_PROBLEMS})
     def get(self, request: Request, job_id: UUID) -> Response:
-        """The job's replicas; what they delivered once the job is concluded."""
+        """The job's replicas: as many as asked for while it is open; all, with what they delivered, once it is concluded."""
         job = _job_or_404(request, job_id)
-        concluded = selectors.is_concluded(job)
-        replicas = [answers.replica_of(each, concluded=concluded) for each in selectors.replicas_of(job=job)]
+        replicas = [answers.replica_of(each, job=job) for each in selectors.replicas_of(job=job)]
         return _answered(answers.ReplicaList(replicas=replicas))
 
 
@@ -173,7 +199,7 @@ class JobEventsView(APIView):
         responses={200: answers.EventPage, **READ_PROBLEMS},
     )
     def get(self, request: Request, job_id: UUID) -> Response:
-        """What happened to the job, oldest first."""
+        """What happened to the job, oldest first. Once it is concluded there is more of it, also from before: read it from 0 again."""
         job = _job_or_404(request, job_id)
         query = _query_of(request, EventListQuery)
         events = selectors.events_of(job=job, after=query.after, limit=query.limit)
@@ -264,9 +290,13 @@ def _answered(answer: answers.Answer) -> Response:
 
 
 def _descriptor_of(request: Request) -> Descriptor:
+    return descriptor_parse(_body_of(request))
+
+
+def _body_of(request: Request) -> bytes:
+    """The body, if the view's parser leaves it as it is. Without one DRF parses nothing and gives an empty form instead."""
     body: object = request.data
-    # Without a body DRF parses nothing and gives an empty form instead.
-    return descriptor_parse(body if isinstance(body, bytes) else b"")
+    return body if isinstance(body, bytes) else b""
 
 
 def _job_or_404(request: Request, job_id: UUID) -> Job:

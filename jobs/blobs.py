@@ -1,9 +1,11 @@
-"""The blob store: bytes by SHA-256, through Django's storage API, and the staging area of uploads that are still coming in.
+"""Blobs: bytes by SHA-256. Few bytes are in the row of their blob, many in the store; staged ones are uploads that are still coming in.
 
 1. A blob is written once, after its digest was checked, and never changes. Its name is its digest.
-2. Staged bytes are files of a local folder that all web processes share, one for each upload, written at the offset that the database
+2. Up to NEXA_BLOB_INLINE_BYTES it is a column of its row: written and made durable with the transaction that refers to it, without a file
+   of its own. A larger one is a file of the store, which Django's storage API keeps.
+3. Staged bytes are files of a local folder that all web processes share, one for each upload, written at the offset that the database
    says. The database is the truth about the offset: bytes beyond it are leftovers of a request that failed, and are overwritten.
-3. Bytes are hashed as they come in. The state of the hash is this process's memory, so it is only a saving: where it is missing or was
+4. Bytes are hashed as they come in. The state of the hash is this process's memory, so it is only a saving: where it is missing or was
    taken at another offset, the staged file is read again. An upload whose bytes were refused is gone, and its id with it: else a second
    process could have staged other bytes under a hash that this one remembers.
 """
@@ -12,11 +14,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -27,8 +30,9 @@ from django.conf import settings
 from django.core.files import File
 from django.core.files.storage import Storage, default_storage
 
+from jobs.bulk_insert import rows_insert
 from jobs.models import Blob
-from workers.protocol.digests import DIGEST_PREFIX, Readable, digest_parse
+from workers.protocol.digests import DIGEST_PREFIX, Readable, digest_of, digest_parse
 from workers.protocol.problems import ProblemError
 
 READ_BYTES: Final = 1024 * 1024
@@ -91,19 +95,18 @@ class BlobStore:
     def staged_commit(self, upload_id: UUID, *, digest: str, size_bytes: int) -> None:
         """Makes the staged bytes the blob `digest`. Raises BlobDigestMismatchError, after which nothing is staged."""
         path = self._staged_path(upload_id)
-        if size_bytes == 0:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(b"")
-        found = self._staged_digest(upload_id, size_bytes)
-        if found != digest:
-            self.staged_discard(upload_id)
-            raise BlobDigestMismatchError(
-                f"Expected {size_bytes} bytes with the digest {digest}; found {found}. Send them again, from offset 0."
-            )
+        self._staged_check(upload_id, self._staged_digest(upload_id, size_bytes), digest, size_bytes)
         with path.open("rb") as file:
             os.fsync(file.fileno())
         self._keep(path, digest)
         self.hash_drop(upload_id)
+
+    def staged_take(self, upload_id: UUID, *, digest: str, size_bytes: int) -> bytes:
+        """The staged bytes, which are staged no more. Raises BlobDigestMismatchError; then too nothing is staged."""
+        data = self._staged_path(upload_id).read_bytes()[:size_bytes] if size_bytes else b""
+        self._staged_check(upload_id, digest_of(data), digest, size_bytes)
+        self.staged_discard(upload_id)
+        return data
 
     def staged_discard(self, upload_id: UUID) -> None:
         """Forgets what was staged; nothing to forget is fine."""
@@ -151,6 +154,13 @@ class BlobStore:
         finally:
             path.unlink(missing_ok=True)
 
+    def _staged_check(self, upload_id: UUID, found: str, digest: str, size_bytes: int) -> None:
+        if found != digest:
+            self.staged_discard(upload_id)
+            raise BlobDigestMismatchError(
+                f"Expected {size_bytes} bytes with the digest {digest}; found {found}. Send them again, from offset 0."
+            )
+
     def _staged_digest(self, upload_id: UUID, size_bytes: int) -> str:
         with self._lock:
             offset, sha256 = self._hashes.get(upload_id, (-1, None))
@@ -196,6 +206,22 @@ def chunks_of(file: Readable, size_bytes: int) -> Iterator[bytes]:
         yield chunk
 
 
+class _Rejoined:
+    """A stream whose beginning was read already."""
+
+    def __init__(self, head: bytes, rest: Readable) -> None:
+        self._head = io.BytesIO(head)
+        self._rest = rest
+
+    def read(self, size: int, /) -> bytes:
+        return self._head.read(size) or self._rest.read(size)
+
+
+def _head_read(stream: Readable, size_bytes: int) -> bytes:
+    """The next `size_bytes` bytes, or what there is of them."""
+    return b"".join(chunks_of(stream, size_bytes))
+
+
 def _copy(stream: Readable, file: IO[bytes], limit_bytes: int | None) -> tuple[str, int]:
     """Copies what is left to read; its digest and size."""
     sha256, size_bytes = hashlib.sha256(), 0
@@ -214,14 +240,51 @@ def blob_store() -> BlobStore:
     return BlobStore(default_storage, settings.NEXA_BLOB_ROOT / "staging")
 
 
-def blob_open(digest: str) -> BinaryIO:
-    """The bytes of a stored blob, for reading; close it. Raises FileNotFoundError, DigestMalformedError."""
-    return blob_store().open(digest)
+def blob_open(blob: Blob | str) -> BinaryIO:
+    """The bytes of a blob, or of the one with this digest, for reading; close it. Raises FileNotFoundError where there is none."""
+    if isinstance(blob, str):
+        digest, data = blob, Blob.objects.filter(pk=blob).values_list("data", flat=True).first()
+    else:
+        digest, data = blob.digest, blob.data
+    return blob_store().open(digest) if data is None else io.BytesIO(data)
 
 
 def blob_write(stream: Readable, *, limit_bytes: int | None = None) -> Blob:
     """Stores what is left to read of `stream` as a blob; the same bytes give the same one. Raises BlobTooLargeError."""
-    digest, size_bytes = blob_store().write(stream, limit_bytes=limit_bytes)
+    head = _head_read(stream, settings.NEXA_BLOB_INLINE_BYTES + 1)
+    if len(head) <= settings.NEXA_BLOB_INLINE_BYTES:
+        if limit_bytes is not None and len(head) > limit_bytes:
+            raise BlobTooLargeError(f"Expected at most {limit_bytes} bytes; the stream holds more.")
+        return blob_of_bytes(digest_of(head), head)
+    digest, size_bytes = blob_store().write(_Rejoined(head, stream), limit_bytes=limit_bytes)
+    return Blob.objects.get_or_create(digest=digest, defaults={"size_bytes": size_bytes})[0]
+
+
+def blob_of_bytes(digest: str, data: bytes) -> Blob:
+    """The blob of these few bytes, whose digest the caller has checked; the one that there is, if there is one."""
+    return Blob.objects.get_or_create(digest=digest, defaults={"size_bytes": len(data), "data": data})[0]
+
+
+def blobs_keep(found: Mapping[str, bytes]) -> None:
+    """Makes blobs of bytes that came along with messages, whose digests the caller has checked; those that there are stay as they are.
+
+    One statement, and a file for each that is too large for its row. In the order of the digests, so that two that keep the same ones
+    wait for each other and never deadlock.
+    """
+    records = []
+    for digest, data in sorted(found.items()):
+        is_small = len(data) <= settings.NEXA_BLOB_INLINE_BYTES
+        if not is_small:
+            blob_store().write(io.BytesIO(data))
+        records.append({"digest": digest, "size_bytes": len(data), "data": data if is_small else None})
+    rows_insert(Blob(), records, then="ON CONFLICT (digest) DO NOTHING")
+
+
+def blob_of_upload(upload_id: UUID, *, digest: str, size_bytes: int) -> Blob:
+    """The blob of what was staged for an upload. Raises BlobDigestMismatchError, after which nothing is staged."""
+    if size_bytes <= settings.NEXA_BLOB_INLINE_BYTES:
+        return blob_of_bytes(digest, blob_store().staged_take(upload_id, digest=digest, size_bytes=size_bytes))
+    blob_store().staged_commit(upload_id, digest=digest, size_bytes=size_bytes)
     return Blob.objects.get_or_create(digest=digest, defaults={"size_bytes": size_bytes})[0]
 
 

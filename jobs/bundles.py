@@ -14,7 +14,8 @@ from django.conf import settings
 from django.http import StreamingHttpResponse
 
 from jobs.blobs import blob_open
-from jobs.models import Job, Replica
+from jobs.models import Blob, Job, Replica
+from jobs.selectors import states_shown
 from jobs.states import JobState, ReplicaState
 from ledger.checkpoints import checkpoint_latest, log_origin
 from ledger.coordinator_key import coordinator_private_key, coordinator_public_key
@@ -67,10 +68,10 @@ def bundle_response(*, job: Job) -> StreamingHttpResponse:
         "Content-Disposition": f'attachment; filename="{job.label}.nexa.zip"',  # labels hold no quotes
         "Cache-Control": "private, no-store",
     }
-    return StreamingHttpResponse(_FileChunks(file), headers=headers)
+    return StreamingHttpResponse(FileChunks(file), headers=headers)
 
 
-class _FileChunks:
+class FileChunks:
     """A file's bytes, asynchronously: under ASGI, Django reads a synchronous iterator to its end first. The response closes it."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -87,10 +88,11 @@ class _FileChunks:
 def bundle_write(*, job: Job, out: BinaryIO) -> None:
     """Writes the bundle of a completed job. Raises ResultUnavailableError."""
     if job.state != JobState.COMPLETED:
-        raise ResultUnavailableError(f"The job is {job.state}; a result can be had once it is completed. {job.failure_message}".rstrip())
+        shown = states_shown([job])[job.pk]
+        raise ResultUnavailableError(f"The job is {shown}; a result can be had once it is completed. {job.failure_message}".rstrip())
     accepted = (
         job.replicas.filter(state=ReplicaState.ACCEPTED)
-        .select_related("receipt", "node", "node_key")
+        .select_related("receipt__log", "receipt__archive", "node", "node_key")
         .order_by("receipt__received_at", "pk")
     )
     replicas = sorted(accepted, key=lambda replica: replica.pk != job.canonical_replica_id)
@@ -100,9 +102,9 @@ def bundle_write(*, job: Job, out: BinaryIO) -> None:
         for entry, replica in zip(index.replicas, replicas, strict=True):
             bundle.member_write(f"{entry.folder}/order.json", bytes(cast("bytes", replica.order_envelope)))
             bundle.member_write(f"{entry.folder}/receipt.json", bytes(replica.receipt.envelope))
-            bundle.blob_copy(f"{entry.folder}/log.jsonl", str(replica.receipt.log_id))
+            bundle.blob_copy(f"{entry.folder}/log.jsonl", cast("Blob", replica.receipt.log))
             if entry.canonical:
-                bundle.blob_copy(f"{entry.folder}/archive.tar", str(replica.receipt.archive_id))
+                bundle.blob_copy(f"{entry.folder}/archive.tar", cast("Blob", replica.receipt.archive))
         bundle.seal(job.pk)
 
 
@@ -156,10 +158,10 @@ class _BundleWriter:
         self._zip.writestr(zipfile.ZipInfo(name, MEMBER_DATE), data)
         self._digests[name] = digest_of(data)
 
-    def blob_copy(self, name: str, digest: str) -> None:
+    def blob_copy(self, name: str, blob: Blob) -> None:
         """Copies a stored blob. What is sealed is what was read: a store that went bad shows at the reader, against the receipt."""
         sha256 = hashlib.sha256()
-        with blob_open(digest) as source, self._zip.open(zipfile.ZipInfo(name, MEMBER_DATE), "w", force_zip64=True) as target:
+        with blob_open(blob) as source, self._zip.open(zipfile.ZipInfo(name, MEMBER_DATE), "w", force_zip64=True) as target:
             while chunk := source.read(_COPY_BYTES):
                 sha256.update(chunk)
                 target.write(chunk)
@@ -173,8 +175,8 @@ class _BundleWriter:
 
 def _payment_proof(replica: Replica, checkpoint: Checkpoint | None) -> PaymentProof | None:
     """The ledger entry that paid this replica, and its proof under `checkpoint`; None while it is not integrated (a second or so)."""
-    leaf = LogLeaf.objects.filter(entry__idempotency_key=f"payment:{replica.pk}").first()
+    leaf = LogLeaf.objects.filter(item__key=f"payment:{replica.pk}").select_related("item").first()
     if leaf is None or checkpoint is None or leaf.index >= checkpoint.size:
         return None
     proof = tuple(base64_encode(one) for one in inclusion_proof_of(index=leaf.index, size=checkpoint.size))
-    return PaymentProof(index=leaf.index, leaf=base64_encode(bytes(leaf.data)), proof=proof)
+    return PaymentProof(index=leaf.index, leaf=base64_encode(bytes(leaf.item.data)), proof=proof)

@@ -32,8 +32,9 @@ class JobConsumer(AsyncJsonWebsocketConsumer):
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None, **kwargs: Any) -> None:
         """Ignores what a browser sends, readable or not."""
 
-    async def job_event(self, message: dict[str, Any]) -> None:
-        await self.send_json(message["event"])
+    async def job_events(self, message: dict[str, Any]) -> None:
+        for event in message["events"]:
+            await self.send_json(event)
 
 
 class FleetConsumer(AsyncJsonWebsocketConsumer):
@@ -44,8 +45,9 @@ class FleetConsumer(AsyncJsonWebsocketConsumer):
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None, **kwargs: Any) -> None:
         """Ignores what a browser sends, readable or not."""
 
-    async def fleet_event(self, message: dict[str, Any]) -> None:
-        await self.send_json(message["event"])
+    async def fleet_events(self, message: dict[str, Any]) -> None:
+        for event in message["events"]:
+            await self.send_json(event)
 
 
 @database_sync_to_async

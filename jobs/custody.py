@@ -20,7 +20,7 @@ MARKS: Final = ("submitted", "leased", "run", "signed", "verified", "credited")
 
 _SENTENCES: Final = {
     JobState.QUEUED: "Waits for a host of its tier with room for it.",
-    JobState.RUNNING: "Hosts are at work. What they deliver is shown once {quorum} agree.",
+    JobState.RUNNING: "Hosts are at work, or what they delivered is compared; it is shown once {quorum} agree.",
     JobState.VERIFYING: "Receipts are in; the coordinator checks and compares them. {quorum} must agree.",
     JobState.DISPUTED: "The replicas do not agree and no more may be asked; a moderator looks at them.",
     JobState.FAILED: "Failed; no result was accepted and nothing was paid.",
@@ -117,6 +117,8 @@ def verdict_sentence(
 
 
 def _agreement(summary: Mapping[str, Any], *, names_shown: bool) -> str:
+    if summary.get("ruled"):
+        return f"A moderator upheld one of {summary.get('reported', 0)} results that did not agree; {summary.get('agreeing', 0)} accepted."
     agreeing, reported, worst = summary.get("agreeing", 0), summary.get("reported", 0), summary.get("worst")
     if reported <= 1:
         return "1 replica, its own checks passed; nothing to compare it with was asked for."

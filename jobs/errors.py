@@ -18,6 +18,10 @@ ProblemError
 ├── InputMismatchError          input_mismatch              422
 ├── JobConcludedError           job_concluded               409
 ├── JobDisputedError            job_disputed                409
+├── JobNotDisputedError         job_not_disputed            409
+├── RulingForbiddenError        ruling_forbidden            403
+├── RulingInterestError         ruling_interest             403
+├── RulingInvalidError          ruling_invalid              422
 └── QueryInvalidError           query_invalid               400
 """
 
@@ -122,6 +126,32 @@ class JobDisputedError(ProblemError):
     code = "job_disputed"
     status = 409
     title = "The job is disputed"
+
+
+class JobNotDisputedError(ProblemError):
+    code = "job_not_disputed"
+    status = 409
+    title = "The job is not disputed"
+
+
+class RulingForbiddenError(ProblemError):
+    code = "ruling_forbidden"
+    status = 403
+    title = "Only moderators rule on disputes"
+
+
+class RulingInterestError(ProblemError):
+    """The moderator owns the job, or a node that ran it."""
+
+    code = "ruling_interest"
+    status = 403
+    title = "You have an interest in this dispute"
+
+
+class RulingInvalidError(ProblemError):
+    code = "ruling_invalid"
+    status = 422
+    title = "This is not a ruling"
 
 
 class QueryInvalidError(ProblemError):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -25,11 +25,9 @@ from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
 from jobs.blobs import BlobTooLargeError, blob_write
-from jobs.descriptor import Descriptor
 from jobs.errors import (
     InputAddressPrivateError,
     InputHostNotAllowedError,
-    InputMismatchError,
     InputTooLargeError,
     InputUnreachableError,
     InputUriMalformedError,
@@ -86,22 +84,17 @@ class FetchPolicy:
         return cls(hosts=tuple(settings.NEXA_INPUT_HOSTS), bytes_max=settings.NEXA_INPUT_BYTES_MAX)
 
 
-def inputs_fetch(*, descriptor: Descriptor, policy: FetchPolicy) -> dict[str, Blob]:
-    """The job's `input_files` from its `input_uri` as blobs, by path; empty without one. `bytes_max` is for all together.
+def inputs_fetch(*, uri: str, paths: Iterable[str], policy: FetchPolicy) -> dict[str, Blob]:
+    """The files `paths` from below `uri` as blobs, by path, each once. `bytes_max` is for all together.
 
-    Raises the input errors of jobs.errors.
+    Raises the errors of jobs.errors about `input_uri`, and InputTooLargeError.
     """
-    if descriptor.input_uri is None:
-        return {}
-    folder = folder_uri_check(descriptor.input_uri)
-    stated = {each.path: each.digest for each in descriptor.inputs}
+    folder = folder_uri_check(uri)
     give_up_at = time.monotonic() + policy.seconds_max
     left_bytes = policy.bytes_max
-    fetched = {}
-    for path in descriptor.input_files:
+    fetched: dict[str, Blob] = {}
+    for path in dict.fromkeys(paths):
         blob = _file_fetch(folder + quote(path), policy, left_bytes, give_up_at)
-        if path in stated and stated[path] != blob.digest:
-            raise InputMismatchError(f"{path}: expected bytes with the digest {stated[path]}; found {blob.digest}.", path=path)
         left_bytes -= blob.size_bytes
         fetched[path] = blob
     return fetched

@@ -18,6 +18,9 @@ def _choices(states: type[JobState | ReplicaState]) -> list[tuple[str, str]]:
     return [(state.value, state.value) for state in states]
 
 
+_NEXT_OF_JOB = Q(state="queued", queue_key__isnull=False)
+
+
 class Blob(models.Model):
     """Bytes by SHA-256, complete and checked. Who may read them is decided by what refers to them."""
 
@@ -37,6 +40,8 @@ class SpotKey(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     secret = models.BinaryField(max_length=32)
     made_at = models.DateTimeField()
+    published_at = models.DateTimeField(null=True, blank=True)
+    """Its digest was found under a signed checkpoint; it chooses nothing before."""
     ends_at = models.DateTimeField()
     """It chooses for jobs that are claimed before this."""
     revealed_at = models.DateTimeField(null=True, blank=True)
@@ -126,6 +131,22 @@ class JobKind(models.Model):
         return f"{self.job_type} in {self.image_name} for {self.credit_rate_micro}"
 
 
+class ImageBreaker(models.Model):
+    """The circuit breaker of an image that has been closed at least once since it last succeeded (jobs/services/breakers.py)."""
+
+    image_name = models.CharField(max_length=255, unique=True)
+    closed_at = models.DateTimeField()
+    closed_until = models.DateTimeField()
+    """As in every JobKind of the image."""
+    times = models.PositiveSmallIntegerField()
+    """How often in a row it was closed; each time for twice as long."""
+    code = models.CharField(max_length=64)
+    """The failure that closed it, as jobs.faults knows it."""
+
+    def __str__(self) -> str:
+        return self.image_name
+
+
 class Replica(models.Model):
     """One attempt at a job by one node. What it needs is copied from the job, so that a claim need not read jobs."""
 
@@ -142,8 +163,13 @@ class Replica(models.Model):
     gpus = models.PositiveSmallIntegerField(default=0)
     gpu_memory_bytes = models.BigIntegerField(default=0)
     kind = models.ForeignKey(JobKind, on_delete=models.PROTECT, related_name="+", db_index=False)
+    # Triggers write the three below (migration 0005), on the one queued replica of each job that is next. On others they mean nothing.
+    queue_key = models.UUIDField(null=True, blank=True)
+    """Digest of all that says who may have it: replicas of one tier with the same key suit the same hosts. None: not next of its job."""
     barred = ArrayField(models.BigIntegerField(), default=list, blank=True)
-    """While queued: the owners that may not have it, since a replica of the job is theirs already; ascending."""
+    """The owners that may not have it, ascending: a replica of the job is theirs already, or too many ended with them."""
+    failed_nodes = ArrayField(models.UUIDField(), default=list, blank=True)
+    """The nodes on which the job failed, ascending; being stopped is no failure."""
 
     node = models.ForeignKey(Node, null=True, blank=True, on_delete=models.PROTECT, related_name="replicas")
     node_key = models.ForeignKey(NodeKey, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
@@ -184,14 +210,12 @@ class Replica(models.Model):
             ),
         ]
         indexes: ClassVar = [
-            models.Index(fields=["tier", "-priority", "created_at"], condition=Q(state="queued"), name="replica_queue"),
-            # `id` makes it the better one for a queue of one kind even where the planner takes all that is queued to be of that kind.
-            models.Index(
-                fields=["tier", "kind", "-priority", "created_at", "id"], condition=Q(state="queued"), name="replica_queue_of_kind"
-            ),
+            models.Index(fields=["tier", "-priority", "created_at", "id"], condition=_NEXT_OF_JOB, name="replica_queue"),
+            models.Index(fields=["tier", "queue_key", "-priority", "created_at", "id"], condition=_NEXT_OF_JOB, name="replica_queue_class"),
             models.Index(fields=["lease_expires_at"], condition=Q(state__in=["leased", "running"]), name="replica_lease_expiry"),
             models.Index(fields=["verify_claimed_until"], condition=Q(state="reported"), name="replica_to_verify"),
             models.Index(fields=["node", "state"]),
+            models.Index(fields=["kind", "concluded_at"], condition=Q(state__in=["failed", "accepted"]), name="replica_outcome_of_kind"),
             models.Index(fields=["lease_request_id"], condition=Q(lease_request_id__isnull=False), name="replica_lease_request"),
         ]
 

@@ -56,13 +56,13 @@ def exchanges_wake(tiers: Iterable[str]) -> None:
     """Replicas of these tiers were queued, or a command waits for a host: let waiting exchanges look again."""
     try:
         for tier in set(tiers):
-            _redis(settings.NEXA_REDIS_URL).publish(WAKE_CHANNEL, tier)
+            redis_client(settings.NEXA_REDIS_URL).publish(WAKE_CHANNEL, tier)
     except redis.RedisError as error:
         log.warning("exchanges not woken, they look again by themselves: %s", error)
 
 
 @cache
-def _redis(url: str) -> redis.Redis:
+def redis_client(url: str) -> redis.Redis:
     """This process's connections: making one takes as long as a host's whole wait for an order should. One that died is made anew, once."""
     return redis.Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 1))
 

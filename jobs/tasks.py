@@ -7,7 +7,6 @@ never run its body. Whatever is lost here is claimed again from PostgreSQL.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +18,7 @@ from redis.exceptions import RedisError
 from jobs.checking import claims
 from jobs.checking.making import jobs_check
 from jobs.models import VerificationBatch
-from jobs.services import disputes, leases, outbox, settlement, uploads
+from jobs.services import disputes, leases, outbox, settlement, spot_keys, uploads
 from nodes import clones
 
 log = logging.getLogger(__name__)
@@ -43,6 +42,12 @@ def queue_deadlines_enforce() -> None:
 def disputes_rule() -> None:
     """Ends disputes that nobody settled in time."""
     disputes.disputes_rule(now=timezone.now())
+
+
+@shared_task(name="control.spot_keys_tend")
+def spot_keys_tend() -> None:
+    """Makes the next key of the draw, and reveals those that have ended."""
+    spot_keys.spot_keys_tend(now=timezone.now())
 
 
 @shared_task(name="control.uploads_sweep")
@@ -104,14 +109,5 @@ def batch_settle(batch_id: str) -> None:
     batch = VerificationBatch.objects.filter(pk=batch_id).first()
     if batch is None:
         return  # delivered twice; the first delivery has settled it
-    _jobs_settle([UUID(job_id) for job_id in batch.job_ids])
+    settlement.jobs_settle(job_ids=[UUID(job_id) for job_id in batch.job_ids])
     batch.delete()
-
-
-def _jobs_settle(job_ids: Sequence[UUID]) -> None:
-    """Each in its own transaction; one job's failure keeps no other from being paid."""
-    for job_id in job_ids:
-        try:
-            settlement.job_settle(job_id=job_id)
-        except Exception:
-            log.exception("job %s not settled; it is settled again when its claim expires", job_id)

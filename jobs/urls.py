@@ -7,6 +7,7 @@ from jobs import api
 urlpatterns = [
     path("jobs", api.JobListView.as_view(), name="jobs"),
     path("submit-job", api.SubmitJobV1View.as_view(), name="submit-job-v1"),
+    path("jobs/array", api.JobArrayView.as_view(), name="jobs-array"),
     path("jobs/estimate", api.EstimateView.as_view(), name="jobs-estimate"),
     path("jobs/<uuid:job_id>", api.JobView.as_view(), name="job"),
     path("jobs/<uuid:job_id>/replicas", api.JobReplicasView.as_view(), name="job-replicas"),

@@ -7,6 +7,9 @@
    that agrees with it. The rest disagree.
 5. Without a quorum: wait while enough replicas are still out; else ask for as many as are missing; at the cap, dispute.
 6. A job whose every replica is invalid and that may have no more has no result to dispute: it fails.
+7. What the portal could not check is nobody's fault. A replica with such a check has no vote and is not invalid, and a pair that could not
+   be compared does not agree and does not disagree: more are asked for, at the cap a person looks (a dispute), and what a quorum of others
+   leaves over stays undecided.
 """
 
 from __future__ import annotations
@@ -28,10 +31,11 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class CheckedReplica:
-    """A reported replica. `valid` is whether it passed its own checks; None while a check has still to be made."""
+    """A reported replica. `valid` is whether it passed its own checks; None while one has still to be made, or (`unchecked`) never will."""
 
     replica_id: UUID
     valid: bool | None
+    unchecked: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,27 +87,30 @@ def pair(one: UUID, other: UUID) -> frozenset[UUID]:
 def decide(
     *,
     replicas: Sequence[CheckedReplica],
-    agreements: Mapping[frozenset[UUID], bool],
+    agreements: Mapping[frozenset[UUID], bool | None],
     quorum: int,
     outstanding: int,
     may_ask: int,
 ) -> Decision:
     """What to do with a job.
 
-    `replicas` in the order in which their receipts came; `agreements` holds the compared pairs; `outstanding` replicas are queued or
-    running; `may_ask` is how many more the cap allows. The answer depends on nothing else, so it can be recomputed from the evidence.
+    `replicas` in the order in which their receipts came; `agreements` holds the compared pairs, None for one that never can be compared;
+    `outstanding` replicas are queued or running; `may_ask` is how many more the cap allows. The answer depends on nothing else, so it can
+    be recomputed from the evidence.
     """
     verdicts = {r.replica_id: Verdict.INVALID if r.valid is False else Verdict.UNDECIDED for r in replicas}
     valid = [r.replica_id for r in replicas if r.valid]
     agreeing = {one: [other for other in valid if other != one and agreements.get(pair(one, other))] for one in valid}
 
-    if any(r.valid is None for r in replicas) or _comparison_missing(valid, agreements):
+    if any(r.valid is None and not r.unchecked for r in replicas) or _comparison_missing(valid, agreements):
         return Wait(verdicts, checks_missing=True)
     for candidate in valid:
         if len(agreeing[candidate]) + 1 >= quorum:
             for replica_id in valid:
-                agrees = replica_id == candidate or replica_id in agreeing[candidate]
-                verdicts[replica_id] = Verdict.AGREE if agrees else Verdict.DISAGREE
+                if replica_id == candidate or agreements[pair(candidate, replica_id)]:
+                    verdicts[replica_id] = Verdict.AGREE
+                elif agreements[pair(candidate, replica_id)] is False:
+                    verdicts[replica_id] = Verdict.DISAGREE
             return Conclude(canonical=candidate, verdicts=verdicts)
     missing = quorum - max((len(others) + 1 for others in agreeing.values()), default=0) - outstanding
     if missing <= 0:
@@ -112,9 +119,9 @@ def decide(
         return AskForMore(count=missing, verdicts=verdicts)
     if outstanding:
         return Wait(verdicts)
-    return Dispute(verdicts) if valid else NoValidResult(verdicts)
+    return Dispute(verdicts) if valid or any(r.unchecked for r in replicas) else NoValidResult(verdicts)
 
 
-def _comparison_missing(valid: Sequence[UUID], agreements: Mapping[frozenset[UUID], bool]) -> bool:
+def _comparison_missing(valid: Sequence[UUID], agreements: Mapping[frozenset[UUID], bool | None]) -> bool:
     """Whether some pair has not been compared yet."""
     return any(pair(one, other) not in agreements for place, one in enumerate(valid) for other in valid[place + 1 :])

@@ -32,9 +32,10 @@ _RECEIPT_COUNTS = [state.value for state in REPLICA_VOTES]
 
 @dataclass(frozen=True)
 class JobRow:
-    """A job in a list, with its custody and its verdict in words."""
+    """A job in a list, with its state as it may be shown, its custody and its verdict in words."""
 
     job: Job
+    state: JobState
     custody: list[Mark]
     sentence: str
 
@@ -103,24 +104,34 @@ def job_fragment(request: HttpRequest, job_id: UUID) -> HttpResponse:
 
 
 def job_rows(jobs: Sequence[Job], *, names_shown: bool) -> list[JobRow]:
-    """Rows of a list: one more statement, however many jobs."""
+    """Rows of a list: two more statements, however many jobs."""
+    states = selectors.states_shown(jobs)
+    unveiled = [job.pk for job in jobs if not selectors.is_veiled(job)]
     counted = (
-        Replica.objects.filter(job__in=[job.pk for job in jobs])
+        Replica.objects.filter(job__in=unveiled)
         .values("job")
         .annotate(
             leased=Count("pk", filter=Q(leased_at__isnull=False)),
             receipts=Count("receipt", filter=Q(state__in=_RECEIPT_COUNTS)),
         )
     )
-    progress = {row["job"]: Progress(leased=row["leased"], receipts=row["receipts"]) for row in counted}
+    progress = {row["job"]: Progress(leased=row["leased"], receipts=row["receipts"]) for row in counted} if unveiled else {}
     return [
         JobRow(
             job=job,
-            custody=job_line(state=JobState(job.state), quorum=job.quorum, progress=progress.get(job.pk, Progress())),
-            sentence=_sentence(job, names_shown=names_shown),
+            state=states[job.pk],
+            custody=job_line(
+                state=states[job.pk], quorum=job.quorum, progress=progress.get(job.pk) or _progress_shown(job, states[job.pk])
+            ),
+            sentence=_sentence(job, states[job.pk], names_shown=names_shown),
         )
         for job in jobs
     ]
+
+
+def _progress_shown(job: Job, state: JobState) -> Progress:
+    """Of a veiled job: taken or not."""
+    return Progress(leased=int(selectors.is_veiled(job) and state != JobState.QUEUED))
 
 
 def _job_context(request: HttpRequest, job_id: UUID) -> dict[str, Any]:
@@ -132,15 +143,16 @@ def _job_context(request: HttpRequest, job_id: UUID) -> dict[str, Any]:
     events = selectors.events_of(job=job, after=0, limit=PAGE_EVENTS)
     concluded = selectors.is_concluded(job)
     ran_at = _running_times(events)
-    state = JobState(job.state)
+    detail = answers.detail_of(job, inputs)
     return {
         "job": job,
-        "detail": answers.detail_of(job, inputs),
-        "is_open": state in JOB_OPEN,
+        "detail": detail,
+        "is_open": JobState(job.state) in JOB_OPEN,
         "is_concluded": concluded,
-        "has_bundle": state == JobState.COMPLETED,
-        "sentence": _sentence(job, names_shown=True),
-        "custody": _custody(job, replicas, ran_at),
+        "is_veiled": selectors.is_veiled(job),
+        "has_bundle": job.state == JobState.COMPLETED,
+        "sentence": _sentence(job, detail.state, names_shown=True),
+        "custody": _custody(job, detail, replicas, ran_at),
         "columns": _columns(job, replicas, ran_at, concluded=concluded),
         "paid_micro": sum(replica.paid_micro for replica in replicas) if concluded else None,
         "events": _event_rows(events, replicas),
@@ -149,14 +161,18 @@ def _job_context(request: HttpRequest, job_id: UUID) -> dict[str, Any]:
     }
 
 
-def _custody(job: Job, replicas: Sequence[Replica], ran_at: dict[UUID, datetime]) -> list[Mark]:
-    """The job's line with times and evidence. Counts of receipts are no secret, what is in them is."""
+def _custody(job: Job, detail: answers.JobDetail, replicas: Sequence[Replica], ran_at: dict[UUID, datetime]) -> list[Mark]:
+    """The job's line with times and evidence; of a veiled one only that it was taken."""
+    copies = f"{detail.copies} {_plural('copy', 'copies', detail.copies)}, {detail.quorum} must agree"
     leased = [replica.leased_at for replica in replicas if replica.leased_at]
+    if selectors.is_veiled(job):
+        times = [job.submitted_at, min(leased, default=None)]
+        return job_line(state=detail.state, quorum=detail.quorum, progress=_progress_shown(job, detail.state), times=times, notes=[copies])
     received = sorted(replica.receipt.received_at for replica in replicas if replica.state in REPLICA_VOTES and hasattr(replica, "receipt"))
     completed = job.state == JobState.COMPLETED
     paid = [replica for replica in replicas if replica.paid_micro]
     notes = [
-        f"{job.copies} {_plural('copy', 'copies', job.copies)}, {job.quorum} must agree",
+        copies,
         f"{len(leased)} {_plural('lease', 'leases', len(leased))}" if leased else "",
         f"{len(ran_at)} started" if ran_at else "",
         f"{len(received)} {_plural('receipt', 'receipts', len(received))}" if received else "",
@@ -179,8 +195,8 @@ def _columns(job: Job, replicas: Sequence[Replica], ran_at: dict[UUID, datetime]
     entries = _payment_leaves(replicas) if concluded else {}
     columns = []
     for replica in replicas:
-        answer = answers.replica_of(replica, concluded=concluded)
-        received_at = replica.receipt.received_at if hasattr(replica, "receipt") else None
+        answer = answers.replica_of(replica, job=job)
+        received_at = replica.receipt.received_at if not selectors.is_veiled(job) and hasattr(replica, "receipt") else None
         times = [replica.created_at, replica.leased_at, ran_at.get(replica.pk), received_at]
         columns.append(
             ReplicaColumn(
@@ -206,7 +222,7 @@ def _event_rows(events: Sequence[JobEvent], replicas: Sequence[Replica]) -> list
 def _payment_leaves(replicas: Sequence[Replica]) -> dict[UUID, int]:
     """The place in the public log of each replica's payment, as far as it is in there yet."""
     keys = {f"payment:{replica.pk}": replica.pk for replica in replicas if replica.paid_micro}
-    found = LogLeaf.objects.filter(entry__idempotency_key__in=keys).values_list("entry__idempotency_key", "index")
+    found = LogLeaf.objects.filter(item__key__in=keys).values_list("item__key", "index")
     return {keys[key]: index for key, index in found}
 
 
@@ -214,10 +230,11 @@ def _running_times(events: Sequence[JobEvent]) -> dict[UUID, datetime]:
     return {event.replica_id: event.created_at for event in events if event.kind == "replica.running" and event.replica_id}
 
 
-def _sentence(job: Job, *, names_shown: bool) -> str:
+def _sentence(job: Job, state: JobState, *, names_shown: bool) -> str:
+    """`state`: as it may be shown."""
     return verdict_sentence(
-        state=JobState(job.state),
-        quorum=job.quorum,
+        state=state,
+        quorum=selectors.copies_shown(job).quorum,
         summary=job.verdict_summary,
         failure_message=job.failure_message,
         names_shown=names_shown,

@@ -33,10 +33,10 @@ class PostingInline(_ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
 class EntryAdmin(_ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """Entries, newest first."""
 
-    list_display = ["id", "kind", "idempotency_key", "created_at"]
+    list_display = ["item_id", "kind", "idempotency_key", "created_at"]
     list_filter = ["kind"]
     search_fields = ["idempotency_key"]
-    ordering = ["-id"]
+    ordering = ["-item_id"]
     inlines = [PostingInline]
     show_full_result_count = False
 

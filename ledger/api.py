@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django.core.handlers.asgi import ASGIRequest
@@ -19,15 +20,20 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from ledger import selectors, tiles
-from ledger.checkpoints import checkpoint_latest
+from ledger import exports, selectors, tiles
+from ledger.checkpoints import checkpoint_latest, log_origin
+from ledger.epochs import epoch_documents
 from ledger.errors import BeyondLogError, LedgerQueryInvalidError
+from ledger.publication import published_file
 from workers.protocol.messages import Problem
 from workers.protocol.strict_base64 import base64_encode
+from workers.protocol.tlog_tiles import TILE_WIDTH, place_parse
 
 NUMBER_MAX = 2**62
 PAGE_MAX = 1000
 _IMMUTABLE = "public, max-age=31536000, immutable"
+_HOUR = "public, max-age=3600"
+_SHORT = "public, max-age=2"
 PROBLEM = OpenApiResponse(Problem, description="Problem details (RFC 9457) with a stable `code`.")
 
 
@@ -50,15 +56,15 @@ class PublicView(APIView):
 
 
 class LeafSerializer(serializers.Serializer[Any]):
-    """One entry of the log, as its leaf holds it; amounts are whole millionths of a credit, as strings."""
+    """One leaf of the log, with what its kind has (docs/PROTOCOL.md, section 15); amounts are whole millionths of a credit, as strings."""
 
     index = serializers.IntegerField()
-    entry = serializers.CharField()
     kind = serializers.CharField()
     key = serializers.CharField()
     at = serializers.DateTimeField()
-    evidence = serializers.DictField()
-    postings = serializers.ListField(child=serializers.DictField())
+    entry = serializers.CharField(required=False)
+    evidence = serializers.DictField(required=False)
+    postings = serializers.ListField(child=serializers.DictField(), required=False)
 
 
 class LeavesSerializer(serializers.Serializer[Any]):
@@ -66,6 +72,21 @@ class LeavesSerializer(serializers.Serializer[Any]):
 
     entries = LeafSerializer(many=True)
     next_after = serializers.IntegerField(allow_null=True)
+
+
+class EpochSerializer(serializers.Serializer[Any]):
+    """An epoch after the first: the name of its log, and the coordinator's statement about it (DSSE)."""
+
+    number = serializers.IntegerField()
+    origin = serializers.CharField()
+    envelope = serializers.DictField()
+
+
+class EpochsSerializer(serializers.Serializer[Any]):
+    """`origin` is the name of the log now. `epochs` is empty where the database never came back from a backup."""
+
+    origin = serializers.CharField()
+    epochs = EpochSerializer(many=True)
 
 
 class ProofSerializer(serializers.Serializer[Any]):
@@ -84,10 +105,12 @@ class CheckpointView(PublicView):
     @extend_schema(operation_id="ledger_checkpoint", responses={(200, "text/plain"): str, 404: PROBLEM})
     def get(self, request: Request) -> HttpResponseBase:
         """The newest checkpoint, a C2SP signed note."""
+        if (published := published_file("checkpoint")) is not None:
+            return _note(published)
         checkpoint = checkpoint_latest()
         if checkpoint is None:
             raise BeyondLogError("The log has no entry yet; the first checkpoint comes with the first entry.")
-        return HttpResponse(checkpoint.note, content_type="text/plain; charset=utf-8", headers={"Cache-Control": "no-cache"})
+        return _note(checkpoint.note)
 
 
 class EntriesView(PublicView):
@@ -116,10 +139,27 @@ class ExportView(PublicView):
     @extend_schema(operation_id="ledger_export", responses={(200, "application/jsonl"): OpenApiTypes.STR})
     def get(self, request: Request) -> HttpResponseBase:
         """The whole log as JSON lines: each line is exactly what its leaf hash covers."""
-        # Django reads a whole synchronous iterator into memory before it serves it under ASGI, and an asynchronous one under WSGI.
-        is_async = isinstance(request._request, ASGIRequest)
-        lines = selectors.leaves_export_async() if is_async else selectors.leaves_export()
-        return StreamingHttpResponse(lines, content_type="application/jsonl")
+        return _stream(request, exports.json_lines, content_type="application/jsonl")
+
+
+class CsvExportView(PublicView):
+    """`GET /api/v1/ledger/export.csv`."""
+
+    @extend_schema(operation_id="ledger_export_csv", responses={(200, "text/csv"): OpenApiTypes.STR})
+    def get(self, request: Request) -> HttpResponseBase:
+        """The entries of the log for spreadsheets, a row a posting. For checking hashes take the JSON lines."""
+        response = _stream(request, exports.csv_rows, content_type="text/csv; charset=utf-8; header=present")
+        response["Content-Disposition"] = 'attachment; filename="ledger.csv"'
+        return response
+
+
+class EpochsView(PublicView):
+    """`GET /api/v1/ledger/epochs`."""
+
+    @extend_schema(operation_id="ledger_epochs", responses={200: EpochsSerializer})
+    def get(self, request: Request) -> Response:
+        """When the log went on under another name, and why."""
+        return Response({"origin": log_origin(), "epochs": epoch_documents()})
 
 
 class InclusionView(PublicView):
@@ -175,15 +215,35 @@ class TileView(PublicView):
     )
     def get(self, request: Request, level: str, place: str) -> HttpResponseBase:
         """A tile of hashes, 32 bytes each, or a bundle of entries, each after its length in 2 bytes. Never changes."""
-        found = tiles.place_parse(place)
+        found = place_parse(place)
         if found is None:
             raise BeyondLogError("Expected a tile index as tlog-tiles writes it, for example x001/234 or 000.p/7.")
         index, width = found
+        is_full = width == TILE_WIDTH
+        name = f"tile/{level}/{place}"
+        if is_full and (published := published_file(name)) is not None:
+            return _octets(published, is_full)
         try:
             data = tiles.entry_bundle(index, width) if level == "entries" else b"".join(tiles.tile_hashes(int(level), index, width))
         except tiles.TileMissingError as error:
             raise BeyondLogError(str(error)) from error
-        return HttpResponse(data, content_type="application/octet-stream", headers={"Cache-Control": _IMMUTABLE})
+        return _octets(data, is_full)
+
+
+def _stream(request: Request, export: Callable[[exports.Leaves], bytes], *, content_type: str) -> StreamingHttpResponse:
+    """The log a page at a time, each as `export` writes it."""
+    # Django reads a whole synchronous iterator into memory before it serves it under ASGI, and an asynchronous one under WSGI.
+    pages = exports.pages_async if isinstance(request._request, ASGIRequest) else exports.pages
+    return StreamingHttpResponse(pages(export), content_type=content_type)
+
+
+def _note(note: str | bytes) -> HttpResponse:
+    return HttpResponse(note, content_type="text/plain; charset=utf-8", headers={"Cache-Control": _SHORT})
+
+
+def _octets(data: bytes, is_full: bool) -> HttpResponse:
+    """A partial tile gives way to a longer one within seconds: nobody should keep it for a year."""
+    return HttpResponse(data, content_type="application/octet-stream", headers={"Cache-Control": _IMMUTABLE if is_full else _HOUR})
 
 
 def _number(request: Request, name: str, *, default: int | None = None, lowest: int = 0, highest: int = NUMBER_MAX) -> int:

@@ -1,85 +1,126 @@
-"""From entries to a signed checkpoint: the sequencer of the Merkle log (RFC 9162, with C2SP checkpoints).
+"""From items to a signed checkpoint: the sequencer of the Merkle log (RFC 9162, with C2SP checkpoints).
 
-1. Entries commit in any order; a leaf gets its index here, when its entry is durable. Indexes have no gaps and never move.
-2. One integration at a time (an advisory lock), in batches; leaves and checkpoint are one transaction, so what is visible is durable.
-3. The compact range is kept with each checkpoint: integration reads no old leaf.
+1. Items commit in any order; a leaf gets its index here, when its item is durable. Indexes have no gaps and never move.
+2. One sequencer at a time (an advisory lock), in batches; leaves and checkpoint are one transaction, so what is visible is durable.
+3. That transaction waits for the disk whatever the session says. Logs are flushed in order, so what others committed without waiting and
+   is covered here is on the disk as well. Files follow (ledger/publication.py).
+4. The compact range is kept with each checkpoint: integration reads no old leaf.
+5. The present key signs; while it is given, the one before signs too. Another key, or another epoch: the same leaves are signed again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
 from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.db import connection, transaction
 
-from ledger.coordinator_key import coordinator_private_key
-from ledger.models import Checkpoint, Entry, LogLeaf, PendingEntry
+from ledger.coordinator_key import coordinator_previous_key, coordinator_private_key
+from ledger.models import Checkpoint, Epoch
+from ledger.publication import publish, published_check
 from workers.protocol import signed_note
-from workers.protocol.canonical import canonical_json
-from workers.protocol.merkle import CompactRange, leaf_hash
+from workers.protocol.epochs import log_origin_of
+from workers.protocol.errors import KeyWrongError
+from workers.protocol.keys import PrivateKey
+from workers.protocol.merkle import CompactRange
 
-BATCH_ENTRIES = 5000
-_SEQUENCER_LOCK = 0x6E657861  # "nexa"
+BATCH_ITEMS = 5000
+_SEQUENCER_LOCK: Final = 0x6E657861  # "nexa"
+_INTEGRATE: Final = r"""INSERT INTO ledger_logleaf (index, item_id, hash)
+    SELECT %s + row_number() OVER (ORDER BY item.id) - 1, item.id, sha256('\x00'::bytea || item.data)
+    FROM (SELECT item_id FROM ledger_pendingitem ORDER BY item_id LIMIT %s) pending JOIN ledger_logitem item ON item.id = pending.item_id
+    RETURNING index, hash"""
 
 
-def log_origin() -> str:
-    """The name of this log in checkpoints: the portal's authority and path, without a scheme."""
-    return f"{urlsplit(settings.NEXA_ORIGIN).netloc}/ledger"
+def log_epoch() -> int:
+    """The number of the present epoch; 1 until a restore began another."""
+    return Epoch.objects.order_by("-number").values_list("number", flat=True).first() or 1
+
+
+def log_authority() -> str:
+    """The portal's authority, which its logs are named after."""
+    return urlsplit(settings.NEXA_ORIGIN).netloc
+
+
+def log_origin(epoch: int | None = None) -> str:
+    """The name of this log in the checkpoints of an epoch, the present one by default."""
+    return log_origin_of(log_authority(), epoch or log_epoch())
 
 
 def checkpoint_latest() -> Checkpoint | None:
-    """The newest published checkpoint; None before the first entry."""
-    return Checkpoint.objects.order_by("-size").first()
+    """The newest checkpoint; None before the first entry."""
+    return Checkpoint.objects.order_by("-pk").first()
 
 
 def checkpoint_publish() -> Checkpoint | None:
-    """Integrates all committed entries and signs a checkpoint over the log; returns the newest. Idempotent, safe to run twice at once."""
-    while True:
-        with transaction.atomic():
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_SEQUENCER_LOCK])
-            integrated = _batch_integrate()
-        if integrated < BATCH_ENTRIES:
-            return checkpoint_latest()
+    """Integrates all committed items, signs a checkpoint over the log and publishes it; returns the newest.
+
+    Idempotent, safe to run twice at once, and after any kill: what a run left undone the next one does. Raises PublishedAheadError,
+    PublishedUnreadableError, CoordinatorKeyMissingError, OSError.
+    """
+    with sequencer_lock():
+        published_check(epoch=log_epoch())
+        while _batch_integrate() == BATCH_ITEMS:
+            pass
+        latest = checkpoint_latest()
+        if latest is not None:
+            publish(latest)
+        return latest
 
 
-def leaf_data(entry: Entry) -> bytes:
-    """What the log holds of an entry, as canonical JSON: ids and digests, amounts as strings, no names. Its postings are prefetched."""
-    return canonical_json(
-        {
-            "entry": str(entry.pk),
-            "kind": entry.kind,
-            "key": entry.idempotency_key,
-            "at": entry.created_at.isoformat(),
-            "evidence": entry.evidence,
-            "postings": [
-                {"account": str(posting.account_id), "amount_micro": str(posting.amount_micro)}
-                for posting in sorted(entry.postings.all(), key=lambda posting: posting.pk)
-            ],
-        }
-    )
+@contextmanager
+def sequencer_lock() -> Iterator[None]:
+    """Held by whoever gives indexes, signs, publishes, or begins an epoch. A connection that ends gives it back."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s)", [_SEQUENCER_LOCK])
+        try:
+            yield
+        finally:
+            cursor.execute("SELECT pg_advisory_unlock(%s)", [_SEQUENCER_LOCK])
 
 
+@transaction.atomic(durable=True)
 def _batch_integrate() -> int:
-    """Integrates up to BATCH_ENTRIES entries in one transaction that holds the sequencer lock; returns how many."""
-    pending = list(PendingEntry.objects.order_by("pk").values_list("pk", flat=True)[:BATCH_ENTRIES])
-    if not pending:
-        return 0
+    """Integrates up to BATCH_ITEMS items and signs, in one transaction; returns how many."""
+    epoch, keys = log_epoch(), _signing_keys()
     latest = checkpoint_latest()
     tree = CompactRange(latest.size, [bytes.fromhex(one) for one in latest.compact_range]) if latest else CompactRange()
-    leaves = [
-        LogLeaf(index=tree.size + place, entry=entry, data=leaf_data(entry))
-        for place, entry in enumerate(Entry.objects.filter(pk__in=pending).order_by("pk").prefetch_related("postings"))
-    ]
-    LogLeaf.objects.bulk_create(leaves)
-    tree.extend(leaf_hash(bytes(leaf.data)) for leaf in leaves)
-    PendingEntry.objects.filter(pk__in=pending).delete()
-    origin = log_origin()
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL synchronous_commit = on")
+        cursor.execute(_INTEGRATE, [tree.size, BATCH_ITEMS])
+        hashes = [bytes(leaf) for _, leaf in sorted(cursor.fetchall())]
+    tree.extend(hashes)
+    if hashes or (latest is not None and not _is_signed(latest, epoch, keys)):
+        _checkpoint_sign(tree, epoch, keys)
+    return len(hashes)
+
+
+def _signing_keys() -> list[PrivateKey]:
+    """The present key first."""
+    previous = coordinator_previous_key()
+    return [coordinator_private_key(), *([previous] if previous else [])]
+
+
+def _is_signed(checkpoint: Checkpoint, epoch: int, keys: list[PrivateKey]) -> bool:
+    """Whether it is one of this epoch, by all of these keys."""
+    try:
+        for key in keys:
+            signed_note.note_open(checkpoint.note.encode("utf-8"), name=log_origin(epoch), key=key.public)
+    except KeyWrongError:
+        return False
+    return True
+
+
+def _checkpoint_sign(tree: CompactRange, epoch: int, keys: list[PrivateKey]) -> Checkpoint:
+    origin = log_origin(epoch)
     text = signed_note.Checkpoint(origin, tree.size, tree.root()).to_text()
-    Checkpoint.objects.create(
+    return Checkpoint.objects.create(
+        epoch=epoch,
         size=tree.size,
         root=tree.root(),
         compact_range=[one.hex() for one in tree.hashes],
-        note=signed_note.note_sign(text, origin, coordinator_private_key()).decode("utf-8"),
+        note=signed_note.note_sign(text, origin, *keys).decode("utf-8"),
     )
-    return len(leaves)

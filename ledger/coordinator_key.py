@@ -35,6 +35,13 @@ def key_file_read(path: Path) -> PrivateKey:
 
 
 @cache
+def coordinator_previous_key() -> PrivateKey | None:
+    """The key in NEXA_COORDINATOR_PREVIOUS_KEY_FILE, which signs checkpoints too while it is given. Raises CoordinatorKeyMissingError."""
+    path = settings.NEXA_COORDINATOR_PREVIOUS_KEY_FILE
+    return key_file_read(Path(path)) if path else None
+
+
+@cache
 def coordinator_public_key() -> PublicKey:
     """The public half, from NEXA_COORDINATOR_PUBLIC_KEY or from the key file. Raises CoordinatorKeyMissingError."""
     if not settings.NEXA_COORDINATOR_PUBLIC_KEY:

@@ -1,4 +1,5 @@
-"""Tables of the ledger. Entry, Posting, LogLeaf and Checkpoint are append-only: migration 0002 refuses UPDATE, DELETE and TRUNCATE."""
+"""Tables of the ledger. All but Account and PendingItem are append-only (ledger/append_only.py); migration 0002 says what else the
+database itself refuses."""
 
 from __future__ import annotations
 
@@ -19,7 +20,10 @@ class AccountKind(models.TextChoices):
 
 
 class Account(models.Model):
-    """An opaque id and a balance, kept equal to the sum of its postings by the trigger that inserts them. Names stay outside the log."""
+    """An opaque id and a balance, kept equal to the sum of its postings by the trigger that inserts them. Names stay outside the log.
+
+    Treasury and escrow have ids that every portal shares (workers.protocol.leaves) and come with the migrations.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     kind = models.CharField(max_length=16, choices=AccountKind.choices)
@@ -37,6 +41,22 @@ class Account(models.Model):
         return f"{self.kind} {self.id}"
 
 
+class LogItem(models.Model):
+    """What the Merkle log takes in: `data` is the leaf, written once when it happened (workers/protocol/leaves.py says what is in one).
+
+    An item of an entry's kind completes the entry: no posting can be added any more.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    kind = models.CharField(max_length=16)
+    key = models.CharField(max_length=120, unique=True)
+    data = models.BinaryField()
+    created_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.key
+
+
 class EntryKind(models.TextChoices):
     """Why credits moved. Each names its evidence in docs/PROTOCOL.md."""
 
@@ -50,21 +70,23 @@ class EntryKind(models.TextChoices):
 class Entry(models.Model):
     """One balanced movement. `idempotency_key` makes a repeated posting the same entry; `evidence` is public (ids and digests only)."""
 
-    id = models.BigAutoField(primary_key=True)
+    item = models.OneToOneField(LogItem, primary_key=True, on_delete=models.PROTECT, related_name="entry")
+    """Written after the entry and its postings, in the same transaction; the reference is checked at the commit."""
     kind = models.CharField(max_length=16, choices=EntryKind.choices)
     idempotency_key = models.CharField(max_length=120, unique=True)
     evidence = models.JSONField(default=dict)
     created_at = models.DateTimeField()
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.id}"
+        return f"{self.kind} {self.pk}"
 
 
 class Posting(models.Model):
-    """One side of an entry: `amount_micro` onto an account. The postings of an entry sum to zero (deferred constraint trigger)."""
+    """One side of an entry: `amount_micro` onto an account. The postings of an entry sum to zero (checked with its item)."""
 
     id = models.BigAutoField(primary_key=True)
-    entry = models.ForeignKey(Entry, on_delete=models.PROTECT, related_name="postings")
+    # Neither constraint nor index of its own: the trigger wants the entry to be there, and the constraint below has the index.
+    entry = models.ForeignKey(Entry, on_delete=models.PROTECT, related_name="postings", db_constraint=False, db_index=False)
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="postings")
     amount_micro = models.BigIntegerField()
 
@@ -78,21 +100,21 @@ class Posting(models.Model):
         return f"{self.amount_micro} to {self.account_id}"
 
 
-class PendingEntry(models.Model):
-    """An entry that is not in the Merkle log yet. A trigger writes the row with the entry, integration removes it."""
+class PendingItem(models.Model):
+    """An item that is not in the Merkle log yet. The item's trigger writes the row, the leaf's removes it."""
 
-    entry = models.OneToOneField(Entry, primary_key=True, on_delete=models.PROTECT, related_name="pending")
+    item = models.OneToOneField(LogItem, primary_key=True, on_delete=models.PROTECT, related_name="pending", db_constraint=False)
 
     def __str__(self) -> str:
         return str(self.pk)
 
 
 class LogLeaf(models.Model):
-    """One leaf of the Merkle log: `index` is its place, `data` the canonical JSON that anyone can hash (RFC 9162)."""
+    """One leaf of the Merkle log: `index` is its place, `hash` the RFC 9162 leaf hash of its item's data (32 bytes)."""
 
     index = models.BigIntegerField(primary_key=True)
-    entry = models.OneToOneField(Entry, on_delete=models.PROTECT, related_name="leaf")
-    data = models.BinaryField()
+    item = models.OneToOneField(LogItem, on_delete=models.PROTECT, related_name="leaf", db_constraint=False)  # the trigger wants it pending
+    hash = models.BinaryField(max_length=32)
 
     class Meta:
         constraints: ClassVar = [models.CheckConstraint(condition=Q(index__gte=0), name="leaf_index_not_negative")]
@@ -101,10 +123,33 @@ class LogLeaf(models.Model):
         return str(self.index)
 
 
-class Checkpoint(models.Model):
-    """A signed note over the first `size` leaves, published after the commit that made them durable."""
+class Epoch(models.Model):
+    """From here on the log has another name: the database came back from a backup. `envelope` is the coordinator's statement about it.
 
-    size = models.BigIntegerField(primary_key=True)
+    The first epoch has no row; `number` starts at 2.
+    """
+
+    number = models.PositiveIntegerField(primary_key=True)
+    origin = models.CharField(max_length=300)
+    envelope = models.BinaryField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints: ClassVar = [models.CheckConstraint(condition=Q(number__gte=2), name="epoch_after_the_first")]
+
+    def __str__(self) -> str:
+        return self.origin
+
+
+class Checkpoint(models.Model):
+    """A signed note over the first `size` leaves, published after the commit that made them durable.
+
+    Two of one size differ in who signed them, or in the epoch.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    epoch = models.PositiveIntegerField()
+    size = models.BigIntegerField(db_index=True)
     root = models.BinaryField(max_length=32)
     compact_range = models.JSONField(default=list)
     """Hex hashes of the compact range at `size`: where the next integration goes on."""
@@ -112,7 +157,7 @@ class Checkpoint(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        ordering: ClassVar = [F("size").desc()]
+        ordering: ClassVar = [F("id").desc()]
 
     def __str__(self) -> str:
         return str(self.size)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from channels.db import database_sync_to_async
 from django.db.models import Sum
 
 from ledger.models import Account, Checkpoint, Entry, LogLeaf, Posting
 from ledger.tiles import range_root
 from workers.protocol.canonical import json_parse
+from workers.protocol.leaves import LEAF_BYTES_MAX
 from workers.protocol.merkle import consistency_ranges, inclusion_ranges
 
-EXPORT_PAGE_LEAVES = 1000
-LEAF_LIMIT_BYTES = 1024 * 1024
+
+@dataclass(frozen=True)
+class Leaf:
+    """A leaf of the log: its place, and what its hash covers."""
+
+    index: int
+    data: bytes
 
 
 def inclusion_proof_of(*, index: int, size: int) -> list[bytes]:
@@ -29,39 +35,30 @@ def consistency_proof_of(*, old: int, new: int) -> list[bytes]:
 
 def checkpoint_at_least(*, size: int) -> Checkpoint | None:
     """The smallest checkpoint that covers `size` leaves."""
-    return Checkpoint.objects.filter(size__gte=size).order_by("size").first()
+    return Checkpoint.objects.filter(size__gte=size).order_by("size", "-pk").first()
 
 
-def leaves_page(*, after: int, limit: int) -> Sequence[LogLeaf]:
+def leaves_page(*, after: int, limit: int) -> list[Leaf]:
     """Up to `limit` leaves with an index above `after` (-1 starts), in order."""
-    return list(LogLeaf.objects.filter(index__gt=after).order_by("index")[:limit])
+    rows = LogLeaf.objects.filter(index__gt=after).order_by("index").values_list("index", "item__data")[:limit]
+    return [Leaf(index, bytes(data)) for index, data in rows]
 
 
-def leaf_document(leaf: LogLeaf) -> dict[str, Any]:
-    """A leaf as JSON: its index, and the entry that its data holds."""
-    return {"index": leaf.index, **json_parse(bytes(leaf.data), limit_bytes=LEAF_LIMIT_BYTES)}
+def leaves_newest(*, before: int | None, limit: int) -> list[Leaf]:
+    """Up to `limit` leaves with an index below `before` (None: the newest), newest first."""
+    leaves = LogLeaf.objects.order_by("-index").values_list("index", "item__data")
+    rows = (leaves if before is None else leaves.filter(index__lt=before))[:limit]
+    return [Leaf(index, bytes(data)) for index, data in rows]
 
 
-def leaves_export() -> Iterator[bytes]:
-    """The whole log as JSON lines, each the exact bytes that its leaf hash covers and a newline; flat memory."""
-    after = -1
-    while page := leaves_page(after=after, limit=EXPORT_PAGE_LEAVES):
-        for leaf in page:
-            yield bytes(leaf.data) + b"\n"
-        after = page[-1].index
-
-
-async def leaves_export_async() -> AsyncIterator[bytes]:
-    """`leaves_export` for an event loop: a page at a time, each read on a thread."""
-    after = -1
-    while page := await database_sync_to_async(leaves_page)(after=after, limit=EXPORT_PAGE_LEAVES):
-        yield b"".join(bytes(leaf.data) + b"\n" for leaf in page)
-        after = page[-1].index
+def leaf_document(leaf: Leaf) -> dict[str, Any]:
+    """A leaf as JSON: its index, and what its data holds."""
+    return {"index": leaf.index, **json_parse(leaf.data, limit_bytes=LEAF_BYTES_MAX)}
 
 
 def statement_page(*, account: Account, before: int | None, limit: int) -> Sequence[Posting]:
     """Up to `limit` postings of an account below posting id `before`, newest first, with their entries and leaves."""
-    postings = Posting.objects.filter(account=account).select_related("entry__leaf").order_by("-pk")
+    postings = Posting.objects.filter(account=account).select_related("entry__item__leaf").order_by("-pk")
     return list((postings.filter(pk__lt=before) if before is not None else postings)[:limit])
 
 

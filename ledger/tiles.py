@@ -6,17 +6,14 @@ are cached for good, here and by whoever reads them; losing the cache loses time
 
 from __future__ import annotations
 
-import re
-
 from django.core.cache import cache
 
 from ledger.models import LogLeaf
-from workers.protocol.merkle import HASH_BYTES, leaf_hash, node_hash, tree_root
+from workers.protocol.merkle import HASH_BYTES, node_hash, tree_root
+from workers.protocol.tlog_tiles import TILE_WIDTH
 
-TILE_WIDTH = 256
 _TILE_BITS = 8
 LEVEL_MAX = 7
-_PLACE = re.compile(r"(?P<index>(?:x[0-9]{3}/){0,5}[0-9]{3})(?:\.p/(?P<width>[1-9][0-9]{0,2}))?")
 
 
 class TileMissingError(LookupError):
@@ -26,16 +23,16 @@ class TileMissingError(LookupError):
 def tile_hashes(level: int, index: int, width: int = TILE_WIDTH) -> list[bytes]:
     """The first `width` hashes of tile `index` of `level`, each 32 bytes. Raises TileMissingError."""
     first = index * TILE_WIDTH
-    last_leaf = LogLeaf.objects.filter(index=((first + width) << (_TILE_BITS * level)) - 1).values_list("data", flat=True).first()
+    last_leaf = LogLeaf.objects.filter(index=((first + width) << (_TILE_BITS * level)) - 1).values_list("hash", flat=True).first()
     if last_leaf is None:
         raise TileMissingError(f"Tile {index} of level {level} does not have {width} hashes yet.")
     # Names the content: a log that was restored from a backup and went on otherwise has another last leaf under the same index.
-    key = f"ledger:tile:{level}:{index}:{leaf_hash(bytes(last_leaf)).hex()}"
+    key = f"ledger:tile:{level}:{index}:{bytes(last_leaf).hex()}"
     if width == TILE_WIDTH and (kept := cache.get(key)) is not None:
         return [kept[start : start + HASH_BYTES] for start in range(0, len(kept), HASH_BYTES)]
     if level == 0:
-        leaves = LogLeaf.objects.filter(index__gte=first, index__lt=first + width).order_by("index").values_list("data", flat=True)
-        hashes = [leaf_hash(bytes(data)) for data in leaves]
+        leaves = LogLeaf.objects.filter(index__gte=first, index__lt=first + width).order_by("index").values_list("hash", flat=True)
+        hashes = [bytes(one) for one in leaves]
     else:
         hashes = [tree_root(tile_hashes(level - 1, first + place)) for place in range(width)]
     if width == TILE_WIDTH:
@@ -71,25 +68,7 @@ def _leaf_exists(index: int) -> bool:
 def entry_bundle(index: int, width: int = TILE_WIDTH) -> bytes:
     """The data of the leaves under tile `index` of level 0, each after its length as 2 bytes, big-endian. Raises TileMissingError."""
     first = index * TILE_WIDTH
-    leaves = LogLeaf.objects.filter(index__gte=first, index__lt=first + width).order_by("index").values_list("data", flat=True)
+    leaves = LogLeaf.objects.filter(index__gte=first, index__lt=first + width).order_by("index").values_list("item__data", flat=True)
     if not _leaf_exists(first + width - 1):
         raise TileMissingError(f"Entry bundle {index} does not have {width} entries yet.")
     return b"".join(len(data).to_bytes(2, "big") + bytes(data) for data in leaves)
-
-
-def place_parse(text: str) -> tuple[int, int] | None:
-    """(index, width) of a tlog-tiles path such as `x001/x234/067` or `067.p/12`; None for anything else."""
-    match = _PLACE.fullmatch(text)
-    if match is None:
-        return None
-    index = int("".join(re.findall(r"\d{3}", match["index"])))
-    width = int(match["width"] or TILE_WIDTH)
-    is_canonical = place_text(index) == match["index"] and (match["width"] is None or 0 < width < TILE_WIDTH)
-    return (index, width) if is_canonical else None
-
-
-def place_text(index: int) -> str:
-    """The index as tlog-tiles writes it: groups of three digits, all but the last after an `x`."""
-    groups = f"{index:,}".split(",")
-    groups[0] = groups[0].zfill(3)
-    return "/".join([*(f"x{group}" for group in groups[:-1]), groups[-1]])

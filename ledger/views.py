@@ -12,7 +12,7 @@ from django.views.decorators.http import require_GET
 from ledger import selectors
 from ledger.checkpoints import checkpoint_latest
 from ledger.coordinator_key import coordinator_public_key
-from ledger.models import LogLeaf
+from ledger.selectors import Leaf
 from workers.protocol.digests import digest_of
 from workers.protocol.merkle import leaf_hash
 from workers.protocol.strict_base64 import base64_encode
@@ -25,8 +25,7 @@ INDEX_MAX: Final = 2**62
 def ledger_page(request: HttpRequest) -> HttpResponse:
     """Newest entries first, those below `before` if it is given; the checkpoint that covers them, and totals."""
     before = _index(request.GET.get("before", ""))
-    leaves = LogLeaf.objects.order_by("-index")
-    page = list((leaves if before is None else leaves.filter(index__lt=before))[: PAGE_ENTRIES + 1])
+    page = selectors.leaves_newest(before=before, limit=PAGE_ENTRIES + 1)
     checkpoint = checkpoint_latest()
     context = {
         "entries": [_entry(leaf) for leaf in page[:PAGE_ENTRIES]],
@@ -43,31 +42,35 @@ def ledger_page(request: HttpRequest) -> HttpResponse:
 @require_GET
 def entry_page(request: HttpRequest, index: int) -> HttpResponse:
     """One entry, with the proof that it is in the log and what to check it with."""
-    leaf = LogLeaf.objects.filter(index=index).first() if index < INDEX_MAX else None
-    if leaf is None:
+    found = selectors.leaves_page(after=index - 1, limit=1) if index < INDEX_MAX else []
+    if not found:
         raise Http404("There is no such entry in the log.")
+    [leaf] = found
     checkpoint = selectors.checkpoint_at_least(size=index + 1)
     proof = selectors.inclusion_proof_of(index=index, size=checkpoint.size) if checkpoint else []
     context = {
         "entry": _entry(leaf),
-        "data": bytes(leaf.data).decode("utf-8", "replace"),
-        "leaf_hash": base64_encode(leaf_hash(bytes(leaf.data))),
+        "data": leaf.data.decode("utf-8", "replace"),
+        "leaf_hash": base64_encode(leaf_hash(leaf.data)),
         "checkpoint": checkpoint,
         "proof": [base64_encode(node) for node in proof],
     }
     return render(request, "ledger/entry.html", context)
 
 
-def _entry(leaf: LogLeaf) -> dict[str, Any]:
-    """What a row shows: the amount that moved is the sum of what was credited."""
+def _entry(leaf: Leaf) -> dict[str, Any]:
+    """What a row shows: the amount that moved is the sum of what was credited, None where the leaf is no movement."""
     document = selectors.leaf_document(leaf)
-    amounts = [int(posting["amount_micro"]) for posting in document["postings"]]
+    evidence = document.get("evidence", document)
+    amounts = [int(posting["amount_micro"]) for posting in document.get("postings", ())]
     return {
         **document,
+        "evidence": {name: evidence.get(name) for name in ("job", "replica", "receipt", "node_key", "node", "spot_key")},
         "made_at": datetime.fromisoformat(document["at"]),
-        "digest": digest_of(bytes(leaf.data)),
-        "moved_micro": sum(amount for amount in amounts if amount > 0),
-        "reason": document["evidence"].get("reason", ""),
+        "digest": digest_of(leaf.data),
+        "moved_micro": sum(amount for amount in amounts if amount > 0) if amounts else None,
+        "reason": evidence.get("reason", ""),
+        "label": document["kind"].replace("_", " "),
     }
 
 

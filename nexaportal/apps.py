@@ -11,6 +11,7 @@ class NexaportalConfig(AppConfig):
     name = "nexaportal"
 
     def ready(self) -> None:
+        import nexaportal.checks  # noqa: F401, PLC0415  it registers itself
         from nexaportal.celery import app  # noqa: PLC0415  it reads the settings, which must be complete
 
         app.set_default()  # for all threads; being current holds for the importing thread only

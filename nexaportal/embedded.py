@@ -25,7 +25,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -85,6 +85,10 @@ class PostgresAddress:
     dbname: str = DATABASE
     user: str = DATABASE_USER
     port: int = SOCKET_PORT
+
+    def as_user(self, user: str) -> Self:
+        """The same place for another role. There are no passwords here: whoever may enter the folder may be anybody."""
+        return replace(self, user=user)
 
     @property
     def dsn(self) -> str:

@@ -1,8 +1,7 @@
 """Errors as problem details (RFC 9457): one mapping, for DRF views, plain views and async views.
 
 1. The caller's fault (`ProblemError`) carries its own code, status and words.
-2. Untrusted bytes (`VerificationError`) keep their code: 401 where the sender wasn't proven, 413 where it was too much,
-   else 400.
+2. Untrusted bytes (`VerificationError`) keep their code, with the status that `workers.protocol.problems` gives them.
 3. What Django and DRF raise gets a code of this file. Their words are shown only where they are about the request.
 4. A database that can't be reached is ours, and passing: 503 `temporarily_unavailable`, with Retry-After.
 5. Anything else is a bug: 500 `internal_error`, without a word of what it was. The log has the traceback.
@@ -26,18 +25,8 @@ from rest_framework import exceptions as drf
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
-from workers.protocol.errors import (
-    ContentDigestMismatchError,
-    JsonTooLargeError,
-    KeyWrongError,
-    SignatureIncompleteError,
-    SignatureInvalidError,
-    SignatureMalformedError,
-    SignatureMissingError,
-    SignatureStaleError,
-    VerificationError,
-)
-from workers.protocol.problems import ProblemError
+from workers.protocol.errors import VerificationError
+from workers.protocol.problems import ProblemError, problem_document
 from workers.protocol.validation import ERRORS_MAX, json_pointer, validation_errors
 
 __all__ = [
@@ -64,15 +53,6 @@ _CODES_BY_STATUS: Final = {
     500: "internal_error",
     503: "temporarily_unavailable",
 }
-_UNPROVEN: Final = (
-    SignatureMissingError,
-    SignatureMalformedError,
-    SignatureIncompleteError,
-    SignatureStaleError,
-    SignatureInvalidError,
-    KeyWrongError,
-    ContentDigestMismatchError,
-)
 _CHALLENGES: Final = 'Bearer realm="nexapod", Signature'
 
 
@@ -88,10 +68,8 @@ class ProblemAnswer:
 def problem_of(error: Exception) -> ProblemAnswer | None:
     """What to answer for `error`; None where it is a bug of ours and must be raised on."""
     match error:
-        case ProblemError():
-            return _answer_of(error.document())
-        case VerificationError():
-            return _of_verification(error)
+        case ProblemError() | VerificationError():
+            return _answer_of(problem_document(error))
         case drf.APIException():
             return _of_drf(error)
         case _:
@@ -189,11 +167,6 @@ _DETAILS: Final = {
     405: "This address doesn't take this method; the Allow field lists those that it takes.",
     500: "Something is broken in the portal. The request changed nothing that it didn't say; try again later.",
 }
-
-
-def _of_verification(error: VerificationError) -> ProblemAnswer:
-    status = 413 if isinstance(error, JsonTooLargeError) else 401 if isinstance(error, _UNPROVEN) else 400
-    return _answer(status, str(error), code=error.code)
 
 
 def _of_drf(error: drf.APIException) -> ProblemAnswer:

@@ -94,12 +94,20 @@ DATABASES = {
         "CONN_HEALTH_CHECKS": True,
     }
 }
+NEXA_APPLICATION_ROLE = environment.text("NEXA_APPLICATION_ROLE", "nexapod_application")
+NEXA_VERIFY_ROLE = environment.text("NEXA_VERIFY_ROLE", "nexapod_verify")
+"""The database users of web, control and conclude processes, and of verify workers. `manage.py database_roles` makes and grants them;
+NEXA_DATABASE_URL says which one a process is. The owner of the tables is neither."""
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 NEXA_REDIS_URL = environment.text("NEXA_REDIS_URL")
 """For redis-py and channels-redis: redis://… or unix://…."""
+NEXA_CHANNEL_PREFIX = "nexa"
 CHANNEL_LAYERS = {
-    "default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [NEXA_REDIS_URL], "prefix": "nexa"}}
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {"hosts": [NEXA_REDIS_URL], "prefix": NEXA_CHANNEL_PREFIX},
+    }
 }
 CACHES = {
     "default": {
@@ -110,6 +118,8 @@ CACHES = {
 }
 
 NEXA_BLOB_ROOT = Path(environment.text("NEXA_BLOB_ROOT", str(BASE_DIR / "var" / "blobs")))
+NEXA_LOG_ROOT = Path(environment.text("NEXA_LOG_ROOT", str(BASE_DIR / "var" / "log-tiles")))
+"""The ledger's log as files (C2SP tlog-tiles), an epoch a folder; `current` is the present one. Conclude processes write, others read."""
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": NEXA_BLOB_ROOT}},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
@@ -144,6 +154,7 @@ CELERY_BEAT_SCHEDULE = {
     "queue deadlines": {"task": "control.queue_deadlines_enforce", "schedule": environment.number("NEXA_QUEUE_SWEEP_SECONDS", 10)},
     "uploads": {"task": "control.uploads_sweep", "schedule": environment.number("NEXA_UPLOAD_SWEEP_SECONDS", 600)},
     "disputes": {"task": "control.disputes_rule", "schedule": 60.0},
+    "spot keys": {"task": "control.spot_keys_tend", "schedule": 10.0},
     "verification": {"task": "control.verification_dispatch", "schedule": environment.number("NEXA_DISPATCH_SECONDS", 1)},
     "outbox": {"task": "control.outbox_push", "schedule": environment.number("NEXA_PUSH_SECONDS", 1)},
     "clones": {"task": "control.clones_tell", "schedule": 10.0},
@@ -154,15 +165,27 @@ CELERY_BEAT_SCHEDULE = {
 
 NEXA_COORDINATOR_KEY_FILE = environment.text("NEXA_COORDINATOR_KEY_FILE", "") and Path(environment.text("NEXA_COORDINATOR_KEY_FILE", ""))
 """Ed25519 private key (base64 of 32 bytes, mode 0600): signs orders and checkpoints. Verify workers run without it."""
+NEXA_COORDINATOR_PREVIOUS_KEY_FILE = environment.text("NEXA_COORDINATOR_PREVIOUS_KEY_FILE", "")
+"""The key before, for as long as readers may know no other: while this is set, checkpoints are signed by both."""
 NEXA_COORDINATOR_PUBLIC_KEY = environment.text("NEXA_COORDINATOR_PUBLIC_KEY", "")
 """For processes without the private key; empty where the key file is given."""
 NEXA_LEASE_SECONDS = environment.number("NEXA_LEASE_SECONDS", 60)
 NEXA_DEADLINE_GRACE_SECONDS = environment.number("NEXA_DEADLINE_GRACE_SECONDS", 600)
 """What an order's deadline adds to the wall limit: pull, fetch, archive, upload."""
 NEXA_ATTEMPTS_MAX = environment.integer("NEXA_ATTEMPTS_MAX", 8)
-"""Replicas that a job may use up by expiry and host failures, beside those that verification asks for."""
+"""Replicas that a job may use up by expiry and failures, beside those that verification asks for."""
+NEXA_FAULT_OWNERS = environment.integer("NEXA_FAULT_OWNERS", 2)
+"""So many owners must have seen a job fail by its own fault before it is believed, unless the job asked for one copy only."""
+NEXA_BREAKER_FAILURES = environment.integer("NEXA_BREAKER_FAILURES", 5)
+NEXA_BREAKER_OWNERS = environment.integer("NEXA_BREAKER_OWNERS", 3)
+NEXA_BREAKER_WINDOW_SECONDS = environment.number("NEXA_BREAKER_WINDOW_SECONDS", 600)
+"""So many failures at nodes of so many owners within this time close an image."""
+NEXA_BREAKER_SECONDS = environment.number("NEXA_BREAKER_SECONDS", 600)
+"""For how long at first; doubled each time in a row, up to a day."""
 NEXA_DISPUTE_SECONDS = environment.number("NEXA_DISPUTE_SECONDS", 14 * 86400)
 """How long a dispute waits for a moderator before the default ruling: failed, unpaid, refunded."""
+NEXA_SPOT_KEY_SECONDS = environment.number("NEXA_SPOT_KEY_SECONDS", 86400)
+"""How long one key draws which `spot` jobs run twice; it is revealed after that, when all of them are concluded."""
 NEXA_TENURE_RECEIPTS = environment.integer("NEXA_TENURE_RECEIPTS", 10)
 """Accepted receipts after which a node's measurements feed the calibration."""
 NEXA_VERIFY_CLAIM_SECONDS = environment.number("NEXA_VERIFY_CLAIM_SECONDS", 120)
@@ -175,6 +198,8 @@ NEXA_START_GRANT_MICRO = environment.integer("NEXA_START_GRANT_CREDITS", 10) * 1
 NEXA_JOIN_TOKEN_SECONDS = environment.number("NEXA_JOIN_TOKEN_SECONDS", 3600)
 NEXA_INPUT_HOSTS = environment.listing("NEXA_INPUT_HOSTS")
 """Hosts from which the coordinator may fetch `https://` inputs; empty: uploads only."""
+NEXA_BLOB_INLINE_BYTES = environment.integer("NEXA_BLOB_INLINE_BYTES", 16 * 2**10)
+"""Blobs of up to so many bytes are kept in the database, larger ones in the blob store."""
 NEXA_INPUT_BYTES_MAX = environment.integer("NEXA_INPUT_BYTES_MAX", 256 * 2**20)
 NEXA_UPLOAD_BYTES_MAX = environment.integer("NEXA_UPLOAD_BYTES_MAX", 20 * 2**30)
 

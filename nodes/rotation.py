@@ -13,6 +13,8 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from ledger.items import node_key_log
+from ledger.services import account_of
 from nodes.authentication import SignedBy
 from nodes.errors import KeyRegisteredError, KeyRetiredError
 from nodes.models import Node, NodeKey
@@ -42,6 +44,7 @@ def node_key_rotate(*, signer: SignedBy, message: KeyRotationRequest) -> Node:
             old.retired_at, old.successor_id = timezone.now(), new.key_id
             old.save(update_fields=["retired_at", "successor"])
             NodeKey.objects.create(key_id=new.key_id, node=node, public_key=new.raw)
+            node_key_log(node_id=node.pk, key=new, account=account_of(user=node.owner))
     except IntegrityError as error:
         raise KeyRegisteredError(f"The key {new.key_id} is or was a node's already. Make a new one.") from error
     node.key_id, node.public_key = new.key_id, new.raw

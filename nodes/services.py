@@ -24,6 +24,8 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from ledger.coordinator_key import coordinator_public_key
+from ledger.items import node_key_log
+from ledger.services import account_of
 from nodes.errors import (
     EngineLimitsIgnoredError,
     HostBelowFloorError,
@@ -190,6 +192,7 @@ def _node_create(*, owner: User, name: str, key: PublicKey, profile: NodeProfile
                 benchmark_gflops=profile.benchmark_gflops,
             )
             NodeKey.objects.create(key_id=key.key_id, node=node, public_key=key.raw)
+            node_key_log(node_id=node.pk, key=key, account=account_of(user=owner))
             return node
     except IntegrityError as error:
         # The constraints decide, so that two registrations at once can't both pass a look beforehand.

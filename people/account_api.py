@@ -92,7 +92,7 @@ class StatementView(APIView):
 
 def _line(posting: Posting) -> dict[str, Any]:
     entry = posting.entry
-    leaf = getattr(entry, "leaf", None)
+    leaf = getattr(entry.item, "leaf", None)
     return {
         "id": posting.pk,
         "entry": str(entry.pk),

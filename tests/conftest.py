@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 from django.conf import settings
+from django.core.management import call_command
 from django.db import connection, connections
 from django.test.utils import setup_databases, teardown_databases
 from psycopg import sql
@@ -31,12 +32,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def django_db_setup(
     django_test_environment: None, django_db_modify_db_settings: None, django_db_blocker: DjangoDbBlocker
 ) -> Iterator[None]:
-    """The migrated database of this process, whichever tests were selected: pytest-django's own looks for its marks only."""
+    """The migrated database of this process and its roles, whichever tests are selected: pytest-django's own looks for its marks."""
     with django_db_blocker.unblock():
         found = setup_databases(verbosity=0, interactive=False, aliases=["default"])  # type: ignore[arg-type]  # the stubs say mapping, Django iterates
+        call_command("database_roles")
     yield
     with django_db_blocker.unblock():
         teardown_databases(found, verbosity=0)
+
+
+@pytest.fixture(autouse=True)
+def _own_log_root() -> Iterator[None]:
+    """Each test's database is another one, so each publishes its log into another folder."""
+    root = settings.NEXA_LOG_ROOT
+    settings.NEXA_LOG_ROOT = root / uuid.uuid4().hex
+    yield
+    settings.NEXA_LOG_ROOT = root
 
 
 @pytest.fixture

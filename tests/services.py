@@ -49,6 +49,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
             "NEXA_COORDINATOR_KEY_FILE": str(key_file),
             "NEXA_STATIC_ROOT": str(folder / "static"),
             "NEXA_BLOB_ROOT": str(folder / "blobs"),
+            "NEXA_LOG_ROOT": str(folder / "log-tiles"),
             "NEXA_EMAIL_BACKEND": "django.core.mail.backends.locmem.EmailBackend",
             "NEXA_INPUT_HOSTS": "data.example.org",
         }

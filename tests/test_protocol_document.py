@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import re
 from collections.abc import Iterator
 from datetime import datetime
@@ -16,8 +17,9 @@ import pytest
 from jobs.checking.codes import CHECK_CRASHED, CHECK_EXCEEDED, CHECK_IMPOSSIBLE, EVIDENCE_FAULTS, NOT_CHECKED, RESULTS_DIFFER
 from jobs.descriptor import consistency, parsing
 from jobs.orders import order_sign
-from ledger.checkpoints import leaf_data
-from ledger.models import Account, AccountKind, Entry, LogLeaf, Posting
+from ledger.items import ConcludedReceipt, node_key_log, receipts_log, spot_commitment_log, spot_key_log
+from ledger.models import Account, AccountKind, Entry, LogItem, LogLeaf, Posting
+from ledger.movements import entry_leaf
 from ledger.tiles import entry_bundle, range_root, tile_hashes
 from nexaportal.problems import problem_of
 from tests.workers.protocol import make_vectors
@@ -25,6 +27,7 @@ from tests.workers.protocol import vector_ledger as books
 from tests.workers.protocol import vector_story as story
 from tests.workers.protocol.vector_examples import EXAMPLE, document_with_examples
 from workers.protocol.errors import VerificationError
+from workers.protocol.merkle import leaf_hash
 from workers.protocol.messages import CommandKind, FailureCode, Stage, Tier
 from workers.protocol.problems import ProblemError
 from workers.protocol.strict_base64 import base64_encode
@@ -100,13 +103,15 @@ def test_the_table_of_failures_has_every_failure_code() -> None:
 
 
 def test_the_table_of_no_work_has_every_code_that_matching_gives() -> None:
-    codes = source_codes(r'(?:NoWork\(\s*code=|TAKEN: Final = )"([a-z_]+)"', "jobs/matching.py")
+    codes = source_codes(r'(?:NoWork\(\s*code=|TAKEN: Final = )"([a-z_]+)"', "jobs/no_work.py")
     assert set(documented("no_work")) == codes
 
 
 def test_the_table_of_job_failures_has_every_code_that_ends_a_job() -> None:
     codes = source_codes(
-        r'job_(?:fail|close)\([^)]*code="([a-z_]+)"',
+        r'(?:job_(?:fail|close)|_uphold_none)\([^)]*code="([a-z_]+)"',
+        "jobs/services/disputes.py",
+        "jobs/services/failures.py",
         "jobs/services/leases.py",
         "jobs/services/settlement.py",
         "jobs/services/submission.py",
@@ -147,32 +152,43 @@ def test_the_server_signs_the_order_of_the_vectors_as_they_say() -> None:
 @pytest.mark.django_db
 def test_the_ledger_writes_leaves_and_tiles_of_the_vectors_as_they_say() -> None:
     vector = VECTORS["ledger.json"]
-    for account, kind in (
-        (books.TREASURY, AccountKind.TREASURY),
-        (books.ESCROW, AccountKind.ESCROW),
-        (books.RESEARCHER, AccountKind.PERSON),
-        (books.CONTRIBUTOR, AccountKind.PERSON),
-    ):
-        Account.objects.create(pk=account, kind=kind)
+    for account in (books.RESEARCHER, books.CONTRIBUTOR):
+        Account.objects.create(pk=account, kind=AccountKind.PERSON)
     for index, leaf in enumerate(vector["leaves"]):
-        entry = Entry.objects.create(
-            pk=int(leaf["entry"]),
-            kind=leaf["kind"],
-            idempotency_key=leaf["key"],
-            evidence=leaf["evidence"],
-            created_at=datetime.fromisoformat(leaf["at"]),
-        )
-        Posting.objects.bulk_create(
-            Posting(entry=entry, account_id=UUID(posting["account"]), amount_micro=int(posting["amount_micro"]))
-            for posting in leaf["postings"]
-        )
-        data = leaf_data(Entry.objects.get(pk=entry.pk))
-        assert data.decode() == vector["leaf_texts"][index]
-        LogLeaf.objects.create(index=index, entry=entry, data=data)
+        number, at = index + 1, datetime.fromisoformat(leaf["at"])
+        data = vector["leaf_texts"][index].encode()
+        if "postings" in leaf:
+            postings = {UUID(posting["account"]): int(posting["amount_micro"]) for posting in leaf["postings"]}
+            assert leaf["entry"] == str(number)
+            named = {"kind": leaf["kind"], "key": leaf["key"], "at": at, "evidence": leaf["evidence"]}
+            assert entry_leaf(number=number, postings=postings, **named) == data
+            entry = Entry.objects.create(
+                pk=number, kind=leaf["kind"], idempotency_key=leaf["key"], evidence=leaf["evidence"], created_at=at
+            )
+            Posting.objects.bulk_create(Posting(entry=entry, account_id=one, amount_micro=micro) for one, micro in postings.items())
+        item = LogItem.objects.create(pk=number, kind=leaf["kind"], key=leaf["key"], data=data, created_at=at)
+        LogLeaf.objects.create(index=index, item=item, hash=leaf_hash(data))
     size = len(vector["leaves"])
     assert base64_encode(entry_bundle(0, size)) == vector["entry_bundle_base64"]
     assert base64_encode(b"".join(tile_hashes(0, 0, size))) == vector["tile_base64"]
     assert range_root(0, size).hex() == vector["checkpoint"]["root"]
+
+
+@pytest.mark.django_db
+def test_the_ledger_logs_receipts_keys_and_spot_keys_of_the_vectors_as_they_say() -> None:
+    account = Account.objects.create(pk=books.CONTRIBUTOR, kind=AccountKind.PERSON)
+    node_key_log(node_id=story.NODE_ID, key=story.NODE.public, account=account)
+    spot_commitment_log(spot_key_id=books.SPOT_KEY, secret=books.SPOT_SECRET)
+    receipt = story.receipt_completed()
+    digest = books.receipt_digest_of(receipt)
+    concluded = ConcludedReceipt(story.JOB_ID, story.REPLICA_ID, digest, receipt, accepted=True, quorum=1, spot=None)
+    receipts_log([concluded])
+    spot_key_log(spot_key_id=books.SPOT_KEY, secret=books.SPOT_SECRET)
+    expected = [leaf for leaf in VECTORS["ledger.json"]["leaves"] if "postings" not in leaf]
+    found = LogItem.objects.order_by("pk")
+    for item, leaf in zip(found, expected, strict=True):
+        assert {**json.loads(bytes(item.data)), "at": leaf["at"]} == leaf
+        assert (item.kind, item.key) == (leaf["kind"], leaf["key"])
 
 
 def test_the_examples_of_the_document_are_taken_from_the_vectors() -> None:

@@ -30,7 +30,7 @@ from workers.protocol.compute_log import LogRefusedError, LogWriter
 from workers.protocol.errors import VerificationError
 from workers.protocol.keys import PrivateKey
 from workers.protocol.messages import NodeProfile, Stage
-from workers.receipts import file_sync, receipt_sign
+from workers.receipts import ARCHIVE_FILE, LOG_FILE, file_sync, receipt_sign
 from workers.reporting import Reporter
 from workers.runs import Run
 
@@ -139,7 +139,7 @@ class Executor:
     def _receipt_make(self, row: LeaseRow, opened: OpenedOrder, run: Run, portal: PortalClient) -> None:
         folder = self._folder(row.lease_id)
         folder.mkdir(parents=True, exist_ok=True, mode=0o755)
-        log_path = folder / "log.jsonl"
+        log_path = folder / LOG_FILE
         with log_path.open("r+b" if row.started and log_path.exists() else "w+b") as file:
             writer = self._writer(file, opened, begun=row.started)
             if not row.started:
@@ -164,7 +164,7 @@ class Executor:
         uploads = [UploadRow(row.lease_id, reference.digest, reference.size_bytes, log_path, None, 0)]
         if outcome.archive is not None:
             archive = outcome.archive
-            uploads.append(UploadRow(row.lease_id, archive.digest, archive.size_bytes, folder / "archive.tar", None, 0))
+            uploads.append(UploadRow(row.lease_id, archive.digest, archive.size_bytes, folder / ARCHIVE_FILE, None, 0))
         failure_code = None if outcome.failure is None else outcome.failure.code
         self._journal.lease_finished(row.lease_id, receipt=receipt, failure=failure_code, uploads=uploads)
         log.info("lease %s: %s", row.lease_id, "completed" if outcome.failure is None else f"failed: {outcome.failure.message}")

@@ -32,7 +32,7 @@ from workers.protocol.archives import ArchiveInfo, ArchiveLimits, OutputRefusedE
 from workers.protocol.compute_log import LogWriter
 from workers.protocol.digests import Digest
 from workers.protocol.messages import Failure, FailureCode, Gpu, Order, Stage
-from workers.receipts import RunOutcome, file_sync
+from workers.receipts import ARCHIVE_FILE, RunOutcome, file_sync
 from workers.resources import Resources, ResourcesExhaustedError
 from workers.run_recorder import RESULT, RunRecorder
 from workers.runs import Run, Runs
@@ -232,7 +232,7 @@ class OrderRun:
             raise _RunFailedError(result.failure.code, result.failure.message)
         self._stage(Stage.ARCHIVING)
         order, outputs = self._order, self._folder / "outputs"
-        with (self._folder / "archive.tar").open("w+b") as file:
+        with (self._folder / ARCHIVE_FILE).open("w+b") as file:
             try:
                 archive = archive_write(outputs, file, limits=ArchiveLimits(content_bytes=order.limits.output_bytes))
                 file_sync(file)

@@ -11,7 +11,7 @@ Every way in which a call can end without an answer is one of these; nothing els
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -28,6 +28,7 @@ from workers.protocol.errors import VerificationError
 from workers.protocol.http_signatures import request_sign
 from workers.protocol.keys import PrivateKey
 from workers.protocol.messages import (
+    PROTOCOL_VERSION,
     CoordinatorInfo,
     ExchangeAnswer,
     ExchangeRequest,
@@ -35,9 +36,12 @@ from workers.protocol.messages import (
     KeyRotationRequest,
     Problem,
     ReceiptAnswer,
+    ReceiptResult,
+    ReceiptsAnswer,
     ReceiptSubmission,
     RegistrationAnswer,
     RegistrationRequest,
+    SubmittedReceipt,
 )
 from workers.protocol.strict_base64 import base64_encode
 
@@ -147,9 +151,20 @@ class PortalClient:
             raise PortalProtocolError(f"Expected the answer to the request {message.request_id}; found one to {answer.request_id}.")
         return answer
 
-    def receipt_submit(self, message: ReceiptSubmission) -> ReceiptAnswer:
-        """Hand a receipt in. The same again gives the same answer."""
-        return self._call("POST", "/api/v1/receipts", ReceiptAnswer, message=message)
+    def receipt_submit(self, receipt: SubmittedReceipt) -> ReceiptAnswer:
+        """Hand a receipt in. The same again gives the same answer. A problem of the receipt is raised as one of the call is."""
+        (result,) = self.receipts_submit([receipt])
+        if result.answer is None:
+            raise self._refusal_of(result.problem)
+        return result.answer
+
+    def receipts_submit(self, receipts: Sequence[SubmittedReceipt]) -> tuple[ReceiptResult, ...]:
+        """Hand up to RECEIPTS_MAX receipts in; what became of each, in their order."""
+        message = ReceiptSubmission(protocol_version=PROTOCOL_VERSION, receipts=tuple(receipts))
+        results = self._call("POST", "/api/v1/receipts", ReceiptsAnswer, message=message).results
+        if len(results) != len(receipts):
+            raise PortalProtocolError(f"Expected a result for each of {len(receipts)} receipts; found {len(results)}.")
+        return results
 
     def leave(self) -> None:
         """Tell the portal that this node is no more."""
@@ -300,12 +315,17 @@ class PortalClient:
             problem = Problem.model_validate(json_parse(data, limit_bytes=ANSWER_LIMIT_BYTES))
         except (PortalError, VerificationError, ValidationError):
             problem = None
+        return self._refusal_of(None if problem is None else problem.model_copy(update={"status": status}), status=status)
+
+    def _refusal_of(self, problem: Problem | None, *, status: int = 0) -> PortalError:
+        """What a problem, or an answer of this status without one, means to the caller."""
+        status = problem.status if problem else status
         said = f"{problem.title} ({problem.code}): {problem.detail}" if problem else "no reason that this version can read"
         if status >= 500 or status in _RETRYABLE:
             return PortalUnreachableError(f"{self.origin} answered {status}: {said}")
         if problem is None:
             return PortalProtocolError(f"{self.origin} answered {status} with {said}. Is this the address of a portal?")
-        return PortalRefusedError(problem.model_copy(update={"status": status}))
+        return PortalRefusedError(problem)
 
     def _chunks(self, response: requests.Response) -> Iterator[bytes]:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import BinaryIO
@@ -12,6 +13,7 @@ from workers.protocol.archives import ArchiveInfo
 from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, envelope_sign
 from workers.protocol.keys import PrivateKey
 from workers.protocol.messages import (
+    RECEIPT_ENVELOPE_BYTES_MAX,
     RECEIPT_PREDICATE_TYPE,
     Failure,
     LogReference,
@@ -20,6 +22,13 @@ from workers.protocol.messages import (
     Usage,
 )
 from workers.protocol.statements import Subject, statement_build
+
+LOG_FILE = "log.jsonl"
+ARCHIVE_FILE = "archive.tar"
+"""What the blobs that a receipt names are called in their lease's folder."""
+
+GPU_NAME_CHARACTERS_SHORT, MESSAGE_CHARACTERS_SHORT = 24, 300
+"""What is left of names and messages where a receipt would be too large with all of them."""
 
 NOTHING_USED = Usage(wall_seconds=0, cpu_seconds=0, memory_peak_bytes=0, samples=0)
 
@@ -40,7 +49,10 @@ class RunOutcome:
 def receipt_sign(
     *, opened: OpenedOrder, outcome: RunOutcome, log: LogReference, key: PrivateKey, benchmark_gflops: float, engine: str
 ) -> bytes:
-    """The receipt's envelope, canonical JSON. Subjects: `log`; for a completed run `archive` and `manifest`."""
+    """The receipt's envelope, canonical JSON of at most RECEIPT_ENVELOPE_BYTES_MAX bytes.
+
+    Subjects: `log`; for a completed run `archive` and `manifest`.
+    """
     archive = outcome.archive
     predicate = ReceiptPredicate(
         order_digest=opened.digest,
@@ -64,8 +76,32 @@ def receipt_sign(
     subjects = [Subject.of("log", log.digest)]
     if archive is not None:
         subjects += [Subject.of("archive", archive.digest), Subject.of("manifest", archive.result_digest)]
+    envelope = _signed(subjects, predicate, key)
+    # Only with dozens of GPUs of long names, or a message of characters that JSON spells at length.
+    return envelope if len(envelope) <= RECEIPT_ENVELOPE_BYTES_MAX else _signed(subjects, _shortened(predicate), key)
+
+
+def _signed(subjects: Sequence[Subject], predicate: ReceiptPredicate, key: PrivateKey) -> bytes:
     payload = statement_build(subjects, RECEIPT_PREDICATE_TYPE, predicate.model_dump(mode="json"))
     return envelope_sign(payload, PAYLOAD_TYPE_STATEMENT, key)
+
+
+def _shortened(predicate: ReceiptPredicate) -> ReceiptPredicate:
+    """The same with short names and messages of plain characters: what it measured and what it names stays whole."""
+    failure = predicate.failure
+    usage = predicate.usage
+    gpus = tuple(gpu.model_copy(update={"name": _plain(gpu.name, GPU_NAME_CHARACTERS_SHORT)}) for gpu in usage.gpus)
+    return predicate.model_copy(
+        update={
+            "usage": usage.model_copy(update={"gpus": gpus}),
+            "failure": failure and failure.model_copy(update={"message": _plain(failure.message, MESSAGE_CHARACTERS_SHORT)}),
+            "engine": _plain(predicate.engine, GPU_NAME_CHARACTERS_SHORT),
+        }
+    )
+
+
+def _plain(text: str, characters_max: int) -> str:
+    return "".join(character if character.isascii() and character.isprintable() else "?" for character in text)[:characters_max]
 
 
 def file_sync(file: BinaryIO) -> None:

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 
-from jobs.comparison.numeric import FileRule, FileUnreadableError, files_compare, numeric_supported
-from jobs.comparison.tolerance import Comparison, Deviation, Tolerance, comparison_of
-from jobs.descriptor import Descriptor, VerificationMethod
+from jobs.comparison.comparators import files_compare
+from jobs.comparison.report import Comparison, FileReport, Tally
+from jobs.comparison.rules import FileRule, Tolerance
+from jobs.descriptor import ComparedFile, Descriptor, VerificationMethod
+from jobs.descriptor.formats import FileFormat, format_of
 from workers.protocol.messages import Manifest
 
 
 def rules_of(descriptor: Descriptor, manifests: tuple[Manifest, Manifest]) -> tuple[list[FileRule], list[str]]:
-    """(files compared as numbers, files compared byte for byte). A descriptor without `files` compares every file of either result."""
+    """(files compared by their values, files compared byte for byte). A descriptor without `files` compares every file of either result."""
     verification = descriptor.verification
     paths = [file.path for file in verification.files] or sorted({f.path for manifest in manifests for f in manifest.files})
     if verification.method == VerificationMethod.EXACT:
         return [], paths
     fallback = Tolerance(relative=descriptor.tolerance)
     if not verification.files:
-        rules = [FileRule(path, fallback) for path in paths if numeric_supported(path)]
-        return rules, [path for path in paths if not numeric_supported(path)]
-    rules = []
-    for file in verification.files:
-        own = _tolerance(file.absolute, file.relative, fallback)
-        columns = {name: _tolerance(column.absolute, column.relative, own) for name, column in (file.columns or {}).items()}
-        rules.append(FileRule(file.path, own, columns))
-    return rules, []
+        rules = [FileRule(path, kind, fallback) for path in paths if (kind := format_of(path)) is not None]
+        return rules, [path for path in paths if format_of(path) is None]
+    by_value = [file for file in verification.files if file.read_as is not FileFormat.BYTES]
+    return [_rule(file, fallback) for file in by_value], [file.path for file in verification.files if file.read_as is FileFormat.BYTES]
 
 
 def results_compare(*, descriptor: Descriptor, manifests: tuple[Manifest, Manifest], read: Callable[[int, str], bytes]) -> Comparison:
@@ -39,26 +36,41 @@ def results_compare(*, descriptor: Descriptor, manifests: tuple[Manifest, Manife
         {file.path: file.digest for file in manifests[0].files},
         {file.path: file.digest for file in manifests[1].files},
     )
-    deviations: list[Deviation] = []
-    for rule in rules:
-        if digests[0].get(rule.path) == digests[1].get(rule.path):
-            continue  # the same bytes, or the file is in neither: what must be there was checked before
-        if rule.path not in digests[0] or rule.path not in digests[1]:
-            deviations.append(_missing(rule.path, digests))
-            continue
-        if (worst := files_compare(rule, read(0, rule.path), read(1, rule.path))) is not None:
-            deviations.append(worst)
-    for path in exact:
-        if path not in digests[0] or path not in digests[1]:
-            deviations.extend([_missing(path, digests)] if path in digests[0] or path in digests[1] else [])
-        elif digests[0][path] != digests[1][path]:
-            deviations.append(Deviation(path, "bytes", digests[0][path], digests[1][path], math.inf, 0.0))
-    return comparison_of(deviations)
+    reports: list[FileReport] = []
+    identical = 0
+    for rule in [*rules, *(FileRule(path, FileFormat.BYTES) for path in exact)]:
+        found = [side.get(rule.path) for side in digests]
+        if found[0] == found[1] and not (rule.refuses_nan and found[0]):
+            identical += found[0] is not None  # in neither: what must be there was checked before
+        elif found[0] is None or found[1] is None:
+            reports.append(_difference(rule, "file", *("missing" if digest is None else "present" for digest in found)))
+        elif rule.file_format is FileFormat.BYTES:
+            reports.append(_difference(rule, "bytes", found[0], found[1]))
+        else:
+            reports.append(files_compare(rule, read(0, rule.path), read(1, rule.path)))
+    return Comparison(tuple(reports), identical)
 
 
-def _missing(path: str, digests: tuple[Mapping[str, str], Mapping[str, str]]) -> Deviation:
-    states = ["present" if path in side else "missing" for side in digests]
-    return Deviation(path, "file", states[0], states[1], math.inf, 0.0)
+def _difference(rule: FileRule, place: str, one: str, other: str) -> FileReport:
+    """Of a file that was not read."""
+    tally = Tally(rule.path)
+    tally.disagrees(place, one, other)
+    return tally.report(rule.file_format or FileFormat.BYTES)
+
+
+def _rule(file: ComparedFile, fallback: Tolerance) -> FileRule:
+    own = _tolerance(file.absolute, file.relative, fallback)
+    return FileRule(
+        path=file.path,
+        file_format=file.read_as,
+        tolerance=own,
+        columns={name: _tolerance(column.absolute, column.relative, own) for name, column in (file.columns or {}).items()},
+        nan=file.nan,
+        header=file.header,
+        order=file.order,
+        key=file.key,
+        superpose=file.superpose,
+    )
 
 
 def _tolerance(absolute: float | None, relative: float | None, fallback: Tolerance) -> Tolerance:
@@ -67,6 +79,3 @@ def _tolerance(absolute: float | None, relative: float | None, fallback: Toleran
         fallback.absolute if absolute is None else absolute,
         fallback.relative if relative is None else relative,
     )
-
-
-__all__ = ["FileUnreadableError", "results_compare", "rules_of"]

@@ -2,9 +2,9 @@
 
 1. A GPU is asked for on GPU tiers, and only there.
 2. `limits` do not exceed what `requirements` asks of the node; outputs fit the disk limit.
-3. `quorum` is at most `copies`.
+3. `quorum` is at most `copies`. A `spot` job runs once to begin with, and only such a job has a `spot_share`.
 4. Paths of one kind are distinct, also on file systems that ignore case, and no file stands where another needs a folder.
-5. Files that are compared are expected outputs, and required ones; tolerances belong to numeric comparison.
+5. Files that are compared are expected outputs, and required ones; rules belong to numeric comparison, and to formats that know them.
 6. Without `input_uri`, every one of `input_files` is an upload in `inputs`; with it, there are `input_files` to fetch.
 7. Environment names starting with NEXA_ are the host's; all values together are bounded, and so is the command line.
 """
@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from jobs.descriptor.errors import Fault, pointer
-from jobs.descriptor.model import GB, MB, Descriptor, VerificationMethod
+from jobs.descriptor.formats import STRUCTURES, TABLES, WITH_COLUMNS, FileFormat, NanPolicy, RowOrder
+from jobs.descriptor.model import GB, MB, ComparedFile, Descriptor, RedundancyPolicy, VerificationMethod
 from workers.protocol.messages import Tier
 
 ENVIRONMENT_BYTES_MAX = 64 * 1024
@@ -22,16 +23,23 @@ ARGUMENTS_BYTES_MAX = 64 * 1024
 
 
 def consistency_faults(descriptor: Descriptor) -> list[Fault]:
-    """Every contradiction in `descriptor`, in the order of the rules above."""
-    return [
-        *_gpu(descriptor),
-        *_limits(descriptor),
-        *_quorum(descriptor),
-        *_paths(descriptor),
-        *_comparison(descriptor),
-        *_inputs(descriptor),
-        *_environment(descriptor),
-    ]
+    """Every contradiction in `descriptor`: in what the jobs of an array share, in its inputs, in its command line."""
+    return [*shared_faults(descriptor), *input_faults(descriptor), *command_faults(descriptor)]
+
+
+def shared_faults(descriptor: Descriptor) -> list[Fault]:
+    """Rules 1 to 5, of outputs: what no item of an array can change."""
+    return [*_gpu(descriptor), *_limits(descriptor), *_quorum(descriptor), *_output_paths(descriptor), *_comparison(descriptor)]
+
+
+def input_faults(descriptor: Descriptor) -> list[Fault]:
+    """Rules 4, of inputs, and 6."""
+    return [*_input_paths(descriptor), *_inputs(descriptor)]
+
+
+def command_faults(descriptor: Descriptor) -> list[Fault]:
+    """Rule 7."""
+    return list(_environment(descriptor))
 
 
 def _gpu(descriptor: Descriptor) -> Iterator[Fault]:
@@ -93,11 +101,22 @@ def _quorum(descriptor: Descriptor) -> Iterator[Fault]:
             "quorum_exceeds_copies",
             f"Expected at most copies, {verification.copies}; found {verification.quorum}. Raise copies or lower quorum.",
         )
+    if verification.policy == RedundancyPolicy.SPOT:
+        for name, found in (("copies", verification.copies), ("quorum", verification.quorum)):
+            if found != 1:
+                message = f"A job of the policy spot runs once, or twice where the draw says so; found {found}. Leave {name} out."
+                yield Fault(pointer("verification", name), "spot_runs_once", message)
+    elif verification.spot_share is not None:
+        message = f"A share is drawn of jobs of the policy spot only; found the policy {verification.policy}. Leave spot_share out."
+        yield Fault(pointer("verification", "spot_share"), "spot_share_unused", message)
 
 
-def _paths(descriptor: Descriptor) -> Iterator[Fault]:
+def _input_paths(descriptor: Descriptor) -> Iterator[Fault]:
     yield from _path_faults("input_files", list(descriptor.input_files), None)
     yield from _path_faults("inputs", [each.path for each in descriptor.inputs], "path")
+
+
+def _output_paths(descriptor: Descriptor) -> Iterator[Fault]:
     yield from _path_faults("outputs", [each.path for each in descriptor.outputs], "path")
     yield from _path_faults("verification/files", [each.path for each in descriptor.verification.files], "path")
 
@@ -117,22 +136,51 @@ def _path_faults(array: str, paths: Sequence[str], member: str | None) -> Iterat
 
 
 def _comparison(descriptor: Descriptor) -> Iterator[Fault]:
-    verification = descriptor.verification
-    numeric = verification.method == VerificationMethod.NUMERIC
+    numeric = descriptor.verification.method == VerificationMethod.NUMERIC
     expected = {each.path: each.required for each in descriptor.outputs}
-    for index, each in enumerate(verification.files):
+    for index, each in enumerate(descriptor.verification.files):
         if not expected.get(each.path, False):
             yield Fault(
                 pointer("verification", "files", index, "path"),
                 "comparison_file_not_output",
                 f"{each.path!r} is compared, so every run must leave it. List it in outputs with required true.",
             )
-        if not numeric and (each.absolute is not None or each.relative is not None or each.columns is not None):
-            yield Fault(
-                pointer("verification", "files", index),
-                "comparison_tolerance_unused",
-                "The method exact compares bytes and knows no tolerance or columns. Drop them, or use the method numeric.",
-            )
+        place = pointer("verification", "files", index)
+        yield from _numeric_rule_faults(place, each) if numeric else _exact_rule_faults(place, each)
+
+
+def _exact_rule_faults(place: str, file: ComparedFile) -> Iterator[Fault]:
+    if file != ComparedFile(path=file.path):
+        message = "The method exact compares bytes and knows neither tolerances nor formats. Drop them, or use the method numeric."
+        yield Fault(place, "comparison_tolerance_unused", message)
+
+
+def _numeric_rule_faults(place: str, file: ComparedFile) -> Iterator[Fault]:
+    kind = file.read_as
+    if kind is None:
+        message = f"The ending of {file.path!r} stands for no format. Name the format: {', '.join(FileFormat)}."
+        yield Fault(place + pointer("format"), "comparison_format_unknown", message)
+        return
+    tolerant = file.absolute is not None or file.relative is not None
+    unused = {
+        "absolute" if file.absolute is not None else "relative": tolerant and kind is FileFormat.BYTES,
+        "columns": file.columns is not None and kind not in WITH_COLUMNS,
+        "nan": file.nan is not NanPolicy.EQUAL and kind in {FileFormat.BYTES, *STRUCTURES},
+        "header": file.header is not None and kind not in TABLES,
+        "order": file.order is not RowOrder.FIXED and kind not in TABLES,
+        "key": bool(file.key) and file.order is not RowOrder.ANY,
+        "superpose": not file.superpose and kind not in STRUCTURES,
+    }
+    for option in (option for option, is_unused in unused.items() if is_unused):
+        why = "rows in any order have a key" if option == "key" else f"files read as {kind} have no such rule"
+        yield Fault(place + pointer(option), "comparison_rule_unused", f"{option!r} means nothing here: {why}. Drop it.")
+    if file.order is RowOrder.ANY and kind in TABLES and not file.key:
+        message = "Rows in any order are matched by exact cells. Name the columns that tell them apart in key, or use the order fixed."
+        yield Fault(place + pointer("key"), "comparison_key_missing", message)
+    for name in file.key:
+        if name in (file.columns or {}):
+            message = f"{name!r} is a key, and keys are matched exactly: it can have no tolerance. Drop it from columns or from key."
+            yield Fault(place + pointer("columns", name), "comparison_key_tolerant", message)
 
 
 def _inputs(descriptor: Descriptor) -> Iterator[Fault]:

@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from jobs.descriptor.formats import FileFormat, NanPolicy, RowOrder, format_of
 from workers.protocol.digests import Digest
 from workers.protocol.messages import ExpectedOutput, Limits, OutputPath, Tier
 from workers.protocol.room import Need, millicores_needed
@@ -26,6 +27,7 @@ MEMORY_MB_MIN: Final = 17
 DISK_MB_MIN: Final = 2
 COPIES_MAX: Final = 16
 FILES_MAX: Final = 1000
+KEY_COLUMNS_MAX: Final = 16
 
 WALL_SECONDS_DEFAULT: Final = 3600
 MEMORY_MB_DEFAULT: Final = 2048
@@ -33,6 +35,7 @@ DISK_MB_DEFAULT: Final = 4096
 OUTPUT_MB_DEFAULT: Final = 1024
 PIDS_DEFAULT: Final = 512
 QUEUE_DEADLINE_SECONDS_DEFAULT: Final = 7 * 86400
+SPOT_SHARE_DEFAULT: Final = 0.1
 
 Label = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:+-]*$")]
 JobType = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -97,14 +100,33 @@ class ComparedColumn(DescriptorPart):
 
 
 class ComparedFile(DescriptorPart):
-    """One output file whose numbers are compared: equal within `absolute + relative * magnitude`. No `relative`: the job's `tolerance`."""
+    """One output file whose values are compared: equal within `absolute + relative * magnitude`. No `relative`: the job's `tolerance`."""
 
     path: OutputPath
+    format: FileFormat | None = Field(default=None, description="absent: by the ending of `path`")
     absolute: float | None = Field(default=None, ge=0)
     relative: float | None = Field(default=None, ge=0, le=1)
     columns: dict[ColumnName, ComparedColumn] | None = Field(
-        default=None, min_length=1, max_length=FILES_MAX, description="tolerances of single columns; others have those of the file"
+        default=None,
+        min_length=1,
+        max_length=FILES_MAX,
+        description="tolerances of single columns of a table (by number from 1 where it has no header), of members at the top of a JSON "
+        "object, of fields of an npy array, of arrays of an npz; others have those of the file",
     )
+    nan: NanPolicy = NanPolicy.EQUAL
+    header: bool | None = Field(
+        default=None, description="of a table; absent: csv and tsv have one, text where no cell of its first row is a number"
+    )
+    order: RowOrder = Field(default=RowOrder.FIXED, description="of a table's rows")
+    key: tuple[ColumnName, ...] = Field(
+        default=(), max_length=KEY_COLUMNS_MAX, description="with `order` any: columns whose cells, taken exactly, tell rows apart"
+    )
+    superpose: bool = Field(default=True, description="of a structure: whether each model is moved onto its counterpart first")
+
+    @property
+    def read_as(self) -> FileFormat | None:
+        """`format`, else what the ending stands for; None where that is unknown."""
+        return self.format or format_of(self.path)
 
 
 class VerificationMethod(StrEnum):

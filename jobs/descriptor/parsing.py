@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 
 from jobs.descriptor.consistency import consistency_faults
 from jobs.descriptor.errors import DescriptorInvalidError, Fault, pointer
-from jobs.descriptor.model import DESCRIPTOR_BYTES_MAX, GB, MB, SCHEMA_VERSION, Descriptor
+from jobs.descriptor.model import DESCRIPTOR_BYTES_MAX, GB, MB, SCHEMA_VERSION, SPOT_SHARE_DEFAULT, Descriptor, RedundancyPolicy
 from workers.protocol.canonical import canonical_json, json_parse
 from workers.protocol.digests import digest_of
 from workers.protocol.errors import VerificationError
@@ -49,18 +49,31 @@ def descriptor_parse(data: bytes | Mapping[str, Any]) -> Descriptor:
         raise DescriptorInvalidError([Fault("", error.code, str(error))]) from error
     if not isinstance(value, dict):
         raise DescriptorInvalidError([Fault("", "wrong_type", f"A descriptor is a JSON object; found {_found(value)}.")])
+    descriptor = well_formed(value, document)
+    if faults := consistency_faults(descriptor):
+        raise DescriptorInvalidError(faults)
+    return descriptor
+
+
+def well_formed(value: Mapping[str, Any], document: bytes) -> Descriptor:
+    """The descriptor that `document` spells and `value` was read from, its parts not yet held against each other.
+
+    Raises DescriptorInvalidError.
+    """
     version = value.get("schema_version")
     if version is not None and version != SCHEMA_VERSION:
         raise DescriptorInvalidError(
             [Fault("/schema_version", "schema_version_unsupported", f"This portal reads {SCHEMA_VERSION!r}; found {_found(version)}.")]
         )
     try:
-        descriptor = Descriptor.model_validate_json(document, strict=True)
+        return Descriptor.model_validate_json(document, strict=True)
     except ValidationError as error:
-        raise DescriptorInvalidError([_fault_of(each) for each in error.errors(include_url=False)]) from error
-    if faults := consistency_faults(descriptor):
-        raise DescriptorInvalidError(faults)
-    return descriptor
+        raise DescriptorInvalidError(validation_faults(error)) from error
+
+
+def validation_faults(error: ValidationError) -> list[Fault]:
+    """What pydantic found, as faults of a descriptor."""
+    return [_fault_of(each) for each in error.errors(include_url=False)]
 
 
 def descriptor_digest(descriptor: Descriptor) -> str:
@@ -80,6 +93,8 @@ def descriptor_document(descriptor: Descriptor) -> dict[str, Any]:
         "gpu": descriptor.gpus > 0,
         "gpu_count": descriptor.gpus,
     }
+    if descriptor.verification.policy == RedundancyPolicy.SPOT:
+        document["verification"].setdefault("spot_share", SPOT_SHARE_DEFAULT)
     document["limits"] = {
         "wall_seconds": limits.wall_seconds,
         "memory_mb": limits.memory_bytes // MB,
@@ -109,7 +124,7 @@ def _fault_of(error: ErrorDetails) -> Fault:
             message = f"Schema {SCHEMA_VERSION} has no field {_found(location[-1])} here. Remove it or correct its spelling."
         case _:
             # Values of the environment may be secrets: they are not repeated.
-            found = "" if location[:1] == ["environment"] else f" Found {_found(error['input'])}."
+            found = "" if "environment" in location else f" Found {_found(error['input'])}."
             message = f"{error['msg']}.{found}"
     return Fault(path, code, message)
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 from pydantic.json_schema import models_json_schema
 
 from nodes.openapi import HTTP_SIGNATURE_NAME, HTTP_SIGNATURE_SCHEME
-from workers.protocol.messages import ExchangeAnswer, ExchangeRequest, ReceiptAnswer, ReceiptSubmission
+from workers.protocol.messages import ExchangeAnswer, ExchangeRequest, ReceiptsAnswer, ReceiptSubmission
 
 _REFERENCE: Final = "#/components/schemas/{model}"
 _SIGNED: Final[list[dict[str, list[str]]]] = [{HTTP_SIGNATURE_NAME: []}]
@@ -34,7 +34,7 @@ def gateway_paths_add(result: dict[str, Any], generator: Any, request: Any, publ
     schemas = components.setdefault("schemas", {})
     messages = [(ExchangeRequest, "validation"), (ReceiptSubmission, "validation"), (ExchangeAnswer, "serialization")]
     _, definitions = models_json_schema(
-        [*messages, (ReceiptAnswer, "serialization")],  # type: ignore[list-item]  # the modes are literals
+        [*messages, (ReceiptsAnswer, "serialization")],  # type: ignore[list-item]  # the modes are literals
         ref_template=_REFERENCE,
     )
     for name, schema in definitions["$defs"].items():
@@ -48,7 +48,9 @@ def gateway_paths_add(result: dict[str, Any], generator: Any, request: Any, publ
                     "post": _message("exchange", "Renew leases, ask for orders", "ExchangeRequest", "ExchangeAnswer", 409)
                 },
                 "/api/v1/nodes/self/leave": {"post": _leave()},
-                "/api/v1/receipts": {"post": _message("receipt_submit", "Report a run", "ReceiptSubmission", "ReceiptAnswer", 409, 422)},
+                "/api/v1/receipts": {
+                    "post": _message("receipts_submit", "Report runs; a result for each", "ReceiptSubmission", "ReceiptsAnswer")
+                },
                 "/api/v1/uploads": {"post": _upload_create(), "options": _upload_options()},
                 "/api/v1/uploads/{upload_id}": {
                     "parameters": [_parameter("upload_id", "path", {"type": "string", "format": "uuid"}), _tus()],

@@ -1,21 +1,81 @@
-"""Disputes: valid results that disagree, and how such a job ends all the same."""
+"""Disputes: valid results that disagree, and how such a job ends all the same.
+
+1. A moderator upholds one result: its replica, and every one that agrees with it pairwise, is accepted and paid as by a quorum; the rest is
+   rejected, unpaid. Or none: the job fails, nobody is paid, the reservation comes back.
+2. Nobody rules on a job of their own, or on one that a node of theirs ran.
+3. At the deadline the default ruling is given: none is upheld.
+4. Each job has one ruling, which stays on record with its reason.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 from django.db import transaction
-from django.utils import timezone
+from django.db.models import QuerySet
 
-from jobs.models import Job
-from jobs.services.closing import job_close
-from jobs.services.transitions import replica_transition
+from jobs.errors import JobNotDisputedError, RulingForbiddenError, RulingInterestError, RulingInvalidError
+from jobs.models import Evidence, Job, Replica, Ruling
+from jobs.services.conclusion import ruling_conclude, ruling_fail
 from jobs.states import JobState, ReplicaState
+from jobs.verdicts import Verdict
+from people.models import User
 
 RULINGS_MAX: Final = 500
 """Disputes that one run rules on; beat runs it again in a minute."""
+
+RULING_PERMISSION: Final = "jobs.add_ruling"
+
+REASON_CHARACTERS_MAX: Final = 2000
+
+_DEFAULT_REASON: Final = (
+    "The hosts' results disagree, and nobody ruled in time. No result is accepted and nobody is paid; the reservation is back. "
+    "The comparisons say where results differ: widen the tolerance if they should agree, or fix what makes the program vary."
+)
+
+
+def dispute_rule(*, job: Job, by: User, canonical: Replica | None, reason: str) -> Ruling:
+    """Ends a dispute as a moderator says. `canonical` None upholds no result. The reason is shown to the job's owner.
+
+    Raises JobNotDisputedError, RulingForbiddenError, RulingInterestError, RulingInvalidError.
+    """
+    reason = reason.strip()
+    if not 0 < len(reason) <= REASON_CHARACTERS_MAX:
+        raise RulingInvalidError(
+            f"A ruling gives a reason of up to {REASON_CHARACTERS_MAX} characters, which the job's owner reads; found {len(reason)}."
+        )
+    with transaction.atomic():
+        locked = Job.objects.select_for_update().get(pk=job.pk)
+        if locked.state != JobState.DISPUTED:
+            raise JobNotDisputedError(f"Only a disputed job is ruled on, and only once; this one is {locked.state}.")
+        ruling_check(job=locked, by=by)
+        if canonical is None:
+            message = f"A moderator ruled that no result stands; nobody is paid and the reservation is back. {reason}"
+            return _uphold_none(locked, by=by, reason=reason, code="dispute_none_upheld", message=message)
+        return _uphold(locked, canonical.pk, by=by, reason=reason)
+
+
+def ruling_check(*, job: Job, by: User) -> None:
+    """Raises RulingForbiddenError, RulingInterestError."""
+    if not by.has_perm(RULING_PERMISSION):
+        raise RulingForbiddenError(f"Ruling on a dispute needs the permission {RULING_PERMISSION}; ask the operator of this portal.")
+    if job.owner_id == by.pk:
+        raise RulingInterestError("This job is yours: another moderator has to rule on it.")
+    if job.replicas.filter(node_owner=by).exists():
+        raise RulingInterestError("A node of yours ran this job: another moderator has to rule on it.")
+
+
+def moderators() -> QuerySet[User]:
+    """Who may rule on disputes."""
+    return User.objects.with_perm(RULING_PERMISSION, backend="django.contrib.auth.backends.ModelBackend")
+
+
+def may_be_upheld(replica: Replica) -> bool:
+    """Whether a reported replica's result may stand: every result but one that failed its own checks."""
+    return replica.state == ReplicaState.REPORTED and replica.verdict != Verdict.INVALID
 
 
 def disputes_rule(*, now: datetime) -> int:
@@ -29,12 +89,41 @@ def _default_ruling(job_id: UUID) -> bool:
         job = Job.objects.select_for_update().get(pk=job_id)
         if job.state != JobState.DISPUTED:
             return False  # ruled since
-        for replica in job.replicas.select_for_update().filter(state=ReplicaState.REPORTED):
-            replica.job = job
-            replica_transition(replica=replica, to=ReplicaState.REJECTED, payload={"verdict": replica.verdict}, concluded_at=timezone.now())
-        message = (
-            "The hosts' results disagree, and nobody ruled in time. No result is accepted and nobody is paid; the reservation is back. "
-            "The comparisons say where results differ: widen the tolerance if they should agree, or fix what makes the program vary."
-        )
-        job_close(job=job, to=JobState.FAILED, code="dispute_unresolved", message=message)
+        _uphold_none(job, by=None, reason=_DEFAULT_REASON, code="dispute_unresolved", message=_DEFAULT_REASON)
         return True
+
+
+def _uphold(job: Job, canonical_id: UUID, *, by: User, reason: str) -> Ruling:
+    reported = _reported(job)
+    canonical = next((replica for replica in reported if replica.pk == canonical_id), None)
+    if canonical is None or not may_be_upheld(canonical):
+        raise RulingInvalidError("Only a result of this job that passed its own checks, as far as they could be made, can be upheld.")
+    agreeing = _agreeing_with(canonical, reported)
+    for replica in reported:
+        if replica.verdict != Verdict.INVALID:
+            replica.verdict = Verdict.AGREE if replica.pk in agreeing else Verdict.DISAGREE
+    ruling_conclude(job=job, reported=reported, canonical_id=canonical_id)
+    return Ruling.objects.create(job=job, by=by, canonical=canonical, reason=reason)
+
+
+def _uphold_none(job: Job, *, by: User | None, reason: str, code: str, message: str) -> Ruling:
+    ruling_fail(job=job, reported=_reported(job), code=code, message=message)
+    return Ruling.objects.create(job=job, by=by, canonical=None, reason=reason)
+
+
+def _reported(job: Job) -> list[Replica]:
+    """The replicas that are ruled on, locked, in the order of their receipts."""
+    found = job.replicas.filter(state=ReplicaState.REPORTED).select_related("receipt", "node", "node_owner")
+    replicas = list(found.order_by("receipt__received_at", "pk").select_for_update(of=("self",)))
+    for replica in replicas:
+        replica.job = job
+    return replicas
+
+
+def _agreeing_with(canonical: Replica, reported: Sequence[Replica]) -> set[UUID]:
+    pairs = Evidence.objects.filter(check_name="comparison", passed=True, replica__in=reported, other__in=reported)
+    agreeing = {canonical.pk}
+    for replica_id, other_id in pairs.values_list("replica", "other"):
+        if other_id is not None and canonical.pk in (replica_id, other_id):
+            agreeing |= {replica_id, other_id}
+    return agreeing

@@ -1,34 +1,28 @@
-"""Runs that ended without a result: what is believed of a failure, and when a job has had enough of them."""
+"""Runs that ended without a result: what is believed of a failure, and when a job has had enough of them.
+
+1. A fault of the job (jobs/faults.py) ends it once NEXA_FAULT_OWNERS owners have seen one; of a job of one copy, the first is believed, but
+   for what may be the network of one host.
+2. A fault of a host, or a lease that expired, says nothing about the job: another host gets it, until NEXA_ATTEMPTS_MAX runs are used up.
+3. A fault of the portal counts for nothing.
+4. Failures of many jobs of one image close the image for a while (jobs/services/breakers.py).
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 from typing import Final
 
 from django.conf import settings
 
+from jobs.faults import FAILURES, JOB_CODES, OF_THE_JOB, PORTAL_CODES, failure_fault
 from jobs.models import Job, Replica
+from jobs.services.breakers import breaker_consider
 from jobs.services.closing import job_fail
 from jobs.services.replicas import replicas_queue
 from jobs.services.transitions import job_state_derive, replica_transition
 from jobs.states import ReplicaState
 from workers.protocol.messages import Failure, FailureCode
-
-HOST_FAILURES: Final = frozenset(
-    {
-        FailureCode.HOST_ENGINE,
-        FailureCode.HOST_DISK,
-        FailureCode.HOST_REFUSED,
-        FailureCode.HOST_STOPPED,
-        FailureCode.HOST_GAVE_UP,
-        FailureCode.HOST_ERROR,
-        FailureCode.CANCELLED,
-    }
-)
-"""Failures that say nothing about the job: another host gets it."""
-
-JOB_FAULT_OWNERS: Final = 2
-"""So many owners must have seen a job fail by its own fault before it is believed, unless the job asked for one copy only."""
 
 NEEDS_SECOND_WITNESS: Final = frozenset({FailureCode.IMAGE_UNAVAILABLE, FailureCode.INPUT_UNAVAILABLE})
 """Of one copy too: what one host can't fetch may be that host's network."""
@@ -40,12 +34,13 @@ def replica_failed(*, replica: Replica, job: Job, failure: Failure, now: datetim
     replica_transition(
         replica=replica,
         to=ReplicaState.FAILED,
-        payload={"code": failure.code},
+        payload={"code": failure.code, "fault": FAILURES[failure.code]},
         failure_code=failure.code,
         failure_message=failure.message,
         concluded_at=now,
     )
-    if failure.code not in HOST_FAILURES and _is_believed(job, failure.code):
+    breaker_consider(job=job, code=failure.code, now=now)
+    if FAILURES[failure.code] in OF_THE_JOB and _is_believed(job, failure.code):
         job_fail(job=job, code=failure.code, message=failure.message)
     elif not was_expired:  # an expired lease has its substitute already
         replica_substitute(job=job)
@@ -56,8 +51,8 @@ def replica_failed(*, replica: Replica, job: Job, failure: Failure, now: datetim
 def _is_believed(job: Job, code: FailureCode) -> bool:
     if job.copies == 1 and code not in NEEDS_SECOND_WITNESS:
         return True
-    faults = job.replicas.filter(state=ReplicaState.FAILED).exclude(failure_code__in=HOST_FAILURES)
-    return faults.values("node_owner").distinct().count() >= JOB_FAULT_OWNERS
+    faults = job.replicas.filter(state=ReplicaState.FAILED, failure_code__in=JOB_CODES)
+    return faults.values("node_owner").distinct().count() >= settings.NEXA_FAULT_OWNERS
 
 
 def replica_substitute(*, job: Job) -> None:
@@ -65,10 +60,13 @@ def replica_substitute(*, job: Job) -> None:
 
     The caller holds the job's lock, and the job is open.
     """
-    used = job.replicas.filter(state__in=[ReplicaState.EXPIRED, ReplicaState.FAILED]).count()
-    if used >= settings.NEXA_ATTEMPTS_MAX:
+    ended = job.replicas.filter(state__in=[ReplicaState.EXPIRED, ReplicaState.FAILED]).exclude(failure_code__in=PORTAL_CODES)
+    codes = ended.values_list("state", "failure_code")
+    used = Counter("silence" if state == ReplicaState.EXPIRED else str(failure_fault(code)) for state, code in codes)
+    if used.total() >= settings.NEXA_ATTEMPTS_MAX:
+        by_class = ", ".join(f"{count} by {name}" for name, count in sorted(used.items()))
         message = (
-            f"{used} runs ended without a result: hosts fell silent or reported a failure. "
+            f"{used.total()} runs ended without a result ({by_class}): hosts fell silent or reported a failure. "
             "The job's replicas show which; submit it again under another label when the reason is gone."
         )
         job_fail(job=job, code="attempts_exhausted", message=message)

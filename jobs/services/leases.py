@@ -1,12 +1,15 @@
-"""Leases: taken by exchanges, renewed by them, expired by the reaper. The database alone says who holds what.
+"""Leases: taken by exchanges, renewed by them, ended by the reaper. The database alone says who holds what.
 
-Locks are taken in one order, job before replica; only a claim locks replicas first, and it waits for nothing (jobs/matching.py).
+Locks are taken in one order: job, replica, node, account. What locks many jobs (a claim, the reaper, first reports of running) waits for
+none of them and passes over those that others hold, so that no two of them can wait for each other.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -15,7 +18,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Min, Q
+from django.db.models import F, Min, OuterRef, Q, Subquery, Value
 
 from jobs.matching import Claim, queues_served, replicas_claim
 from jobs.models import Job, JobInput, Replica
@@ -24,14 +27,27 @@ from jobs.services.closing import job_fail
 from jobs.services.exchanges import exchange_is_superseded
 from jobs.services.failures import replica_substitute
 from jobs.services.outages import expiry_horizon
-from jobs.services.transitions import job_transition, replica_transition
+from jobs.services.replicas import replicas_queue_again
+from jobs.services.spot import spot_draw
+from jobs.services.transitions import JobStep, ReplicaStep, Step, job_states_derive, replica_transition, steps_take
 from jobs.states import JOB_OPEN, REPLICA_LIVE, JobState, ReplicaState
 from nodes.models import Node, NodeState
 from nodes.services import node_revoke
 from workers.protocol.messages import Command, CommandKind, FreeResources, LeaseReport, Renewal, Stage, Tier, Wishes
 
-REAP_LEASES_MAX: Final = 500
+log = logging.getLogger(__name__)
+
+ORDERS_BYTES_MAX: Final = 8 * 2**20
+"""Envelopes of one answer, unless a single one is larger; a host reads twice as much (workers/portal.py)."""
+
+REAP_LEASES_MAX: Final = 2000
 """Leases that one run of the reaper expires; beat runs it again in seconds."""
+
+REAP_BATCH: Final = 200
+"""Leases that are expired by one transaction."""
+
+DEADLINES_MAX: Final = 500
+"""Jobs that one run fails for their queue deadline."""
 
 _RUNNING_STAGES: Final = frozenset({Stage.RUNNING, Stage.ARCHIVING, Stage.UPLOADING})
 
@@ -98,9 +114,7 @@ def leases_renew(*, node: Node, reports: Sequence[LeaseReport], now: datetime) -
             },
         )
         rows = cursor.fetchall()
-    for lease_id, _, state in rows:
-        if state == ReplicaState.LEASED and by_id[lease_id].stage in _RUNNING_STAGES:
-            _running_record(lease_id)
+    _running_record([lease_id for lease_id, _, state in rows if state == ReplicaState.LEASED and by_id[lease_id].stage in _RUNNING_STAGES])
     renewals = [Renewal(lease_id=lease_id, expires_at=expires_at) for lease_id, expires_at, _ in rows]
     ended = by_id.keys() - {renewal.lease_id for renewal in renewals}
     return Renewed(renewals=renewals, commands=cancel_commands(node=node, lease_ids=ended) if ended else [])
@@ -135,20 +149,26 @@ def leases_reap(*, now: datetime) -> int:
     """Expires leases whose hosts went silent or were revoked, and queues substitutes; returns how many. Idempotent, also at once."""
     overdue = Replica.objects.filter(state__in=REPLICA_LIVE).filter(_overdue(now))
     found = overdue.order_by("lease_expires_at").values_list("pk", "job_id")[:REAP_LEASES_MAX]
-    return sum(_lease_expire(replica_id, job_id, now) for replica_id, job_id in list(found))
+    return _leases_expire(list(found), now)
 
 
 def node_leave(*, node: Node, now: datetime) -> int:
     """Revokes the node and gives its live leases back at once; returns how many. Idempotent."""
     node_revoke(node=node)
     found = Replica.objects.filter(node=node, state__in=REPLICA_LIVE).values_list("pk", "job_id")
-    return sum(_lease_expire(replica_id, job_id, now) for replica_id, job_id in list(found))
+    return _leases_expire(list(found), now)
 
 
 def queue_deadlines_enforce(*, now: datetime) -> int:
-    """Fails queued jobs of which a replica waited for the whole queue deadline without being taken; returns how many."""
-    found = Job.objects.filter(state=JobState.QUEUED, queue_deadline_at__lte=now).values_list("pk", flat=True)
-    return sum(_queue_deadline_enforce(job_id, now) for job_id in list(found[:REAP_LEASES_MAX]))
+    """Fails queued jobs of which a replica waited for the whole queue deadline without being taken; returns how many.
+
+    Each in a transaction of its own, since it moves credits; one that can't be failed is logged, and keeps no other from it.
+    """
+    waiting = Replica.objects.filter(job=OuterRef("pk"), state=ReplicaState.QUEUED).order_by("created_at").values("created_at")[:1]
+    # A substitute has the same time to be taken as the first replica had.
+    late = Q(waiting_since=None) | Q(waiting_since__lte=Value(now) - (F("queue_deadline_at") - F("submitted_at")))
+    jobs = Job.objects.filter(state=JobState.QUEUED, queue_deadline_at__lte=now).annotate(waiting_since=Subquery(waiting)).filter(late)
+    return sum(_queue_deadline_enforce(job_id, now) for job_id in list(jobs.values_list("pk", flat=True)[:DEADLINES_MAX]))
 
 
 def _claim(node: Node, request_id: UUID, now: datetime, *, tiers: Sequence[Tier], free: FreeResources, wishes: Wishes) -> list[Replica]:
@@ -163,46 +183,65 @@ def _claim(node: Node, request_id: UUID, now: datetime, *, tiers: Sequence[Tier]
         is_out = locked.state != NodeState.ACTIVE or locked.key_id != node.key_id
         if taken or is_out or exchange_is_superseded(node=node, request_id=request_id):
             return taken
-        inputs: dict[UUID, list[JobInput]] = {claim.job.pk: [] for claim in claims}
-        for one in JobInput.objects.filter(job__in=inputs).select_related("blob").order_by("path"):
-            inputs[one.job_id].append(one)
-        for claim in claims:
-            _lease_take(claim, inputs[claim.job.pk], locked, request_id, now)
+        taken = _leases_take(claims, locked, request_id, now)
         if locked.last_no_work is not None:  # why it got no work before is no news any more
             locked.last_no_work = None
             locked.save(update_fields=["last_no_work"])
-        return [claim.replica for claim in claims]
+        return taken
 
 
-def _lease_take(claim: Claim, inputs: Sequence[JobInput], node: Node, request_id: UUID, now: datetime) -> None:
-    lease_id = uuid.uuid4()
-    order = order_build(replica=claim.replica, job=claim.job, inputs=inputs, lease_id=lease_id, node_key_id=node.key_id, now=now)
-    envelope, order_digest = order_sign(order)
-    replica_transition(
-        replica=claim.replica,
-        to=ReplicaState.LEASED,
-        node=node,
-        node_key_id=node.key_id,
-        node_owner_id=node.owner_id,
-        lease_id=lease_id,
-        lease_request_id=request_id,
-        leased_at=now,
-        lease_expires_at=now + timedelta(seconds=settings.NEXA_LEASE_SECONDS),
-        deadline_at=order.deadline_at,
-        order_envelope=envelope,
-        order_digest=order_digest,
-    )
-    if claim.job.state != JobState.RUNNING:
-        job_transition(job=claim.job, to=JobState.RUNNING)
+def _leases_take(claims: Sequence[Claim], node: Node, request_id: UUID, now: datetime) -> list[Replica]:
+    """Signs an order for each claim, draws for its job if it is a `spot` job's first, and takes the leases.
+
+    Claims whose orders would make the answer too long stay queued.
+    """
+    inputs: dict[UUID, list[JobInput]] = {claim.job.pk: [] for claim in claims}
+    for one in JobInput.objects.filter(job__in=inputs).select_related("blob").order_by("path"):
+        inputs[one.job_id].append(one)
+    steps: list[Step] = []
+    taken: list[Replica] = []
+    jobs: list[Job] = []
+    size_bytes = 0
+    for claim in claims:
+        lease_id = uuid.uuid4()
+        order = order_build(
+            replica=claim.replica, job=claim.job, inputs=inputs[claim.job.pk], lease_id=lease_id, node_key_id=node.key_id, now=now
+        )
+        envelope, order_digest = order_sign(order)
+        size_bytes += len(envelope)
+        if taken and size_bytes > ORDERS_BYTES_MAX:
+            break
+        fields = {
+            "node": node,
+            "node_key_id": node.key_id,
+            "node_owner_id": node.owner_id,
+            "lease_id": lease_id,
+            "lease_request_id": request_id,
+            "leased_at": now,
+            "lease_expires_at": now + timedelta(seconds=settings.NEXA_LEASE_SECONDS),
+            "deadline_at": order.deadline_at,
+            "order_envelope": envelope,
+            "order_digest": order_digest,
+        }
+        taken.append(claim.replica)
+        jobs.append(claim.job)
+        steps.append(ReplicaStep(claim.replica, ReplicaState.LEASED, fields=fields))
+        if claim.job.state != JobState.RUNNING:
+            steps.append(JobStep(claim.job, JobState.RUNNING))
+    spot_draw(jobs, now)
+    steps_take(steps)
+    return taken
 
 
-def _running_record(lease_id: UUID) -> None:
-    """The first report that the container runs."""
+def _running_record(lease_ids: Sequence[UUID]) -> None:
+    """The first reports that their containers run. Where somebody else holds the job, the next report records it."""
+    if not lease_ids:
+        return
     with transaction.atomic():
-        job = Job.objects.select_for_update(no_key=True).get(replicas__lease_id=lease_id)
-        replica = job.replicas.select_for_update(no_key=True).get(lease_id=lease_id)
-        if replica.state == ReplicaState.LEASED:
-            replica_transition(replica=replica, to=ReplicaState.RUNNING)
+        reported = Replica.objects.filter(lease_id__in=lease_ids).values("job_id")
+        jobs = Job.objects.select_for_update(no_key=True, skip_locked=True).filter(pk__in=reported)
+        leased = Replica.objects.select_for_update(no_key=True).filter(lease_id__in=lease_ids, state=ReplicaState.LEASED)
+        steps_take([ReplicaStep(replica, ReplicaState.RUNNING) for replica in leased.filter(job__in=[job.pk for job in jobs])])
 
 
 def _overdue(now: datetime) -> Q:
@@ -211,40 +250,82 @@ def _overdue(now: datetime) -> Q:
     return Q(lease_expires_at__lte=expiry_horizon(now=now)) | Q(deadline_at__lte=now - lease) | Q(node__state=NodeState.REVOKED)
 
 
-def _lease_expire(replica_id: UUID, job_id: UUID, now: datetime) -> bool:
+def _leases_expire(found: Sequence[tuple[UUID, UUID]], now: datetime) -> int:
+    """Expires the leases `(replica, job)` that are overdue, together where that is possible; one that can't be expired is logged."""
+    expired = 0
+    for start in range(0, len(found), REAP_BATCH):
+        batch = found[start : start + REAP_BATCH]
+        try:
+            count, alone = _expire_together(batch, now)
+        except Exception:  # whatever one of them is about, the others shall not wait for it
+            log.exception("%d leases could not be expired together; each is tried alone", len(batch))
+            count, alone = 0, batch
+        expired += count + sum(_expire_alone(replica_id, job_id, now) for replica_id, job_id in alone)
+    return expired
+
+
+def _expire_together(found: Sequence[tuple[UUID, UUID]], now: datetime) -> tuple[int, list[tuple[UUID, UUID]]]:
+    """How many were expired, and those that end their job, which moves credits and is done alone. Passes over what others have locked."""
     with transaction.atomic():
-        job = Job.objects.select_for_update(no_key=True).get(pk=job_id)
-        # Again, under the lock: it may have been renewed or reported since.
-        still = job.replicas.select_for_update(of=("self",), no_key=True).filter(pk=replica_id, state__in=REPLICA_LIVE)
-        replica = still.filter(_overdue(now)).first()
-        if replica is None:
-            return False
-        replica_transition(replica=replica, to=ReplicaState.EXPIRED)
-        if JobState(job.state) in JOB_OPEN:
-            replica_substitute(job=job)
-        return True
+        job_ids = {job_id for _, job_id in found}
+        jobs = {job.pk: job for job in Job.objects.select_for_update(no_key=True, skip_locked=True).filter(pk__in=job_ids)}
+        # Looked for again, under the lock: they may have been renewed or reported since.
+        still = Replica.objects.select_for_update(of=("self",), no_key=True).filter(state__in=REPLICA_LIVE, job__in=list(jobs))
+        overdue = list(still.filter(_overdue(now), pk__in=[replica_id for replica_id, _ in found]).order_by("created_at", "pk"))
+        used = Counter(replica.job_id for replica in overdue)
+        ended = Replica.objects.filter(job__in=list(used), state__in=[ReplicaState.EXPIRED, ReplicaState.FAILED])
+        used.update(ended.values_list("job_id", flat=True))
+        is_open = {job_id: JobState(job.state) in JOB_OPEN for job_id, job in jobs.items()}
+        last = {job_id for job_id, count in used.items() if is_open[job_id] and count >= settings.NEXA_ATTEMPTS_MAX}
+        ending = [replica for replica in overdue if replica.job_id not in last]
+        steps_take([ReplicaStep(replica, ReplicaState.EXPIRED) for replica in ending])
+        replaced = [replica for replica in ending if is_open[replica.job_id]]
+        replicas_queue_again(like=replaced)
+        job_states_derive(jobs=[jobs[job_id] for job_id in {replica.job_id for replica in replaced}])
+        return len(ending), [(replica.pk, replica.job_id) for replica in overdue if replica.job_id in last]
+
+
+def _expire_alone(replica_id: UUID, job_id: UUID, now: datetime) -> bool:
+    try:
+        with transaction.atomic():
+            job = Job.objects.select_for_update(no_key=True).get(pk=job_id)
+            still = job.replicas.select_for_update(of=("self",), no_key=True).filter(pk=replica_id, state__in=REPLICA_LIVE)
+            replica = still.filter(_overdue(now)).first()
+            if replica is None:
+                return False
+            replica_transition(replica=replica, to=ReplicaState.EXPIRED)
+            if JobState(job.state) in JOB_OPEN:
+                replica_substitute(job=job)
+            return True
+    except Exception:  # as above
+        log.exception("the lease of replica %s could not be expired", replica_id)
+        return False
 
 
 def _queue_deadline_enforce(job_id: UUID, now: datetime) -> bool:
-    with transaction.atomic():
-        job = Job.objects.select_for_update(no_key=True).get(pk=job_id)
-        if job.state != JobState.QUEUED:
-            return False
-        # A substitute has the same time to be taken as the first replica had.
-        permitted = job.queue_deadline_at - job.submitted_at
-        oldest = job.replicas.filter(state=ReplicaState.QUEUED).aggregate(at=Min("created_at"))["at"]
-        if oldest is not None and oldest + permitted > now:
-            return False
-        needs = job.replicas.order_by("created_at").first()
-        asked = (
-            f"{needs.cpus:g} cores, {needs.memory_bytes / 2**30:.1f} GiB of memory, {needs.disk_bytes / 2**30:.1f} GiB of disk "
-            f"and {needs.gpus} GPUs"
-            if needs
-            else "nothing"
-        )
-        message = (
-            f"No host took it within {permitted.total_seconds():.0f} seconds. It needs a node of tier {job.tier} or above with {asked} "
-            "free, of an owner who has not run it yet. Ask for less, wait longer, or find more hosts."
-        )
-        job_fail(job=job, code="no_eligible_host", message=message)
-        return True
+    try:
+        with transaction.atomic():
+            job = Job.objects.select_for_update(no_key=True).get(pk=job_id)
+            oldest = job.replicas.filter(state=ReplicaState.QUEUED).aggregate(at=Min("created_at"))["at"]
+            permitted = job.queue_deadline_at - job.submitted_at
+            if job.state != JobState.QUEUED or (oldest is not None and oldest + permitted > now):
+                return False  # taken, or stood in for, since it was found
+            job_fail(job=job, code="no_eligible_host", message=_no_host_message(job, permitted))
+            return True
+    except Exception:  # as above
+        log.exception("job %s could not be failed for its queue deadline", job_id)
+        return False
+
+
+def _no_host_message(job: Job, permitted: timedelta) -> str:
+    needs = job.replicas.order_by("created_at").first()
+    asked = (
+        f"{needs.cpus:g} cores, {needs.memory_bytes / 2**30:.1f} GiB of memory, {needs.disk_bytes / 2**30:.1f} GiB of disk "
+        f"and {needs.gpus} GPUs"
+        if needs
+        else "nothing"
+    )
+    return (
+        f"No host took it within {permitted.total_seconds():.0f} seconds. It needs a node of tier {job.tier} or above with {asked} "
+        "free, of an owner who has not run it yet. Ask for less, wait longer, or find more hosts."
+    )

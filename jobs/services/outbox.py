@@ -1,28 +1,38 @@
-"""The outbox: pushes what happened to browsers (Channels groups) and people (e-mail), at least once, after it was committed."""
+"""The outbox: pushes what happened to browsers (Channels groups) and people (e-mail), at least once, after it was committed.
+
+Events go out in batches: one message a watched job and one for the fleet, however many events; jobs that nobody watches cost nothing.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from smtplib import SMTPException
-from typing import Any
+from typing import Any, Final
 
+import redis
 from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
+from channels_redis.pubsub import RedisPubSubChannelLayer
 from django.conf import settings
-from django.core.mail import send_mail
+from django.core.mail import get_connection, send_mail
 from django.db import transaction
 from django.utils import timezone
-from redis.exceptions import RedisError
 
-from jobs.models import JobEvent
+from jobs.models import Job, JobEvent
+from jobs.nudges import redis_client
+from jobs.selectors import events_shown
+from jobs.services.disputes import moderators
 from jobs.states import JobState
 
 log = logging.getLogger(__name__)
 
-BATCH_EVENTS = 200
-FLEET_GROUP = "fleet"
-_MAILED = {f"job.{state}" for state in (JobState.COMPLETED, JobState.FAILED, JobState.DISPUTED)}
+BATCH_EVENTS: Final = 1000
+FLEET_GROUP: Final = "fleet"
+Mail = tuple[str, list[str], str]
+"""Subject, paragraphs, address."""
+_MAILED: Final = {f"job.{state}" for state in (JobState.COMPLETED, JobState.FAILED, JobState.DISPUTED)}
 
 
 def job_group(job_id: object) -> str:
@@ -54,49 +64,110 @@ def outbox_push() -> int:
 
 def _batch_push() -> int:
     with transaction.atomic():
-        events = list(
-            JobEvent.objects.select_for_update(skip_locked=True, of=("self",))
-            .filter(pushed_at=None)
-            .select_related("job__owner")
-            .order_by("pk")[:BATCH_EVENTS]
-        )
+        unpushed = JobEvent.objects.select_for_update(skip_locked=True, of=("self",)).filter(pushed_at=None)
+        events = list(unpushed.select_related("job").defer("job__descriptor").order_by("pk")[:BATCH_EVENTS])
         try:
-            async_to_sync(_sockets_send)(events)
-        except (RedisError, OSError) as error:
+            async_to_sync(_sockets_send)(_messages(events))
+        except (redis.RedisError, OSError) as error:
             log.warning("outbox waits, the channel layer is away: %s", error)
             return 0
-        for event in events:
-            if event.kind in _MAILED:
-                _mail_send(event)
+        _mails_send([event for event in events if event.kind in _MAILED])
         JobEvent.objects.filter(pk__in=[event.pk for event in events]).update(pushed_at=timezone.now())
     return len(events)
 
 
-async def _sockets_send(events: Sequence[JobEvent]) -> None:
-    """Owners see public events at once; the rest they read in the timeline once the job is concluded. Strangers see kinds only."""
+def _messages(events: Sequence[JobEvent]) -> list[tuple[str, dict[str, Any]]]:
+    """(group, message): owners see at once what may be shown; the rest they read in the timeline once the job is concluded.
+
+    Strangers see kinds, types and tiers only. Asks which groups are watched.
+    """
+    shown = events_shown(events)
+    by_job: dict[Any, list[JobEvent]] = defaultdict(list)
+    for event in shown:
+        by_job[event.job_id].append(event)
+    watched = _watched([FLEET_GROUP, *(job_group(job_id) for job_id in by_job)])
+    messages: list[tuple[str, dict[str, Any]]] = [
+        (job_group(job_id), {"type": "job.events", "events": [event_document(event) for event in found]})
+        for job_id, found in by_job.items()
+        if job_group(job_id) in watched
+    ]
+    of_jobs = [event for event in shown if event.kind.startswith("job.")]
+    if of_jobs and FLEET_GROUP in watched:
+        coarse = [
+            {"kind": event.kind, "job_type": event.job.job_type, "tier": event.job.tier, "at": event.created_at.isoformat()}
+            for event in of_jobs
+        ]
+        messages.append((FLEET_GROUP, {"type": "fleet.events", "events": coarse}))
+    return messages
+
+
+def _watched(groups: Iterable[str]) -> set[str]:
+    """Those of these groups that somebody listens to, by one question to Redis; all of them on another layer, which can't be asked."""
     layer = get_channel_layer()
-    for event in events:
-        if not event.public or layer is None:
-            continue
-        await layer.group_send(job_group(event.job_id), {"type": "job.event", "event": event_document(event)})
-        if event.kind.startswith("job."):
-            coarse = {"kind": event.kind, "job_type": event.job.job_type, "tier": event.job.tier, "at": event.created_at.isoformat()}
-            await layer.group_send(FLEET_GROUP, {"type": "fleet.event", "event": coarse})
+    names = list(groups)
+    if not isinstance(layer, RedisPubSubChannelLayer):
+        return set(names)
+    # As the layer names the Redis channel of a group; a test holds it to that.
+    channels = {f"{settings.NEXA_CHANNEL_PREFIX}__group__{name}": name for name in names}
+    counted: list[tuple[bytes, int]] = redis_client(settings.NEXA_REDIS_URL).pubsub_numsub(*channels)
+    return {channels[channel.decode()] for channel, count in counted if count}
 
 
-def _mail_send(event: JobEvent) -> None:
-    """Tells the owner that their job ended. A mail server that refuses is logged; the timeline has it all the same."""
-    job = event.job
-    if not job.owner.email:
+async def _sockets_send(messages: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    layer = get_channel_layer()
+    if layer is not None:
+        for group, message in messages:
+            await layer.group_send(group, message)
+
+
+def _mails_send(events: Sequence[JobEvent]) -> None:
+    """Tells owners that their jobs ended, and moderators of disputes, over one connection.
+
+    A mail server that refuses, or is away, is logged; the timeline has it all the same.
+    """
+    if not events:
         return
-    state = event.kind.removeprefix("job.")
+    jobs = Job.objects.select_related("owner").in_bulk([event.job_id for event in events])
+    try:
+        with get_connection() as connection:
+            for event in events:
+                job, state = jobs[event.job_id], event.kind.removeprefix("job.")
+                for subject, lines, address in (_owner_mail(job, state), *(_moderator_mails(job) if state == JobState.DISPUTED else ())):
+                    if address:
+                        _mail_send(job, subject, lines, address, connection)
+    except (SMTPException, OSError) as error:
+        log.warning("no mail about %d jobs, the mail server is away: %s", len(events), error)
+
+
+def _owner_mail(job: Job, state: str) -> Mail:
     lines = [f"{job.label} ({job.job_type}) is {state}."]
+    if state == JobState.DISPUTED and job.dispute_deadline_at is not None:
+        lines.append(
+            f"Its hosts' results do not agree; a moderator looks at them. Without a ruling by {job.dispute_deadline_at:%Y-%m-%d %H:%M} UTC "
+            "it fails, nobody is paid, and the reservation comes back."
+        )
     if job.failure_message:
         lines.append(f"{job.failure_code}: {job.failure_message}")
     if job.verdict_summary:
         lines.append(f"{job.verdict_summary['agreeing']} of {job.verdict_summary['reported']} replicas agree.")
     lines.append(f"{settings.NEXA_ORIGIN}/jobs/{job.pk}/")
+    return f"[NEXAPod] {job.label}: {state}", lines, job.owner.email
+
+
+def _moderator_mails(job: Job) -> list[Mail]:
+    """To those who may rule, one each: they need not know of each other. What the results say is on the dispute's page only."""
+    node_owners = job.replicas.filter(node_owner__isnull=False).values("node_owner")
+    mailed = moderators().exclude(email="").exclude(pk=job.owner_id).exclude(pk__in=node_owners).filter(is_staff=True)
+    lines = [f"The results of {job.label} ({job.job_type}) do not agree, and no more may be asked."]
+    if job.dispute_deadline_at:
+        lines.append(f"Without a ruling by {job.dispute_deadline_at:%Y-%m-%d %H:%M} UTC it fails unpaid.")
+    lines.append(f"{settings.NEXA_ORIGIN}/admin/jobs/job/{job.pk}/dispute/")
+    subject = f"[NEXAPod] A dispute waits for a ruling: {job.label}"
+    return [(subject, lines, address) for address in mailed.values_list("email", flat=True)]
+
+
+def _mail_send(job: Job, subject: str, lines: Sequence[str], address: str, connection: Any) -> None:
     try:
-        send_mail(f"[NEXAPod] {job.label}: {state}", "\n\n".join(lines), None, [job.owner.email])
+        send_mail(subject, "\n\n".join(lines), None, [address], connection=connection)
     except (SMTPException, OSError) as error:
         log.warning("no mail about job %s: %s", job.pk, error)

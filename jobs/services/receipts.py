@@ -1,50 +1,52 @@
-"""Receipts: what a host says it did with an order, taken in once, byte for byte.
+"""Receipts: what a host says it did with orders, taken in by the batch, each once, byte for byte.
 
 A receipt is believed here only as far as this goes:
 
 1. The envelope is signed by a key of the node that sends it, and holds one receipt statement.
 2. It names a lease of this node, and that lease's replica and order, and the key that took it, which the node may have replaced since.
-3. The blobs that it names were committed by this lease's own uploads, with the sizes that it says.
+3. The blobs that it names came along with it, or were committed by this lease's own uploads, with the sizes that it says.
 4. Its run doesn't end before it starts.
 
 What the blobs hold is for verification. The same receipt again gives the same answer; another one for the same lease is refused.
 
 While the job is open, a receipt counts even if the lease had expired. After that it is recorded as late, unpaid, and its blobs may be
 missing: a host whose job is closed need not finish its uploads.
+
+A batch is one transaction with a handful of statements, whatever its size: of a lease that lives, of an open job that no other receipt of
+the batch is about. What is more than that (a failure, an expired lease, a job that is closed) is taken in by itself, after the others.
+A receipt that is refused holds no other up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
+from uuid import UUID
 
-from django.db import transaction
-from pydantic import ValidationError
+from django.db import OperationalError, transaction
 
-from jobs.models import Blob, Job, Receipt, Replica
+from jobs.blobs import blobs_keep
+from jobs.bulk_insert import rows_insert
+from jobs.models import Job, Receipt, Replica, Upload
 from jobs.nudges import nudge_on_commit, verification_nudge
 from jobs.services.failures import replica_failed
-from jobs.services.transitions import job_state_derive, replica_transition
+from jobs.services.receipt_reading import NodeKeys, ReadReceipt, receipt_read
+from jobs.services.transitions import ReplicaStep, job_states_derive, replica_transition, steps_take
 from jobs.services.uploads import LeaseUnknownError
 from jobs.states import JOB_OPEN, REPLICA_LIVE, REPLICA_VOTES, JobState, ReplicaState
 from nodes.models import Node
-from nodes.selectors import node_public_key
-from workers.protocol.digests import digest_of
-from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, envelope_encode, envelope_key_id, envelope_open
-from workers.protocol.keys import PublicKey
-from workers.protocol.messages import RECEIPT_PREDICATE_TYPE, ReceiptPredicate, StoredObject
+from workers.protocol.errors import VerificationError
+from workers.protocol.messages import StoredObject, SubmittedReceipt
 from workers.protocol.problems import ProblemError
-from workers.protocol.statements import statement_parse
-from workers.protocol.validation import validation_errors
 
+log = logging.getLogger(__name__)
 
-class ReceiptInvalidError(ProblemError):
-    """The statement's predicate is not a receipt; `errors` says where and why."""
-
-    code: ClassVar[str] = "receipt_invalid"
-    status: ClassVar[int] = 400
-    title: ClassVar[str] = "The receipt is not valid"
+_OF_REPLICA: Final = ("lease_id", "job_id", "state", "order_digest", "node_key_id")
+"""What a receipt is held against."""
 
 
 class ReceiptMismatchError(ProblemError):
@@ -56,7 +58,7 @@ class ReceiptMismatchError(ProblemError):
 
 
 class ReceiptBlobMissingError(ProblemError):
-    """The receipt names bytes that were not uploaded for its lease."""
+    """The receipt names bytes that neither came along nor were uploaded for its lease."""
 
     code: ClassVar[str] = "receipt_blob_missing"
     status: ClassVar[int] = 409
@@ -71,72 +73,233 @@ class ReceiptConflictError(ProblemError):
     title: ClassVar[str] = "There is another receipt for this lease"
 
 
-def receipt_accept(*, node: Node, envelope: Mapping[str, Any], now: datetime) -> Receipt:
-    """Takes in a receipt of `node`, or returns the row of the same one taken in before.
+class ReceiptNotTakenError(ProblemError):
+    """Our fault: this receipt, and no other of its batch, could not be written."""
 
-    Raises EnvelopeMalformedError, EnvelopeTypeWrongError, KeyWrongError, SignatureInvalidError, StatementMalformedError,
-    StatementTypeWrongError, ReceiptInvalidError, ReceiptMismatchError, ReceiptBlobMissingError, ReceiptConflictError,
-    LeaseUnknownError.
+    code: ClassVar[str] = "receipt_not_taken"
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "The receipt could not be taken in"
+
+
+Refusal = ProblemError | VerificationError
+
+
+@dataclass(frozen=True, slots=True)
+class TakenReceipt:
+    """A receipt that is in the books. `late`: it came when it could not count any more."""
+
+    replica_id: UUID
+    digest: str
+    received_at: datetime
+    late: bool
+
+
+Result = TakenReceipt | Refusal
+
+
+def receipts_accept(*, node: Node, submitted: Sequence[SubmittedReceipt], now: datetime) -> list[Result]:
+    """Takes in receipts of `node`; of each, in order, its row, which may be there from before, or why it is refused.
+
+    Refusals: those of `receipt_read`, LeaseUnknownError, ReceiptMismatchError, ReceiptBlobMissingError, ReceiptConflictError,
+    ReceiptNotTakenError.
     """
-    envelope_bytes = envelope_encode(envelope)
-    key = node_public_key(node=node, key_id=envelope_key_id(envelope_bytes))
-    payload = envelope_open(envelope_bytes, payload_type=PAYLOAD_TYPE_STATEMENT, key=key)
-    predicate = _predicate_of(payload)
-    digest = digest_of(payload)
-    found = Replica.objects.filter(node=node, lease_id=predicate.lease_id).values_list("pk", "job_id").first()
-    if found is None:
-        raise LeaseUnknownError("This node has no lease of the id that the receipt names. Send a receipt by the node that ran the order.")
-    with transaction.atomic():
-        job = Job.objects.select_for_update(no_key=True).get(pk=found[1])
-        replica = Replica.objects.select_for_update(no_key=True).get(pk=found[0])
-        replica.job = job
-        existing = Receipt.objects.filter(replica=replica).first()
-        if existing is not None:
-            if existing.digest != digest:
-                raise ReceiptConflictError(
-                    f"The receipt {existing.digest} is recorded for this lease; found {digest}. A lease has one receipt."
-                )
-            return existing
-        _lease_check(predicate, replica, key)
-        late = _is_late(replica, job)
-        receipt = Receipt.objects.create(
-            replica=replica,
-            envelope=envelope_bytes,
-            digest=digest,
-            predicate=predicate.model_dump(mode="json"),
-            archive=_blob(replica, "archive", predicate.archive, late=late) if predicate.archive else None,
-            log=_blob(replica, "log", predicate.log, late=late),
-            result_digest=predicate.result_digest or "",
-            late=late,
-        )
-        if not late:
-            _carry_out(replica, job, predicate, now)
-    return receipt
+    keys = NodeKeys(node)
+    results: dict[int, Result] = {}
+    read: dict[int, ReadReceipt] = {}
+    for place, one in enumerate(submitted):
+        try:
+            read[place] = receipt_read(one, keys=keys)
+        except (ProblemError, VerificationError) as error:
+            results[place] = error
+    if read:
+        results |= _batch_accept(node, read, now)
+    return [results[place] for place in range(len(submitted))]
 
 
-def _predicate_of(payload: bytes) -> ReceiptPredicate:
-    statement = statement_parse(payload, predicate_type=RECEIPT_PREDICATE_TYPE)
+def _batch_accept(node: Node, read: Mapping[int, ReadReceipt], now: datetime) -> dict[int, Result]:
+    """All at once; where that fails by a fault of ours, each alone, so that one that can't be written holds no other up."""
     try:
-        predicate = ReceiptPredicate.model_validate(statement.predicate)
-    except ValidationError as error:
-        faults = validation_errors(error)
-        where = faults[0]["path"] or "the whole"
-        raise ReceiptInvalidError(
-            f"The predicate is not a receipt: {len(faults)} faults, the first at {where!r}: {faults[0]['message']}.", errors=faults
-        ) from error
-    if predicate.finished_at < predicate.started_at:
-        raise ReceiptInvalidError(
-            f"A run ends after it starts; found {predicate.finished_at.isoformat()} before {predicate.started_at.isoformat()}."
-        )
-    return predicate
+        with transaction.atomic():
+            return _Batch(node, read, now).take()
+    except OperationalError:
+        raise  # the database is away: nothing was written, and all of it is sent again
+    except Exception:
+        log.exception("a batch of %d receipts of node %s was not taken in at once", len(read), node.pk)
+        if len(read) > 1:
+            return {place: result for place, one in read.items() for place, result in _batch_accept(node, {place: one}, now).items()}
+        fault = ReceiptNotTakenError("A fault of the portal; nothing of this receipt was recorded. Send it again later.")
+        return dict.fromkeys(read, fault)
 
 
-def _lease_check(predicate: ReceiptPredicate, replica: Replica, key: PublicKey) -> None:
+class _Batch:
+    """Receipts that are taken in within one transaction, under the locks of their jobs and replicas."""
+
+    def __init__(self, node: Node, read: Mapping[int, ReadReceipt], now: datetime) -> None:
+        self._node = node
+        self._read = read
+        self._now = now
+        self._results: dict[int, Result] = {}
+        self._replicas: dict[UUID | None, Replica] = {}
+        """By lease."""
+        self._receipts: dict[UUID, TakenReceipt] = {}
+        """By replica."""
+        self._uploaded: set[tuple[UUID | None, str, int]] = set()
+
+    def take(self) -> dict[int, Result]:
+        """The result of each. Raises what the database raises."""
+        self._lock()
+        fitting = {place: replica for place in self._read if (replica := self._fitting(place)) is not None}
+        self._uploads_look_up(fitting)
+        receipts_of = Counter(replica.job_id for replica in fitting.values())
+        plain = {place: one for place, one in fitting.items() if receipts_of[one.job_id] == 1 and self._is_plain(place, one)}
+        # All blobs before all rows that refer to them, in one order: two batches that bring the same bytes don't deadlock.
+        blobs_keep(self._blobs(fitting))
+        self._plain_take(plain)
+        for place, replica in fitting.items():
+            if place not in plain:
+                self._single_take(place, replica)
+        return self._results
+
+    def _lock(self) -> None:
+        """The leases that are named, their jobs first, each in the order of their ids."""
+        leases = Replica.objects.filter(node=self._node, lease_id__in={one.predicate.lease_id for one in self._read.values()})
+        locked = Job.objects.select_for_update(no_key=True).filter(pk__in=leases.values("job")).only("state").order_by("pk")
+        jobs = {job.pk: job for job in locked}
+        for replica in leases.select_for_update(no_key=True).only(*_OF_REPLICA).order_by("pk"):
+            replica.job = jobs[replica.job_id]
+            self._replicas[replica.lease_id] = replica
+        known = Receipt.objects.filter(replica__in=[replica.pk for replica in self._replicas.values()])
+        self._receipts = {row[0]: TakenReceipt(*row) for row in known.values_list("replica_id", "digest", "received_at", "late")}
+
+    def _fitting(self, place: int) -> Replica | None:
+        """The replica that a receipt is to be taken in for; None where its result is known now."""
+        one = self._read[place]
+        replica = self._replicas.get(one.predicate.lease_id)
+        try:
+            if replica is None:
+                raise LeaseUnknownError(
+                    "This node has no lease of the id that the receipt names. Send a receipt by the node that ran the order."
+                )
+            known = self._receipts.get(replica.pk)
+            if known is not None:
+                self._results[place] = _same_receipt(known, one)
+                return None
+            _lease_check(one, replica)
+        except ProblemError as error:
+            self._results[place] = error
+            return None
+        return replica
+
+    def _uploads_look_up(self, fitting: Mapping[int, Replica]) -> None:
+        """What was uploaded for leases whose receipts didn't bring all that they name."""
+        wanting = [replica.pk for place, replica in fitting.items() if any(self._missing(place))]
+        if wanting:
+            found = Upload.objects.filter(replica__in=wanting, committed_at__isnull=False)
+            self._uploaded = set(found.values_list("replica_id", "digest", "size_bytes"))
+
+    def _missing(self, place: int) -> list[StoredObject]:
+        """What a receipt names and didn't bring along."""
+        one = self._read[place]
+        named = [one.predicate.log, *([one.predicate.archive] if one.predicate.archive else [])]
+        return [stated for stated in named if stated.digest not in one.blobs]
+
+    def _is_plain(self, place: int, replica: Replica) -> bool:
+        """Whether nothing follows from a receipt but that there is a result."""
+        is_live = ReplicaState(replica.state) in REPLICA_LIVE and JobState(replica.job.state) in JOB_OPEN
+        return is_live and self._read[place].predicate.failure is None
+
+    def _blobs(self, fitting: Mapping[int, Replica]) -> dict[str, bytes]:
+        """What came along with receipts that may count: of several for one lease only the first does, however often it is sent."""
+        first = {replica.pk: self._read[place].digest for place, replica in reversed(list(fitting.items()))}
+        counted = [self._read[place] for place, replica in fitting.items() if self._read[place].digest == first[replica.pk]]
+        return {digest: data for one in counted for digest, data in one.blobs.items()}
+
+    def _plain_take(self, plain: Mapping[int, Replica]) -> None:
+        records = {}
+        for place, replica in plain.items():
+            try:
+                records[place] = self._record(place, replica, late=False)
+            except ProblemError as error:
+                self._results[place] = error
+        if records:
+            self._write(records)
+            steps_take([ReplicaStep(plain[place], ReplicaState.REPORTED) for place in records])
+            _reported([plain[place].job for place in records])
+
+    def _single_take(self, place: int, replica: Replica) -> None:
+        """One that more may follow from, or that another of the batch may have changed the state of the job for."""
+        one = self._read[place]
+        known = self._receipts.get(replica.pk)
+        if known is not None:
+            self._results[place] = _same_receipt(known, one)
+            return
+        job, replica = Job.objects.get(pk=replica.job_id), Replica.objects.get(pk=replica.pk)
+        replica.job, late = job, _is_late(replica, job)
+        try:
+            self._write({place: self._record(place, replica, late=late)})
+        except ProblemError as error:
+            self._results[place] = error
+            return
+        if late:
+            return
+        if one.predicate.failure is not None:
+            replica_failed(replica=replica, job=job, failure=one.predicate.failure, now=self._now)
+            return
+        if replica.state == ReplicaState.EXPIRED:
+            _substitute_withdraw(replica, job, self._now)
+        replica_transition(replica=replica, to=ReplicaState.REPORTED)
+        _reported([job])
+
+    def _write(self, records: Mapping[int, Mapping[str, Any]]) -> None:
+        """Inserts rows of receipts, which are the results of those that they were made of."""
+        like = Receipt()
+        rows_insert(like, list(records.values()))
+        for place, record in records.items():
+            taken = TakenReceipt(record["replica_id"], record["digest"], like.received_at, record["late"])
+            self._results[place] = self._receipts[taken.replica_id] = taken
+
+    def _record(self, place: int, replica: Replica, *, late: bool) -> dict[str, Any]:
+        """The row to write. Raises ReceiptBlobMissingError."""
+        one = self._read[place]
+        missing = {stated.digest for stated in self._missing(place) if not self._is_uploaded(replica, stated)}
+        predicate = one.predicate
+        archive = predicate.archive.digest if predicate.archive else None
+        if missing and not late:
+            name, stated = ("log", predicate.log) if predicate.log.digest in missing else ("archive", predicate.archive)
+            size_bytes, digest = (stated.size_bytes, stated.digest) if stated else (0, "")
+            raise ReceiptBlobMissingError(
+                f"The {name}, {size_bytes} bytes with the digest {digest}, neither came along nor was uploaded for this lease. "
+                "Upload it, then send the receipt again.",
+                digest=digest,
+            )
+        return {
+            "replica_id": replica.pk,
+            "envelope": one.envelope,
+            "digest": one.digest,
+            "predicate": predicate.model_dump(mode="json"),
+            "archive_id": archive if archive not in missing else None,
+            "log_id": predicate.log.digest if predicate.log.digest not in missing else None,
+            "result_digest": predicate.result_digest or "",
+            "late": late,
+        }
+
+    def _is_uploaded(self, replica: Replica, stated: StoredObject) -> bool:
+        return (replica.pk, stated.digest, stated.size_bytes) in self._uploaded
+
+
+def _same_receipt(known: TakenReceipt, one: ReadReceipt) -> Result:
+    if known.digest == one.digest:
+        return known
+    return ReceiptConflictError(f"The receipt {known.digest} is recorded for this lease; found {one.digest}. A lease has one receipt.")
+
+
+def _lease_check(one: ReadReceipt, replica: Replica) -> None:
+    """Raises ReceiptMismatchError."""
     for name, expected, stated in (
-        ("order_digest", replica.order_digest, predicate.order_digest),
-        ("replica_id", str(replica.pk), str(predicate.replica_id)),
-        ("node_key_id", str(replica.node_key_id), predicate.node_key_id),
-        ("key", str(replica.node_key_id), key.key_id),
+        ("order_digest", replica.order_digest, one.predicate.order_digest),
+        ("replica_id", str(replica.pk), str(one.predicate.replica_id)),
+        ("node_key_id", str(replica.node_key_id), one.predicate.node_key_id),
+        ("key", str(replica.node_key_id), one.key.key_id),
     ):
         if stated != expected:
             raise ReceiptMismatchError(f"The lease {replica.lease_id} has {name} {expected}; the receipt says {stated}.", member=name)
@@ -152,30 +315,12 @@ def _is_late(replica: Replica, job: Job) -> bool:
     return state == ReplicaState.EXPIRED and votes.exists()
 
 
-def _blob(replica: Replica, name: str, stated: StoredObject, *, late: bool) -> Blob | None:
-    """The blob that this lease uploaded as the receipt says; None if it is missing and that doesn't matter any more."""
-    upload = replica.uploads.filter(digest=stated.digest, size_bytes=stated.size_bytes, committed_at__isnull=False).first()
-    if upload is not None:
-        return Blob.objects.get(pk=stated.digest)
-    if late:
-        return None
-    raise ReceiptBlobMissingError(
-        f"The {name}, {stated.size_bytes} bytes with the digest {stated.digest}, was not uploaded for this lease. "
-        "Upload it, then send the receipt again.",
-        digest=stated.digest,
-    )
-
-
-def _carry_out(replica: Replica, job: Job, predicate: ReceiptPredicate, now: datetime) -> None:
-    if predicate.failure is not None:
-        replica_failed(replica=replica, job=job, failure=predicate.failure, now=now)
-        return
-    if replica.state == ReplicaState.EXPIRED:
-        _substitute_withdraw(replica, job, now)
-    replica_transition(replica=replica, to=ReplicaState.REPORTED)
-    # Receipts before this one may have been checked and wait for company: now there is some.
-    job.replicas.filter(state=ReplicaState.REPORTED).update(verify_claimed_until=None)
-    job_state_derive(job=job)
+def _reported(jobs: Sequence[Job]) -> None:
+    """What follows for jobs that have results now."""
+    # Receipts before these may have been checked and wait for company: now there is some.
+    waiting = Replica.objects.filter(job__in=[job.pk for job in jobs], state=ReplicaState.REPORTED, verify_claimed_until__isnull=False)
+    waiting.update(verify_claimed_until=None)
+    job_states_derive(jobs=jobs)
     nudge_on_commit(verification_nudge)
 
 

@@ -2,32 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import timedelta
 from functools import partial
+from uuid import UUID, uuid4
 
 from django.db import transaction
+from django.utils import timezone
 
+from jobs.bulk_insert import rows_insert
 from jobs.descriptor import Descriptor
 from jobs.models import Job, JobKind, Replica
 from jobs.nudges import exchanges_wake
+from jobs.services.breakers import closed_until_of
 
 
-def replicas_queue(*, job: Job, count: int) -> list[Replica]:
+def replicas_queue(*, job: Job, count: int) -> None:
     """Queues `count` replicas with what the job's descriptor needs, and wakes waiting exchanges after the commit."""
-    descriptor = Descriptor.model_validate(job.descriptor)
-    kind, _ = JobKind.objects.get_or_create(image_name=job.image["name"], job_type=job.job_type, credit_rate_micro=job.credit_rate_micro)
-    replicas = Replica.objects.bulk_create(
-        Replica(
-            job=job,
-            tier=job.tier,
-            priority=job.priority,
-            cpus=descriptor.cpus,
-            memory_bytes=descriptor.memory_bytes,
-            disk_bytes=descriptor.disk_bytes,
-            gpus=descriptor.gpus,
-            gpu_memory_bytes=descriptor.gpu_memory_bytes,
-            kind=kind,
-        )
-        for _ in range(count)
+    replicas_queue_all(like=job, job_ids=[job.pk], count=count, descriptor=Descriptor.model_validate(job.descriptor))
+
+
+def replicas_queue_all(*, like: Job, job_ids: Sequence[UUID], count: int, descriptor: Descriptor) -> None:
+    """Queues `count` replicas of each of these jobs, in their order.
+
+    They are `like` one another, with `descriptor`, in all that a host is chosen by.
+    """
+    image_name = like.image["name"]
+    kind, _ = JobKind.objects.get_or_create(
+        image_name=image_name,
+        job_type=like.job_type,
+        credit_rate_micro=like.credit_rate_micro,
+        defaults={"closed_until": lambda: closed_until_of(image_name=image_name)},  # type: ignore[misc]  # called where a row is made
     )
-    transaction.on_commit(partial(exchanges_wake, [job.tier]))
+    replica = Replica(
+        tier=like.tier,
+        priority=like.priority,
+        cpus=descriptor.cpus,
+        memory_bytes=descriptor.memory_bytes,
+        disk_bytes=descriptor.disk_bytes,
+        gpus=descriptor.gpus,
+        gpu_memory_bytes=descriptor.gpu_memory_bytes,
+        kind=kind,
+    )
+    # A microsecond apart: the queue gives out what came first.
+    at = timezone.now()
+    times = ((at + timedelta(microseconds=number)).isoformat() for number in range(len(job_ids)))
+    rows_insert(
+        replica,
+        [
+            {"id": uuid4(), "job_id": job_id, "created_at": created_at}
+            for job_id, created_at in zip(job_ids, times, strict=True)
+            for _ in range(count)
+        ],
+    )
+    transaction.on_commit(partial(exchanges_wake, [like.tier]))
+
+
+def replicas_queue_again(*, like: Sequence[Replica]) -> list[Replica]:
+    """Queues one replica for each of these, of the same job with the same needs, and wakes waiting exchanges after the commit."""
+    if not like:
+        return []
+    names = ("job_id", "tier", "priority", "cpus", "memory_bytes", "disk_bytes", "gpus", "gpu_memory_bytes", "kind_id")
+    replicas = Replica.objects.bulk_create(Replica(**{name: getattr(one, name) for name in names}) for one in like)
+    transaction.on_commit(partial(exchanges_wake, {one.tier for one in like}))
     return replicas

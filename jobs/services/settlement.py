@@ -1,105 +1,139 @@
-"""Conclusion of jobs: verdicts, payments, refunds and terminal states, each job in one short, idempotent transaction."""
+"""Settlement: from evidence to verdicts, payments, refunds and terminal states.
+
+1. Jobs are settled in slices of SLICE_JOBS, each one short transaction: locked, read again, decided, written, each by a few statements
+   however many jobs there are. A slice that fails is settled job by job; a job that fails alone is logged, and left as it was: it is
+   settled again when its claim expires.
+2. Idempotent: what was settled before, by whomever, is found closed and left alone. A worker that is killed loses its slice, not its batch.
+3. A job is decided by jobs.verdicts from rows of evidence, nothing else. What a worker says in passing is not believed.
+"""
 
 from __future__ import annotations
 
-import math
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q
 from django.utils import timezone
 
+from jobs.bulk import rows_update
+from jobs.checking.codes import CHECK_IMPOSSIBLE
 from jobs.checking.documents import OWN_CHECKS
-from jobs.models import Calibration, Evidence, Job, Replica
-from jobs.services.closing import job_close, replicas_cancel
+from jobs.models import Evidence, Job, Replica
+from jobs.services.conclusion import Conclusions
 from jobs.services.replicas import replicas_queue
-from jobs.services.transitions import event_record, job_state_derive, job_transition, replica_transition
+from jobs.services.transitions import JobStep, event_record, job_states_derive, steps_take
 from jobs.states import JOB_OPEN, REPLICA_LIVE, REPLICA_VOTES, JobState, ReplicaState
-from jobs.verdicts import AskForMore, CheckedReplica, Conclude, Decision, Dispute, NoValidResult, Verdict, Wait, decide, pair
-from ledger.services import Payment, account_of, payment_post, refund_post
-from workers.protocol.messages import ReceiptPredicate
-from workers.protocol.pay import CLIP_FACTOR, payment_micro
+from jobs.verdicts import AskForMore, CheckedReplica, Conclude, Decision, Dispute, NoValidResult, Wait, decide, pair
 
-NEVER = datetime(9999, 1, 1, tzinfo=UTC)
+SLICE_JOBS: Final = 50
+
+NEVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
 """`verify_claimed_until` of a replica that is checked and waits for others."""
+
+log = logging.getLogger(__name__)
+
+
+def jobs_settle(*, job_ids: Sequence[UUID]) -> None:
+    """Decides about each job from its evidence and carries the decision out. One job's fault keeps no other from being settled."""
+    for start in range(0, len(job_ids), SLICE_JOBS):
+        part = job_ids[start : start + SLICE_JOBS]
+        try:
+            _slice_settle(part)
+        except Exception:
+            log.exception("a slice of %d jobs was not settled; they are settled one by one", len(part))
+            for job_id in part:
+                _alone_settle(job_id)
 
 
 def job_settle(*, job_id: UUID) -> Decision | None:
-    """Decides about a job from its evidence and carries the decision out. None when the job is closed or has nothing to decide.
+    """Settles one job. None when it is closed or has nothing to decide."""
+    return _slice_settle([job_id]).get(job_id)
 
-    Idempotent: run twice, or by two workers, the second finds the job as the first left it.
-    """
+
+def _alone_settle(job_id: UUID) -> None:
+    try:
+        job_settle(job_id=job_id)
+    except Exception:  # the others of its batch are paid all the same
+        log.exception("job %s not settled; it is settled again when its claim expires", job_id)
+
+
+def _slice_settle(job_ids: Sequence[UUID]) -> dict[UUID, Decision]:
     with transaction.atomic():
-        job = Job.objects.select_for_update().get(pk=job_id)
-        if JobState(job.state) not in JOB_OPEN:
-            return None
-        reported = list(
-            job.replicas.filter(state=ReplicaState.REPORTED)
-            .select_related("receipt", "node", "node_owner")
-            .order_by("receipt__received_at", "pk")
+        jobs = Job.objects.select_for_update(no_key=True).filter(pk__in=job_ids, state__in=sorted(JOB_OPEN)).order_by("pk")
+        found = [_Settling(job) for job in jobs]
+        _replicas_read({settling.job.pk: settling for settling in found})
+        decided = {settling.job.pk: settling for settling in found if settling.reported}
+        _decide(decided)
+        _carry_out(list(decided.values()))
+        return {job_id: settling.decision for job_id, settling in decided.items()}
+
+
+class _Settling:
+    """One job of a slice. `reported` in the order in which their receipts came, the rest of its replicas in `others`."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.reported: list[Replica] = []
+        self.others: list[Replica] = []
+        self.own: dict[UUID, dict[str, bool | None]] = {}
+        self.unchecked: set[UUID] = set()
+        self.comparisons: dict[frozenset[UUID], Evidence] = {}
+        self.decision: Decision = Wait({})
+
+    def decide(self) -> Decision:
+        outstanding = sum(one.state == ReplicaState.QUEUED or ReplicaState(one.state) in REPLICA_LIVE for one in self.others)
+        votes = len(self.reported) + sum(ReplicaState(one.state) in REPLICA_VOTES for one in self.others)
+        return decide(
+            replicas=[self._checked(replica.pk) for replica in self.reported],
+            agreements={
+                key: None if row.code == CHECK_IMPOSSIBLE else row.passed for key, row in self.comparisons.items() if row.passed is not None
+            },
+            quorum=self.job.quorum,
+            outstanding=outstanding,
+            may_ask=max(0, self.job.replicas_max - votes - outstanding),
         )
-        if not reported:
-            return None
-        decision = _decide(job, reported)
-        for replica in reported:
-            replica.verdict = decision.verdicts[replica.pk]
-        Replica.objects.bulk_update(reported, ["verdict"])
-        _carry_out(job, reported, decision)
-        return decision
+
+    def _checked(self, replica_id: UUID) -> CheckedReplica:
+        if replica_id in self.unchecked:
+            return CheckedReplica(replica_id, None, unchecked=True)
+        return CheckedReplica(replica_id, _valid(self.own.get(replica_id, {})))
 
 
-def _carry_out(job: Job, reported: Sequence[Replica], decision: Decision) -> None:
-    match decision:
-        case Conclude(canonical=canonical):
-            _conclude(job, reported, canonical)
-        case AskForMore(count=count):
-            event_record(job=job, kind="job.replicas_added", payload={"count": count}, public=False)
-            replicas_queue(job=job, count=count)
-            job_state_derive(job=job)
-            _verification_rest(reported)
-        case Wait(checks_missing=checks_missing):
-            job_state_derive(job=job)
-            if not checks_missing:
-                _verification_rest(reported)
-        case Dispute():
-            _state_verifying(job)
-            deadline_at = timezone.now() + timedelta(seconds=settings.NEXA_DISPUTE_SECONDS)
-            job_transition(job=job, to=JobState.DISPUTED, dispute_deadline_at=deadline_at)
-            _verification_rest(reported)
-        case NoValidResult():
-            for replica in reported:
-                replica_transition(replica=replica, to=ReplicaState.REJECTED, payload={"verdict": replica.verdict})
-            message = "No host's result passed its own checks; the evidence of each replica says which check failed."
-            job_close(job=job, to=JobState.FAILED, code="results_invalid", message=message)
-
-
-def _verification_rest(reported: Sequence[Replica]) -> None:
-    """Keeps the dispatcher from claiming them before another receipt comes, which claims all of the job. Missing checks can't rest."""
-    Replica.objects.filter(pk__in=[replica.pk for replica in reported]).update(verify_claimed_until=NEVER)
-
-
-def _decide(job: Job, reported: Sequence[Replica]) -> Decision:
-    evidence = list(Evidence.objects.filter(replica__in=reported))
-    own: dict[UUID, dict[str, bool | None]] = {replica.pk: {} for replica in reported}
-    agreements: dict[frozenset[UUID], bool] = {}
-    for row in evidence:
-        if row.other_id is None:
-            own[row.replica_id][row.check_name] = row.passed
-        elif row.passed is not None:
-            agreements[pair(row.replica_id, row.other_id)] = row.passed
-    states = list(job.replicas.values_list("state", flat=True))
-    outstanding = sum(state == ReplicaState.QUEUED or ReplicaState(state) in REPLICA_LIVE for state in states)
-    votes = sum(ReplicaState(state) in REPLICA_VOTES for state in states)
-    return decide(
-        replicas=[CheckedReplica(replica.pk, _valid(own[replica.pk])) for replica in reported],
-        agreements=agreements,
-        quorum=job.quorum,
-        outstanding=outstanding,
-        may_ask=max(0, job.replicas_max - votes - outstanding),
+def _replicas_read(by_job: Mapping[UUID, _Settling]) -> None:
+    reported = (
+        Replica.objects.filter(job__in=list(by_job), state=ReplicaState.REPORTED)
+        .select_related("receipt")
+        .defer("order_envelope", "progress")
+        .order_by("receipt__received_at", "pk")
     )
+    for replica in reported:
+        replica.job = by_job[replica.job_id].job
+        by_job[replica.job_id].reported.append(replica)
+    others = Replica.objects.filter(job__in=list(by_job)).exclude(state=ReplicaState.REPORTED).defer("order_envelope", "progress")
+    for replica in others.order_by("created_at", "pk"):
+        replica.job = by_job[replica.job_id].job
+        by_job[replica.job_id].others.append(replica)
+
+
+def _decide(by_job: Mapping[UUID, _Settling]) -> None:
+    """Reads the evidence of all and gives each its decision, and each reported replica its verdict."""
+    home = {replica.pk: settling for settling in by_job.values() for replica in settling.reported}
+    for row in Evidence.objects.filter(replica__in=list(home)):
+        settling = home[row.replica_id]
+        if row.other_id is None:
+            settling.own.setdefault(row.replica_id, {})[row.check_name] = row.passed
+            if row.code == CHECK_IMPOSSIBLE:
+                settling.unchecked.add(row.replica_id)
+        elif home.get(row.other_id) is settling:
+            settling.comparisons[pair(row.replica_id, row.other_id)] = row
+    for settling in by_job.values():
+        settling.decision = settling.decide()
+        for replica in settling.reported:
+            replica.verdict = settling.decision.verdicts[replica.pk]
 
 
 def _valid(checks: Mapping[str, bool | None]) -> bool | None:
@@ -110,94 +144,45 @@ def _valid(checks: Mapping[str, bool | None]) -> bool | None:
     return None if None in outcomes else True
 
 
-def _conclude(job: Job, reported: Sequence[Replica], canonical_id: UUID) -> None:
-    _state_verifying(job)
-    accepted = [replica for replica in reported if replica.verdict == Verdict.AGREE]
-    ratio = _calibration_ratio(job)
-    # Late receipts vote too, so more replicas may agree than the job had reserved for: then they share the reservation alike.
-    share_micro = job.reserved_micro // len(accepted)
-    worth_micro = payment_micro(estimated_flops=job.estimated_flops, calibration_ratio=ratio, rate_micro=job.credit_rate_micro)
-    amount = min(worth_micro, share_micro)
-    now = timezone.now()
-    for replica in reported:
-        is_accepted = replica.verdict == Verdict.AGREE
-        replica_transition(
-            replica=replica,
-            to=ReplicaState.ACCEPTED if is_accepted else ReplicaState.REJECTED,
-            payload={"verdict": replica.verdict, "paid_micro": str(amount if is_accepted else 0)},
-            paid_micro=amount if is_accepted else 0,
-            concluded_at=now,
-        )
-    payment_post(
-        job_id=job.pk,
-        payments=[_payment(replica, amount) for replica in accepted if amount > 0],
-        formula={
-            "version": "1",
-            "estimated_flops": repr(job.estimated_flops),
-            "calibration_ratio": repr(ratio),
-            "rate_micro": str(job.credit_rate_micro),
-            "share_micro": str(share_micro),
-        },
-    )
-    replicas_cancel(job, "The job was concluded.")
-    refund_post(account=account_of(user=job.owner), job_id=job.pk, amount_micro=job.reserved_micro - amount * len(accepted))
-    _calibrate(job, accepted)
-    canonical = next(replica for replica in reported if replica.pk == canonical_id)
-    summary = _verdict_summary(job, canonical, accepted, reported)
-    job_transition(job=job, to=JobState.COMPLETED, payload=summary, canonical_replica=canonical, verdict_summary=summary)
+def _carry_out(slice_: Sequence[_Settling]) -> None:
+    conclusions = Conclusions()
+    waiting: list[_Settling] = []
+    for settling in slice_:
+        job, reported = settling.job, settling.reported
+        match settling.decision:
+            case Conclude(canonical=canonical):
+                conclusions.result_add(
+                    job, reported, others=settling.others, canonical_id=canonical, comparisons=list(settling.comparisons.values())
+                )
+            case NoValidResult():
+                message = "No host's result passed its own checks; the evidence of each replica says which check failed."
+                conclusions.failure_add(job, reported, others=settling.others, code="results_invalid", message=message)
+            case Dispute():
+                _dispute(job)
+                waiting.append(settling)
+            case AskForMore(count=count):
+                event_record(job=job, kind="job.replicas_added", payload={"count": count}, public=False)
+                replicas_queue(job=job, count=count)
+                waiting.append(settling)
+            case Wait():
+                waiting.append(settling)
+    conclusions.write()
+    _wait(waiting)
 
 
-def _payment(replica: Replica, amount_micro: int) -> Payment:
-    if replica.node_key_id is None or replica.node_owner is None:
-        raise ValueError(f"replica {replica.pk} was accepted and has no node")
-    return Payment(
-        account=account_of(user=replica.node_owner),
-        replica_id=replica.pk,
-        node_key_id=replica.node_key_id,
-        receipt_digest=replica.receipt.digest,
-        amount_micro=amount_micro,
-    )
+def _dispute(job: Job) -> None:
+    deadline_at = timezone.now() + timedelta(seconds=settings.NEXA_DISPUTE_SECONDS)
+    steps = [] if job.state == JobState.VERIFYING else [JobStep(job, JobState.VERIFYING)]
+    steps_take([*steps, JobStep(job, JobState.DISPUTED, fields={"dispute_deadline_at": deadline_at})])
 
 
-def _verdict_summary(job: Job, canonical: Replica, accepted: Sequence[Replica], reported: Sequence[Replica]) -> dict[str, object]:
-    """{agreeing, reported, quorum, worst}: `worst` is the largest deviation between the canonical result and another accepted one."""
-    compared = Evidence.objects.filter(check_name="comparison", replica__in=accepted, other__in=accepted).filter(
-        Q(replica=canonical) | Q(other=canonical)
-    )
-    found = [row.detail["worst"] for row in compared if row.detail.get("worst")]
-    worst = max(found, key=lambda one: one["difference"] / one["allowed"] if one["difference"] and one["allowed"] else 0.0, default=None)
-    return {"agreeing": len(accepted), "reported": len(reported), "quorum": job.quorum, "worst": worst}
-
-
-def _state_verifying(job: Job) -> None:
-    """A quorum may be met while a spare replica is still out: the job passes through verifying all the same."""
-    if job.state != JobState.VERIFYING:
-        job_transition(job=job, to=JobState.VERIFYING)
-
-
-def _calibration_ratio(job: Job) -> float:
-    row = Calibration.objects.filter(image_key=_image_key(job), job_type=job.job_type).first()
-    return math.exp(row.log_ratio_sum / row.count) if row and row.count else 1.0
-
-
-def _calibrate(job: Job, accepted: Sequence[Replica]) -> None:
-    """Feeds what tenured nodes measured for a replicated result: device seconds times benchmark, over the estimate."""
-    if len(accepted) < 2:
+def _wait(waiting: Sequence[_Settling]) -> None:
+    """Keeps verdicts so far, and the dispatcher from claiming them before another receipt comes. Missing checks can't rest."""
+    if not waiting:
         return
-    ratios = []
-    for replica in accepted:
-        before = Replica.objects.filter(node=replica.node, state=ReplicaState.ACCEPTED).exclude(job=job).count()
-        predicate = ReceiptPredicate.model_validate(replica.receipt.predicate)
-        measured_flops = predicate.usage.cpu_seconds * predicate.benchmark_gflops * 1e9
-        if before >= settings.NEXA_TENURE_RECEIPTS and measured_flops > 0:
-            # Clipped one by one: a single absurd claim must not move the mean further than pay can follow.
-            ratios.append(min(max(measured_flops / job.estimated_flops, 1 / CLIP_FACTOR), CLIP_FACTOR))
-    if ratios:
-        row, _ = Calibration.objects.select_for_update().get_or_create(image_key=_image_key(job), job_type=job.job_type)
-        row.log_ratio_sum += sum(math.log(ratio) for ratio in ratios)
-        row.count += len(ratios)
-        row.save(update_fields=["log_ratio_sum", "count"])
-
-
-def _image_key(job: Job) -> str:
-    return str(job.image.get("pull") or job.image.get("image_id"))
+    for settling in waiting:
+        is_missing = isinstance(settling.decision, Wait) and settling.decision.checks_missing
+        for replica in settling.reported:
+            replica.verify_claimed_until = replica.verify_claimed_until if is_missing else NEVER
+    rows_update([replica for settling in waiting for replica in settling.reported], ["verdict", "verify_claimed_until"])
+    job_states_derive(jobs=[settling.job for settling in waiting if settling.job.state in JOB_OPEN])

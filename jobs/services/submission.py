@@ -1,19 +1,25 @@
 """Submission and cancellation of jobs.
 
-One transaction writes job, inputs, reservation, replicas and event, or nothing. The unique (owner, label) row decides races: of two
-identical submissions at once, one writes and the other finds what it wrote.
+One transaction writes jobs, inputs, replicas, events and reservations, or nothing; of an array, all of it. The unique (owner, label) row
+decides races: of two identical submissions at once, one writes and the other finds what it wrote. Jobs are written in the order of their
+labels, so that two arrays that share some wait for each other and never deadlock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, TypeVar
+from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from jobs.descriptor import Descriptor, descriptor_digest, descriptor_document
+from jobs.bulk_insert import rows_insert
+from jobs.descriptor import Descriptor, JobArray, PlannedJob, RedundancyPolicy, array_of_one
+from jobs.descriptor.model import SPOT_SHARE_DEFAULT
 from jobs.errors import (
     InputMismatchError,
     InputUnknownError,
@@ -25,81 +31,82 @@ from jobs.errors import (
 )
 from jobs.images import image_resolve
 from jobs.inputs import FetchPolicy, inputs_fetch
-from jobs.models import Blob, Job, JobInput, Upload
-from jobs.nudges import exchanges_wake
+from jobs.models import Blob, Job, JobEvent, JobInput, Upload
+from jobs.nudges import exchanges_wake, nudge_on_commit, outbox_nudge
 from jobs.requirements import LARGEST, gpu_memory_ceiling, shortfalls_of, tier_fitting
 from jobs.selectors import largest_node
 from jobs.services.closing import job_close
-from jobs.services.replicas import replicas_queue
-from jobs.services.transitions import event_record
+from jobs.services.replicas import replicas_queue_all
 from jobs.states import JOB_TERMINAL, JobState
-from ledger.services import account_of, reservation_post
+from ledger.movements import CreditsInsufficientError, movements_post
+from ledger.services import account_of, reservation_of
 from nodes.tiers import TIER_FLOORS
 from people.models import User
+from workers.protocol.messages import ImageReference
 from workers.protocol.pay import MICRO, payment_micro, reservation_micro
 
-REPLICAS_MAX = 32
+REPLICAS_MAX: Final = 32
+SPOT_COPIES: Final = 2
+"""Copies, and quorum, of a `spot` job that is chosen."""
+CONFLICTS_MAX: Final = 50
+"""Jobs of other content that one answer names."""
+
+InputErrorT = TypeVar("InputErrorT", InputUnknownError, InputMismatchError)
+
+
+@dataclass(frozen=True, slots=True)
+class SubmittedJob:
+    """A job that a submission made, or found: `created` says which."""
+
+    id: UUID
+    label: str
+    state: JobState
+    created: bool
 
 
 def job_submit(*, owner: User, descriptor: Descriptor, policy: FetchPolicy | None = None) -> tuple[Job, bool]:
-    """Queues a job; (job, True), or (the job of before, False) for the same label and content. Inputs are fetched first.
+    """Queues a job; (job, True), or (the job of before, False) for the same label and content. As an array of one."""
+    (submitted,) = jobs_submit(owner=owner, array=array_of_one(descriptor), policy=policy)
+    return Job.objects.get(pk=submitted.id), submitted.created
 
+
+def jobs_submit(*, owner: User, array: JobArray, policy: FetchPolicy | None = None) -> list[SubmittedJob]:
+    """Queues all jobs of an array or none, and returns them in its order; those of before for the same label and content.
+
+    Inputs are fetched first, each file once. `policy` None: as the settings say.
     Raises ResearcherRequiredError, LabelConflictError, RequirementsImpossibleError, the image and input errors of jobs.errors, and
-    CreditsInsufficientError. `policy` None: as the settings say.
+    CreditsInsufficientError.
     """
     if not (owner.is_active and owner.is_researcher):
         raise ResearcherRequiredError(
             "Submitting runs programs on other people's machines. Ask the operator to approve you as a researcher."
         )
-    digest = descriptor_digest(descriptor)
-    if (existing := Job.objects.filter(owner=owner, label=descriptor.job_id).first()) is not None:
-        return _same_job(existing, digest), False
-    requirements_check(descriptor)
-    image = image_resolve(descriptor.docker_image)
-    fetched = inputs_fetch(descriptor=descriptor, policy=policy or FetchPolicy.from_settings())
-    reserved_micro, _, replicas_max = job_cost(descriptor)
-    with transaction.atomic():
-        inputs = _inputs_resolve(owner, descriptor, fetched)
-        job = Job(
-            owner=owner,
-            label=descriptor.job_id,
-            job_type=descriptor.type,
-            descriptor=descriptor_document(descriptor),
-            descriptor_digest=digest,
-            image=image.model_dump(mode="json"),
-            tier=descriptor.tier_name,
-            priority=descriptor.priority,
-            copies=descriptor.verification.copies,
-            quorum=descriptor.verification.quorum,
-            replicas_max=replicas_max,
-            estimated_flops=descriptor.estimated_flops,
-            credit_rate_micro=_rate_micro(descriptor),
-            reserved_micro=reserved_micro,
-            queue_deadline_at=timezone.now() + timedelta(seconds=descriptor.queue_deadline_seconds),
-        )
-        # Waits for an unfinished submission of the same label, then writes nothing if that one was committed.
-        Job.objects.bulk_create([job], ignore_conflicts=True)
-        stored = Job.objects.get(owner=owner, label=descriptor.job_id)
-        if stored.pk != job.pk:
-            return _same_job(stored, digest), False
-        JobInput.objects.bulk_create(JobInput(job=stored, path=path, blob=blob) for path, blob in sorted(inputs.items()))
-        reservation_post(account=account_of(user=owner), job_id=stored.pk, amount_micro=reserved_micro)
-        # In this order, as what is asked for first happens first after the commit: a waiting host comes before whoever watches.
-        replicas_queue(job=stored, count=stored.copies)
-        event_record(job=stored, kind="job.queued", payload={"tier": stored.tier, "copies": stored.copies})
-    return stored, True
+    found = _known(owner, array.jobs)
+    _same_jobs_check(array, found)
+    if new := [one for one in array.jobs if one.label not in found]:
+        requirements_check(array)
+        image = image_resolve(array.shared.docker_image)
+        fetched = _fetched(array, new, policy or FetchPolicy.from_settings())
+        with transaction.atomic():
+            found |= _jobs_write(owner, array, new, image, fetched)
+    return [SubmittedJob(known.id, one.label, known.state, known.created) for one in array.jobs for known in (found[one.label],)]
 
 
 def job_cost(descriptor: Descriptor) -> tuple[int, int, int]:
-    """(what is reserved, what `copies` replicas earn if the estimate is right, the most replicas): credits in millionths.
+    """(what is reserved, what a job earns its hosts if the estimate is right, the most replicas): credits in millionths.
 
-    Beside its copies a job may use as many replicas again as its quorum, at least one, where results disagree or are invalid.
+    Beside its copies a job may use as many replicas again as its quorum, at least one, where results disagree or are invalid. A `spot` job
+    reserves as if it were chosen.
     """
     verification, rate_micro = descriptor.verification, _rate_micro(descriptor)
-    replicas_max = min(REPLICAS_MAX, verification.copies + max(1, verification.quorum))
+    copies, quorum, runs = verification.copies, verification.quorum, float(verification.copies)
+    if verification.policy == RedundancyPolicy.SPOT:
+        copies = quorum = SPOT_COPIES
+        runs = 1 + _spot_share(descriptor) * (SPOT_COPIES - 1)
+    replicas_max = min(REPLICAS_MAX, copies + max(1, quorum))
     reserved = reservation_micro(estimated_flops=descriptor.estimated_flops, rate_micro=rate_micro, replicas_max=replicas_max)
     each = payment_micro(estimated_flops=descriptor.estimated_flops, calibration_ratio=1.0, rate_micro=rate_micro)
-    return reserved, each * verification.copies, replicas_max
+    return reserved, round(each * runs), replicas_max
 
 
 def job_cancel(*, job: Job, by: User) -> Job:
@@ -121,8 +128,9 @@ def job_cancel(*, job: Job, by: User) -> Job:
     return locked
 
 
-def requirements_check(descriptor: Descriptor) -> None:
+def requirements_check(array: JobArray) -> None:
     """Raises RequirementsImpossibleError, naming the largest tier, its bounds, and the largest node registered in it now."""
+    descriptor = array.shared
     shortfalls = shortfalls_of(descriptor)
     if not shortfalls:
         return
@@ -139,7 +147,8 @@ def requirements_check(descriptor: Descriptor) -> None:
         f"{'; '.join(each.sentence() for each in shortfalls)}. The largest tier is {LARGEST} (tier {LARGEST.rank}), from "
         f"{floor.gpu_memory_bytes / 1e9:.4g} GB GPU memory on. {now} {advice}",
         errors=[
-            {"path": f"/requirements/{each.field}", "code": "requirements_impossible", "message": each.sentence()} for each in shortfalls
+            {"path": array.shared_place("requirements", each.field), "code": "requirements_impossible", "message": each.sentence()}
+            for each in shortfalls
         ],
         suggested_tier=fitting.rank if fitting else None,
         largest_tier={
@@ -152,41 +161,174 @@ def requirements_check(descriptor: Descriptor) -> None:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A job that there is, as far as a submission has to know it."""
+
+    id: UUID
+    digest: str
+    submitted_at: datetime
+    state: JobState
+    created: bool = False
+
+
+def _known(owner: User, planned: Sequence[PlannedJob]) -> dict[str, _Known]:
+    """What there is of these jobs, by label."""
+    rows = Job.objects.filter(owner=owner, label__in=[one.label for one in planned])
+    columns = ("label", "pk", "descriptor_digest", "submitted_at", "state")
+    return {label: _Known(pk, digest, at, JobState(state)) for label, pk, digest, at, state in rows.values_list(*columns)}
+
+
+def _jobs_write(
+    owner: User, array: JobArray, new: Sequence[PlannedJob], image: ImageReference, fetched: Mapping[str, Blob]
+) -> dict[str, _Known]:
+    """The jobs by label: written, or found, where another submission has written the same meanwhile."""
+    inputs = _inputs_resolve(owner, array, new, fetched)
+    account = account_of(user=owner)
+    like = Job(owner=owner, **_shared_columns(array.shared, image))
+    ids = {one.label: uuid4() for one in new}
+    records = [
+        {"id": ids[one.label], "label": one.label, "descriptor": one.document, "descriptor_digest": one.digest}
+        for one in sorted(new, key=lambda one: one.label)
+    ]
+    # Waits for unfinished submissions of the same labels, then leaves out what they have written, if they were committed.
+    written = {label for (label,) in rows_insert(like, records, then="ON CONFLICT (owner_id, label) DO NOTHING RETURNING label")}
+    found = {
+        one.label: _Known(ids[one.label], one.digest, like.submitted_at, JobState.QUEUED, created=True)
+        for one in new
+        if one.label in written
+    }
+    if len(written) < len(new):
+        raced = _known(owner, [one for one in new if one.label not in written])
+        _same_jobs_check(array, raced)
+        found |= raced
+    if not written:
+        return found
+    if len(written) > 1 and account.balance_micro < len(written) * like.reserved_micro:
+        raise _insufficient(len(written), like.reserved_micro, account.balance_micro)
+    job_ids = [ids[one.label] for one in new if one.label in written]
+    rows_insert(
+        JobInput(),
+        [
+            {"job_id": ids[label], "path": path, "blob_id": blob.digest}
+            for label in inputs.keys() & written
+            for path, blob in sorted(inputs[label].items())
+        ],
+    )
+    # In this order, as what is asked for first happens first after the commit: a waiting host comes before whoever watches.
+    replicas_queue_all(like=like, job_ids=job_ids, count=like.copies, descriptor=array.shared)
+    rows_insert(JobEvent(kind="job.queued", payload={"tier": like.tier, "copies": like.copies}), [{"job_id": one} for one in job_ids])
+    nudge_on_commit(outbox_nudge)
+    # Last: everybody's submissions and payments wait for the lock on the escrow.
+    movements_post([reservation_of(account=account, job_id=one, amount_micro=like.reserved_micro) for one in job_ids])
+    return found
+
+
+def _shared_columns(descriptor: Descriptor, image: ImageReference) -> dict[str, Any]:
+    """What the rows of all jobs of an array have in common."""
+    reserved_micro, _, replicas_max = job_cost(descriptor)
+    verification = descriptor.verification
+    return {
+        "job_type": descriptor.type,
+        "image": image.model_dump(mode="json"),
+        "tier": descriptor.tier_name,
+        "priority": descriptor.priority,
+        "copies": verification.copies,
+        "quorum": verification.quorum,
+        "policy": verification.policy,
+        "spot_share": _spot_share(descriptor) if verification.policy == RedundancyPolicy.SPOT else None,
+        "replicas_max": replicas_max,
+        "estimated_flops": descriptor.estimated_flops,
+        "credit_rate_micro": _rate_micro(descriptor),
+        "reserved_micro": reserved_micro,
+        "queue_deadline_at": timezone.now() + timedelta(seconds=descriptor.queue_deadline_seconds),
+    }
+
+
 def _rate_micro(descriptor: Descriptor) -> int:
     return round(descriptor.credit_rate * MICRO)
 
 
-def _same_job(job: Job, digest: str) -> Job:
-    if job.descriptor_digest != digest:
-        raise LabelConflictError(
-            f"You have a job {job.label!r} with other content, submitted {job.submitted_at:%Y-%m-%d %H:%M} UTC. Use a new job_id.",
-            job=str(job.pk),
-            descriptor_digest=job.descriptor_digest,
-        )
-    return job
+def _spot_share(descriptor: Descriptor) -> float:
+    return descriptor.verification.spot_share or SPOT_SHARE_DEFAULT
 
 
-def _inputs_resolve(owner: User, descriptor: Descriptor, fetched: Mapping[str, Blob]) -> dict[str, Blob]:
-    """Every input by path: fetched ones, and uploads that this owner has committed. Raises InputUnknownError, InputMismatchError."""
-    wanted = [each for each in descriptor.inputs if each.path not in fetched]
-    uploads = Upload.objects.filter(user=owner, digest__in={each.digest for each in wanted}, committed_at__isnull=False)
-    blobs = Blob.objects.in_bulk(list(uploads.values_list("digest", flat=True)))
-    resolved = dict(fetched)
-    for each in wanted:
-        if each.digest not in blobs:
-            raise InputUnknownError(
-                f"{each.path}: you have no finished upload with the digest {each.digest}. Upload the file, then submit again.",
-                path=each.path,
-                digest=each.digest,
-            )
-        resolved[each.path] = blobs[each.digest]
-    for each in descriptor.inputs:
-        found = resolved[each.path].size_bytes
-        if each.size_bytes is not None and each.size_bytes != found:
-            raise InputMismatchError(
-                f"{each.path}: expected {each.size_bytes} bytes; the blob has {found}. Correct size_bytes.", path=each.path
-            )
+def _same_jobs_check(array: JobArray, known: Mapping[str, _Known]) -> None:
+    """Raises LabelConflictError where one of these jobs has other content than that of the array."""
+    conflicts = [(index, one) for index, one in enumerate(array.jobs) if one.label in known and known[one.label].digest != one.digest]
+    if not conflicts:
+        return
+    label = conflicts[0][1].label
+    first = known[label]
+    more = f" The same holds for {len(conflicts) - 1} others; `errors` names them." if len(conflicts) > 1 else ""
+    raise LabelConflictError(
+        f"You have a job {label!r} with other content, submitted {first.submitted_at:%Y-%m-%d %H:%M} UTC. Use a new job_id.{more}",
+        job=str(first.id),
+        descriptor_digest=first.digest,
+        errors=[
+            {
+                "path": array.place(index, "job_id"),
+                "code": LabelConflictError.code,
+                "message": f"The job {known[one.label].id} of this job_id has other content.",
+            }
+            for index, one in conflicts[:CONFLICTS_MAX]
+        ],
+    )
+
+
+def _insufficient(count: int, each_micro: int, balance_micro: int) -> CreditsInsufficientError:
+    return CreditsInsufficientError(
+        f"These {count} jobs reserve up to {count * each_micro / 1e6:.6f} credits; your balance is {balance_micro / 1e6:.6f}. "
+        "Earn some with a node, ask a moderator for a grant, send fewer, or lower estimated_flops, copies or credit_rate.",
+        needed_micro=str(count * each_micro),
+        balance_micro=str(balance_micro),
+    )
+
+
+def _fetched(array: JobArray, new: Iterable[PlannedJob], policy: FetchPolicy) -> dict[str, Blob]:
+    """What comes from `input_uri`, by path; empty without one."""
+    uri = array.shared.input_uri
+    return {} if uri is None else inputs_fetch(uri=uri, paths=(path for one in new for path in one.input_files), policy=policy)
+
+
+def _inputs_resolve(owner: User, array: JobArray, new: Sequence[PlannedJob], fetched: Mapping[str, Blob]) -> dict[str, dict[str, Blob]]:
+    """Each job's inputs by label and path: fetched ones, and uploads that this owner has committed.
+
+    Raises InputUnknownError, InputMismatchError.
+    """
+    wanted = {each.digest for one in new for each in one.inputs}
+    if not wanted and not fetched:
+        return {}
+    uploads = Upload.objects.filter(user=owner, digest__in=wanted, committed_at__isnull=False)
+    blobs = Blob.objects.defer("data").in_bulk(list(uploads.values_list("digest", flat=True)))
+    index_of = {one.label: index for index, one in enumerate(array.jobs)}
+    return {one.label: _job_inputs(array, index_of[one.label], one, fetched, blobs) for one in new}
+
+
+def _job_inputs(array: JobArray, index: int, one: PlannedJob, fetched: Mapping[str, Blob], uploaded: Mapping[str, Blob]) -> dict[str, Blob]:
+    resolved = {path: fetched[path] for path in one.input_files if path in fetched}
+    for number, each in enumerate(one.inputs):
+        place = array.input_place(index, number)
+        found = resolved.get(each.path) or uploaded.get(each.digest)
+        if found is None:
+            message = f"you have no finished upload with the digest {each.digest}. Upload the file, then submit again."
+            raise _input_error(InputUnknownError, each.path, place, message, digest=each.digest)
+        if found.digest != each.digest:
+            message = f"expected bytes with the digest {each.digest}; found {found.digest}."
+            raise _input_error(InputMismatchError, each.path, place, message)
+        if each.size_bytes is not None and each.size_bytes != found.size_bytes:
+            message = f"expected {each.size_bytes} bytes; the blob has {found.size_bytes}. Correct size_bytes."
+            raise _input_error(InputMismatchError, each.path, place, message)
+        resolved[each.path] = found
     total_bytes = sum(blob.size_bytes for blob in resolved.values())
     if total_bytes > settings.NEXA_UPLOAD_BYTES_MAX:
-        raise InputMismatchError(f"Inputs may have {settings.NEXA_UPLOAD_BYTES_MAX} bytes together; these have {total_bytes}.")
+        raise InputMismatchError(
+            f"Inputs may have {settings.NEXA_UPLOAD_BYTES_MAX} bytes together; these of {one.label!r} have {total_bytes}."
+        )
     return resolved
+
+
+def _input_error(kind: type[InputErrorT], path: str, place: str, message: str, **extra: str) -> InputErrorT:
+    """About the input `path`, which stands at the JSON pointer `place`."""
+    whole = f"{path}: {message}"
+    return kind(whole, path=path, errors=[{"path": place, "code": kind.code, "message": whole}], **extra)

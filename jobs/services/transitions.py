@@ -13,6 +13,7 @@ from typing import Any
 from django.utils import timezone
 
 from jobs.bulk import rows_update
+from jobs.bulk_insert import rows_insert
 from jobs.models import Job, JobEvent, Replica
 from jobs.nudges import nudge_on_commit, outbox_nudge
 from jobs.states import JOB_TERMINAL, REPLICA_LIVE, JobState, ReplicaState, job_transition_check, replica_transition_check
@@ -83,7 +84,10 @@ def _event_of(step: Step) -> JobEvent:
 
 def events_record(events: Iterable[JobEvent]) -> None:
     """Writes outbox rows and nudges the push after the commit."""
-    if JobEvent.objects.bulk_create(events):
+    names = ("job_id", "replica_id", "kind", "payload", "public")
+    records = [{name: getattr(event, name) for name in names} for event in events]
+    if records:
+        rows_insert(JobEvent(), records)
         nudge_on_commit(outbox_nudge)
 
 

@@ -16,8 +16,8 @@ from django.db import transaction
 from django.db.models import Q, Sum
 from django.utils import timezone
 
-from jobs.blobs import BlobDigestMismatchError, blob_discard, blob_store
-from jobs.models import Blob, Replica, Upload
+from jobs.blobs import BlobDigestMismatchError, blob_discard, blob_of_upload, blob_store
+from jobs.models import Replica, Upload
 from jobs.states import JOB_OPEN, REPLICA_LIVE, JobState, ReplicaState
 from nodes.models import Node
 from people.models import User
@@ -218,8 +218,7 @@ def _lease_check(replica: Replica) -> None:
 
 
 def _commit(upload: Upload) -> None:
-    blob_store().staged_commit(upload.pk, digest=upload.digest, size_bytes=upload.size_bytes)
-    Blob.objects.get_or_create(digest=upload.digest, defaults={"size_bytes": upload.size_bytes})
+    blob_of_upload(upload.pk, digest=upload.digest, size_bytes=upload.size_bytes)
     upload.committed_at = timezone.now()
     upload.save(update_fields=["offset_bytes", "committed_at"])
 

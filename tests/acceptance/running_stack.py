@@ -48,7 +48,7 @@ class RunningStack:
         supervisor: Supervisor,
         services: EmbeddedServices,
         folder: Path,
-        engine: EngineHandle,
+        engine: EngineHandle | None,
         host_app: str,
     ) -> None:
         self.stack = stack
@@ -64,6 +64,7 @@ class RunningStack:
 
     def host_join(self, owner: str, *, node_settings: str = "", worker_settings: str = NODE_SETTINGS) -> None:
         """Joins a host of this owner and starts it; `worker_settings` and `node_settings` together are its node.toml."""
+        assert self._engine is not None, "a stack without an engine has no hosts"
         settings = worker_settings + node_settings
         host = host_make(name=f"{owner}-host", owner=owner, folder=self.folder, docker_host=self._engine.base_url, settings=settings)
         self.hosts[host.name] = host
@@ -121,10 +122,11 @@ class RunningStack:
         return job
 
     def replicas_wait(self, job_id: str, state: str, *, count: int, limit_seconds: float) -> list[dict[str, Any]]:
-        """The replicas in `state`, when there are `count` of them."""
+        """The replicas in `state`, when there are `count` of them; `running` only those whose host says that the container runs."""
 
         def found() -> list[dict[str, Any]]:
-            return [replica for replica in self.researcher.job_replicas(job_id) if replica["state"] == state]
+            replicas = [replica for replica in self.researcher.job_replicas(job_id) if replica["state"] == state]
+            return [one for one in replicas if state != "running" or (one["progress"] or {}).get("stage") == "running"]
 
         wait_for(lambda: len(found()) >= count, limit_seconds=limit_seconds, what=lambda: self.evidence(job_id))
         return found()
@@ -145,10 +147,10 @@ class RunningStack:
         return int(api.account()["balance_micro"])
 
     def ledger_entries(self) -> list[dict[str, Any]]:
-        """The public export, as anybody may read it."""
+        """The movements in the public export, as anybody may read it."""
         answer = requests.get(f"{self.stack.origin}/api/v1/ledger/export", timeout=20)
         answer.raise_for_status()
-        return [json.loads(line) for line in answer.text.splitlines()]
+        return [leaf for leaf in map(json.loads, answer.content.splitlines()) if "postings" in leaf]
 
     def evidence(self, job_id: str) -> str:
         """For a failed test."""
@@ -173,6 +175,49 @@ def stack_running(
 
     `durable`: commits wait for the disk, as in production.
     """
+    images = _images_make(engine, examples)
+    with coordinator_running(
+        folder, engine=engine, images=images, owners=owners, settings=settings, durable=durable, host_app=host_app
+    ) as running:
+        for owner in owners:
+            running.host_join(owner, node_settings=node_settings, worker_settings=worker_settings)
+        yield running
+
+
+@contextmanager
+def coordinator_running(
+    folder: Path,
+    *,
+    engine: EngineHandle | None = None,
+    images: Mapping[str, str],
+    owners: Sequence[str] = OWNERS,
+    settings: Mapping[str, str] = SETTINGS,
+    durable: bool = False,
+    host_app: str = "nexaportal",
+    server_app: str = "nexaportal",
+) -> Iterator[RunningStack]:
+    """The stack without hosts, with these images approved (name to image id). Without an engine it can't have any.
+
+    `server_app`: the package whose app its processes run.
+    """
+    folder.chmod(0o700)
+    with Interrupts() as interrupts, EmbeddedServices.in_temporary_root(durable=durable) as services:
+        running: RunningStack | None = None
+        try:
+            with Supervisor(interrupts) as supervisor:
+                stack = Stack(folder=folder, services=services, supervisor=supervisor, settings=settings, app=server_app)
+                access = stack.start(Seed(contributors=owners, images=images), report=print)
+                running = RunningStack(
+                    stack=stack, access=access, supervisor=supervisor, services=services, folder=folder, engine=engine, host_app=host_app
+                )
+                yield running
+        finally:
+            if running and engine:
+                containers_remove(running.hosts.values(), docker_host=engine.base_url)
+
+
+def _images_make(engine: EngineHandle, examples: Sequence[Path]) -> dict[str, str]:
+    """The images of the examples and the base, built: their ids by name."""
     client = engine.client()
     try:
         base = base_image_ensure(client, report=print)
@@ -184,19 +229,4 @@ def stack_running(
         images[BASE_IMAGE] = str(client.images.get(base).id)
     finally:
         client.close()
-    folder.chmod(0o700)
-    with Interrupts() as interrupts, EmbeddedServices.in_temporary_root(durable=durable) as services:
-        running: RunningStack | None = None
-        try:
-            with Supervisor(interrupts) as supervisor:
-                stack = Stack(folder=folder, services=services, supervisor=supervisor, settings=settings)
-                access = stack.start(Seed(contributors=owners, images=images), report=print)
-                running = RunningStack(
-                    stack=stack, access=access, supervisor=supervisor, services=services, folder=folder, engine=engine, host_app=host_app
-                )
-                for owner in owners:
-                    running.host_join(owner, node_settings=node_settings, worker_settings=worker_settings)
-                yield running
-        finally:
-            if running:
-                containers_remove(running.hosts.values(), docker_host=engine.base_url)
+    return images

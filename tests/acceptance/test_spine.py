@@ -11,10 +11,11 @@ from pathlib import Path
 
 import docker
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from client.bundle_file import BundleFile
 from devstack.engine import EngineHandle
-from devstack.stack import CHECKOUT, HOST_BIN
+from devstack.stack import APPLICATION_ROLE, CHECKOUT, HOST_BIN, VERIFY_ROLE
 from jobs.comparison.results import results_compare
 from jobs.descriptor import descriptor_parse
 from tests.acceptance.conftest import TINY
@@ -80,6 +81,17 @@ def test_job_is_computed_by_two_owners_paid_and_verified_offline(running: Runnin
     assert "payments proved under the ledger's checkpoint" in verified.stdout
 
 
+def test_processes_are_not_the_owner_of_the_database(running: RunningStack) -> None:
+    running.job_wait(running.submit(TINY), limit_seconds=60)
+
+    users = {}
+    for name in ("web", "control", "verify", "conclude"):
+        environment = Path(f"/proc/{running.process(name).pid}/environ").read_text().split("\0")
+        (address,) = [line.partition("=")[2] for line in environment if line.startswith("NEXA_DATABASE_URL=")]
+        users[name] = conninfo_to_dict(address)["user"]
+    assert users == {"web": APPLICATION_ROLE, "control": APPLICATION_ROLE, "verify": VERIFY_ROLE, "conclude": APPLICATION_ROLE}
+
+
 def test_bundle_with_one_changed_byte_is_refused(running: RunningStack) -> None:
     job = running.job_wait(running.submit(TINY), limit_seconds=60)
     path = running.bundle(job["id"])
@@ -135,8 +147,8 @@ def test_host_killed_while_running_is_replaced_and_comes_back(running: RunningSt
     killed, other = [replica["node"] for replica in running.replicas_wait(job_id, "running", count=2, limit_seconds=30)]
 
     running.host_kill(killed)
-    (expired,) = running.replicas_wait(job_id, "expired", count=1, limit_seconds=LEASE_SECONDS + 10)
-    job = running.job_wait(job_id, limit_seconds=60)
+    job = running.job_wait(job_id, limit_seconds=LEASE_SECONDS + 70)
+    (expired,) = running.replicas_wait(job_id, "expired", count=1, limit_seconds=1)  # all replicas are shown now
 
     assert expired["node"] == killed
     accepted = {replica["node"] for replica in running.researcher.job_replicas(job_id) if replica["state"] == "accepted"}

@@ -1,4 +1,4 @@
-"""A portal that runs: uvicorn in a process of its own, on a database of its own, as an operator would start it."""
+"""A portal that runs: uvicorn in a process of its own, on a database of its own, under the application's role."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from django.test import override_settings
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from devstack.stack import APPLICATION_ROLE
 from jobs.models import Job
 from jobs.services.settlement import job_settle
 from ledger.checkpoints import checkpoint_publish
@@ -55,7 +56,7 @@ class LivePortal:
         environment = {
             **os.environ,
             "NEXA_ORIGIN": self.origin,
-            "NEXA_DATABASE_URL": make_conninfo(os.environ["NEXA_DATABASE_URL"], dbname=self._name),
+            "NEXA_DATABASE_URL": make_conninfo(os.environ["NEXA_DATABASE_URL"], dbname=self._name, user=APPLICATION_ROLE),
         }
         command = [
             sys.executable,

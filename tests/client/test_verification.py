@@ -285,6 +285,14 @@ def test_fewer_replicas_than_the_quorum_are_refused(tmp_path: Path, runs: list[R
     assert "quorum" in str(refusal(tmp_path, parts.sealed(parts.members_make(runs[:1], index))))
 
 
+def test_fewer_replicas_than_the_quorum_will_do_under_a_ruling(tmp_path: Path, runs: list[Run]) -> None:
+    index = parts.index_make(runs[:1])
+    index["job"]["quorum"] = 2
+    index["job"]["verdict"]["ruled"] = True
+    path = parts.zip_write(tmp_path / "ruled.zip", parts.sealed(parts.members_make(runs[:1], index)))
+    assert len(bundle_verify(path, coordinator_key_id=parts.PINNED).replicas) == 1
+
+
 def test_dropping_a_replica_and_the_quorum_needs_the_coordinators_seal(tmp_path: Path, runs: list[Run], members: Members) -> None:
     index = parts.index_make(runs)
     index["job"]["quorum"] = 1
@@ -385,6 +393,26 @@ def test_payment_without_a_checkpoint_is_refused(tmp_path: Path, members: Member
         index["ledger"] = None
 
     assert "checkpoint" in str(refusal(tmp_path, parts.index_changed(members, change)))
+
+
+def test_checkpoint_of_a_later_epoch_verifies(tmp_path: Path, members: Members) -> None:
+    later = f"{parts.LOG_ORIGIN}/2"
+
+    def change(index: dict[str, Any]) -> None:
+        text = note_open(index["ledger"]["checkpoint"].encode(), name=parts.LOG_ORIGIN, key=COORDINATOR.public)
+        text = text.replace(parts.LOG_ORIGIN, later)
+        index["ledger"] = {"origin": later, "checkpoint": note_sign(text, later, STRANGER, COORDINATOR).decode()}
+
+    path = parts.zip_write(tmp_path / "b.zip", parts.index_changed(members, change))
+    assert bundle_verify(path, coordinator_key_id=parts.PINNED).checkpoint_size is not None
+
+
+@pytest.mark.parametrize("number", ["1", "02", "0", "-2", "x", "2/3", "99999", ""])
+def test_ledger_of_an_epoch_that_is_none_is_refused(tmp_path: Path, members: Members, number: str) -> None:
+    def change(index: dict[str, Any]) -> None:
+        index["ledger"]["origin"] = f"{parts.LOG_ORIGIN}/{number}"
+
+    assert "ledger origin" in str(refusal(tmp_path, parts.index_changed(members, change)))
 
 
 @pytest.mark.parametrize("origin", ["elsewhere.example/ledger", "portal.example"])

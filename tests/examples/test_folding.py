@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from devstack.images import base_image_ensure, workload_image_ensure
 from examples.folding.parameters import InputError, parameters_parse, sequence_parse
+from jobs.comparison.report import Comparison
 from jobs.comparison.results import results_compare
-from jobs.comparison.tolerance import Comparison
 from jobs.descriptor import Descriptor, descriptor_parse
 from workers.protocol.digests import digest_of
 from workers.protocol.messages import Manifest, ManifestFile

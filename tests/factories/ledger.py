@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 import uuid
 
+from django.db import connection
 from django.utils import timezone
 
-from ledger.models import Account, AccountKind, Entry, LogLeaf
-from ledger.services import Payment, grant_post, treasury_account
+from ledger.models import Account, AccountKind, Entry, LogItem, LogLeaf
+from ledger.movements import movements_post
+from ledger.services import Payment, grant_of, grant_post
+from workers.protocol.merkle import leaf_hash
 
 _numbers = itertools.count(1)
 
@@ -30,17 +33,30 @@ def payment_make(account: Account, amount_micro: int = 1) -> Payment:
 def entries_make(count: int) -> list[Entry]:
     """`count` grants of a millionth, each its own entry; not in the log yet."""
     account = account_make()
-    treasury_account()
-    return [grant_post(to=account, amount_micro=1, reason="test", idempotency_key=f"entry:{next(_numbers)}") for _ in range(count)]
+    movements = [grant_of(to=account, amount_micro=1, reason="test", idempotency_key=f"entry:{next(_numbers)}") for _ in range(count)]
+    movements_post(movements)
+    return list(Entry.objects.filter(idempotency_key__in=[one.key for one in movements]).order_by("pk"))
 
 
 def leaves_insert(count: int, *, prefix: str = "leaf") -> list[bytes]:
-    """`count` leaves straight into the log's table, to have many in little time: their data. Their entries have no postings, so the
-    caller's transaction must not be committed."""
+    """`count` leaves into the log's tables, of a kind that is none, to have many in little time: their data."""
     start = LogLeaf.objects.count()
-    entries = Entry.objects.bulk_create(
-        Entry(kind="grant", idempotency_key=f"{prefix}:{uuid.uuid4()}", created_at=timezone.now()) for _ in range(count)
-    )
     data = [f'{{"leaf":"{prefix}-{start + place}"}}'.encode() for place in range(count)]
-    LogLeaf.objects.bulk_create(LogLeaf(index=start + place, entry=entry, data=data[place]) for place, entry in enumerate(entries))
+    items = LogItem.objects.bulk_create(
+        LogItem(kind="test", key=f"{prefix}:{uuid.uuid4()}", data=one, created_at=timezone.now()) for one in data
+    )
+    LogLeaf.objects.bulk_create(
+        LogLeaf(index=start + place, item=item, hash=leaf_hash(one)) for place, (item, one) in enumerate(zip(items, data, strict=True))
+    )
     return data
+
+
+def items_insert(count: int) -> None:
+    """`count` items of a kind that is none, waiting for the log: many, in little time."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO ledger_logitem (kind, key, data, created_at)"
+            " SELECT 'test', 'test:' || gen_random_uuid(), convert_to('{\"test\":\"' || number || '\"}', 'UTF8'), now()"
+            " FROM generate_series(1, %s) AS number",
+            [count],
+        )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from nexaportal.celery import app
-from tests.faults.moments import moments_arm
+from tests.faults.moments import MOMENTS, moment_file, moments_arm
 from workers.home import NodeHome
 
 __all__ = ["app"]
 
-moments_arm(NodeHome.default().folder)
+moments_arm(MOMENTS, moment_file(NodeHome.default().folder))

@@ -1,7 +1,7 @@
-"""Named moments in the life of an order at which a host's process can be made to die, or to stand still: exactly there, once.
+"""Named moments at which a process can be made to die, or to stand still: exactly there, once.
 
-Armed in the process of a real worker (tests/faults/host_app.py). The functions named here do what they always do; before or after one of
-them a look is taken at the file `moment` beside the node home. If it names this moment it is removed, and the process signals itself.
+Armed in the process of a real worker or portal. The functions named here do what they always do; before or after one of them a look is
+taken at a file. If it names this moment it is removed, and the process signals itself, or its whole group: a worker with its pool.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import functools
 import importlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ MOMENTS = {
     "before the receipt": Moment("workers.portal:PortalClient.receipt_submit"),
     "after the receipt": Moment("workers.portal:PortalClient.receipt_submit", after=True),
 }
+"""In the life of an order, on a host."""
 
 
 def moment_file(home: Path) -> Path:
@@ -48,20 +49,35 @@ def moment_file(home: Path) -> Path:
 def moment_set(home: Path, name: str, signum: signal.Signals = signal.SIGKILL) -> Path:
     """Have the worker signal itself at a moment; the file that vanishes when it does."""
     assert name in MOMENTS
-    file = moment_file(home)
-    file.write_text(f"{name}\n{signum.value}")
-    return file
+    return moment_write(moment_file(home), name, signum)
 
 
-def moments_arm(home: Path) -> None:
-    """Watch for every moment in this process."""
-    for name, moment in MOMENTS.items():
-        module_name, _, path = moment.where.partition(":")
-        *outer, function = path.split(".")
+def moment_write(file: Path, name: str, signum: signal.Signals, *, group: bool = False) -> Path:
+    """Whole at once: those who look at it never find half of it."""
+    building = file.with_suffix(".new")
+    building.write_text(f"{name}\n{signum.value}\n{int(group)}")
+    return building.rename(file)
+
+
+def moment_resolve(name: str, moment: Moment) -> tuple[Any, str]:
+    """What has the function, and the function's name there. Raises LookupError, naming the moment."""
+    module_name, _, path = moment.where.partition(":")
+    *outer, function = path.split(".")
+    try:
         owner: Any = importlib.import_module(module_name)
         for part in outer:
             owner = getattr(owner, part)
-        setattr(owner, function, _watched(getattr(owner, function), name, moment, moment_file(home)))
+        getattr(owner, function)
+    except (ImportError, AttributeError) as error:
+        raise LookupError(f"the moment {name!r} is at {moment.where}, which is not there: find where it is now, and say so") from error
+    return owner, function
+
+
+def moments_arm(moments: Mapping[str, Moment], file: Path) -> None:
+    """Watch for every moment in this process."""
+    for name, moment in moments.items():
+        owner, function = moment_resolve(name, moment)
+        setattr(owner, function, _watched(getattr(owner, function), name, moment, file))
 
 
 def _watched(call: Callable[..., Any], name: str, moment: Moment, file: Path) -> Callable[..., Any]:
@@ -69,16 +85,17 @@ def _watched(call: Callable[..., Any], name: str, moment: Moment, file: Path) ->
 
     def look() -> None:
         nonlocal calls
-        if not file.exists():
+        try:
+            wanted, signum, group = file.read_text().splitlines()
+        except FileNotFoundError:
             return
-        wanted, signum = file.read_text().splitlines()
         if wanted != name:
             return
         calls += 1
         if calls == moment.count:
             calls = 0
             file.unlink()
-            os.kill(os.getpid(), int(signum))
+            (os.killpg if int(group) else os.kill)(os.getpgrp() if int(group) else os.getpid(), int(signum))
 
     @functools.wraps(call)
     def watched(*args: Any, **kwargs: Any) -> Any:

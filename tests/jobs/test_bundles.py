@@ -150,8 +150,9 @@ def test_rejected_replica_is_left_out(tmp_path: Path) -> None:
     assert len(report.replicas) == 2
 
 
-def test_blob_that_rotted_in_the_store_is_refused_against_the_receipt(tmp_path: Path) -> None:
+def test_blob_that_rotted_in_the_store_is_refused_against_the_receipt(tmp_path: Path, settings: Any) -> None:
     """The coordinator seals what it sends; that the bytes are the node's is shown by the node's receipt, not by the seal."""
+    settings.NEXA_BLOB_INLINE_BYTES = 0
     job = completed_job()
     assert job.canonical_replica is not None
     [stored] = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from typing import Any
@@ -11,16 +12,20 @@ from asgiref.sync import sync_to_async
 from asgiref.testing import ApplicationCommunicator
 from channels.layers import get_channel_layer
 from channels.routing import URLRouter
+from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
+from django.db import connections
 from django.test import override_settings
 
 from jobs.consumers import CLOSE_FORBIDDEN, websocket_urlpatterns
 from jobs.models import Job
-from jobs.services.outbox import outbox_push
+from jobs.services import outbox
+from jobs.services.outbox import FLEET_GROUP, job_group, outbox_push
 from jobs.services.transitions import event_record
 from tests.factories.jobs import job_make
 from tests.factories.people import moderator_make, user_make
 
+REDIS = settings.CHANNEL_LAYERS
 MEMORY = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 
 
@@ -78,7 +83,7 @@ async def test_owner_is_sent_the_events_of_the_job(own_database: str) -> None:
     await sync_to_async(outbox_push)()
     event = await socket.receive()
     assert (event["job"], event["kind"], event["payload"]) == (str(job.pk), "replica.note", {"n": 1})
-    for nonsense in ("{", "[]", '{"type": "job.event"}'):
+    for nonsense in ("{", "[]", '{"type": "job.events"}'):
         await socket.send(text=nonsense)
     await socket.send(bytes=b"\xff")
     assert await socket.receive_nothing()
@@ -122,3 +127,23 @@ async def test_anybody_is_sent_coarse_events_of_the_fleet(own_database: str) -> 
     await socket.disconnect()
     layer: Any = get_channel_layer()
     assert not layer.groups
+
+
+async def test_over_redis_a_watcher_is_sent_the_events_and_what_nobody_watches_is_sent_to_nobody(own_database: str) -> None:
+    with override_settings(CHANNEL_LAYERS=REDIS):
+        job, _ = await sync_to_async(_made)()
+        other, _ = await sync_to_async(_made)()
+        layer: Any = get_channel_layer()
+        channel = await layer.new_channel()
+        await layer.group_add(job_group(job.pk), channel)
+        await layer.group_add(FLEET_GROUP, channel)
+        assert outbox._watched([job_group(job.pk), job_group(other.pk), FLEET_GROUP]) == {job_group(job.pk), FLEET_GROUP}
+        for one in (job, other):
+            await sync_to_async(event_record)(job=one, kind="job.note", payload={"of": one.label})
+        assert await sync_to_async(outbox_push)() == 2
+        found = [await asyncio.wait_for(layer.receive(channel), 5) for _ in range(2)]
+        await layer.flush()
+    await sync_to_async(connections.close_all)()  # of the thread that did the database's work; a socket's end would have done it
+    by_type = {message["type"]: message["events"] for message in found}
+    assert [event["payload"] for event in by_type["job.events"]] == [{"of": job.label}]
+    assert len(by_type["fleet.events"]) == 2

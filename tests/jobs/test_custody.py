@@ -85,6 +85,11 @@ def test_one_replica_agrees_with_nobody() -> None:
     assert "nothing to compare" in completed({"agreeing": 1, "reported": 1, "worst": None})
 
 
+def test_a_ruling_is_no_agreement() -> None:
+    summary = {"agreeing": 1, "reported": 4, "quorum": 3, "worst": None, "ruled": True}
+    assert completed(summary) == "A moderator upheld one of 4 results that did not agree; 1 accepted."
+
+
 def test_a_failure_keeps_its_message_from_strangers() -> None:
     words = "/data/secret-target.pdb was not there"
     assert verdict_sentence(state=JobState.FAILED, quorum=1, summary=None, failure_message=words) == words

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from jobs.descriptor import Descriptor, DescriptorInvalidError, descriptor_digest, descriptor_document, descriptor_parse, descriptor_schema
 from jobs.descriptor.errors import FAULTS_MAX
+from jobs.descriptor.formats import FileFormat, format_of
 from jobs.descriptor.model import DESCRIPTOR_BYTES_MAX
 from workers.protocol.messages import Tier
 from workers.protocol.room import Need, millicores_needed
@@ -63,9 +64,16 @@ def test_schema_accepts_what_the_parser_accepts() -> None:
 URI = "https://x/"
 
 
+def compared(*files: dict[str, Any]) -> dict[str, Any]:
+    """The members of a descriptor whose files are compared so."""
+    return {"outputs": [{"path": file["path"]} for file in files], "verification": {"method": "numeric", "files": list(files)}}
+
+
 @pytest.mark.parametrize(
     ("changes", "path", "code"),
     [
+        ({"verification": {"policy": "spot", "copies": 2}}, "/verification/copies", "spot_runs_once"),
+        ({"verification": {"spot_share": 0.5}}, "/verification/spot_share", "spot_share_unused"),
         ({"unknown": 1}, "/unknown", "unknown_field"),
         ({"a/b~c": 1}, "/a~1b~0c", "unknown_field"),
         ({"requirements": {"gpus": 1}}, "/requirements/gpus", "unknown_field"),
@@ -137,6 +145,29 @@ URI = "https://x/"
             "/verification/files/0",
             "comparison_tolerance_unused",
         ),
+        (
+            {"verification": {"files": [{"path": "a", "format": "csv"}]}, "outputs": [{"path": "a"}]},
+            "/verification/files/0",
+            "comparison_tolerance_unused",
+        ),
+        (compared({"path": "a.csv", "format": "xml"}), "/verification/files/0/format", "not_a_choice"),
+        (compared({"path": "a.csv", "nan": "ignore"}), "/verification/files/0/nan", "not_a_choice"),
+        (compared({"path": "a"}), "/verification/files/0/format", "comparison_format_unknown"),
+        (compared({"path": "a.bytes"}), "/verification/files/0/format", "comparison_format_unknown"),
+        (compared({"path": "a.csv", "format": "bytes", "absolute": 1}), "/verification/files/0/absolute", "comparison_rule_unused"),
+        (compared({"path": "a.pdb", "columns": {"x": {}}}), "/verification/files/0/columns", "comparison_rule_unused"),
+        (compared({"path": "a.cif", "nan": "refuse"}), "/verification/files/0/nan", "comparison_rule_unused"),
+        (compared({"path": "a.json", "header": True}), "/verification/files/0/header", "comparison_rule_unused"),
+        (compared({"path": "a.npy", "order": "any", "key": ["x"]}), "/verification/files/0/order", "comparison_rule_unused"),
+        (compared({"path": "a.csv", "key": ["x"]}), "/verification/files/0/key", "comparison_rule_unused"),
+        (compared({"path": "a.csv", "superpose": False}), "/verification/files/0/superpose", "comparison_rule_unused"),
+        (compared({"path": "a.csv", "order": "any"}), "/verification/files/0/key", "comparison_key_missing"),
+        (compared({"path": "a.csv", "order": "any", "key": ["x"] * 17}), "/verification/files/0/key", "too_long"),
+        (
+            compared({"path": "a.csv", "order": "any", "key": ["a/b"], "columns": {"a/b": {}}}),
+            "/verification/files/0/columns/a~1b",
+            "comparison_key_tolerant",
+        ),
         ({"priority": 11}, "/priority", "out_of_range"),
         ({"queue_deadline_seconds": 0}, "/queue_deadline_seconds", "out_of_range"),
         ({"visibility": "secret"}, "/visibility", "not_a_choice"),
@@ -182,6 +213,57 @@ def test_object_that_is_no_json_is_refused(value: dict[str, Any]) -> None:
     with pytest.raises(DescriptorInvalidError) as caught:
         descriptor_parse(value)
     assert caught.value.faults[0].code == "json_malformed"
+
+
+def test_rules_that_fit_their_format_are_accepted_and_stored_as_they_were_meant() -> None:
+    files: list[dict[str, Any]] = [
+        {"path": "a.csv", "order": "any", "key": ["t", "kind"], "columns": {"x": {"absolute": 1.0}}, "nan": "refuse", "header": True},
+        {"path": "a.TXT", "header": False, "columns": {"1": {}}},
+        {"path": "b.json", "columns": {"x": {}}, "relative": 0.5},
+        {"path": "b.npz", "columns": {"x": {}}},
+        {"path": "b.ent", "superpose": False, "absolute": 0.1},
+        {"path": "c.out", "format": "mmcif"},
+        {"path": "d.bin", "format": "bytes"},
+        {"path": "e.csv", "format": "text", "superpose": True, "order": "fixed", "key": []},
+    ]
+    descriptor = descriptor_parse({**GOOD, **compared(*files)})
+    assert [file.read_as for file in descriptor.verification.files] == [
+        *(
+            FileFormat.CSV,
+            FileFormat.TEXT,
+            FileFormat.JSON,
+            FileFormat.NPZ,
+            FileFormat.PDB,
+            FileFormat.MMCIF,
+            FileFormat.BYTES,
+            FileFormat.TEXT,
+        )
+    ]
+    stored = json.loads(json.dumps(descriptor_document(descriptor)))
+    assert descriptor_parse(stored).verification == Descriptor.model_validate(stored).verification == descriptor.verification
+    jsonschema.Draft202012Validator(descriptor_schema()).validate(stored)
+
+
+def test_rules_shown_in_the_protocol_are_accepted() -> None:
+    text = (ROOT / "docs" / "PROTOCOL.md").read_text(encoding="utf-8")
+    verification = json.loads(text.partition("Each of `verification.files` has")[2].partition("```json\n")[2].partition("```")[0])
+    outputs = [{"path": file["path"]} for file in verification["files"]]
+    assert len(descriptor_parse({**GOOD, "outputs": outputs, "verification": verification}).verification.files) == 5
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("a.csv", FileFormat.CSV),
+        ("b/a.TSV", FileFormat.TSV),
+        ("a.b.xvg", FileFormat.TEXT),
+        ("csv", None),
+        ("a.csv/b", None),
+        ("a.gz", None),
+    ],
+)
+def test_formats_are_known_by_the_ending(path: str, kind: FileFormat | None) -> None:
+    assert format_of(path) is kind
 
 
 def test_many_faults_are_cut_and_counted() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import json
 import ssl
 import threading
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from cryptography.x509.oid import NameOID
 from django.conf import settings as django_settings
 
 from jobs.blobs import blob_open
-from jobs.descriptor import descriptor_parse
+from jobs.descriptor import array_parse, descriptor_parse
 from jobs.errors import (
     InputAddressPrivateError,
     InputHostNotAllowedError,
@@ -31,7 +32,9 @@ from jobs.errors import (
     InputUriUnsupportedError,
 )
 from jobs.inputs import FetchPolicy, address_is_public, addresses_of, folder_uri_check, inputs_fetch
-from tests.factories.jobs import descriptor_make
+from jobs.models import JobInput
+from jobs.services.submission import job_submit, jobs_submit
+from tests.factories.jobs import descriptor_make, funded_researcher_make
 from workers.protocol.digests import digest_of
 
 HOST = "data.example.org"
@@ -118,16 +121,14 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FetchPolicy]:
     server.server_close()
 
 
-def fetch(policy: FetchPolicy, *files: str, **overrides: Any) -> Any:
-    uri = f"https://{policy.hosts[0]}/set/"
-    document = descriptor_make(**{"input_uri": uri, "input_files": list(files), **overrides})
-    return inputs_fetch(descriptor=descriptor_parse(document), policy=policy)
+def fetch(policy: FetchPolicy, *files: str, uri: str = "") -> Any:
+    return inputs_fetch(uri=uri or f"https://{policy.hosts[0]}/set/", paths=files, policy=policy)
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("name", ["a b.txt", "moved.txt"], ids=["direct", "redirected on the list"])
 def test_file_is_fetched_into_a_blob(policy: FetchPolicy, name: str) -> None:
-    blob = fetch(policy, name, inputs=[{"path": name, "digest": digest_of(b"hello")}])[name]
+    blob = fetch(policy, name)[name]
     with blob_open(blob.digest) as stored:
         assert stored.read() == b"hello"
 
@@ -163,10 +164,32 @@ def test_file_beyond_the_time_is_refused(policy: FetchPolicy) -> None:
 
 
 @pytest.mark.django_db
-def test_file_with_another_digest_is_refused(policy: FetchPolicy) -> None:
+def test_stated_digest_of_a_fetched_file_must_be_its_own(policy: FetchPolicy) -> None:
+    owner = funded_researcher_make()
+    fetched = {"input_uri": f"https://{policy.hosts[0]}/set/", "input_files": ["a b.txt"]}
+    good = descriptor_make(**fetched, inputs=[{"path": "a b.txt", "digest": digest_of(b"hello")}])
+    job, _ = job_submit(owner=owner, descriptor=descriptor_parse(good), policy=policy)
+    assert [(each.path, each.blob_id) for each in job.inputs.all()] == [("a b.txt", digest_of(b"hello"))]
+    other = descriptor_make(**fetched, inputs=[{"path": "a b.txt", "digest": digest_of(b"other")}])
     with pytest.raises(InputMismatchError) as caught:
-        fetch(policy, "a b.txt", inputs=[{"path": "a b.txt", "digest": digest_of(b"other")}])
-    assert caught.value.code == "input_mismatch"
+        job_submit(owner=owner, descriptor=descriptor_parse(other), policy=policy)
+    assert (caught.value.code, caught.value.extra["errors"][0]["path"]) == ("input_mismatch", "/inputs/0")
+
+
+@pytest.mark.django_db
+def test_file_that_many_jobs_of_an_array_name_is_fetched_once(policy: FetchPolicy) -> None:
+    asked = []
+
+    def resolve(host: str, port: int) -> list[str]:
+        asked.append(host)
+        return ["127.0.0.1"]
+
+    template = descriptor_make(input_uri=f"https://{policy.hosts[0]}/set/", input_files=["a b.txt"])
+    del template["job_id"]
+    array = array_parse(json.dumps({"template": template, "items": [{"job_id": f"job-{n}"} for n in range(3)]}).encode())
+    jobs = jobs_submit(owner=funded_researcher_make(), array=array, policy=replace(policy, resolve=resolve))
+    assert [list(JobInput.objects.filter(job=job.id).values_list("blob", flat=True)) for job in jobs] == [[digest_of(b"hello")]] * 3
+    assert len(asked) == 1
 
 
 def test_certificate_of_another_name_is_refused(policy: FetchPolicy) -> None:
@@ -199,14 +222,14 @@ def test_host_off_the_list_is_refused_before_it_is_resolved(policy: FetchPolicy)
         raise AssertionError("resolved")
 
     with pytest.raises(InputHostNotAllowedError):
-        fetch(replace(policy, hosts=("other.example.org",), resolve=resolve), "a", input_uri="https://data.example.org/")
+        fetch(replace(policy, hosts=("other.example.org",), resolve=resolve), "a", uri="https://data.example.org/")
 
 
 def test_loopback_is_refused_by_the_policy_of_the_settings() -> None:
     policy = replace(FetchPolicy.from_settings(), hosts=("localhost",))
     assert FetchPolicy.from_settings().hosts == tuple(django_settings.NEXA_INPUT_HOSTS)
     with pytest.raises(InputAddressPrivateError):
-        fetch(policy, "a", input_uri="https://localhost/")
+        fetch(policy, "a", uri="https://localhost/")
 
 
 def test_name_without_an_address_is_unreachable() -> None:

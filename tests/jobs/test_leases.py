@@ -9,20 +9,20 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from jobs.matching import no_work_reason
-from jobs.models import CoordinatorClock, Job, Replica
+from jobs.models import CoordinatorClock, Job, Replica, SpotKey
 from jobs.services.closing import job_fail
 from jobs.services.failures import replica_substitute
 from jobs.services.heartbeats import PortalAlive, node_heard
-from jobs.services.leases import leases_claim, leases_reap, leases_renew, queue_deadlines_enforce
+from jobs.services.leases import ORDERS_BYTES_MAX, leases_claim, leases_reap, leases_renew, queue_deadlines_enforce
 from jobs.services.outages import expiry_horizon, portal_alive_record
 from jobs.services.transitions import replica_transition
 from jobs.states import JobState, ReplicaState
 from ledger.services import account_of, grant_post, reservation_post
-from nodes.models import Node
+from nodes.models import Node, NodeState
 from tests.factories.nodes import node_make
 from tests.factories.people import researcher_make, user_make
 from tests.jobs.gateway.queued_jobs import queued_job
+from workers.portal import ANSWER_LIMIT_BYTES
 from workers.protocol.messages import CommandKind, FreeResources, LeaseReport, NoWork, Stage, Tier, Wishes
 
 pytestmark = pytest.mark.django_db
@@ -78,6 +78,18 @@ class TestRenewal:
         assert replica.job.events.filter(kind="replica.running").count() == 1
         renew(replica)
         assert replica.job.events.filter(kind="replica.running").count() == 1
+
+    def test_many_first_reports_of_running_are_recorded_in_as_many_statements_as_one(self, django_assert_num_queries: Any) -> None:
+        for count in (1, 5):
+            for _ in range(count):
+                queued_job()
+            node, _ = node_make(user_make())
+            free = FREE.model_copy(update={"slots": count})
+            request = {"node": node, "request_id": uuid.uuid4(), "wanted": [Tier.CPU], "free": free, "wishes": Wishes()}
+            taken = leases_claim(**request, now=timezone.now())
+            with django_assert_num_queries(7):  # renewal, begin, jobs, replicas, states, events, end
+                leases_renew(node=node, reports=[report(one) for one in taken], now=timezone.now())
+            assert Replica.objects.filter(node=node, state=ReplicaState.RUNNING).count() == count
 
     def test_another_node_renews_nothing_and_is_told_to_stop(self) -> None:
         queued_job()
@@ -152,8 +164,45 @@ class TestReaper:
         replica_substitute(job=job)
         for node in (silent, node_make(owner, name="third")[0]):
             assert leases_claim(node=node, request_id=uuid.uuid4(), wanted=[Tier.CPU], free=FREE, wishes=Wishes(), now=timezone.now()) == []
-            assert no_work_reason(node=node, wanted=[Tier.CPU], free=FREE, wishes=Wishes()).code == "failed_here"
         assert take().job_id == job.pk
+
+    def test_many_leases_expire_together_in_as_many_statements_as_few(self, django_assert_max_num_queries: Any) -> None:
+        for count in (1, 12):
+            for _ in range(count):
+                queued_job()
+            taken = [take() for _ in range(count)]
+            now = silence(taken[-1])
+            with django_assert_max_num_queries(17):
+                assert leases_reap(now=now) == count
+            jobs = Job.objects.filter(pk__in=[replica.job_id for replica in taken])
+            assert {job.state for job in jobs} == {JobState.QUEUED}
+            substitutes = Replica.objects.filter(job__in=jobs, state=ReplicaState.QUEUED)
+            assert {(one.cpus, one.kind_id, one.tier) for one in substitutes} == {(one.cpus, one.kind_id, one.tier) for one in taken}
+            assert len({one.job_id for one in substitutes}) == len(substitutes) == count
+            assert Replica.objects.filter(pk__in=[one.pk for one in taken], state=ReplicaState.EXPIRED).count() == count
+            Job.objects.all().update(state=JobState.CANCELLED)
+            Replica.objects.filter(state=ReplicaState.QUEUED).update(state=ReplicaState.CANCELLED)
+
+    def test_two_leases_of_one_job_expire_together_and_each_has_its_substitute(self) -> None:
+        job = queued_job(copies=2)
+        taken = [take(), take()]
+        assert leases_reap(now=silence(taken[1])) == 2
+        assert sorted(job.replicas.values_list("state", flat=True)) == ["expired", "expired", "queued", "queued"]
+        job.refresh_from_db()
+        assert job.state == JobState.QUEUED
+
+    def test_a_job_that_cannot_be_ended_keeps_no_other_from_its_end(self, settings: Any, caplog: Any) -> None:
+        broken = queued_job(reserved_micro=5)  # which nobody has reserved
+        replica = take()
+        other, third = queued_job(), queued_job(copies=2)
+        taken = [take(), take()]
+        settings.NEXA_ATTEMPTS_MAX = 1
+        assert {one.job_id for one in taken} == {other.pk, third.pk}
+        assert leases_reap(now=silence(taken[1])) == 2
+        assert "could not be expired" in caplog.text
+        replica.refresh_from_db()
+        assert replica.state == ReplicaState.LEASED
+        assert [Job.objects.get(pk=job.pk).state for job in (broken, other, third)] == [JobState.RUNNING, JobState.FAILED, JobState.FAILED]
 
     def test_past_its_deadline_a_lease_expires_whatever_the_clock_says(self) -> None:
         queued_job()
@@ -227,6 +276,14 @@ class TestQueueDeadline:
         assert queue_deadlines_enforce(now=now + timedelta(seconds=110)) == 0
         assert queue_deadlines_enforce(now=now + timedelta(seconds=131)) == 1
 
+    def test_a_job_that_cannot_be_failed_keeps_no_other_from_it(self, caplog: Any) -> None:
+        now = timezone.now()
+        broken = queued_job(queue_deadline_at=now + timedelta(seconds=1), reserved_micro=5)  # which nobody has reserved
+        other = queued_job(queue_deadline_at=now + timedelta(seconds=2))
+        assert queue_deadlines_enforce(now=now + timedelta(seconds=10)) == 1
+        assert "could not be failed" in caplog.text
+        assert [Job.objects.get(pk=job.pk).state for job in (broken, other)] == [JobState.QUEUED, JobState.FAILED]
+
     def test_a_running_job_has_no_queue_deadline(self) -> None:
         job = queued_job(queue_deadline_at=timezone.now() + timedelta(seconds=1))
         take()
@@ -254,3 +311,49 @@ def test_a_lease_reported_meanwhile_is_not_expired() -> None:
     now = silence(replica)
     replica_transition(replica=replica, to=ReplicaState.REPORTED)
     assert leases_reap(now=now) == 0
+
+
+class TestSpot:
+    def test_the_first_lease_of_a_spot_job_draws_and_no_later_one(self) -> None:
+        now = timezone.now()
+        key = SpotKey.objects.create(secret=bytes(32), made_at=now, published_at=now, ends_at=now + timedelta(hours=1))
+        jobs = [queued_job(policy="spot", spot_share=1.0), queued_job(), queued_job(policy="spot", spot_share=1e-9)]
+        node, _ = node_make(user_make())
+        free = FREE.model_copy(update={"slots": 3})
+        assert len(leases_claim(node=node, request_id=uuid.uuid4(), wanted=[Tier.CPU], free=free, wishes=Wishes(), now=now)) == 3
+        for job in jobs:
+            job.refresh_from_db()
+        assert [(job.spot_key_id, job.spot_chosen, job.copies) for job in jobs] == [(key.pk, True, 2), (None, None, 1), (key.pk, False, 1)]
+        SpotKey.objects.create(secret=bytes(31) + b"1", made_at=now, published_at=now, ends_at=now + timedelta(seconds=30))
+        leases_reap(now=silence(jobs[0].replicas.get()))
+        assert take(node_make(user_make())[0]).job_id == jobs[0].pk
+        jobs[0].refresh_from_db()
+        assert jobs[0].spot_key_id == key.pk
+
+    def test_an_exchange_that_loses_its_claim_draws_nothing(self) -> None:
+        """The draw is made in the transaction that takes the lease, of a node that may still take one."""
+        job = queued_job(policy="spot", spot_share=1.0)
+        node, _ = node_make(user_make())
+        stale = Node.objects.get(pk=node.pk)
+        Node.objects.filter(pk=node.pk).update(state=NodeState.PAUSED)
+        assert leases_claim(node=stale, request_id=uuid.uuid4(), wanted=[Tier.CPU], free=FREE, wishes=Wishes(), now=timezone.now()) == []
+        job.refresh_from_db()
+        assert (job.spot_chosen, job.copies) == (None, 1)
+
+
+class TestAnswerSize:
+    def test_orders_that_would_make_an_answer_too_long_to_be_read_stay_queued(self) -> None:
+        environment = {f"NAME_{number}": "x" * 8192 for number in range(230)}
+        for _ in range(5):
+            queued_job(descriptor={"environment": environment})
+        node, _ = node_make(user_make())
+        free = FREE.model_copy(update={"slots": 5})
+        counts = []
+        for _ in range(2):
+            taken = leases_claim(node=node, request_id=uuid.uuid4(), wanted=[Tier.CPU], free=free, wishes=Wishes(), now=timezone.now())
+            assert sum(len(bytes(one.order_envelope or b"")) for one in taken) <= ORDERS_BYTES_MAX
+            counts.append(len(taken))
+        assert counts == [3, 2]
+
+    def test_a_host_reads_twice_what_the_orders_of_an_answer_may_have(self) -> None:
+        assert ANSWER_LIMIT_BYTES >= 2 * ORDERS_BYTES_MAX

@@ -14,20 +14,22 @@ from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs.matching import OWNER_ATTEMPTS_MAX, like_of, no_work_reason, replicas_claim
-from jobs.models import Replica
+from jobs.matching import OWNER_ATTEMPTS_MAX, claims_lock, replicas_claim
+from jobs.models import Job, JobKind, Replica
+from jobs.queue_looks import like_of, look_parameters, suited_find
 from jobs.services.leases import leases_claim
 from jobs.services.replicas import replicas_queue
 from jobs.states import JobState, ReplicaState
-from nodes.models import Node, NodeState
-from nodes.services import node_pause
+from nodes.models import Node
 from tests.factories.nodes import node_make
 from tests.factories.people import user_make
 from tests.jobs.gateway.queued_jobs import queued_job
+from tests.jobs.long_queue import queue_lengthen
 from tests.services import COORDINATOR_KEY_RAW
 from workers.orders import order_open
 from workers.protocol.keys import PrivateKey
 from workers.protocol.messages import FailureCode, FreeResources, Gpu, Order, Tier, Wishes
+from workers.protocol.room import Room
 from workers.protocol.wishes import pattern_matches, wish_unmet
 
 GIB = 2**30
@@ -125,7 +127,6 @@ class TestFit:
         Replica.objects.filter(pk=taken.pk).update(state=ReplicaState.FAILED)
         replicas_queue(job=job, count=1)
         assert claim(node) == []
-        assert no_work_reason(node=node, wanted=[Tier.CPU], free=free_make(), wishes=ANYTHING).code == "failed_here"
         assert len(claim(node_make(node.owner)[0])) == 1
 
     def test_a_node_that_was_only_stopped_gets_the_job_again_and_not_for_ever(self) -> None:
@@ -146,6 +147,23 @@ class TestFit:
         assert [replica.lease_id for replica in claim(node, request_id=request_id, slots=5)] == [first[0].lease_id]
         assert [bytes(replica.order_envelope or b"") for replica in claim(node, request_id=request_id)] == [first[0].order_envelope]
         assert claim(node_make(user_make())[0], request_id=request_id)[0].lease_id != first[0].lease_id
+
+    def test_a_kind_that_is_closed_is_not_given_out_until_it_opens(self) -> None:
+        queued_job()
+        other = queued_job(job_type="chemistry.md")
+        now = timezone.now()
+        JobKind.objects.filter(job_type="test").update(closed_until=now + timedelta(minutes=1))
+        JobKind.objects.filter(job_type="chemistry.md").update(closed_until=now - timedelta(minutes=1))
+        assert [replica.job_id for replica in claim(node_make(user_make())[0], slots=2)] == [other.pk]
+
+    def test_statements_do_not_grow_with_the_orders(self, django_assert_num_queries: Any) -> None:
+        """Begin, look, lock, jobs, node, taken before, superseded, inputs, replicas, jobs, events, end."""
+        for count in (1, 20):
+            for _ in range(count):
+                queued_job(inputs={"a": b"a"})
+            node, _ = node_make(user_make())
+            with django_assert_num_queries(12):
+                assert len(claim(node, slots=count, cpus=100, memory_bytes=100 * GIB)) == count
 
     def test_statements_of_an_idle_look_are_few(self, django_assert_num_queries: Any) -> None:
         node, _ = node_make(user_make())
@@ -219,71 +237,6 @@ def test_a_pattern_means_the_same_to_the_database_and_to_the_host(own_database: 
         assert cursor.fetchone() == (pattern_matches(pattern, text),)
 
 
-@pytest.mark.django_db
-class TestReasons:
-    def reason(self, node: Node, *, wanted: tuple[Tier, ...] = (Tier.CPU,), wishes: Wishes = ANYTHING, **free: Any) -> tuple[str, str]:
-        found = no_work_reason(node=node, wanted=wanted, free=free_make(**free), wishes=wishes)
-        return found.code, found.message
-
-    def test_an_empty_queue_says_which_tiers_have_work(self) -> None:
-        queued_job(tier="gpu-tier2", descriptor={"tier": 2})
-        code, message = self.reason(node_make(user_make())[0])
-        assert code == "no_jobs_queued"
-        assert "gpu-tier2" in message
-
-    def test_a_small_host_hears_what_is_missing(self) -> None:
-        queued_job()
-        code, message = self.reason(node_make(user_make())[0], cpus=0.5, memory_bytes=GIB // 2)
-        assert code == "none_fits"
-        assert "0.5 free cores (the least: 1)" in message
-        assert "0.5 GiB of free memory (the least: " in message
-
-    def test_gpus_missing_are_named(self) -> None:
-        queued_job(tier="gpu-tier1", descriptor={"tier": 1})
-        code, message = self.reason(node_make(user_make(), tier=Tier.GPU_TIER1)[0], wanted=(Tier.GPU_TIER1,))
-        assert (code, "GPUs" in message) == ("none_fits", True)
-
-    def test_what_the_contributor_does_not_wish_for_is_counted(self) -> None:
-        queued_job(credit_rate_micro=1_500_000)
-        queued_job(job_type="chemistry.md")
-        node, _ = node_make(user_make())
-        code, message = self.reason(node, wishes=Wishes(images=("trusted.example.org/*",), job_types=("test",), credit_rate_min=1.25))
-        assert code == "none_wished"
-        assert message == (
-            "Of 2 queued for cpu: 2 are of images that this host does not allow; 1 are of job types that this host does not allow; "
-            "1 offer less than the 1.25 credits that this host asks for (the most: 1.5)."
-        )
-        code, message = self.reason(node, wishes=Wishes(job_types=("chemistry.*",)), cpus=0.5)
-        assert code == "none_fits"
-        assert "1 are of job types that this host does not allow; 2 need more than the 0.5 free cores" in message
-        assert self.reason(node, wishes=Wishes(job_types=("test",)))[0] == "taken_by_others"
-
-    def test_an_owner_who_has_a_copy_hears_so(self) -> None:
-        queued_job(copies=2)
-        node, _ = node_make(user_make())
-        claim(node)
-        assert self.reason(node)[0] == "owner_has_vote"
-
-    def test_a_queue_that_is_not_served(self) -> None:
-        assert self.reason(node_make(user_make())[0], wanted=(Tier.GPU_TIER3,))[0] == "queue_not_served"
-
-    def test_states_of_the_node_come_first(self) -> None:
-        queued_job()
-        node, _ = node_make(user_make())
-        node_pause(node=node)
-        node.refresh_from_db()
-        assert claim(node) == []
-        assert self.reason(node)[0] == "node_paused"
-        node.state = NodeState.QUARANTINED
-        assert self.reason(node)[0] == "node_quarantined"
-        node.state = NodeState.REVOKED
-        assert self.reason(node)[0] == "node_revoked"
-
-    def test_something_that_fits_is_said_to_be_taken(self) -> None:
-        queued_job()
-        assert self.reason(node_make(user_make())[0])[0] == "taken_by_others"
-
-
 class TestRaces:
     def test_ten_exchanges_of_one_owner_get_one_copy(self, own_database: str) -> None:
         job = queued_job(copies=5)
@@ -320,6 +273,40 @@ class TestRaces:
             [taken] = _in_threads([lambda: claim(node)])
             assert taken == []
         assert len(claim(node)) == 1
+
+    def test_many_locked_jobs_hide_no_other(self, own_database: str) -> None:
+        locked = queued_job()
+        queue_lengthen(locked, 300)
+        free = queued_job()
+        node, _ = node_make(user_make())
+        with transaction.atomic():
+            assert len(Job.objects.select_for_update(no_key=True).exclude(pk=free.pk)) == 301
+            [taken] = _in_threads([lambda: claim(node)])
+            assert [replica.job_id for replica in taken] == [free.pk]
+
+    def test_two_exchanges_at_once_fill_their_slots_from_one_queue(self, own_database: str) -> None:
+        queue_lengthen(queued_job(), 99)
+        nodes = [node_make(user_make())[0] for _ in range(2)]
+        taken: list[Replica] = []
+        for _ in range(5):  # what the other has locked is not waited for
+            taken += [one for found in _in_threads([lambda node=node: claim(node, slots=50, cpus=100) for node in nodes]) for one in found]
+        assert len(taken) == len({replica.pk for replica in taken}) == 100
+        assert {replica.node_id for replica in taken} == {node.pk for node in nodes}
+
+    def test_a_claim_sees_what_the_holder_of_the_job_did_meanwhile(self, own_database: str) -> None:
+        """A late receipt makes its owner's vote while a claim of the same owner looks at the substitute."""
+        job = queued_job()
+        node, _ = node_make(user_make())
+        [late] = claim(node)
+        Replica.objects.filter(pk=late.pk).update(state=ReplicaState.EXPIRED)
+        replicas_queue(job=job, count=1)
+        found = suited_find(
+            parameters=look_parameters(node=node, room=Room(free_make()), wishes=ANYTHING), tier=Tier.CPU, wanted=1, spare=1
+        )
+        Replica.objects.filter(pk=late.pk).update(state=ReplicaState.REPORTED)
+        assert len(found) == 1
+        with transaction.atomic():
+            assert claims_lock(found=found, node=node, count=1) == []
 
     def test_a_host_with_wishes_passes_over_what_others_have_locked(self, own_database: str) -> None:
         jobs = [queued_job() for _ in range(3)]

@@ -61,7 +61,7 @@ def pushed(layer: Any, *groups: str) -> list[dict[str, Any]]:
 def test_event_is_pushed_once_to_the_jobs_group(layer: Any) -> None:
     job = job_make()
     event = JobEvent.objects.get(job=job, kind="job.queued")
-    assert pushed(layer, job_group(job.pk)) == [{"type": "job.event", "event": event_document(event)}]
+    assert pushed(layer, job_group(job.pk)) == [{"type": "job.events", "events": [event_document(event)]}]
     event.refresh_from_db()
     assert event.pushed_at is not None
     assert pushed(layer, job_group(job.pk)) == []
@@ -72,10 +72,10 @@ def test_fleet_sees_kinds_types_and_tiers_of_job_events_and_nothing_else(layer: 
     replica_report(job)
     found = pushed(layer, FLEET_GROUP)
     assert found
-    assert {message["type"] for message in found} == {"fleet.event"}
-    for message in found:
-        assert set(message["event"]) == {"kind", "job_type", "tier", "at"}
-        assert message["event"]["kind"].startswith("job.")
+    assert {message["type"] for message in found} == {"fleet.events"}
+    for event in [event for message in found for event in message["events"]]:
+        assert set(event) == {"kind", "job_type", "tier", "at"}
+        assert event["kind"].startswith("job.")
 
 
 def test_hidden_event_is_pushed_to_nobody_and_does_not_wait_for_ever(layer: Any) -> None:
@@ -92,15 +92,19 @@ def test_more_than_a_batch_is_pushed_in_order(layer: Any, monkeypatch: pytest.Mo
     job = job_make()
     for number in range(4):
         event_record(job=job, kind="replica.note", payload={"number": number})
-    numbers = [message["event"]["payload"].get("number") for message in pushed(layer, job_group(job.pk))]
+    numbers = [event["payload"].get("number") for message in pushed(layer, job_group(job.pk)) for event in message["events"]]
     assert numbers == [None, 0, 1, 2, 3]
 
 
 def test_layer_away_keeps_the_rows_and_sends_no_mail(caplog: pytest.LogCaptureFixture) -> None:
     job = job_make()
     job_fail(job=job, code="x", message="why")
-    away = {"default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": ["redis://127.0.0.1:1"]}}}
-    with override_settings(CHANNEL_LAYERS=away), caplog.at_level(logging.WARNING, "jobs.services.outbox"):
+    nowhere = "redis://127.0.0.1:1"
+    away = {"default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [nowhere]}}}
+    with (
+        override_settings(CHANNEL_LAYERS=away, NEXA_REDIS_URL=nowhere),
+        caplog.at_level(logging.WARNING, "jobs.services.outbox"),
+    ):
         assert outbox_push() == 0
     assert "the channel layer is away" in caplog.text
     assert JobEvent.objects.filter(pushed_at=None).count() == JobEvent.objects.count()
@@ -140,4 +144,13 @@ def test_mail_server_that_refuses_holds_up_nothing(caplog: pytest.LogCaptureFixt
     job_fail(job=job, code="x", message="why")
     outbox_push()
     assert f"no mail about job {job.pk}" in caplog.text
+    assert not JobEvent.objects.filter(pushed_at=None).exists()
+
+
+def test_mail_server_that_is_away_holds_up_nothing(caplog: pytest.LogCaptureFixture, settings: Any) -> None:
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1
+    job_fail(job=job_make(), code="x", message="why")
+    outbox_push()
+    assert "the mail server is away" in caplog.text
     assert not JobEvent.objects.filter(pushed_at=None).exists()

@@ -15,15 +15,21 @@ A, B, C, D = (UUID(int=number) for number in range(1, 5))
 NAMES = {A: "A", B: "B", C: "C", D: "D"}
 
 
-def decided(valid: str, agree: str = "", *, differ: str = "", quorum: int, outstanding: int = 0, may_ask: int = 0) -> Decision:
-    """`valid`: a letter a replica, oldest receipt first: `A` valid, `a` invalid, `A?` not checked. `agree`, `differ`: pairs as `AB AC`."""
+def decided(
+    valid: str, agree: str = "", *, differ: str = "", impossible: str = "", quorum: int, outstanding: int = 0, may_ask: int = 0
+) -> Decision:
+    """`valid`: a letter a replica, oldest receipt first: `A` valid, `a` invalid, `A?` not checked yet, `A!` never.
+
+    `agree`, `differ`, `impossible`: pairs as `AB AC`.
+    """
     ids = {name: one for one, name in NAMES.items()}
     replicas = []
     for token in valid.split():
-        state = None if token.endswith("?") else token.isupper()
-        replicas.append(CheckedReplica(ids[token[0].upper()], state))
-    agreements = {pair(ids[two[0]], ids[two[1]]): True for two in agree.split()}
+        state = None if token[-1] in "?!" else token.isupper()
+        replicas.append(CheckedReplica(ids[token[0].upper()], state, unchecked=token.endswith("!")))
+    agreements: dict[frozenset[UUID], bool | None] = {pair(ids[two[0]], ids[two[1]]): True for two in agree.split()}
     agreements |= {pair(ids[two[0]], ids[two[1]]): False for two in differ.split()}
+    agreements |= {pair(ids[two[0]], ids[two[1]]): None for two in impossible.split()}
     return decide(replicas=replicas, agreements=agreements, quorum=quorum, outstanding=outstanding, may_ask=may_ask)
 
 
@@ -64,6 +70,14 @@ CASES: list[tuple[Decision, str]] = [
     # Tolerance is not transitive: B agrees with both, A and C do not agree with each other.
     (decided("A B C", "AB BC", differ="AC", quorum=3, may_ask=1), "conclude B: A+ B+ C+"),
     (decided("A B C", "AB BC", differ="AC", quorum=2), "conclude A: A+ B+ C-"),
+    # What the portal could not check is nobody's fault.
+    (decided("A!", quorum=1, may_ask=1), "ask 1: A?"),
+    (decided("A!", quorum=1), "dispute: A?"),
+    (decided("A! b", quorum=1), "dispute: A? Bx"),
+    (decided("A! B C", "BC", quorum=2), "conclude B: A? B+ C+"),
+    (decided("A B C", "AB", impossible="AC BC", quorum=2), "conclude A: A+ B+ C?"),
+    (decided("A B", impossible="AB", quorum=2, may_ask=1), "ask 1: A? B?"),
+    (decided("A B", impossible="AB", quorum=2), "dispute: A? B?"),
     # Nothing is decided over the head of a replica whose checks or comparisons are missing.
     (decided("A B C?", "AB", quorum=2), "wait for checks: A+ B+ C?".replace("+", "?")),
     (decided("A B C", "AB", quorum=2), "wait for checks: A? B? C?"),

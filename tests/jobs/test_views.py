@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
-from jobs.models import Job, Replica
+from jobs.models import Job, JobKind, Replica
+from jobs.services.disputes import dispute_rule
 from jobs.services.settlement import job_settle
 from jobs.services.submission import job_cancel
 from jobs.states import ReplicaState
@@ -234,3 +237,43 @@ def test_pages_are_read_only() -> None:
     job = job_make()
     for address in ("/jobs/", f"/jobs/{job.pk}/", f"/jobs/{job.pk}/fragment/"):
         assert signed_in(job.owner).post(address).status_code == 405
+
+
+@pytest.mark.django_db
+def test_a_dispute_says_till_when_and_a_ruling_why() -> None:
+    job = job_make(verification=TWO)
+    Job.objects.filter(pk=job.pk).update(replicas_max=2)
+    first, _ = replica_report(job), replica_report(job, {"summary.json": b'{"energy":-9.0}'})
+    job_check(job_id=job.pk)
+    job_settle(job_id=job.pk)
+    job.refresh_from_db()
+    assert job.dispute_deadline_at is not None
+    assert f"Without a ruling by {job.dispute_deadline_at:%Y-%m-%d %H:%M} UTC" in page_of(job)
+    dispute_rule(job=job, by=moderator_make(), canonical=first, reason="The other host has <b>bad</b> memory.")
+    text = page_of(job)
+    assert "A moderator ruled" in text
+    assert "The other host has &lt;b&gt;bad&lt;/b&gt; memory." in text
+    assert "A moderator upheld one of 2 results that did not agree; 1 accepted." in text
+    assert "Without a ruling by" not in text
+
+
+@pytest.mark.django_db
+def test_a_job_whose_image_is_closed_says_till_when() -> None:
+    job = job_make()
+    until = timezone.now() + timedelta(hours=1)
+    JobKind.objects.update(closed_until=until)
+    assert f"Its image failed on many hosts; it is tried again at {until:%Y-%m-%d %H:%M} UTC." in page_of(job)
+    JobKind.objects.update(closed_until=timezone.now())
+    assert "Its image failed" not in page_of(job)
+
+
+@pytest.mark.django_db
+def test_the_draw_is_on_the_page_of_a_concluded_job_only() -> None:
+    job = job_make()
+    Job.objects.filter(pk=job.pk).update(policy="spot", spot_share=0.1, spot_chosen=True, copies=2, quorum=2)
+    assert "spot check" not in page_of(job)
+    assert "1 asked for, 1 must agree" in page_of(job)
+    Job.objects.filter(pk=job.pk).update(state="completed", concluded_at=timezone.now())
+    text = page_of(job)
+    assert "chosen to run twice, since no key could be used" in text
+    assert "2 asked for, 2 must agree" in text

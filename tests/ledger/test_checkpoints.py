@@ -13,7 +13,7 @@ from django.db import connection
 from ledger import checkpoints
 from ledger.checkpoints import checkpoint_latest, checkpoint_publish, log_origin
 from ledger.coordinator_key import coordinator_public_key
-from ledger.models import Checkpoint, Entry, LogLeaf, PendingEntry
+from ledger.models import Checkpoint, Entry, LogLeaf, PendingItem
 from ledger.selectors import checkpoint_at_least, consistency_proof_of
 from ledger.tasks import checkpoint_publish_task
 from tests.factories.ledger import entries_make
@@ -27,7 +27,7 @@ def opened(checkpoint: Checkpoint) -> signed_note.Checkpoint:
 
 
 def leaf_hashes() -> list[bytes]:
-    return [leaf_hash(bytes(data)) for data in LogLeaf.objects.order_by("index").values_list("data", flat=True)]
+    return [leaf_hash(bytes(data)) for data in LogLeaf.objects.order_by("index").values_list("item__data", flat=True)]
 
 
 def log_check() -> None:
@@ -57,19 +57,19 @@ def test_each_publication_takes_in_what_came_and_nothing_twice() -> None:
     for count in (1, 2, 5, 8):
         entries_make(count)
         before = LogLeaf.objects.count()
-        waiting = PendingEntry.objects.count()
+        waiting = PendingItem.objects.count()
         published = checkpoint_publish()
         assert published is not None
         assert published.size == before + waiting
         assert checkpoint_publish() == published
-    assert not PendingEntry.objects.exists()
+    assert not PendingItem.objects.exists()
     assert LogLeaf.objects.count() == Entry.objects.count()
     log_check()
 
 
 @pytest.mark.django_db
 def test_more_than_a_batch_is_published_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoints, "BATCH_ENTRIES", 4)
+    monkeypatch.setattr(checkpoints, "BATCH_ITEMS", 4)
     entries_make(11)
     checkpoint_publish_task()
     assert list(Checkpoint.objects.order_by("size").values_list("size", flat=True)) == [4, 8, 11]
@@ -83,7 +83,7 @@ def test_more_than_a_batch_is_published_in_batches(monkeypatch: pytest.MonkeyPat
 def test_leaf_holds_the_entry_as_canonical_json_without_names() -> None:
     (entry,) = entries_make(1)
     checkpoint_publish()
-    data = bytes(LogLeaf.objects.get(entry=entry).data)
+    data = bytes(LogLeaf.objects.get(item__entry=entry).item.data)
     document = json.loads(data)
     assert data == json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
     assert document == {
@@ -92,12 +92,12 @@ def test_leaf_holds_the_entry_as_canonical_json_without_names() -> None:
         "key": entry.idempotency_key,
         "at": entry.created_at.isoformat(),
         "evidence": {"reason": "test"},
-        "postings": [{"account": str(p.account_id), "amount_micro": str(p.amount_micro)} for p in entry.postings.order_by("pk")],
+        "postings": [{"account": str(p.account_id), "amount_micro": str(p.amount_micro)} for p in entry.postings.order_by("account_id")],
     }
 
 
 def test_two_sequencers_at_once_make_one_log(own_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoints, "BATCH_ENTRIES", 3)
+    monkeypatch.setattr(checkpoints, "BATCH_ITEMS", 3)
     entries_make(40)
     failures: list[BaseException] = []
     start = threading.Barrier(4)

@@ -5,16 +5,12 @@ from __future__ import annotations
 import uuid
 
 import pytest
-from django.db import connection, transaction
+from django.db import connection
 from django.test import override_settings
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from ledger.models import Account, AccountKind, Entry, EntryKind, Posting
+from ledger.models import Account, AccountKind, Entry, EntryKind
+from ledger.movements import CreditsInsufficientError, EntryConflictError
 from ledger.services import (
-    EVIDENCE_BYTES_MAX,
-    CreditsInsufficientError,
-    EntryConflictError,
     EntryNotReversibleError,
     account_of,
     escrow_account,
@@ -28,6 +24,7 @@ from ledger.services import (
 )
 from tests.factories.ledger import account_make, payment_make
 from tests.factories.people import user_make
+from workers.protocol.leaves import LEAF_BYTES_MAX
 
 pytestmark = pytest.mark.django_db
 
@@ -90,7 +87,7 @@ def test_grant_to_the_treasury_is_refused_as_one_sided() -> None:
         ({"n": 2**60}, "made of strings"),
         ({"n": 0.5}, "made of strings"),
         ({"n": {"m": {"too": "deep"}}}, "made of strings"),
-        ({"n": "x" * EVIDENCE_BYTES_MAX}, "bytes of evidence"),
+        ({"n": "x" * LEAF_BYTES_MAX}, "expected a leaf of at most 65535 bytes"),
     ],
 )
 def test_evidence_that_could_stop_the_log_is_refused(evidence: dict[str, object], message: str) -> None:
@@ -202,50 +199,3 @@ def test_start_grant_comes_once_and_not_at_all_where_it_is_zero() -> None:
     with override_settings(NEXA_START_GRANT_MICRO=3):
         assert start_grant_post(user=user) == start_grant_post(user=user)
     assert account_of(user=user).balance_micro == 3
-
-
-JOB = st.tuples(
-    st.integers(1, 40),  # reserved
-    st.lists(st.integers(0, 2), max_size=3),  # which node each replica ran on
-    st.lists(st.booleans(), min_size=3, max_size=3),  # which payments are reversed, where they can be
-)
-
-
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(jobs=st.lists(JOB, min_size=1, max_size=4), order=st.randoms(use_true_random=False))
-def test_any_interleaving_of_jobs_leaves_escrow_empty_and_books_balanced(
-    jobs: list[tuple[int, list[int], list[bool]]], order: object
-) -> None:
-    with transaction.atomic():
-        owner, nodes = account_make(200), [account_make() for _ in range(3)]
-        queues = []
-        for reserved, replicas, reverse in jobs:
-            queues.append(_job_steps(owner, nodes, reserved, replicas, reverse))
-        while queues:
-            queue = order.choice(queues)  # type: ignore[attr-defined]
-            if next(queue, None) is None:
-                queues.remove(queue)
-            assert sum(Posting.objects.values_list("amount_micro", flat=True)) == 0
-        constraints_check()
-        assert balance(escrow_account()) == 0
-        everybody = [owner, *nodes]
-        assert sum(balance(one) for one in everybody) == 200 == -balance(treasury_account())
-        assert all(balance(one) >= 0 for one in everybody)
-        for account in Account.objects.all():
-            assert account.balance_micro == sum(account.postings.values_list("amount_micro", flat=True))
-        transaction.set_rollback(True)
-
-
-def _job_steps(owner: Account, nodes: list[Account], reserved: int, replicas: list[int], reverse: list[bool]):  # type: ignore[no-untyped-def]
-    job = uuid.uuid4()
-    reservation_post(account=owner, job_id=job, amount_micro=reserved)
-    yield True
-    share = reserved // max(1, len(replicas))
-    payments = [payment_make(nodes[one], share) for one in replicas if share]
-    entries = payment_post(job_id=job, payments=payments, formula={})
-    refund_post(account=owner, job_id=job, amount_micro=reserved - share * len(payments))
-    yield True
-    for entry, undone in zip(entries, reverse, strict=False):
-        if undone:
-            reversal_post(entry=entry, reason="fraud")
-            yield True

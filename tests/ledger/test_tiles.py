@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
 from django.core.cache import cache
 from django.db import transaction
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ledger import tiles
 from ledger.checkpoints import checkpoint_publish
 from ledger.models import LogLeaf
 from ledger.selectors import consistency_proof_of, inclusion_proof_of
-from ledger.services import EVIDENCE_BYTES_MAX, grant_post
+from ledger.services import grant_post
 from tests.factories.ledger import account_make, leaves_insert
 from workers.protocol.canonical import canonical_json
+from workers.protocol.leaves import LEAF_BYTES_MAX
 from workers.protocol.merkle import (
     consistency_proof,
     consistency_verify,
@@ -107,63 +107,21 @@ def test_entry_bundle_holds_each_leaf_after_its_length(db: None) -> None:
     assert found == data
 
 
-@pytest.mark.parametrize(
-    ("index", "text"), [(0, "000"), (67, "067"), (999, "999"), (1000, "x001/000"), (1_234_067, "x001/x234/067"), (10**6, "x001/x000/000")]
-)
-def test_place_is_written_as_tlog_tiles_says(index: int, text: str) -> None:
-    assert tiles.place_text(index) == text
-    assert tiles.place_parse(text) == (index, 256)
-    assert tiles.place_parse(f"{text}.p/255") == (index, 255)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "0",
-        "00",
-        "0000",
-        "x000/067",
-        "x001",
-        "001/234",
-        "x1/234",
-        "000.p/0",
-        "000.p/256",
-        "000.p/01",
-        "000.p",
-        "000/",
-        "\u0660\u0660\u0660",
-        "000\n",
-    ],
-)
-def test_place_written_otherwise_is_none(text: str) -> None:
-    assert tiles.place_parse(text) is None
-
-
-@given(index=st.integers(0, 10**18 - 1), width=st.integers(1, 256))
-def test_place_survives_a_round_trip(index: int, width: int) -> None:
-    text = tiles.place_text(index) + (f".p/{width}" if width < 256 else "")
-    assert tiles.place_parse(text) == (index, width)
-
-
-@given(text=st.text(alphabet="x0123456789/.p", max_size=30))
-def test_place_of_any_text_is_none_or_its_only_spelling(text: str) -> None:
-    found = tiles.place_parse(text)
-    if found is not None:
-        index, width = found
-        assert text == tiles.place_text(index) + (f".p/{width}" if width < 256 else "")
-
-
 @pytest.mark.django_db
-@pytest.mark.parametrize("character", ["x", "\x01", "é", "\U0010ffff"], ids=ascii)
+@pytest.mark.parametrize("character", ["x", "\x01", "\u00e9", "\U0010ffff"], ids=ascii)
 def test_largest_leaf_that_can_be_posted_has_a_length_of_two_bytes(character: str) -> None:
     account = account_make()
-    room = EVIDENCE_BYTES_MAX - len(canonical_json({"reason": "", "note": ""}))
-    count = room // (len(canonical_json({"n": character})) - len(canonical_json({"n": ""})))
-    key = character * (120 - len("grant:"))  # as long as the column, and as long in bytes as JSON can make it
-    grant_post(to=account, amount_micro=2**53, reason="", idempotency_key=key, evidence={"note": character * count})
+    width = len(canonical_json({"n": character})) - len(canonical_json({"n": ""}))
+
+    def post(count: int) -> None:
+        grant_post(to=account, amount_micro=2**53, reason=character * count, idempotency_key="k")
+
+    with pytest.raises(ValueError, match="expected a leaf of at most 65535 bytes") as caught:
+        post(LEAF_BYTES_MAX // width)
+    excess = int(re.findall(r"found (\d+)", str(caught.value))[0]) - LEAF_BYTES_MAX
+    post(LEAF_BYTES_MAX // width - -(-excess // width))
     checkpoint_publish()
-    [leaf] = [bytes(data) for data in LogLeaf.objects.values_list("data", flat=True)]
-    assert EVIDENCE_BYTES_MAX < len(leaf) < 2**16
+    [leaf] = [bytes(data) for data in LogLeaf.objects.values_list("item__data", flat=True)]
+    assert 2**16 - 1 - width < len(leaf) < 2**16
     bundle = tiles.entry_bundle(0, 1)
     assert (int.from_bytes(bundle[:2], "big"), bundle[2:]) == (len(leaf), leaf)

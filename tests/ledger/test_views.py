@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
+import uuid
 
 import pytest
 from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 
 from ledger.checkpoints import checkpoint_publish
+from ledger.items import ConcludedReceipt, node_key_log, receipts_log, spot_commitment_log
 from ledger.models import LogLeaf
 from ledger.services import account_of, grant_post
 from ledger.views import PAGE_ENTRIES
-from tests.factories.ledger import entries_make
+from tests.factories.ledger import account_make, entries_make
 from tests.factories.people import user_make
+from tests.workers.protocol import vector_story as story
+from workers.protocol.digests import digest_of
+from workers.protocol.keys import PrivateKey
 from workers.protocol.merkle import inclusion_verify, leaf_hash
 from workers.protocol.strict_base64 import base64_decode
 
@@ -59,7 +64,7 @@ def test_the_proof_on_an_entrys_page_verifies() -> None:
     text = text_of("/ledger/3/")
     block = text.split("inclusion proof, ")[1].split("<pre")[1].split(">", 1)[1].split("</pre>")[0]
     proof = [base64_decode(line) for line in block.split()]
-    leaf = bytes(LogLeaf.objects.get(index=3).data)
+    leaf = bytes(LogLeaf.objects.get(index=3).item.data)
     inclusion_verify(leaf_hash(leaf), 3, checkpoint.size, proof, bytes(checkpoint.root))
     assert checkpoint.note.splitlines()[2] in text
 
@@ -70,6 +75,25 @@ def test_entries_that_are_not_there_answer_404(index: int) -> None:
     entries_make(5)
     checkpoint_publish()
     assert Client().get(f"/ledger/{index}/").status_code == 404
+
+
+@pytest.mark.django_db
+def test_leaves_that_move_no_credits_have_their_rows_and_pages() -> None:
+    account, number = account_make(), uuid.uuid4()
+    node_key_log(node_id=number, key=PrivateKey.generate().public, account=account)
+    spot_commitment_log(spot_key_id=number, secret=bytes(32))
+    receipt = ConcludedReceipt(number, number, digest_of(b""), story.receipt_completed(), accepted=False, quorum=2, spot=None)
+    receipts_log([receipt])
+    checkpoint_publish()
+    listed = text_of("/ledger/")
+    for kind in ("node key", "spot commitment", "receipt"):
+        assert f"<td>{kind}</td>" in listed
+    pages = [text_of(f"/ledger/{index}/") for index in range(3)]
+    for page, title in zip(pages, ("node key", "spot commitment", "receipt"), strict=True):
+        assert re.search(rf"<h1>Entry \d: {title}</h1>", page)
+        assert "Postings" not in page
+        assert "inclusion proof" in page
+    assert "not accepted" in pages[2]
 
 
 @pytest.mark.django_db

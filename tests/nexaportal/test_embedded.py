@@ -69,6 +69,13 @@ def test_postgres_answers_in_utc_and_utf8_on_a_private_socket_only(services: Emb
     assert stat.S_IMODE(services.postgres.socket_folder.stat().st_mode) == 0o700
 
 
+def test_postgres_is_reached_as_any_role_by_its_name(services: EmbeddedServices) -> None:
+    with psycopg.connect(services.postgres_dsn, autocommit=True) as connection:
+        connection.execute("CREATE ROLE guest LOGIN")
+    with psycopg.connect(services.postgres.as_user("guest").dsn) as connection:
+        assert connection.execute("SELECT current_user, current_database()").fetchone() == ("guest", "nexapod")
+
+
 def test_services_listen_on_no_tcp_port(services: EmbeddedServices) -> None:
     for pid in (services.postgres_pid, services.redis_pid):
         sockets = {str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.is_symlink()}

@@ -26,6 +26,7 @@ from workers.protocol.key_rotation import KeyRotation, rotation_verify
 from workers.protocol.keys import PrivateKey, PublicKey
 from workers.protocol.messages import (
     PROTOCOL_VERSION,
+    RECEIPT_BLOB_BYTES_MAX,
     RECEIPT_PREDICATE_TYPE,
     Command,
     CommandKind,
@@ -39,12 +40,16 @@ from workers.protocol.messages import (
     NoWork,
     Order,
     PredecessorKey,
+    Problem,
     ReceiptAnswer,
     ReceiptPredicate,
+    ReceiptResult,
+    ReceiptsAnswer,
     ReceiptSubmission,
     RegistrationAnswer,
     RegistrationRequest,
     Renewal,
+    SubmittedReceipt,
     Tier,
 )
 from workers.protocol.statements import Statement, statement_parse
@@ -84,6 +89,11 @@ class FakePortal:
         self.uploads: dict[str, dict[str, Any]] = {}
         self.receipts: dict[UUID, tuple[Statement, ReceiptPredicate]] = {}
         self.receipt_posts = 0
+        self.receipt_refusals: list[RefusedError] = []
+        """Each is one receipt's result, once."""
+        self.blobs_along: list[str] = []
+        """Digests of blobs that came along with a receipt that was recorded."""
+        self.blob_along_bytes_max = RECEIPT_BLOB_BYTES_MAX
         self.left: list[str] = []
         self.successors: dict[str, tuple[PublicKey, str]] = {}
         """By the id of a node key that was replaced: the key itself, and the id of the one that followed."""
@@ -243,8 +253,19 @@ class FakePortal:
         self.leased |= {order.lease_id: order for order in claimed}
         return claimed
 
-    def receipt(self, message: ReceiptSubmission, key: PublicKey) -> ReceiptAnswer:
-        payload = envelope_open(canonical_json(message.envelope), payload_type=PAYLOAD_TYPE_STATEMENT, key=key)
+    def receipts_take(self, message: ReceiptSubmission, key: PublicKey) -> ReceiptsAnswer:
+        results = []
+        for submitted in message.receipts:
+            try:
+                if self.receipt_refusals:
+                    raise self.receipt_refusals.pop()
+                results.append(ReceiptResult(answer=self.receipt(submitted, key)))
+            except RefusedError as error:
+                results.append(ReceiptResult(problem=Problem(title="Refused", status=error.status, code=error.code, detail=error.detail)))
+        return ReceiptsAnswer(results=tuple(results))
+
+    def receipt(self, submitted: SubmittedReceipt, key: PublicKey) -> ReceiptAnswer:
+        payload = envelope_open(canonical_json(submitted.envelope), payload_type=PAYLOAD_TYPE_STATEMENT, key=key)
         statement = statement_parse(payload, predicate_type=RECEIPT_PREDICATE_TYPE)
         predicate = ReceiptPredicate.model_validate(statement.predicate)
         order = self.leased.get(predicate.lease_id)
@@ -252,10 +273,18 @@ class FakePortal:
             raise RefusedError(409, "lease_unknown")
         if predicate.order_digest != digest_of(canonical_json(order.model_dump(mode="json"))):
             raise RefusedError(409, "receipt_contradiction")
-        for stored in (predicate.log, predicate.archive):
-            if stored is not None and len(self.blobs.get(stored.digest, b"")) != stored.size_bytes:
-                raise RefusedError(409, "blob_missing")
+        along = {}
+        for stored, encoded in ((predicate.log, submitted.log), (predicate.archive, submitted.archive)):
+            data = None if encoded is None else base64_decode(encoded)
+            if data is not None:
+                if stored is None or digest_of(data) != stored.digest or len(data) > self.blob_along_bytes_max:
+                    raise RefusedError(422, "receipt_blob_wrong")
+                along[stored.digest] = data
+            if stored is not None and len((self.blobs | along).get(stored.digest, b"")) != stored.size_bytes:
+                raise RefusedError(409, "receipt_blob_missing")
         with self.changing():
+            self.blobs |= along
+            self.blobs_along += along
             self.receipt_posts += 1
             self.receipts[predicate.replica_id] = (statement, predicate)
         return ReceiptAnswer(
@@ -337,7 +366,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             self._json(answer)
         elif path == "/api/v1/receipts":
-            self._json(portal.receipt(ReceiptSubmission.model_validate_json(body), key))
+            self._json(portal.receipts_take(ReceiptSubmission.model_validate_json(body), key))
         elif path == "/api/v1/nodes/self/key":
             rotated = portal.key_rotate(KeyRotationRequest.model_validate_json(body), key)
             if portal.rotation_answers_to_lose:

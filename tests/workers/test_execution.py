@@ -20,8 +20,8 @@ from workers.orders import order_open
 from workers.protocol.archives import archive_check
 from workers.protocol.digests import digest_of
 from workers.protocol.keys import PrivateKey, PublicKey
-from workers.protocol.messages import ExpectedOutput, FailureCode, ImageReference, Limits, OrderInput, Stage
-from workers.reporting import REPORT_GRACE
+from workers.protocol.messages import RECEIPT_BLOB_BYTES_MAX, ExpectedOutput, FailureCode, ImageReference, Limits, OrderInput, Stage
+from workers.reporting import REPORT_GRACE, UPLOADS_AGAIN_MAX
 
 _CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
 
@@ -77,8 +77,6 @@ Overrides = Callable[[FakePortal], dict[str, Any]]
         pytest.param("fail limit_memory", lambda _: {}, FailureCode.LIMIT_MEMORY, id="limit"),
         pytest.param("fail host_engine", lambda _: {}, FailureCode.HOST_ENGINE, id="engine fails while running"),
         pytest.param("crash", lambda _: {}, FailureCode.HOST_ERROR, id="fault of our own"),
-        # 10,000 files are allowed, and so are such names; but the receipt would need 5 MiB.
-        pytest.param("many 9900 250", lambda _: {}, FailureCode.OUTPUT_REFUSED, id="more names than a receipt holds"),
         pytest.param("write a 1", lambda _: {"outputs": (ExpectedOutput(path="b"),)}, FailureCode.OUTPUT_MISSING, id="output missing"),
         pytest.param(
             "write a 12345",
@@ -141,12 +139,12 @@ def test_failure_is_reported_with_its_code(
     assert bench.resources.free().slots == 2
 
 
-def test_as_many_outputs_as_an_archive_may_hold_fit_a_receipt(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
+def test_receipt_does_not_grow_with_the_outputs(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
     order = portal.order_make(key, "many 10000 190")
     bench.accept(order)
     bench.executor.order_run(order.lease_id)
     statement, receipt = portal.receipts[order.replica_id]
-    assert (receipt.outcome, len(statement.subjects)) == ("completed", 10_003)
+    assert (receipt.outcome, len(statement.subjects)) == ("completed", 3)
 
 
 def test_output_that_the_hosts_user_may_not_read_is_the_jobs_fault(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
@@ -269,6 +267,7 @@ def test_wrong_clock_is_waited_out(bench: Bench, portal: FakePortal, key: Public
 def test_refusal_of_a_moment_loses_no_finished_work(
     bench: Bench, portal: FakePortal, key: PublicKey, method: str, refusal: RefusedError
 ) -> None:
+    portal.blob_along_bytes_max = 0
     portal.upload_refusals[method] = [refusal]
     portal.upload_patches_to_break = 1
     order = portal.order_make(key, "write a 1")
@@ -280,6 +279,7 @@ def test_refusal_of_a_moment_loses_no_finished_work(
 def test_disk_that_is_full_for_a_while_loses_no_finished_work(
     bench: Bench, portal: FakePortal, key: PublicKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    portal.blob_along_bytes_max = 0
     order = portal.order_make(key, "write a 1")
     bench.accept(order)
     working, failures = bench.journal.upload_progress, [1, 2]
@@ -296,11 +296,70 @@ def test_disk_that_is_full_for_a_while_loses_no_finished_work(
 
 
 def test_upload_that_never_gets_its_digest_ends_the_lease(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
+    portal.blob_along_bytes_max = 0
     portal.upload_refusals["PATCH"] = [RefusedError(460, "upload_digest_mismatch")] * 50
     order = portal.order_make(key, "write a 1")
     bench.accept(order)
     bench.executor.order_run(order.lease_id)
     assert bench.ending(order) == "refused: upload_digest_mismatch"
+
+
+def test_small_blobs_come_along_with_the_receipt_and_nothing_is_uploaded(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
+    order = portal.order_make(key, "write a 1")
+    bench.accept(order)
+    bench.executor.order_run(order.lease_id)
+    receipt = portal.receipts[order.replica_id][1]
+    assert receipt.archive is not None
+    assert portal.blobs_along == [receipt.log.digest, receipt.archive.digest]
+    assert (portal.uploads, bench.ending(order)) == ({}, "recorded")
+
+
+def test_large_archive_is_uploaded_and_its_small_log_comes_along(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
+    order = portal.order_make(key, "write a " + "x" * RECEIPT_BLOB_BYTES_MAX)
+    bench.accept(order)
+    bench.executor.order_run(order.lease_id)
+    receipt = portal.receipts[order.replica_id][1]
+    assert receipt.archive is not None
+    assert portal.blobs_along == [receipt.log.digest]
+    assert [upload["digest"] for upload in portal.uploads.values()] == [receipt.archive.digest]
+
+
+@pytest.mark.parametrize("code", ["receipt_blob_missing", "receipt_blob_wrong"])
+def test_portal_that_has_not_the_bytes_gets_them_by_uploads(bench: Bench, portal: FakePortal, key: PublicKey, code: str) -> None:
+    portal.receipt_refusals = [RefusedError(409, code)]
+    order = portal.order_make(key, "write a 1")
+    bench.accept(order)
+    bench.executor.order_run(order.lease_id)
+    assert (bench.ending(order), len(portal.uploads), portal.blobs_along) == ("recorded", 2, [])
+
+
+def test_portal_that_never_has_the_bytes_ends_the_lease(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
+    refusals = portal.receipt_refusals = [RefusedError(409, "receipt_blob_missing") for _ in range(50)]
+    order = portal.order_make(key, "write a 1")
+    bench.accept(order)
+    bench.executor.order_run(order.lease_id)
+    assert bench.ending(order) == "refused: receipt_blob_missing"
+    assert 50 - len(refusals) == UPLOADS_AGAIN_MAX + 1
+
+
+def test_receipt_that_the_portal_could_not_take_in_is_sent_again(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
+    portal.receipt_refusals = [RefusedError(500, "receipt_not_taken")]
+    order = portal.order_make(key, "write a 1")
+    bench.accept(order)
+    bench.executor.order_run(order.lease_id)
+    assert (bench.ending(order), portal.uploads) == ("recorded", {})
+
+
+def test_blob_that_changed_after_it_was_signed_for_is_not_sent(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
+    order = portal.order_make(key, "write a 1")
+    bench.accept(order)
+    folder = bench.home.work_folder / str(order.lease_id)
+    folder.mkdir(parents=True)
+    (folder / "log.jsonl").write_bytes(b"other")
+    owed = UploadRow(order.lease_id, digest_of(b"bytes"), 5, folder / "log.jsonl", None, 0)
+    bench.journal.lease_finished(order.lease_id, receipt=b"{}", failure=None, uploads=[owed])
+    bench.executor.order_run(order.lease_id)
+    assert (bench.ending(order), portal.receipt_posts) == ("given up: blob lost", 0)
 
 
 def test_ended_lease_is_not_run_again(bench: Bench, portal: FakePortal, key: PublicKey) -> None:

@@ -23,7 +23,7 @@ INTEGER_LIMIT = 2**53 - 1
 _INTEGER_CHARACTERS = 22
 
 # The closing quote is optional, so that a string without end is passed over once, not once for each quote inside it.
-_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
+_STRING_OR_BRACKET = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
 
 
 # Writes what `_plain` returns as RFC 8785 does. The walk before has found no cycle, so the encoder need not look for one.
@@ -171,3 +171,7 @@ def _strings_check(value: Any) -> None:
             case dict() as members:
                 rest.extend(members.keys())
                 rest.extend(members.values())
+
+
+# Made once: `json.loads` with hooks makes one for each document.
+_DECODER = json.JSONDecoder(object_pairs_hook=_object_of, parse_int=_integer_of, parse_float=_float_of, parse_constant=_constant_refuse)

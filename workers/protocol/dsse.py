@@ -5,6 +5,8 @@ an order or a receipt. What we accept is narrower than DSSE: exactly one signatu
 a key id, no further members. Nothing unsigned can then ride along.
 """
 
+import base64
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +29,7 @@ PAYLOAD_TYPE_ORDER = "application/vnd.nexapod.order+json"
 PAYLOAD_TYPE_STATEMENT = "application/vnd.in-toto+json"
 PAYLOAD_TYPE_KEY_ROTATION = "application/vnd.nexapod.key-rotation+json"
 PAYLOAD_TYPE_SUCCESSION = "application/vnd.nexapod.succession+json"
+PAYLOAD_TYPE_EPOCH = "application/vnd.nexapod.epoch+json"
 
 ENVELOPE_LIMIT_BYTES = 4 * 1024 * 1024
 
@@ -40,11 +43,36 @@ def envelope_encode(envelope: Mapping[str, Any]) -> bytes:
 
 
 @dataclass(frozen=True)
-class _Envelope:
+class Envelope:
+    """The parts of an envelope, as `envelope_read` found them: UNVERIFIED until `opened`. The key id is a hint for looking up a key."""
+
     payload: bytes
     payload_type: str
     key_id: str
     signature: bytes
+
+    def encode(self) -> bytes:
+        """The envelope as canonical JSON: of what is in it, only the type may need an escape."""
+        kind = json.dumps(self.payload_type, ensure_ascii=False).encode()
+        payload, signature = base64.b64encode(self.payload), base64.b64encode(self.signature)
+        return b'{"payload":"%b","payloadType":%b,"signatures":[{"keyid":"%b","sig":"%b"}]}' % (
+            payload,
+            kind,
+            self.key_id.encode(),
+            signature,
+        )
+
+    def opened(self, *, payload_type: str, key: PublicKey) -> bytes:
+        """The payload, after the check that `key` signed it as a payload of this type.
+
+        Raises EnvelopeTypeWrongError, KeyWrongError, SignatureInvalidError. Says nothing about what is in the payload.
+        """
+        if self.payload_type != payload_type:
+            raise EnvelopeTypeWrongError(f"Expected an envelope around {payload_type!r}; found one around {self.payload_type[:120]!r}.")
+        if self.key_id != key.key_id:
+            raise KeyWrongError(f"Expected an envelope signed by {key.key_id}; this one names {self.key_id}.")
+        key.verify(self.signature, pae(self.payload, self.payload_type))
+        return self.payload
 
 
 def pae(payload: bytes, payload_type: str) -> bytes:
@@ -75,13 +103,7 @@ def envelope_open(envelope: bytes, *, payload_type: str, key: PublicKey, limit_b
     Raises EnvelopeMalformedError, EnvelopeTypeWrongError, KeyWrongError, SignatureInvalidError. Says nothing about what
     is in the payload.
     """
-    found = _envelope_parse(envelope, limit_bytes)
-    if found.payload_type != payload_type:
-        raise EnvelopeTypeWrongError(f"Expected an envelope around {payload_type!r}; found one around {found.payload_type[:120]!r}.")
-    if found.key_id != key.key_id:
-        raise KeyWrongError(f"Expected an envelope signed by {key.key_id}; this one names {found.key_id}.")
-    key.verify(found.signature, pae(found.payload, found.payload_type))
-    return found.payload
+    return _envelope_parse(envelope, limit_bytes).opened(payload_type=payload_type, key=key)
 
 
 def envelope_key_id(envelope: bytes, *, limit_bytes: int = ENVELOPE_LIMIT_BYTES) -> str:
@@ -92,11 +114,8 @@ def envelope_key_id(envelope: bytes, *, limit_bytes: int = ENVELOPE_LIMIT_BYTES)
     return _envelope_parse(envelope, limit_bytes).key_id
 
 
-def _envelope_parse(data: bytes, limit_bytes: int) -> _Envelope:
-    try:
-        document = json_parse(data, limit_bytes=limit_bytes)
-    except (JsonMalformedError, JsonTooLargeError) as error:
-        raise EnvelopeMalformedError(f"An envelope is a JSON object: {error}") from error
+def envelope_read(document: Any) -> Envelope:
+    """The parts of an envelope that was parsed already, with the message around it. Raises EnvelopeMalformedError."""
     outer = _members(document, "An envelope", {"payload", "payloadType", "signatures"})
     signatures = outer["signatures"]
     if not isinstance(signatures, list) or len(signatures) != 1:
@@ -110,7 +129,15 @@ def _envelope_parse(data: bytes, limit_bytes: int) -> _Envelope:
     signature = _decoded(inner, "sig")
     if len(signature) != SIGNATURE_BYTES:
         raise EnvelopeMalformedError(f"A signature is {SIGNATURE_BYTES} bytes; found {len(signature)}.")
-    return _Envelope(_decoded(outer, "payload"), _text(outer, "payloadType"), key_id, signature)
+    return Envelope(_decoded(outer, "payload"), _text(outer, "payloadType"), key_id, signature)
+
+
+def _envelope_parse(data: bytes, limit_bytes: int) -> Envelope:
+    try:
+        document = json_parse(data, limit_bytes=limit_bytes)
+    except (JsonMalformedError, JsonTooLargeError) as error:
+        raise EnvelopeMalformedError(f"An envelope is a JSON object: {error}") from error
+    return envelope_read(document)
 
 
 def _members(value: Any, what: str, names: set[str]) -> Mapping[str, Any]:

@@ -28,6 +28,11 @@ from workers.protocol.messages import Message
 LEAF_BYTES_MAX: Final = 65_535
 """Two bytes of length in tlog-tiles."""
 
+ACCOUNT_TREASURY: Final = UUID("00000000-0000-4000-8000-000000000001")
+"""Issues credits: grants come from it, their reversals go back. The only account whose balance may be negative."""
+ACCOUNT_ESCROW: Final = UUID("00000000-0000-4000-8000-000000000002")
+"""Where reservations wait for payments and refunds."""
+
 EntryKindName = Literal["grant", "reservation", "payment", "refund", "reversal"]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=120)]
 Micro = Annotated[str, StringConstraints(pattern=r"^-?(0|[1-9][0-9]{0,18})$")]

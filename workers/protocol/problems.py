@@ -2,7 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from http import HTTPStatus
+from typing import Any, ClassVar, Final
+
+from workers.protocol.errors import (
+    ContentDigestMismatchError,
+    JsonTooLargeError,
+    KeyWrongError,
+    SignatureIncompleteError,
+    SignatureInvalidError,
+    SignatureMalformedError,
+    SignatureMissingError,
+    SignatureStaleError,
+    VerificationError,
+)
+
+_UNPROVEN: Final = (
+    SignatureMissingError,
+    SignatureMalformedError,
+    SignatureIncompleteError,
+    SignatureStaleError,
+    SignatureInvalidError,
+    KeyWrongError,
+    ContentDigestMismatchError,
+)
 
 
 class ProblemError(Exception):
@@ -30,3 +53,11 @@ class ProblemError(Exception):
             "detail": self.detail,
             **self.extra,
         }
+
+
+def problem_document(error: ProblemError | VerificationError) -> dict[str, Any]:
+    """The problem document for the sender. Of untrusted bytes: 401 where who sent them wasn't proven, 413 for too many, else 400."""
+    if isinstance(error, ProblemError):
+        return error.document()
+    status = 413 if isinstance(error, JsonTooLargeError) else 401 if isinstance(error, _UNPROVEN) else 400
+    return {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "code": error.code, "detail": str(error)}

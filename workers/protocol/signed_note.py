@@ -36,8 +36,8 @@ def note_verifier_key(name: str, key: PublicKey) -> str:
     return f"{name}+{note_key_hash(name, key).hex()}+{base64_encode(_ED25519 + key.raw)}"
 
 
-def note_sign(text: str, name: str, key: PrivateKey) -> bytes:
-    """The note: `text` and a signature line in the name of `name`.
+def note_sign(text: str, name: str, *keys: PrivateKey) -> bytes:
+    """The note: `text` and a signature line by each key, in the name of `name`. Several keys: who knows any of them can read the note.
 
     `text` ends with a newline and has no other control characters; `name` has neither spaces nor `+`. Raises
     NotSignableError.
@@ -46,13 +46,15 @@ def note_sign(text: str, name: str, key: PrivateKey) -> bytes:
         raise NotSignableError(f"A note's key name has no white space and no '+'; found {name!r}.")
     try:
         signed = text.encode("utf-8")
-        key_hash = note_key_hash(name, key.public)
+        name.encode("utf-8")
     except UnicodeEncodeError as error:
         raise NotSignableError("A note and its key name must be encodable as UTF-8.") from error
+    if not keys:
+        raise NotSignableError("A note is signed by one key at least; found none.")
     if not text.endswith("\n") or _has_control_characters(text):
         raise NotSignableError("A note's text ends with a newline and has no other control characters.")
-    line = f"— {name} {base64_encode(key_hash + key.sign(signed))}\n"
-    return signed + b"\n" + line.encode("utf-8")
+    lines = [f"— {name} {base64_encode(note_key_hash(name, key.public) + key.sign(signed))}\n" for key in keys]
+    return signed + b"\n" + "".join(lines).encode("utf-8")
 
 
 def note_open(note: bytes, *, name: str, key: PublicKey) -> str:
@@ -83,6 +85,11 @@ def note_open(note: bytes, *, name: str, key: PublicKey) -> str:
             raise NoteMalformedError(f"A signature is {SIGNATURE_BYTES} bytes; found {len(signature)}.")
         key.verify(signature, text.encode("utf-8"))
     return text
+
+
+def note_text(note: bytes) -> str:
+    """The text of the note; whose it is is NOT looked at. Raises NoteMalformedError."""
+    return _note_split(note)[0]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Prepares a development stack: migrates, makes the people that a seed names, mints their tokens, approves its images."""
+"""Prepares a development stack: migrates, grants to roles, makes the people that a seed names, mints their tokens, approves its images."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         seed = json.loads(options["seed"].read_text())
         call_command("migrate", interactive=False, verbosity=0)
+        call_command("database_roles")
         with transaction.atomic():
             operator = _person("operator", is_staff=True)
             researcher = _person(seed["researcher"])

@@ -35,7 +35,9 @@ def compared(one: dict[str, bytes], other: dict[str, bytes], **descriptor: Any) 
 
 def test_equal_files_agree_without_being_read_as_numbers() -> None:
     found = compared(dict(FILES), dict(FILES), verification=EXACT)
-    assert (found.passed, found.code, found.detail) == (True, "", {"agree": True, "worst": None})
+    assert (found.passed, found.code) == (True, "")
+    assert (found.detail["agree"], found.detail["worst"], found.detail["files_identical"]) == (True, None, len(FILES))
+    assert found.detail["sentence"] == f"{len(FILES)} files have the same bytes."
 
 
 def test_exact_refuses_one_different_byte_and_names_the_file() -> None:

@@ -97,6 +97,14 @@ def test_claim_that_expired_is_claimed_again_and_lost_batches_are_forgotten() ->
     assert VerificationBatch.objects.get().pk != lost.pk
 
 
+@pytest.mark.django_db
+def test_lost_batch_is_forgotten_also_when_nothing_is_to_be_checked(settings: Settings) -> None:
+    lost = VerificationBatch.objects.create(job_ids=[])
+    VerificationBatch.objects.update(created_at=timezone.now() - timedelta(seconds=11 * settings.NEXA_VERIFY_CLAIM_SECONDS))
+    tasks.verification_dispatch()
+    assert not VerificationBatch.objects.filter(pk=lost.pk).exists()
+
+
 @pytest.mark.parametrize("error", [OperationalError("away"), RedisConnectionError("away"), ConnectionRefusedError("away")])
 @pytest.mark.django_db
 def test_broker_away_releases_the_claims(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception) -> None:

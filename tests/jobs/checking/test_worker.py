@@ -16,6 +16,7 @@ import redis
 from django.conf import settings
 from django.db import connections
 
+from devstack.stack import APPLICATION_ROLE, VERIFY_ROLE
 from jobs.models import Job, VerificationBatch
 from jobs.states import JobState
 from ledger.checkpoints import checkpoint_latest
@@ -32,18 +33,18 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 class Workers:
-    """Real `celery worker` processes on one database, ended by their own ids."""
+    """Real `celery worker` processes on one database, under the roles of production, ended by their own ids."""
 
     def __init__(self, database: str, folder: Path) -> None:
         parameters = connections["default"].get_connection_params()
-        place = {name: str(parameters[name]) for name in ("host", "port", "user") if parameters.get(name)}
+        place = {name: str(parameters[name]) for name in ("host", "port") if parameters.get(name)}
         base = settings.CELERY_BROKER_URL.partition("?")[0]
+        self._database = f"postgresql:///{database}?{urlencode(place)}"
         self._folder = folder
         self._processes: list[subprocess.Popen[bytes]] = []
         self._environment = {
             **os.environ,
             "NEXA_ROLE": "server",
-            "NEXA_DATABASE_URL": f"postgresql:///{database}?{urlencode(place)}",
             "NEXA_BROKER_URL": f"{base}?virtual_host={BROKER_DATABASE}",
             "NEXA_VERIFY_CLAIM_SECONDS": "4",
             "NEXA_DISPATCH_SECONDS": "0.2",
@@ -51,12 +52,21 @@ class Workers:
         }
 
     def start(self, queues: str, *options: str) -> None:
+        """One process. That of `verify` is a user that may write evidence only, and others may not write evidence."""
+        user = VERIFY_ROLE if queues == "verify" else APPLICATION_ROLE
         number = len(self._processes)
         command = [sys.executable, "-m", "celery", "-A", "nexaportal", "worker", "-Q", queues, "-n", f"test{number}@localhost"]
         command += ["--concurrency", "1", "--without-mingle", "--without-gossip", *options]
         with (self._folder / f"worker-{number}.log").open("wb") as output:
             self._processes.append(
-                subprocess.Popen(command, cwd=ROOT, env=self._environment, stdout=output, stderr=output, start_new_session=True)
+                subprocess.Popen(
+                    command,
+                    cwd=ROOT,
+                    env={**self._environment, "NEXA_DATABASE_URL": f"{self._database}&user={user}"},
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                )
             )
 
     def stop(self) -> None:
@@ -113,7 +123,8 @@ def paid() -> int:
 def test_jobs_are_verified_paid_and_logged_by_workers(workers: Workers, tmp_path: Path) -> None:
     for _ in range(3):
         job_reported()
-    workers.start("control,verify,conclude", "--beat", "--schedule", str(tmp_path / "beat"))
+    workers.start("control,conclude", "--beat", "--schedule", str(tmp_path / "beat"))
+    workers.start("verify")
     workers.wait(all_completed, "all jobs completed")
     assert paid() == 6
     workers.wait(lambda: not VerificationBatch.objects.exists(), "the batch is forgotten")
@@ -127,6 +138,7 @@ def test_redis_flushed_between_header_and_body_delays_and_loses_nothing(workers:
     workers.wait(lambda: broker.llen("verify") > 0, "a chord was sent")
     broker.flushdb()
     assert paid() == 0
-    workers.start("verify,conclude")
+    workers.start("verify")
+    workers.start("conclude")
     workers.wait(all_completed, "all jobs completed after their claims expired")
     assert paid() == 4

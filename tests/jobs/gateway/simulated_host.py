@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -86,8 +87,30 @@ class SimulatedHost:
             self.upload(order.lease_id, ARCHIVE)
         return self.submit(self.receipt(order, failure=failure, **changed))
 
-    def submit(self, envelope: Any) -> Any:
-        return signed_post(self.client, "/api/v1/receipts", {"protocol_version": 1, "envelope": envelope}, self.key)
+    def submit(self, envelope: Any, **blobs: bytes) -> Any:
+        """The result of one receipt, as an answer of its own: the whole answer's, unless that is a refusal of all. `blobs` come along."""
+        answer = self.submit_all([submitted_make(envelope, **blobs)])
+        return SingleResult(answer.json()["results"][0]) if answer.status_code == 200 else answer
+
+    def submit_all(self, receipts: Sequence[Any]) -> Any:
+        """The answer to a batch of what `submitted_make` makes."""
+        return signed_post(self.client, "/api/v1/receipts", {"protocol_version": 1, "receipts": list(receipts)}, self.key)
+
+
+class SingleResult:
+    """One result of a batch, read as an HTTP answer would be."""
+
+    def __init__(self, result: dict[str, Any]) -> None:
+        self._document: dict[str, Any] = result["answer"] or result["problem"]
+        self.status_code: int = self._document["status"] if result["problem"] else 200
+
+    def json(self) -> dict[str, Any]:
+        return self._document
+
+
+def submitted_make(envelope: Any, **blobs: bytes) -> dict[str, Any]:
+    """A receipt of a batch; `blobs`, `log` and `archive`, come along."""
+    return {"envelope": envelope, **{name: base64.b64encode(data).decode() for name, data in blobs.items()}}
 
 
 def exchange_make(**fields: Any) -> dict[str, Any]:
@@ -141,7 +164,9 @@ def receipt_make(order: Order, key: PrivateKey, *, failure: tuple[str, str] | No
 
 
 def body_of(response: Any) -> bytes:
-    """The whole body of a streamed answer."""
+    """The whole body of an answer, streamed or not."""
+    if not response.streaming:
+        return bytes(response.content)
 
     async def read() -> bytes:
         return b"".join([chunk async for chunk in response.streaming_content])

@@ -12,7 +12,6 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from jobs.gateway.receipts import RECEIPT_BYTES_MAX
 from jobs.models import Job, Receipt, Replica
 from jobs.services.closing import job_fail
 from jobs.services.leases import leases_reap
@@ -20,10 +19,10 @@ from jobs.states import JobState, ReplicaState
 from tests.jobs.gateway.queued_jobs import queued_job
 from tests.jobs.gateway.simulated_host import ARCHIVE, LOG, SimulatedHost, receipt_make
 from tests.jobs.test_leases import silence
-from workers.protocol.canonical import canonical_json
 from workers.protocol.digests import digest_of
-from workers.protocol.dsse import ENVELOPE_LIMIT_BYTES, PAYLOAD_TYPE_ORDER, envelope_sign
+from workers.protocol.dsse import PAYLOAD_TYPE_ORDER, PAYLOAD_TYPE_STATEMENT, envelope_sign
 from workers.protocol.keys import PrivateKey
+from workers.protocol.messages import RECEIPT_ENVELOPE_BYTES_MAX, RECEIPTS_BYTES_MAX
 
 OTHER_DIGEST = digest_of(b"other")
 
@@ -101,21 +100,22 @@ class TestRefusals:
             (b'{"protocol_version":9}', "application/json", 400, "protocol_unsupported"),
             (b'{"protocol_version":1}', "application/json", 400, "message_invalid"),
             (b"{}", "text/plain", 415, "media_type_unsupported"),
-            (b" " * (RECEIPT_BYTES_MAX + 1), "application/json", 413, "body_too_large"),
+            (b" " * (RECEIPTS_BYTES_MAX + 1), "application/json", 413, "body_too_large"),
         ):
             for path in ("/api/v1/receipts", "/api/v1/exchange"):
                 answer = host.send("POST", path, body, **{"Content-Type": content_type})
                 assert (answer.status_code, answer.json()["code"]) == (status, code), (path, body[:50])
         assert host.client.get("/api/v1/receipts").status_code == 405
 
-    def test_an_envelope_may_be_as_large_as_any_and_no_larger(self) -> None:
+    def test_an_envelope_may_be_as_large_as_a_leaf_can_hold_and_no_larger(self) -> None:
         host = SimulatedHost()
-        room = ENVELOPE_LIMIT_BYTES - len(canonical_json({"payload": ""}))
-        at_limit, above = host.submit({"payload": "A" * room}), host.submit({"payload": "A" * (room + 1)})
-        assert at_limit.json()["code"] == above.json()["code"] == "envelope_malformed"
-        # The first was read and found to lack members, the second not even read.
-        assert "members" in at_limit.json()["detail"]
-        assert str(ENVELOPE_LIMIT_BYTES) in above.json()["detail"]
+        empty = len(envelope_sign(b"", PAYLOAD_TYPE_STATEMENT, host.key))
+        room = (RECEIPT_ENVELOPE_BYTES_MAX - empty) // 4 * 3
+        at_limit, above = (json.loads(envelope_sign(bytes(room + more), PAYLOAD_TYPE_STATEMENT, host.key)) for more in (0, 3))
+        assert host.submit(at_limit).json()["code"] == "statement_malformed"
+        refused = host.submit(above).json()
+        assert refused["code"] == "envelope_malformed"
+        assert str(RECEIPT_ENVELOPE_BYTES_MAX) in refused["detail"]
 
 
 @pytest.mark.django_db
@@ -206,7 +206,7 @@ class TestFailures:
         host = SimulatedHost()
         assert host.report(host.order(), failure=("host_disk", "no space")).json()["status"] == "recorded"
         assert states(job) == (JobState.QUEUED, [ReplicaState.FAILED, ReplicaState.QUEUED])
-        assert host.exchange().json()["no_work"]["code"] == "failed_here"
+        assert host.exchange().json()["no_work"]["code"] == "no_jobs_queued"
         assert SimulatedHost().order()
 
     def test_the_jobs_fault_ends_a_job_of_one_copy(self) -> None:

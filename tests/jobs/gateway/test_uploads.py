@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import uuid
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from django.conf import settings
 from django.test import Client
 
-from jobs.blobs import BlobTooLargeError, blob_open, blob_store, blob_write
+from jobs.blobs import BlobTooLargeError, blob_open, blob_store, blob_write, blobs_keep
 from jobs.models import Blob, Upload
 from tests.factories.people import token_header, user_make
 from tests.jobs.gateway.queued_jobs import queued_job
@@ -236,6 +237,41 @@ class TestPeople:
 
 
 class TestStore:
+    @pytest.mark.parametrize("is_small", [True, False], ids=["in its row", "in the store"])
+    @pytest.mark.parametrize("way", ["upload", "stream", "along"])
+    def test_few_bytes_are_in_the_row_and_more_in_the_store_whichever_way_they_came(
+        self, host: SimulatedHost, lease_id: uuid.UUID, settings: Any, way: str, is_small: bool
+    ) -> None:
+        data = f"{way} {is_small}".encode()
+        settings.NEXA_BLOB_INLINE_BYTES = len(data) if is_small else len(data) - 1
+        if way == "upload":
+            host.upload(lease_id, data)
+        elif way == "stream":
+            blob_write(io.BytesIO(data))
+        else:
+            blobs_keep({digest_of(data): data})
+        blob = Blob.objects.get()
+        assert (blob.digest, blob.size_bytes, blob.data is not None) == (digest_of(data), len(data), is_small)
+        with blob_open(blob) as by_row, blob_open(blob.digest) as by_digest:
+            assert by_row.read() == by_digest.read() == data
+        if is_small:
+            with pytest.raises(FileNotFoundError):
+                blob_store().open(blob.digest)
+
+    def test_what_there_is_already_stays_as_it_is(self, settings: Any) -> None:
+        settings.NEXA_BLOB_INLINE_BYTES = 0
+        blob_write(io.BytesIO(DATA))
+        settings.NEXA_BLOB_INLINE_BYTES = len(DATA)
+        blobs_keep({digest_of(DATA): DATA})
+        assert blob_write(io.BytesIO(DATA)) == Blob.objects.get()
+        assert Blob.objects.get().data is None
+
+    @pytest.mark.parametrize("inline_bytes", [0, 5, 1000])
+    def test_a_stream_has_the_digest_and_size_of_its_bytes_wherever_it_goes(self, settings: Any, inline_bytes: int) -> None:
+        settings.NEXA_BLOB_INLINE_BYTES = inline_bytes
+        blob = blob_write(io.BytesIO(DATA), limit_bytes=len(DATA))
+        assert (blob.digest, blob.size_bytes, stored(blob.digest)) == (digest_of(DATA), len(DATA), DATA)
+
     def test_the_same_bytes_are_one_blob(self, tmp_path: Path) -> None:
         (tmp_path / "data").write_bytes(DATA)
         for _ in range(2):

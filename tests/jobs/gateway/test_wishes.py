@@ -15,7 +15,7 @@ class TestWishes:
         host = SimulatedHost()
         answer = host.exchange(wishes={"images": ["trusted.example.org/*"]}).json()
         assert (answer["orders"], answer["no_work"]["code"]) == ([], "none_wished")
-        assert "1 are of images that this host does not allow" in answer["no_work"]["message"]
+        assert "all is of images that this host does not allow" in answer["no_work"]["message"]
         assert [replica.state for replica in job.replicas.all()] == ["queued"]
 
     def test_a_job_that_is_wished_for_is_given_with_what_it_offers(self) -> None:

@@ -20,12 +20,19 @@ from tests.workers.protocol import vector_story as story
 from tests.workers.protocol.vector_examples import document_with_examples
 from workers.protocol.canonical import canonical_json
 from workers.protocol.digests import content_digest_header, digest_of
-from workers.protocol.dsse import PAYLOAD_TYPE_KEY_ROTATION, PAYLOAD_TYPE_ORDER, PAYLOAD_TYPE_STATEMENT, PAYLOAD_TYPE_SUCCESSION, pae
+from workers.protocol.dsse import (
+    PAYLOAD_TYPE_EPOCH,
+    PAYLOAD_TYPE_KEY_ROTATION,
+    PAYLOAD_TYPE_ORDER,
+    PAYLOAD_TYPE_STATEMENT,
+    PAYLOAD_TYPE_SUCCESSION,
+    pae,
+)
 from workers.protocol.http_signatures import LABEL, REQUIRED_ALWAYS, REQUIRED_WITH_BODY, request_sign, signature_base
 from workers.protocol.join_tokens import join_token_encode
 from workers.protocol.keys import PrivateKey
 from workers.protocol.merkle import leaf_hash
-from workers.protocol.messages import PROTOCOL_VERSION, Message, ReceiptSubmission
+from workers.protocol.messages import PROTOCOL_VERSION, Message, ReceiptSubmission, SubmittedReceipt
 from workers.protocol.signed_note import note_key_hash, note_verifier_key
 from workers.protocol.strict_base64 import base64_decode, base64_encode
 from workers.protocol.validation import MessageInvalidError
@@ -46,7 +53,7 @@ def vectors() -> dict[str, Any]:
     order = story.order()
     receipt = story.receipt_completed()
     receipt_digest = books.receipt_digest_of(receipt)
-    entries = books.leaves(receipt_digest)
+    entries = books.leaves(receipt)
     return {
         "keys.json": {
             "coordinator": _key(story.COORDINATOR),
@@ -73,6 +80,7 @@ def vectors() -> dict[str, Any]:
         "receipt.json": _receipt(receipt, receipt_digest),
         "merkle.json": books.merkle_vector(9),
         "ledger.json": _ledger(entries),
+        "epoch.json": _envelope(books.epoch(entries), PAYLOAD_TYPE_EPOCH),
         "descriptor.json": _descriptor(),
         "bundle.json": _bundle(entries),
         "problem.json": _problem(),
@@ -225,13 +233,15 @@ def _log(order_digest: str) -> dict[str, Any]:
 
 
 def _receipt(receipt: bytes, receipt_digest: str) -> dict[str, Any]:
-    submission = ReceiptSubmission(protocol_version=PROTOCOL_VERSION, envelope=json.loads(receipt))
+    log, archive = story.compute_log()[0], story.archive(story.OUTPUTS)[0]
+    submitted = SubmittedReceipt(envelope=json.loads(receipt), log=base64_encode(log), archive=base64_encode(archive))
+    submission = ReceiptSubmission(protocol_version=PROTOCOL_VERSION, receipts=(submitted,))
     failed = story.receipt_failed()
     return {
         "completed": {**_envelope(receipt, PAYLOAD_TYPE_STATEMENT), "receipt_digest": receipt_digest},
         "failed": {**_envelope(failed, PAYLOAD_TYPE_STATEMENT), "receipt_digest": books.receipt_digest_of(failed)},
         "submission": _document(submission),
-        "answer": _document(story.receipt_answer(receipt_digest)),
+        "answer": _document(story.receipts_answer(receipt_digest)),
     }
 
 
@@ -246,7 +256,10 @@ def _ledger(entries: list[bytes]) -> dict[str, Any]:
             "root": books.checkpoint(entries).root.hex(),
             "key_hash": note_key_hash(books.LOG_ORIGIN, key).hex(),
             "verifier_key": note_verifier_key(books.LOG_ORIGIN, key),
+            "overlap_note": books.overlap_note(entries),
         },
+        "tile_paths": books.tile_paths(),
+        "spot_choices": books.spot_choices(),
         "payment_proof": books.payment_proof(entries),
         "tile_path": f"tile/0/000.p/{len(entries)}",
         "tile_base64": base64_encode(books.hash_tile(entries)),

@@ -22,6 +22,7 @@ from workers.protocol.signed_note import (
     note_key_hash,
     note_open,
     note_sign,
+    note_text,
     note_verifier_key,
 )
 
@@ -50,6 +51,22 @@ def test_the_published_note_of_go_verifies_and_is_signed_to_the_same_bytes() -> 
     assert note_verifier_key(GO_NAME, GO_PUBLIC) == GO_VERIFIER
     assert note_open(GO_NOTE, name=GO_NAME, key=GO_PUBLIC) == GO_TEXT
     assert note_sign(GO_TEXT, GO_NAME, GO_PRIVATE) == GO_NOTE
+
+
+def test_several_keys_sign_in_the_order_given_and_each_reads_the_note() -> None:
+    other = PrivateKey.generate()
+    note = note_sign("text\n", NAME, other, KEY)
+    assert note == note_sign("text\n", NAME, other) + note_sign("text\n", NAME, KEY).split(b"\n\n")[1]
+    for key in (KEY, other):
+        assert note_open(note, name=NAME, key=key.public) == "text\n"
+    with pytest.raises(NotSignableError, match="one key at least"):
+        note_sign("text\n", NAME)
+
+
+def test_the_text_alone_is_had_without_a_key_from_a_well_formed_note_only() -> None:
+    assert note_text(GO_NOTE) == GO_TEXT
+    with pytest.raises(NoteMalformedError):
+        note_text(b"text\n")
 
 
 @given(TEXTS)

@@ -78,7 +78,7 @@ def test_values_sent_are_never_repeated() -> None:
 
 @pytest.mark.parametrize("version", [0, 2, -1, 10**15, "2"])
 def test_other_protocol_version_is_told_before_unknown_fields(version: Any) -> None:
-    document = {"protocol_version": version, "envelope": {}}
+    document = {"protocol_version": version, "receipts": [{"envelope": {}}]}
     if version != "2":
         document["field_of_the_future"] = 1
     with pytest.raises(ProtocolUnsupportedError) as caught:
@@ -89,7 +89,7 @@ def test_other_protocol_version_is_told_before_unknown_fields(version: Any) -> N
 @pytest.mark.parametrize("version", [None, "one", [], {}, 1.5])
 def test_protocol_version_that_is_no_number_is_a_fault_of_the_message(version: Any) -> None:
     with pytest.raises(MessageInvalidError):
-        parse({"protocol_version": version, "envelope": {}}, ReceiptSubmission)
+        parse({"protocol_version": version, "receipts": [{"envelope": {}}]}, ReceiptSubmission)
 
 
 @pytest.mark.parametrize("document", [None, [], {}, {"protocol_version": 1}])

@@ -41,8 +41,8 @@ from workers.protocol.messages import (
     Message,
     Order,
     Problem,
-    ReceiptAnswer,
     ReceiptPredicate,
+    ReceiptsAnswer,
     ReceiptSubmission,
     RegistrationAnswer,
     RegistrationRequest,
@@ -149,7 +149,7 @@ def test_payloads_manifests_and_leaves_are_canonical_json() -> None:
         *((ExchangeAnswer, one["answer"]) for one in VECTORS["exchange"].values()),
         (Order, VECTORS["order"]["payload"]),
         (ReceiptSubmission, VECTORS["receipt"]["submission"]),
-        (ReceiptAnswer, VECTORS["receipt"]["answer"]),
+        (ReceiptsAnswer, VECTORS["receipt"]["answer"]),
         *((ReceiptPredicate, VECTORS["receipt"][name]["payload"]["predicate"]) for name in RECEIPTS),
         *((Manifest, one["manifest"]) for one in VECTORS["archive"].values()),
         (Problem, VECTORS["problem"]["message_invalid"]),
@@ -296,7 +296,11 @@ def test_the_receipt_names_everything_by_digest() -> None:
     order, receipt, log = VECTORS["order"], VECTORS["receipt"]["completed"], VECTORS["log"]
     archive = VECTORS["archive"]["plain"]
     assert sha256(order["payload_text"].encode()) == order["order_digest"] == log["order_digest"]
-    assert sha256(receipt["payload_text"].encode()) == receipt["receipt_digest"] == VECTORS["receipt"]["answer"]["receipt_digest"]
+    answer = VECTORS["receipt"]["answer"]["results"][0]["answer"]
+    assert sha256(receipt["payload_text"].encode()) == receipt["receipt_digest"] == answer["receipt_digest"]
+    [submitted] = VECTORS["receipt"]["submission"]["receipts"]
+    assert sha256(decoded(submitted["log"])) == log["reference"]["digest"]
+    assert sha256(decoded(submitted["archive"])) == archive["archive"]["digest"]
     statement = receipt["payload"]
     assert statement["_type"] == "https://in-toto.io/Statement/v1"
     assert statement["predicateType"] == RECEIPT_PREDICATE_TYPE

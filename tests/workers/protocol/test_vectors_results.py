@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import io
 import json
 import math
 import tarfile
 import zipfile
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +156,56 @@ def test_the_checkpoint_is_a_note_that_go_s_rules_accept() -> None:
     assert vector["verifier_key"] == f"{origin}+{key_hash.hex()}+{key_text}"
 
 
+def test_the_note_of_an_overlap_has_a_line_by_either_key() -> None:
+    text, _, lines = VECTORS["ledger"]["checkpoint"]["overlap_note"].rpartition("\n\n")
+    assert text == VECTORS["ledger"]["checkpoint"]["note"].rpartition("\n\n")[0]
+    origin = text.split("\n")[0]
+    for line, key in zip(lines.splitlines(), ("next_coordinator", "coordinator"), strict=True):
+        public = decoded(VECTORS["keys"][key]["public"])
+        blob = decoded(line.split(" ")[2])
+        assert blob[:4] == hashlib.sha256(origin.encode() + b"\n\x01" + public).digest()[:4]
+        ed25519_check(blob[4:], (text + "\n").encode(), public)
+
+
+def test_the_statement_of_an_epoch_continues_a_beginning_of_what_was_published() -> None:
+    vector, key = VECTORS["epoch"], VECTORS["keys"]["coordinator"]
+    ed25519_check(decoded(vector["envelope"]["signatures"][0]["sig"]), decoded(vector["signed_bytes_base64"]), decoded(key["public"]))
+    hashes = [bytes.fromhex(one) for one in VECTORS["ledger"]["leaf_hashes"]]
+    continues = vector["payload"]["continues"]
+    assert decoded(continues["root"]) == _root(hashes[: continues["size"]])
+    published = vector["payload"]["published"].split("\n")
+    assert decoded(published[2]) == _root(hashes[: int(published[1])])
+    assert int(published[1]) > continues["size"]
+    assert (continues["origin"], vector["payload"]["origin"]) == ("portal.example/ledger", "portal.example/ledger/2")
+
+
+def test_the_spot_key_chooses_as_hmac_says_and_was_committed_to() -> None:
+    leaves = {leaf["kind"]: leaf for leaf in VECTORS["ledger"]["leaves"]}
+    secret = bytes.fromhex(leaves["spot_key"]["secret"])
+    assert leaves["spot_commitment"]["commitment"] == "sha256:" + hashlib.sha256(secret).hexdigest()
+    job = bytes.fromhex(leaves["receipt"]["job"].replace("-", ""))
+    drawn = Fraction(int(hmac.new(secret, job, "sha256").hexdigest()[:16], 16), 2**64)
+    assert {case["chosen"] for case in VECTORS["ledger"]["spot_choices"]} == {True, False}
+    for case in VECTORS["ledger"]["spot_choices"]:
+        assert case["chosen"] == (drawn < Fraction(case["share"]))
+
+
+def test_the_receipt_in_the_log_is_the_one_that_was_signed() -> None:
+    [leaf] = [leaf for leaf in VECTORS["ledger"]["leaves"] if leaf["kind"] == "receipt"]
+    assert leaf["envelope"] == VECTORS["receipt"]["completed"]["envelope"]
+    assert leaf["receipt"] == "sha256:" + hashlib.sha256(decoded(leaf["envelope"]["payload"])).hexdigest()
+
+
+def test_tiles_have_the_paths_of_tlog_tiles() -> None:
+    # The specification's own example: tile 1234067 is x001/x234/067.
+    paths = {case["index"]: case["path"] for case in VECTORS["ledger"]["tile_paths"]}
+    assert paths[1_234_067] == "tile/0/x001/x234/067"
+    for index, path in paths.items():
+        level, *groups = path.removeprefix("tile/").split("/")
+        assert (level, int("".join(group.removeprefix("x") for group in groups))) == ("0", index)
+        assert all(len(group.removeprefix("x")) == 3 for group in groups)
+
+
 def test_leaves_tiles_and_the_payment_s_proof_belong_together() -> None:
     vector = VECTORS["ledger"]
     leaves = [text.encode() for text in vector["leaf_texts"]]
@@ -175,7 +227,7 @@ def test_leaves_tiles_and_the_payment_s_proof_belong_together() -> None:
 
 def test_every_entry_balances_and_the_payment_names_the_receipt_and_the_node() -> None:
     leaves = VECTORS["ledger"]["leaves"]
-    assert all(sum(int(posting["amount_micro"]) for posting in leaf["postings"]) == 0 for leaf in leaves)
+    assert all(sum(int(posting["amount_micro"]) for posting in leaf.get("postings", ())) == 0 for leaf in leaves)
     payment = next(leaf for leaf in leaves if leaf["kind"] == "payment")
     assert payment["evidence"]["receipt"] == VECTORS["receipt"]["completed"]["receipt_digest"]
     assert payment["evidence"]["node_key"] == VECTORS["keys"]["node"]["key_id"]
@@ -214,7 +266,9 @@ def _bundle(folder: Path, archive: str) -> Path:
 def test_the_vectors_make_up_a_bundle_that_verifies(tmp_path: Path) -> None:
     report = bundle_verify(_bundle(tmp_path, "plain"), coordinator_key_id=VECTORS["keys"]["coordinator"]["key_id"])
     assert report.result_digest == VECTORS["archive"]["plain"]["result_digest"]
-    paid = max(int(posting["amount_micro"]) for posting in VECTORS["ledger"]["leaves"][2]["postings"])
+    paid = max(
+        int(posting["amount_micro"]) for posting in VECTORS["ledger"]["leaves"][VECTORS["ledger"]["payment_proof"]["index"]]["postings"]
+    )
     assert [replica.paid_micro for replica in report.replicas] == [paid]
     assert report.checkpoint_size == len(VECTORS["ledger"]["leaves"])
 

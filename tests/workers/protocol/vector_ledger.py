@@ -10,20 +10,29 @@ from tests.workers.protocol import vector_story as story
 from workers.protocol.bundles import BundledJob, BundledLedger, BundledReplica, BundleIndex, PaymentProof, seal_sign
 from workers.protocol.canonical import canonical_json, json_parse
 from workers.protocol.digests import digest_of
+from workers.protocol.epochs import ContinuedLog, Epoch, epoch_sign, log_origin_of
+from workers.protocol.leaves import ACCOUNT_ESCROW, ACCOUNT_TREASURY, LEAF_BYTES_MAX, spot_chosen
 from workers.protocol.merkle import consistency_proof, inclusion_proof, leaf_hash, tree_root
 from workers.protocol.pay import payment_micro, reservation_micro
 from workers.protocol.signed_note import Checkpoint, note_sign
 from workers.protocol.strict_base64 import base64_decode, base64_encode
+from workers.protocol.tlog_tiles import place_text
 
 LOG_ORIGIN: Final = "portal.example/ledger"
-TREASURY: Final = UUID("11111111-0000-4000-8000-000000000001")
-ESCROW: Final = UUID("22222222-0000-4000-8000-000000000002")
+TREASURY: Final = ACCOUNT_TREASURY
+ESCROW: Final = ACCOUNT_ESCROW
 RESEARCHER: Final = UUID("33333333-0000-4000-8000-000000000003")
 CONTRIBUTOR: Final = UUID("44444444-0000-4000-8000-000000000004")
 
 ESTIMATED_FLOPS: Final = 3.6e12
 RATE_MICRO: Final = 1_250_000
-PAYMENT_INDEX: Final = 2
+PAYMENT_INDEX: Final = 5
+SPOT_KEY: Final = UUID("55555555-0000-4000-8000-000000000005")
+SPOT_SECRET: Final = bytes(range(128, 160))
+SPOT_SHARES: Final = (0.0, 0.1, 0.25, 0.5, 0.9, 1.0)
+TILE_INDEXES: Final = (0, 67, 999, 1_000, 70_000, 1_234_067, 10**9)
+PUBLISHED_SIZE: Final = 7
+"""How many leaves the checkpoint covered that was published before the restore of the story's second epoch, which has lost two of them."""
 
 FORMULA_CASES: Final = (
     (3.6e12, 1.0, 1_250_000, 2),
@@ -57,8 +66,9 @@ DESCRIPTOR: Final = {
 }
 
 
-def entry_documents(receipt_digest: str) -> list[dict[str, Any]]:
-    """What the leaves say: grant, reservation, payment, refund, and the grant of somebody else."""
+def leaf_documents(receipt: bytes) -> list[dict[str, Any]]:
+    """What the leaves say. `receipt` is the host's, signed."""
+    receipt_digest = receipt_digest_of(receipt)
     paid = payment_micro(estimated_flops=ESTIMATED_FLOPS, calibration_ratio=1.0, rate_micro=RATE_MICRO)
     reserved = reservation_micro(estimated_flops=ESTIMATED_FLOPS, rate_micro=RATE_MICRO, replicas_max=2)
     job = str(story.JOB_ID)
@@ -76,18 +86,80 @@ def entry_documents(receipt_digest: str) -> list[dict[str, Any]]:
         "formula": formula,
     }
     start = {"reason": "start grant"}
+    node_key = {
+        "kind": "node_key",
+        "key": f"node_key:{story.NODE.public.key_id}",
+        "at": _at(-2.0),
+        "node": str(story.NODE_ID),
+        "public_key": story.NODE.public.to_base64(),
+        "account": str(CONTRIBUTOR),
+    }
+    spot_commitment = {
+        "kind": "spot_commitment",
+        "key": f"spot_commitment:{SPOT_KEY}",
+        "at": _at(-1.0),
+        "spot_key": str(SPOT_KEY),
+        "commitment": digest_of(SPOT_SECRET),
+    }
+    concluded = {
+        "kind": "receipt",
+        "key": f"receipt:{story.REPLICA_ID}",
+        "at": _at(8.125),
+        "job": job,
+        "replica": str(story.REPLICA_ID),
+        "receipt": receipt_digest,
+        "accepted": True,
+        "quorum": 1,
+        "spot": None,
+        "envelope": json_parse(receipt, limit_bytes=LEAF_BYTES_MAX),
+    }
+    spot_key = {
+        "kind": "spot_key",
+        "key": f"spot_key:{SPOT_KEY}",
+        "at": _at(86400.0),
+        "spot_key": str(SPOT_KEY),
+        "secret": SPOT_SECRET.hex(),
+    }
     return [
-        _entry(1, f"grant:start:{RESEARCHER}", 0.0, start, moved=(TREASURY, RESEARCHER, 10_000_000)),
-        _entry(2, f"reservation:{job}", 1.5, {"job": job}, moved=(RESEARCHER, ESCROW, reserved)),
-        _entry(3, f"payment:{story.REPLICA_ID}", 8.125, payment, moved=(ESCROW, CONTRIBUTOR, paid)),
-        _entry(4, f"refund:{job}", 8.25, {"job": job}, moved=(ESCROW, RESEARCHER, reserved - paid)),
-        _entry(5, f"grant:start:{CONTRIBUTOR}", 9.0, start, moved=(TREASURY, CONTRIBUTOR, 10_000_000)),
+        node_key,
+        spot_commitment,
+        _entry(3, f"grant:start:{RESEARCHER}", 0.0, start, moved=(TREASURY, RESEARCHER, 10_000_000)),
+        _entry(4, f"reservation:{job}", 1.5, {"job": job}, moved=(RESEARCHER, ESCROW, reserved)),
+        concluded,
+        _entry(6, f"payment:{story.REPLICA_ID}", 8.125, payment, moved=(ESCROW, CONTRIBUTOR, paid)),
+        _entry(7, f"refund:{job}", 8.25, {"job": job}, moved=(ESCROW, RESEARCHER, reserved - paid)),
+        _entry(8, f"grant:start:{CONTRIBUTOR}", 9.0, start, moved=(TREASURY, CONTRIBUTOR, 10_000_000)),
+        spot_key,
     ]
 
 
-def leaves(receipt_digest: str) -> list[bytes]:
-    """The leaves of the log, as `ledger.checkpoints.leaf_data` writes them."""
-    return [canonical_json(document) for document in entry_documents(receipt_digest)]
+def leaves(receipt: bytes) -> list[bytes]:
+    """The leaves of the log, as the coordinator writes them."""
+    return [canonical_json(document) for document in leaf_documents(receipt)]
+
+
+def epoch(entries: list[bytes]) -> bytes:
+    """The statement that begins a second epoch, after a restore that lost the last two of PUBLISHED_SIZE leaves."""
+    kept = entries[: PUBLISHED_SIZE - 2]
+    statement = Epoch(
+        number=2,
+        origin=log_origin_of("portal.example", 2),
+        continues=ContinuedLog(origin=LOG_ORIGIN, size=len(kept), root=base64_encode(checkpoint(kept).root)),
+        published=checkpoint_note(entries[:PUBLISHED_SIZE]),
+        reason="Disk failure; restored from the backup of 02:00 UTC.",
+        began_at=story.NOW + timedelta(days=2),
+    )
+    return epoch_sign(statement, key=story.COORDINATOR)
+
+
+def tile_paths() -> list[dict[str, Any]]:
+    """Indexes of tiles as tlog-tiles writes them."""
+    return [{"index": index, "path": f"tile/0/{place_text(index)}"} for index in TILE_INDEXES]
+
+
+def spot_choices() -> list[dict[str, Any]]:
+    """What the story's key chooses of the story's job, by share."""
+    return [{"share": repr(share), "chosen": spot_chosen(secret=SPOT_SECRET, job_id=story.JOB_ID, share=share)} for share in SPOT_SHARES]
 
 
 def checkpoint(entries: list[bytes]) -> Checkpoint:
@@ -97,6 +169,11 @@ def checkpoint(entries: list[bytes]) -> Checkpoint:
 def checkpoint_note(entries: list[bytes]) -> str:
     """The signed note over `entries`."""
     return note_sign(checkpoint(entries).to_text(), LOG_ORIGIN, story.COORDINATOR).decode()
+
+
+def overlap_note(entries: list[bytes]) -> str:
+    """The same by the next key and this one, as it is signed while both are known."""
+    return note_sign(checkpoint(entries).to_text(), LOG_ORIGIN, story.NEXT_COORDINATOR, story.COORDINATOR).decode()
 
 
 def merkle_vector(size: int) -> dict[str, Any]:

@@ -45,7 +45,10 @@ from workers.protocol.messages import (
     Order,
     OrderInput,
     PredecessorKey,
+    Problem,
     ReceiptAnswer,
+    ReceiptResult,
+    ReceiptsAnswer,
     RegistrationAnswer,
     RegistrationRequest,
     Renewal,
@@ -298,8 +301,19 @@ def receipt_failed() -> bytes:
     return _receipt(outcome)
 
 
-def receipt_answer(receipt_digest: str) -> ReceiptAnswer:
-    return ReceiptAnswer(replica_id=REPLICA_ID, status="recorded", receipt_digest=receipt_digest, received_at=NOW + timedelta(seconds=6))
+def receipts_answer(receipt_digest: str) -> ReceiptsAnswer:
+    """The answer to a batch of two: the receipt, and one whose archive was forgotten."""
+    answer = ReceiptAnswer(replica_id=REPLICA_ID, status="recorded", receipt_digest=receipt_digest, received_at=NOW + timedelta(seconds=6))
+    missing = Problem.model_validate(
+        {
+            "title": "Bytes that the receipt names are missing",
+            "status": 409,
+            "code": "receipt_blob_missing",
+            "detail": "The archive neither came along nor was uploaded for this lease. Upload it, then send the receipt again.",
+            "digest": digest_of(b"another archive"),
+        }
+    )
+    return ReceiptsAnswer(results=(ReceiptResult(answer=answer), ReceiptResult(problem=missing)))
 
 
 def _receipt(outcome: RunOutcome) -> bytes:

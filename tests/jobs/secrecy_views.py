@@ -1,0 +1,190 @@
+"""Everything that somebody outside can ask of the portal about jobs, and what they are answered, as one comparable text each.
+
+`ANSWERS_NOTHING` says of every other route why it is not asked; a test holds both against the routes that there are.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from asgiref.sync import async_to_sync
+from channels.layers import get_channel_layer
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from jobs.models import Job
+from jobs.services.outbox import FLEET_GROUP, job_group, outbox_push
+from people.models import User
+from tests.factories.people import token_header
+from tests.factories.receipts import archive_make
+from tests.jobs.gateway.simulated_host import SimulatedHost, body_of
+
+ASKED: Final = frozenset(
+    {
+        "home", "status", "status-v1", "jobs-page", "job-page", "job-fragment", "jobs", "job", "job-replicas", "job-events", "job-bundle",
+        "submit-job", "submit-job-v1", "blob", "uploads", "exchange", "receipts", "nodes", "node", "nodes-page", "account",
+        "account-statement", "ledger-checkpoint", "ledger-entries", "ledger-export", "ledger-page",
+    }
+)  # fmt: skip
+ANSWERS_NOTHING: Final = {
+    "register": "makes a node",
+    "register-v1": "makes a node",
+    "coordinator": "the portal's key",
+    "join-tokens": "makes a token",
+    "join-token-page": "makes a token",
+    "node-key": "changes a key",
+    "node-leave": "ends a node",
+    "node-revoke": "ends a node",
+    "node-pause": "changes a node, and answers like `node`",
+    "node-resume": "changes a node, and answers like `node`",
+    "jobs-estimate": "about a descriptor, not a job",
+    "job-cancel": "ends the job, after which all of it is shown",
+    "descriptor-schema": "a fixed document",
+    "openapi": "a fixed document",
+    "upload": "an upload that its uploader has begun; the id of another's is as unknown as one that is none",
+    "me": "about the caller",
+    "tokens": "about the caller",
+    "token": "about the caller",
+    "ledger-proof-inclusion": "about leaves that `ledger-entries` lists",
+    "ledger-proof-consistency": "about leaves that `ledger-entries` lists",
+    "ledger-tile": "about leaves that `ledger-entries` lists",
+    "ledger-epochs": "about the log, not about jobs",
+    "ledger-export-csv": "the leaves that `ledger-export` gives, in another form",
+    "ledger-entry-page": "about leaves that `ledger-entries` lists",
+    "redoc": "a fixed page",
+}
+
+_STRIPPED: Final = (
+    (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|\+00:00| UTC)?"), "TIME"),
+    (re.compile(r"(<time[^>]*>)[^<]*"), r"\1WORDS"),
+    (re.compile(r"\d\d:\d\d:\d\d"), "TIME"),
+    (re.compile(r'"(id|next|oldest_wait_seconds|after)": ?(\d+(\.\d+)?(e-\d+)?)'), r'"\1": NUMBER'),
+    (re.compile(r"(oldest|waits|for) (\d+ (s|min|h|d)( \d+ (s|min|h))?|just now)"), r"\1 SPAN"),
+    (re.compile(r'name="csrfmiddlewaretoken" value="[^"]*"'), "CSRF"),
+    (re.compile(r"/uploads/[0-9a-f-]{36}"), "/uploads/ID"),
+)
+
+
+@dataclass
+class Watch:
+    """Who watches: the job's owner, the host of one of its replicas, another host with a slot free, and a stranger who is signed in."""
+
+    job: Job
+    host: SimulatedHost
+    other_host: SimulatedHost
+    stranger: User
+    lease_id: uuid.UUID | None = None
+    secrets: list[str] = field(default_factory=list)
+    """Digests of what another replica may deliver, known to the watchers before."""
+
+
+def secrets_of(files: dict[str, bytes]) -> list[str]:
+    """The digests that a result of these files has, whoever makes it."""
+    _, info = archive_make(files)
+    return [info.digest, info.result_digest]
+
+
+def snapshot(watch: Watch) -> dict[str, str]:
+    """Each question and its answer, times and numbers of rows taken out."""
+    answers = dict(_pushed(watch))
+    answers.update(_people(watch))
+    answers.update(_hosts(watch))
+    return answers
+
+
+def statements_of(ask: Callable[[], Any]) -> list[str]:
+    """The statements that an answer took, values taken out: what takes the same way takes the same time."""
+    with CaptureQueriesContext(connection) as queries:
+        ask()
+    return [re.sub(r"'[^']*'|\"s\d+_x\d+\"|\b\d+\b", "?", query["sql"]) for query in queries.captured_queries]
+
+
+def _people(watch: Watch) -> Iterator[tuple[str, str]]:
+    job = watch.job
+    descriptor = json.dumps(job.descriptor)
+    for who, user in (("owner", job.owner), ("stranger", watch.stranger), ("anybody", None)):
+        client, headers = Client(), token_header(user) if user else {}
+        if user is not None:
+            client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+        pages = ["/", "/jobs/", f"/jobs/{job.pk}/", f"/jobs/{job.pk}/fragment/", "/nodes/", "/ledger/"]
+        states = ("queued", "running", "verifying", "disputed") if who == "owner" else ()
+        pages += [f"/jobs/?state={state}" for state in states]
+        rest = ["/status", "/api/v1/status", "/api/v1/ledger/checkpoint", "/api/v1/ledger/entries", "/api/v1/ledger/export"]
+        if user is not None:  # nobody else gets beyond the door of these
+            rest += ["/api/v1/jobs", f"/api/v1/jobs/{job.pk}", "/api/v1/nodes", f"/api/v1/nodes/{watch.host.node.pk}"]
+            rest += [f"/api/v1/jobs/{job.pk}/{part}" for part in ("replicas", "events", "bundle")]
+            rest += ["/api/v1/account", "/api/v1/account/statement"]
+        rest += [f"/api/v1/jobs?state={state}" for state in states]
+        for path in pages:
+            yield f"{who} page {path}", _text(client.get(path))
+        for path in rest:
+            yield f"{who} GET {path}", _text(client.get(path, headers=headers))
+        for digest in watch.secrets:
+            blob, upload = f"/api/v1/blobs/{digest}", upload_of(client, digest, headers)
+            yield f"{who} GET {blob}", _text(client.get(blob, headers=headers))
+            yield f"{who} HEAD {blob}", _text(client.head(blob, headers=headers))
+            yield f"{who} POST uploads {digest}", _text(upload())
+        for path in ("/submit-job", "/api/v1/submit-job"):
+            yield f"{who} POST {path}", _text(client.post(path, descriptor, content_type="application/json", headers=headers))
+
+
+def _hosts(watch: Watch) -> Iterator[tuple[str, str]]:
+    for who, host, lease_id in (("host", watch.host, watch.lease_id), ("other host", watch.other_host, None)):
+        for digest in watch.secrets:
+            yield f"{who} GET blob {digest}", _text(host.send("GET", f"/api/v1/blobs/{digest}"))
+            yield f"{who} HEAD blob {digest}", _text(host.send("HEAD", f"/api/v1/blobs/{digest}"))
+            yield f"{who} POST uploads {digest}", _text(host.upload_create(lease_id, digest, 100))
+            yield f"{who} POST uploads for a lease that it has not", _text(host.upload_create(uuid.UUID(int=5), digest, 100))
+        reports = [] if lease_id is None else [{"lease_id": str(lease_id), "stage": "running", "elapsed_seconds": 1.0}]
+        for slots in (
+            (0, 1) if who == "host" else (0,)
+        ):  # a host with a slot and no replica of the job is given one: that is what a queue is for
+            answer = host.exchange(slots=slots, leases=reports, request_id=str(uuid.UUID(int=slots + 1))).json()
+            yield f"{who} exchange with {slots} slots", _stripped(json.dumps(answer, sort_keys=True))
+
+
+def upload_of(client: Client, digest: str, headers: dict[str, str]) -> Callable[[], Any]:
+    metadata = f"digest {base64.b64encode(digest.encode()).decode()}"
+    tus = {"Tus-Resumable": "1.0.0", "Upload-Length": "100", "Upload-Metadata": metadata}
+    return lambda: client.post("/api/v1/uploads", b"", content_type="application/octet-stream", headers={**headers, **tus})
+
+
+def _pushed(watch: Watch) -> Iterator[tuple[str, str]]:
+    """What sockets have been sent. Run once for all: it is the outbox's doing, not the watcher's."""
+    layer: Any = get_channel_layer()
+    groups = {"owner's socket": job_group(watch.job.pk), "fleet's socket": FLEET_GROUP}
+
+    async def join() -> None:
+        for name, group in groups.items():
+            await layer.group_add(group, name.replace(" ", "-").replace("'", ""))
+
+    async def drain(channel: str) -> list[Any]:
+        return [await layer.receive(channel) for _ in range(layer.channels[channel].qsize() if channel in layer.channels else 0)]
+
+    async_to_sync(join)()
+    outbox_push()
+    for name in groups:
+        yield name, _stripped(json.dumps(async_to_sync(drain)(name.replace(" ", "-").replace("'", ""))))
+
+
+def _text(response: Any) -> str:
+    body = body_of(response) if getattr(response, "is_async", False) and response.streaming else _content(response)
+    headers = {name: value for name, value in response.headers.items() if name not in ("Content-Length", "Set-Cookie", "ETag")}
+    return _stripped(f"{response.status_code} {sorted(headers.items())}\n{body.decode(errors='replace')}")
+
+
+def _content(response: Any) -> bytes:
+    return b"".join(response.streaming_content) if response.streaming else bytes(response.content)
+
+
+def _stripped(text: str) -> str:
+    for pattern, instead in _STRIPPED:
+        text = pattern.sub(instead, text)
+    return text

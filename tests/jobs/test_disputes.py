@@ -1,0 +1,188 @@
+"""Rulings on disputes: who may give them, and what follows for replicas, credits and the job."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission
+
+from jobs.errors import JobNotDisputedError, RulingForbiddenError, RulingInterestError, RulingInvalidError
+from jobs.models import Evidence, Job, Replica, Ruling
+from jobs.services.disputes import REASON_CHARACTERS_MAX, dispute_rule, disputes_rule, moderators
+from jobs.services.settlement import job_settle
+from jobs.states import JobState
+from ledger.services import account_of
+from people.models import User
+from tests.factories.checking import job_check
+from tests.factories.jobs import job_make
+from tests.factories.people import moderator_make, user_make
+from tests.factories.receipts import FILES, replica_report
+from tests.jobs.verification.test_settlement import balance, books_check
+from workers.protocol.problems import ProblemError
+
+pytestmark = pytest.mark.django_db
+
+
+def results(*energies: int | None) -> list[dict[str, bytes] | None]:
+    return [None if energy is None else {**FILES, "summary.json": f'{{"energy":{energy}}}'.encode()} for energy in energies]
+
+
+def disputed_job(*energies: int | None, quorum: int = 3) -> tuple[Job, list[Replica]]:
+    """A disputed job and its replicas, which reported these energies; None: an archive that is none."""
+    job = job_make(verification={"method": "exact", "copies": len(energies), "quorum": quorum})
+    Job.objects.filter(pk=job.pk).update(replicas_max=len(energies))
+    replicas = [
+        replica_report(job, archive_bytes=lambda _: b"none") if files is None else replica_report(job, files)
+        for files in results(*energies)
+    ]
+    job_check(job_id=job.pk)
+    job_settle(job_id=job.pk)
+    job.refresh_from_db()
+    assert job.state == JobState.DISPUTED
+    return job, replicas
+
+
+def permitted(user: User) -> User:
+    user.user_permissions.add(Permission.objects.get(codename="add_ruling"))
+    return User.objects.get(pk=user.pk)
+
+
+def test_upholding_one_result_accepts_and_pays_it_and_those_that_agree_with_it() -> None:
+    job, (odd, first, second, other) = disputed_job(1, 2, 2, 3)
+    before = account_of(user=job.owner).balance_micro
+    moderator = moderator_make()
+    ruling = dispute_rule(job=job, by=moderator, canonical=second, reason="The other two ran on broken memory.")
+    job.refresh_from_db()
+    assert (job.state, job.canonical_replica_id) == (JobState.COMPLETED, second.pk)
+    assert (ruling.by, ruling.canonical, ruling.reason) == (moderator, second, "The other two ran on broken memory.")
+    found = {replica.pk: (replica.state, replica.verdict) for replica in job.replicas.all()}
+    agree, disagree = ("accepted", "agree"), ("rejected", "disagree")
+    assert found == {odd.pk: disagree, first.pk: agree, second.pk: agree, other.pk: disagree}
+    assert balance(first) == balance(second) == 1000
+    assert balance(odd) == balance(other) == 0
+    assert account_of(user=job.owner).balance_micro == before + job.reserved_micro - 2000
+    assert job.verdict_summary is not None
+    assert (job.verdict_summary["agreeing"], job.verdict_summary["quorum"], job.verdict_summary["ruled"]) == (2, 3, True)
+    books_check()
+
+
+def test_agreement_is_pairwise_and_not_chained() -> None:
+    job, (one, middle, other, _) = disputed_job(1, 2, 3, 4)
+    for pair in ({one.pk, middle.pk}, {middle.pk, other.pk}):
+        Evidence.objects.filter(check_name="comparison", replica__in=pair, other__in=pair).update(passed=True)
+    dispute_rule(job=job, by=moderator_make(), canonical=one, reason="This one.")
+    assert set(job.replicas.filter(state="accepted").values_list("pk", flat=True)) == {one.pk, middle.pk}
+
+
+def test_upholding_none_fails_unpaid_and_refunds() -> None:
+    job, replicas = disputed_job(1, 2, 3)
+    before = account_of(user=job.owner).balance_micro
+    ruling = dispute_rule(job=job, by=moderator_make(), canonical=None, reason="The program is not deterministic.")
+    job.refresh_from_db()
+    assert (job.state, job.failure_code) == (JobState.FAILED, "dispute_none_upheld")
+    assert "The program is not deterministic." in job.failure_message
+    assert ruling.canonical is None
+    assert {replica.state for replica in job.replicas.all()} == {"rejected"}
+    assert [balance(replica) for replica in replicas] == [0, 0, 0]
+    assert account_of(user=job.owner).balance_micro == before + job.reserved_micro
+    books_check()
+
+
+def test_a_job_is_ruled_on_once() -> None:
+    job, (first, *_) = disputed_job(1, 2, 3)
+    dispute_rule(job=job, by=moderator_make(), canonical=first, reason="This one.")
+    with pytest.raises(JobNotDisputedError, match="completed"):
+        dispute_rule(job=job, by=moderator_make(), canonical=None, reason="No, none.")
+    assert disputes_rule(now=job.dispute_deadline_at) == 0  # type: ignore[arg-type]  # a disputed job had one
+    assert Ruling.objects.count() == 1
+    books_check()
+
+
+def test_an_open_job_is_not_ruled_on() -> None:
+    with pytest.raises(JobNotDisputedError, match="queued"):
+        dispute_rule(job=job_make(), by=moderator_make(), canonical=None, reason="Early.")
+
+
+def test_the_default_ruling_is_on_record_and_by_nobody() -> None:
+    job, _ = disputed_job(1, 2, 3)
+    assert job.dispute_deadline_at is not None
+    assert disputes_rule(now=job.dispute_deadline_at) == 1
+    ruling = Ruling.objects.get(job=job)
+    assert (ruling.by, ruling.canonical) == (None, None)
+    assert "nobody ruled in time" in ruling.reason
+
+
+def _nothing_changed(job: Job) -> None:
+    job.refresh_from_db()
+    assert job.state == JobState.DISPUTED
+    assert not Ruling.objects.exists()
+    assert set(job.replicas.values_list("state", flat=True)) == {"reported"}
+
+
+def _owner(job: Job, replicas: list[Replica]) -> User:
+    return permitted(job.owner)
+
+
+def _host(job: Job, replicas: list[Replica]) -> User:
+    assert replicas[2].node_owner is not None
+    return permitted(replicas[2].node_owner)
+
+
+def _stranger(job: Job, replicas: list[Replica]) -> User:
+    return user_make()
+
+
+def _staff_without_the_permission(job: Job, replicas: list[Replica]) -> User:
+    return user_make(is_staff=True)
+
+
+def _inactive(job: Job, replicas: list[Replica]) -> User:
+    return permitted(user_make(is_active=False))
+
+
+@pytest.mark.parametrize(
+    ("who", "error"),
+    [
+        (_owner, RulingInterestError),
+        (_host, RulingInterestError),
+        (_stranger, RulingForbiddenError),
+        (_staff_without_the_permission, RulingForbiddenError),
+        (_inactive, RulingForbiddenError),
+    ],
+)
+def test_who_may_not_rule(who: Any, error: type[ProblemError]) -> None:
+    job, replicas = disputed_job(1, 2, 3)
+    with pytest.raises(error):
+        dispute_rule(job=job, by=who(job, replicas), canonical=replicas[0], reason="Mine.")
+    _nothing_changed(job)
+
+
+@pytest.mark.parametrize("reason", ["", "  \n", "x" * (REASON_CHARACTERS_MAX + 1)])
+def test_a_ruling_has_a_reason(reason: str) -> None:
+    job, (first, *_) = disputed_job(1, 2, 3)
+    with pytest.raises(RulingInvalidError, match="reason"):
+        dispute_rule(job=job, by=moderator_make(), canonical=first, reason=reason)
+    _nothing_changed(job)
+
+
+def test_an_invalid_result_and_one_of_another_job_are_not_upheld() -> None:
+    job, (_, _, invalid) = disputed_job(1, 2, None, quorum=2)
+    other = disputed_job(1, 2, 3)[1][0]
+    for replica in (invalid, other):
+        with pytest.raises(RulingInvalidError, match="own checks"):
+            dispute_rule(job=job, by=moderator_make(), canonical=replica, reason="This one.")
+    _nothing_changed(job)
+
+
+def test_an_invalid_result_stays_invalid_under_a_ruling() -> None:
+    job, (first, _, invalid) = disputed_job(1, 2, None, quorum=2)
+    dispute_rule(job=job, by=moderator_make(), canonical=first, reason="This one.")
+    invalid.refresh_from_db()
+    assert (invalid.state, invalid.verdict, invalid.paid_micro) == ("rejected", "invalid", 0)
+
+
+def test_moderators_are_those_with_the_permission() -> None:
+    one, other = moderator_make(), permitted(user_make(is_staff=True))
+    user_make(is_staff=True)
+    assert set(moderators()) == {one, other}

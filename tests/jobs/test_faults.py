@@ -1,0 +1,148 @@
+"""Whose fault a failure is, and what a job makes of it."""
+
+from __future__ import annotations
+
+import pytest
+from django.test import override_settings
+from django.utils import timezone
+
+from jobs.checking.codes import CHECK_IMPOSSIBLE
+from jobs.faults import FAILURES, FaultClass, evidence_fault, failure_fault
+from jobs.models import Evidence, Job, Replica
+from jobs.services.failures import replica_failed
+from jobs.services.settlement import job_settle
+from jobs.states import JobState, ReplicaState
+from jobs.verdicts import AskForMore, Dispute
+from nodes.models import Node
+from people.models import User
+from tests.factories.checking import job_check
+from tests.factories.jobs import job_make
+from tests.factories.nodes import node_make
+from tests.factories.people import user_make
+from tests.factories.receipts import replica_lease, replica_report
+from workers.protocol.messages import Failure, FailureCode
+
+TWO = {"method": "exact", "copies": 2, "quorum": 2}
+
+
+def failed(job: Job, code: FailureCode, *, owner: User | None = None, node: Node | None = None) -> Job:
+    """The job after one more host reported this."""
+    replica = replica_lease(job, node or node_make(owner or user_make())[0])
+    replica_failed(replica=replica, job=job, failure=Failure(code=code, message="why"), now=timezone.now())
+    job.refresh_from_db()
+    return job
+
+
+def test_every_code_that_a_receipt_may_state_has_a_class() -> None:
+    assert set(FAILURES) == set(FailureCode)
+    for code, fault in FAILURES.items():
+        assert (fault == FaultClass.HOST) == code.value.startswith("host_")
+
+
+@pytest.mark.parametrize(
+    ("code", "fault"),
+    [
+        ("check_impossible", FaultClass.PORTAL),
+        ("output_unreadable", FaultClass.CHECKER),
+        ("checker_anything", FaultClass.CHECKER),
+        ("archive_refused", FaultClass.HOST),
+        ("receipt_contradiction", FaultClass.HOST),
+        ("results_differ", None),
+        ("not_checked", None),
+        ("", None),
+    ],
+)
+def test_the_class_of_a_failed_check(code: str, fault: FaultClass | None) -> None:
+    assert evidence_fault(code) == fault
+
+
+@pytest.mark.parametrize(("code", "fault"), [("exit_nonzero", FaultClass.PROGRAM), ("", None), ("no_such_code", None)])
+def test_the_class_of_a_replicas_failure(code: str, fault: FaultClass | None) -> None:
+    assert failure_fault(code) == fault
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("code", [FailureCode.EXIT_NONZERO, FailureCode.LIMIT_WALL, FailureCode.INPUT_MISMATCH])
+def test_a_fault_of_the_job_is_believed_at_once_of_one_copy_and_by_two_owners_of_more(code: FailureCode) -> None:
+    assert failed(job_make(), code).state == JobState.FAILED
+    job, owner = job_make(verification=TWO), user_make()
+    assert failed(job, code, owner=owner).state == JobState.QUEUED
+    assert failed(job, code, owner=owner).state == JobState.QUEUED
+    assert failed(job, code).state == JobState.FAILED
+    assert job.failure_code == code
+
+
+@pytest.mark.django_db
+@override_settings(NEXA_FAULT_OWNERS=3)
+def test_how_many_owners_are_believed_is_a_setting() -> None:
+    job = job_make(verification=TWO)
+    for _ in range(2):
+        assert failed(job, FailureCode.EXIT_NONZERO).state == JobState.QUEUED
+    assert failed(job, FailureCode.EXIT_NONZERO).state == JobState.FAILED
+
+
+@pytest.mark.django_db
+def test_a_chosen_spot_job_believes_its_first_host_no_more_than_two_copies_do() -> None:
+    job = job_make()
+    Job.objects.filter(pk=job.pk).update(policy="spot", spot_chosen=True, copies=2, quorum=2)
+    job.refresh_from_db()
+    assert failed(job, FailureCode.EXIT_NONZERO).state == JobState.QUEUED
+
+
+@pytest.mark.django_db
+def test_faults_of_hosts_use_up_attempts_and_are_told_by_class() -> None:
+    job = job_make()
+    with override_settings(NEXA_ATTEMPTS_MAX=3):
+        failed(job, FailureCode.HOST_ENGINE)
+        assert failed(job, FailureCode.HOST_DISK).state == JobState.QUEUED
+        failed(job, FailureCode.IMAGE_UNAVAILABLE)
+    assert (job.state, job.failure_code) == (JobState.FAILED, "attempts_exhausted")
+    assert "2 by host, 1 by image" in job.failure_message
+
+
+@pytest.mark.django_db
+def test_a_fault_of_the_portal_uses_up_no_attempt() -> None:
+    job = job_make()
+    with override_settings(NEXA_ATTEMPTS_MAX=2):
+        for _ in range(5):
+            assert failed(job, FailureCode.CANCELLED).state == JobState.QUEUED
+        failed(job, FailureCode.HOST_ENGINE)
+        assert job.state == JobState.QUEUED
+
+
+def unchecked(replica: Replica) -> None:
+    """The portal gave up on the archive check of this replica."""
+    Evidence.objects.filter(replica=replica).delete()
+    Evidence.objects.create(replica=replica, check_name="signature", passed=True)
+    for name in ("archive", "outputs", "log"):
+        Evidence.objects.create(
+            replica=replica, check_name=name, passed=False, code=CHECK_IMPOSSIBLE if name == "archive" else "not_checked"
+        )
+
+
+@pytest.mark.django_db
+def test_what_the_portal_could_not_check_is_not_held_against_its_host() -> None:
+    job = job_make()
+    Job.objects.filter(pk=job.pk).update(replicas_max=2)
+    first = replica_report(job)
+    unchecked(first)
+    assert isinstance(job_settle(job_id=job.pk), AskForMore)
+    second = replica_report(job)
+    unchecked(second)
+    assert isinstance(job_settle(job_id=job.pk), Dispute)
+    assert set(job.replicas.values_list("state", "verdict")) == {("reported", "undecided")}
+
+
+@pytest.mark.django_db
+def test_a_quorum_of_others_leaves_an_unchecked_result_undecided() -> None:
+    job = job_make()
+    first = replica_report(job)
+    unchecked(first)
+    job_settle(job_id=job.pk)
+    replica_report(job)
+    job_check(job_id=job.pk)
+    job_settle(job_id=job.pk)
+    job.refresh_from_db()
+    first.refresh_from_db()
+    assert job.state == JobState.COMPLETED
+    assert (first.state, first.verdict, first.paid_micro) == (ReplicaState.REJECTED, "undecided", 0)
