@@ -6,10 +6,10 @@ import io
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 import pytest
-from django.core.files.base import ContentFile
 from django.core.files.storage import InMemoryStorage
 
 from jobs import blobs
@@ -53,13 +53,16 @@ def test_many_bytes_reach_the_child_as_an_open_file() -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("size_bytes", [5, INLINE_BYTES_MAX + 1])
-def test_storage_whose_files_have_no_descriptor_is_read_all_the_same(monkeypatch: pytest.MonkeyPatch, size_bytes: int) -> None:
+def test_storage_whose_files_have_no_descriptor_is_read_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, size_bytes: int
+) -> None:
     replica = replica_report(job_make(), {"file": os.urandom(size_bytes)})
-    storage = InMemoryStorage()
+    store = blobs.BlobStore(InMemoryStorage(), tmp_path)
     for digest in (replica.receipt.archive_id, replica.receipt.log_id):
         with blobs.blob_open(str(digest)) as file:
-            storage.save(str(digest).replace(":", "-"), ContentFile(file.read()))
-    monkeypatch.setattr(reading, "blob_open", lambda digest: storage.open(digest.replace(":", "-")))
+            store.write(file)
+    Blob.objects.update(data=None)
+    monkeypatch.setattr(reading, "blob_store", lambda: store)
     job_check(job_id=replica.job_id)
     assert set(replica.evidence.values_list("passed", flat=True)) == {True}
 
