@@ -89,6 +89,8 @@ def report_print(report: Report, console: Console) -> None:
     )
     say(console, f"  {counts.entries} entries; {counts.payments} payments of {counts.paid_micro / 1e6:.6f} credits")
     say(console, f"  {counts.receipts} receipts, under {counts.node_keys} node keys")
+    if counts.jobs_ruled:
+        say(console, f"  {counts.jobs_ruled} jobs decided by a moderator, whatever their quorum")
     if counts.spot_choices:
         say(
             console,

@@ -39,6 +39,8 @@ class ConcludedReceipt:
     accepted: bool
     quorum: int
     spot: SpotChoice | None
+    is_ruled: bool = False
+    """A moderator decided."""
 
 
 def receipts_log(receipts: Sequence[ConcludedReceipt]) -> None:
@@ -73,6 +75,7 @@ def _receipt_document(receipt: ConcludedReceipt) -> dict[str, Any]:
         "accepted": receipt.accepted,
         "quorum": receipt.quorum,
         "spot": receipt.spot.model_dump(mode="json") if receipt.spot else None,
+        **({"ruled": True} if receipt.is_ruled else {}),
         "envelope": json_parse(receipt.envelope, limit_bytes=LEAF_BYTES_MAX),
     }
 

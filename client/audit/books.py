@@ -43,6 +43,8 @@ class JobBooks:
     formula: tuple[str, ...] = ()
     """Of its payments: version, FLOPs, ratio, rate, and the share of the reservation or nothing."""
     quorum: int | None = None
+    ruled: bool = False
+    """A moderator decided, not the quorum."""
     spot: tuple[str, str, bool] | None = None
     """(key, share, chosen)."""
     accepted: dict[str, AcceptedReceipt] = field(default_factory=dict)
@@ -78,6 +80,7 @@ class Counts:
     receipts: int = 0
     payments: int = 0
     node_keys: int = 0
+    jobs_ruled: int = 0
     spot_choices: int = 0
     spot_choices_open: int = 0
     paid_micro: int = 0
@@ -142,13 +145,14 @@ def _job_encode(row: JobBooks) -> list[Any]:
         row.refused,
         row.formula,
         row.quorum,
+        row.ruled,
         row.spot,
         accepted,
     ]
 
 
 def _job_decode(row: list[Any]) -> JobBooks:
-    *plain, formula, quorum, spot, accepted = row
+    *plain, formula, quorum, ruled, spot, accepted = row
     receipts = {replica: AcceptedReceipt(*one) for replica, one in accepted.items()}
-    values = [*plain, tuple(formula), quorum, tuple(spot) if spot else None, receipts]
+    values = [*plain, tuple(formula), quorum, ruled, tuple(spot) if spot else None, receipts]
     return JobBooks(*values)

@@ -1,8 +1,8 @@
 """What can only be judged when all leaves are known. Sorting and joining are SQLite's, on disk.
 
 1. No key, entry number, replica or order of a receipt occurs twice.
-2. A paid job has accepted receipts of as many accounts as its quorum asks for; each payment's share is the reservation divided among its
-   accepted receipts; when the job is closed, each of these is paid.
+2. A paid job has accepted receipts of as many accounts as its quorum asks for, unless a moderator ruled; each payment's share is the
+   reservation divided among its accepted receipts; when the job is closed, each of these is paid.
 3. What a paid job has left is refunded: payments and refund are one transaction of the coordinator.
 4. A reversal undoes one earlier grant (the treasury has it back) or payment (who reserved has it back), whole.
 5. Each choice of `spot` jobs is what its key draws, as soon as that is published.
@@ -46,7 +46,7 @@ def _names_check(books: Books) -> None:
 def _paid_job_check(books: Books, job_id: UUID, job: JobBooks) -> None:
     add, leaf = books.findings.add, job.payment_leaf
     accounts = {receipt.account for receipt in job.accepted.values()}
-    if job.quorum is not None and len(accounts) < job.quorum:
+    if job.quorum is not None and len(accounts) < job.quorum and not job.ruled:
         add(
             FindingCode.QUORUM_MISSED,
             leaf,

@@ -3,7 +3,8 @@
 1. A node key is registered once, as a usable Ed25519 key, before any receipt that it signed.
 2. A receipt's envelope verifies under the registered key that it names. Its payload has the digest that the leaf names, and is a statement
    about the leaf's replica by that key; its subjects are the digests that its predicate names. An accepted one says `completed`.
-3. An order has one receipt (a replica too: it is the key of the leaf). All receipts of a job name one quorum and one choice.
+3. An order has one receipt (a replica too: it is the key of the leaf). All receipts of a job name one quorum and one
+   choice, and all or none are ruled.
 """
 
 from __future__ import annotations
@@ -54,11 +55,12 @@ def receipt_check(books: Books, index: int, leaf: ReceiptLeaf) -> None:
         books.findings.add(FindingCode.JOB_UNRESERVED, index, f"A receipt of the job {leaf.job}, for which nothing was reserved before.")
     spot = None if leaf.spot is None else (leaf.spot.spot_key.hex, leaf.spot.share, leaf.spot.chosen)
     if job.quorum is None:
-        job.quorum, job.spot = leaf.quorum, spot
+        job.quorum, job.ruled, job.spot = leaf.quorum, leaf.ruled, spot
+        books.counts.jobs_ruled += leaf.ruled
         if leaf.spot is not None:
             choice_check(books, index, leaf, leaf.spot)
-    elif (job.quorum, job.spot) != (leaf.quorum, spot):
-        message = f"An earlier receipt of the job {leaf.job} names another quorum or another choice."
+    elif (job.quorum, job.ruled, job.spot) != (leaf.quorum, leaf.ruled, spot):
+        message = f"An earlier receipt of the job {leaf.job} names another quorum, choice or way to decide."
         books.findings.add(FindingCode.RECEIPTS_CONTRADICT, index, message)
     found = _receipt_open(books, index, leaf)
     if leaf.accepted:

@@ -68,7 +68,7 @@ class Conclusions:
         movements: list[Movement] = []
         refunds: list[Movement | None] = []
         steps: list[Step] = []
-        judged: list[tuple[Job, Replica, bool]] = []
+        judged: list[tuple[Job, Replica, bool, bool]] = []
         for result in self._results:
             amount, formula = result.pay(calibrations.ratio_of(result.job))
             if amount > 0:
@@ -76,13 +76,13 @@ class Conclusions:
             left_micro = result.job.reserved_micro - amount * len(result.accepted)
             refunds.append(refund_of(account=accounts[result.job.owner_id], job_id=result.job.pk, amount_micro=left_micro))
             steps += result.steps(amount, self._now)
-            judged += [(result.job, replica, replica.verdict == Verdict.AGREE) for replica in result.reported]
+            judged += [(result.job, replica, replica.verdict == Verdict.AGREE, result.is_ruled) for replica in result.reported]
             calibrations.measure(result.job, result.accepted)
         for failure in self._failures:
             left_micro = failure.job.reserved_micro
             refunds.append(refund_of(account=accounts[failure.job.owner_id], job_id=failure.job.pk, amount_micro=left_micro))
             steps += failure.steps(self._now)
-            judged += [(failure.job, replica, False) for replica in failure.reported]
+            judged += [(failure.job, replica, False, False) for replica in failure.reported]
         receipts_log(_concluded_receipts(judged))
         movements_post([*movements, *(refund for refund in refunds if refund)])
         steps_take(steps)
@@ -129,7 +129,7 @@ class _Result:
         self.reported = reported
         self._others = others
         self._comparisons = comparisons
-        self._is_ruled = is_ruled
+        self.is_ruled = is_ruled
         self.accepted = [replica for replica in reported if replica.verdict == Verdict.AGREE]
         self._canonical = next(replica for replica in reported if replica.pk == canonical_id)
 
@@ -173,7 +173,7 @@ class _Result:
         ]
         worst = max(found, key=_share, default=None)
         summary = {"agreeing": len(self.accepted), "reported": len(self.reported), "quorum": self.job.quorum, "worst": worst}
-        return summary | {"ruled": True} if self._is_ruled else summary
+        return summary | {"ruled": True} if self.is_ruled else summary
 
 
 class _Failure:
@@ -257,8 +257,8 @@ def _verifying(job: Job) -> list[JobStep]:
     return [] if job.state in (JobState.VERIFYING, JobState.DISPUTED) else [JobStep(job, JobState.VERIFYING)]
 
 
-def _concluded_receipts(judged: Sequence[tuple[Job, Replica, bool]]) -> list[ConcludedReceipt]:
-    signed = Evidence.objects.filter(replica__in=[replica for _, replica, _ in judged], other=None, check_name="signature", passed=True)
+def _concluded_receipts(judged: Sequence[tuple[Job, Replica, bool, bool]]) -> list[ConcludedReceipt]:
+    signed = Evidence.objects.filter(replica__in=[replica for _, replica, *_ in judged], other=None, check_name="signature", passed=True)
     genuine = set(signed.values_list("replica_id", flat=True))
     return [
         ConcludedReceipt(
@@ -269,8 +269,9 @@ def _concluded_receipts(judged: Sequence[tuple[Job, Replica, bool]]) -> list[Con
             accepted=is_accepted,
             quorum=job.quorum,
             spot=_spot_choice(job),
+            is_ruled=is_ruled,
         )
-        for job, replica, is_accepted in judged
+        for job, replica, is_accepted, is_ruled in judged
         if replica.pk in genuine
     ]
 

@@ -21,14 +21,25 @@ from django.test import override_settings
 from psycopg import sql
 
 from client.cli import main
+from jobs.models import Job
+from jobs.services.disputes import dispute_rule
+from jobs.services.settlement import job_settle
+from jobs.states import JobState
 from ledger.append_only import APPEND_ONLY
 from ledger.checkpoints import checkpoint_publish, log_origin
 from ledger.coordinator_key import coordinator_private_key
 from ledger.epochs import epoch_begin
+from ledger.items import node_key_log
 from ledger.models import Checkpoint, LogItem, LogLeaf
 from ledger.publication import PublishedAheadError
+from ledger.services import account_of
 from tests.client.live_portal import LivePortal
+from tests.factories.checking import job_check
 from tests.factories.honest_ledger import WORTH, HonestLedger
+from tests.factories.jobs import job_make
+from tests.factories.nodes import node_make
+from tests.factories.people import moderator_make, user_make
+from tests.factories.receipts import FILES, replica_report
 from tests.services import COORDINATOR_KEY_RAW
 from workers.protocol import signed_note
 from workers.protocol.canonical import canonical_json
@@ -195,6 +206,32 @@ def test_an_honest_ledger_is_clean_and_stays_so_as_it_grows(ledger: HonestLedger
     second = audit()
     assert (second["exit"], second["clean"], second["findings"], second["size_before"]) == (0, True, [], first["size"])
     assert second["counts"]["payments"] == 10
+
+
+def test_what_the_portal_settles_itself_is_clean_also_when_a_moderator_rules(
+    ledger: HonestLedger, audit: Callable[[], dict[str, Any]]
+) -> None:
+    other = {**FILES, "summary.json": b"{}"}
+    settled = [([FILES], JobState.COMPLETED), ([FILES, FILES], JobState.COMPLETED), ([FILES, other], JobState.DISPUTED)]
+    for files, state in settled:
+        job = job_make(verification={"method": "exact", "copies": len(files), "quorum": len(files)})
+        Job.objects.filter(pk=job.pk).update(replicas_max=len(files))
+        replicas = []
+        for one in files:
+            node, key = node_make(user_make())
+            node_key_log(node_id=node.pk, key=key.public, account=account_of(user=node.owner))
+            replicas.append(replica_report(job, one, node=node, key=key))
+        job_check(job_id=job.pk)
+        job_settle(job_id=job.pk)
+        job.refresh_from_db()
+        assert job.state == state
+        if state == JobState.DISPUTED:
+            dispute_rule(job=job, by=moderator_make(), canonical=replicas[0], reason="The other one is broken.")
+    checkpoint_publish()
+    found = audit()
+    assert found["findings"] == []
+    assert (found["counts"]["receipts"], found["counts"]["payments"]) == (4 + 5, 4 + 4)
+    assert found["counts"]["jobs_ruled"] == 1
 
 
 # --- history changed under a signature: found by hashes -----------------------------------------------------------------

@@ -90,6 +90,7 @@ def test_the_json_document_has_all_of_it(mirror: LogFolder, tmp_path: Path) -> N
             "receipts": 9,
             "payments": 9,
             "node_keys": 3,
+            "jobs_ruled": 0,
             "spot_choices": 4,
             "spot_choices_open": 0,
             "paid_micro": 9_000_000,

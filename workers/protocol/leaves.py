@@ -83,7 +83,8 @@ class SpotChoice(Message):
 
 
 class ReceiptLeaf(Message):
-    """A receipt of a concluded job. `quorum`: how many had to agree. `spot` is null unless the job's policy is `spot`.
+    """A receipt of a concluded job. `quorum`: how many had to agree. `spot` is null unless the job's policy is `spot`. `ruled`: the job was
+    disputed, and a moderator decided; then no quorum did.
 
     `envelope` is the receipt as the host signed it (DSSE, an object); its payload names the order, the replica and the key.
     """
@@ -97,6 +98,7 @@ class ReceiptLeaf(Message):
     accepted: bool
     quorum: int = Field(ge=1, le=64)
     spot: SpotChoice | None
+    ruled: bool = False
     envelope: dict[str, Any]
 
 

@@ -104,3 +104,22 @@ def test_a_job_has_a_bounded_number_of_accepted_receipts(audit: Audit) -> None:
         log.receipt(job, host)
     [finding] = audit(log.leaves).findings.kept
     assert (finding.code, finding.leaf) == (FindingCode.RECEIPTS_CONTRADICT, len(log.leaves) - 1)
+
+
+@pytest.mark.parametrize(("ruled", "found"), [(True, set()), (False, {FindingCode.QUORUM_MISSED})])
+def test_a_moderator_may_rule_against_the_quorum_and_the_log_says_so(audit: Audit, ruled: bool, found: set[FindingCode]) -> None:
+    log, person = started()
+    log.job(person, [log.host()], quorum=2)
+    for leaf in log.leaves:
+        if leaf["kind"] == "receipt" and ruled:
+            leaf["ruled"] = True
+    report = audit(log.leaves)
+    assert set(report.findings.counts) == found
+    assert report.counts.jobs_ruled == ruled
+
+
+def test_a_ruling_for_one_receipt_of_a_job_only(audit: Audit) -> None:
+    log, person = started()
+    log.job(person, [log.host(), log.host()])
+    next(leaf for leaf in log.leaves if leaf["kind"] == "receipt")["ruled"] = True
+    assert set(audit(log.leaves).findings.counts) == {FindingCode.RECEIPTS_CONTRADICT}

@@ -55,6 +55,7 @@ def test_a_job_is_the_same_after_the_disk(tmp_path: Path) -> None:
         refused=5,
         formula=("1", "2"),
         quorum=2,
+        ruled=True,
         spot=("b" * 32, "0.1", True),
         accepted={"c" * 32: AcceptedReceipt("sha256:d", "sha256:e", "f" * 32, paid=True)},
     )
