@@ -113,8 +113,8 @@ def _watched(groups: Iterable[str]) -> set[str]:
         return set(names)
     # As the layer names the Redis channel of a group; a test holds it to that.
     channels = {f"{settings.NEXA_CHANNEL_PREFIX}__group__{name}": name for name in names}
-    counted: list[tuple[bytes, int]] = redis_client(settings.NEXA_REDIS_URL).pubsub_numsub(*channels)
-    return {channels[channel.decode()] for channel, count in counted if count}
+    counted = redis_client(settings.NEXA_REDIS_URL).pubsub_numsub(*channels)
+    return {channels[str(channel, "ascii") if isinstance(channel, bytes) else channel] for channel, count in counted if count}
 
 
 async def _sockets_send(messages: Sequence[tuple[str, dict[str, Any]]]) -> None:

@@ -60,7 +60,7 @@ def test_reported_replicas_are_claimed_once_in_one_batch() -> None:
     tasks.verification_dispatch()
     batch = VerificationBatch.objects.get()
     assert {uuid.UUID(one) for one in batch.job_ids} == jobs
-    assert queue_lengths()["verify"] == 3
+    assert queue_lengths()["verify"] == 1, "little work is not cut"
     assert not Replica.objects.filter(verify_claimed_until=None).exists()
 
 
@@ -264,6 +264,11 @@ def test_slices_cut_a_batch_into_at_most_parallel_parts(count: int, widths: list
     slices = slices_of(dict.fromkeys(ids, 0.0), parallel=4)
     assert sorted(map(len, slices), reverse=True) == widths
     assert {one for part in slices for one in part} == set(ids)
+
+
+@pytest.mark.parametrize(("jobs", "slices"), [(1, 1), (50, 1), (51, 2), (200, 4), (900, 8)])
+def test_a_batch_is_cut_where_there_is_work_for_several(jobs: int, slices: int) -> None:
+    assert len(claims._batch({uuid.uuid4(): 0.0 for _ in range(jobs)}).slices) == slices
 
 
 def test_slices_share_the_work_not_the_number() -> None:
