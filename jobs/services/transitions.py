@@ -95,8 +95,8 @@ def event_record(
     *, job: Job, kind: str, replica: Replica | None = None, payload: dict[str, Any] | None = None, public: bool = True
 ) -> JobEvent:
     """One outbox row. `public` False hides it from the owner until the job is concluded."""
-    event = JobEvent(job=job, replica=replica, kind=kind, payload=payload or {}, public=public)
-    events_record([event])
+    event = JobEvent.objects.create(job=job, replica=replica, kind=kind, payload=payload or {}, public=public)
+    nudge_on_commit(outbox_nudge)
     return event
 
 
