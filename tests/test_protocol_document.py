@@ -14,7 +14,7 @@ from uuid import UUID
 
 import pytest
 
-from jobs.descriptor import consistency, parsing
+from jobs.descriptor import arrays, consistency, parsing
 from jobs.orders import order_sign
 from ledger.items import ConcludedReceipt, node_key_log, receipts_log, spot_commitment_log, spot_key_log
 from ledger.models import Account, AccountKind, Entry, LogItem, LogLeaf, Posting
@@ -123,7 +123,7 @@ def test_the_table_of_evidence_codes_has_those_that_are_no_errors() -> None:
 
 def test_the_table_of_descriptor_faults_has_every_code_of_the_parser() -> None:
     codes = set(parsing._CODES.values()) | {"wrong_type"}
-    for module in (parsing, consistency):
+    for module in (parsing, consistency, arrays):
         for node in ast.walk(ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "Fault" and isinstance(node.args[1], ast.Constant):
                 codes.add(str(node.args[1].value))
