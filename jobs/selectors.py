@@ -52,7 +52,7 @@ def jobs_of(
 
 def inputs_of(*, job: Job) -> list[JobInput]:
     """The job's inputs by path, blobs fetched along."""
-    return list(JobInput.objects.filter(job=job).select_related("blob").order_by("path"))
+    return list(JobInput.objects.filter(job=job).select_related("blob").defer("blob__data").order_by("path"))
 
 
 def replicas_of(*, job: Job) -> list[Replica]:

@@ -15,7 +15,7 @@ from uuid import UUID
 import pytest
 
 from jobs.checking.codes import CHECK_CRASHED, CHECK_EXCEEDED, CHECK_IMPOSSIBLE, EVIDENCE_FAULTS, NOT_CHECKED, RESULTS_DIFFER
-from jobs.descriptor import consistency, parsing
+from jobs.descriptor import arrays, consistency, parsing
 from jobs.orders import order_sign
 from ledger.items import ConcludedReceipt, node_key_log, receipts_log, spot_commitment_log, spot_key_log
 from ledger.models import Account, AccountKind, Entry, LogItem, LogLeaf, Posting
@@ -130,7 +130,7 @@ def test_every_error_of_evidence_is_a_verification_error() -> None:
 
 def test_the_table_of_descriptor_faults_has_every_code_of_the_parser() -> None:
     codes = set(parsing._CODES.values()) | {"wrong_type"}
-    for module in (parsing, consistency):
+    for module in (parsing, consistency, arrays):
         for node in ast.walk(ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "Fault" and isinstance(node.args[1], ast.Constant):
                 codes.add(str(node.args[1].value))

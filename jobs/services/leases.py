@@ -196,7 +196,7 @@ def _leases_take(claims: Sequence[Claim], node: Node, request_id: UUID, now: dat
     Claims whose orders would make the answer too long stay queued.
     """
     inputs: dict[UUID, list[JobInput]] = {claim.job.pk: [] for claim in claims}
-    for one in JobInput.objects.filter(job__in=inputs).select_related("blob").order_by("path"):
+    for one in JobInput.objects.filter(job__in=inputs).select_related("blob").defer("blob__data").order_by("path"):
         inputs[one.job_id].append(one)
     steps: list[Step] = []
     taken: list[Replica] = []
