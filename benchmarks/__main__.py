@@ -23,6 +23,7 @@ from benchmarks.claims import claim_figures
 from benchmarks.engine import engine_figures
 from benchmarks.fabric import Fabric
 from benchmarks.figures import Figure, figures_print
+from benchmarks.ledger import ledger_figures
 from benchmarks.lifecycle import OWNERS, lifecycle_figures
 from devstack.engine import EngineHandle, engine_ensure
 from devstack.images import tiny_image_ensure
@@ -57,6 +58,7 @@ def bench(engine: EngineHandle, folder: Path, console: Console) -> Bench:
     finally:
         client.close()
     bench.section("Archives", archive_figures(folder / "archives"))
+    bench.section("The ledger", ledger_figures(folder / "ledger"))
     bench.section("Audit of the ledger's log", audit_figures(folder / "audit"))
     bench.section("The engine", engine_figures(engine, folder / "engine", image_id))
     stack_folder = folder / "stack"

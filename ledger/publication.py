@@ -17,13 +17,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
 from django.conf import settings
 
-from ledger.models import Checkpoint
-from ledger.tiles import LEVEL_MAX, entry_bundle, tile_hashes
+from ledger.models import Checkpoint, LogLeaf
+from ledger.tiles import LEVEL_MAX, tile_hashes
 from workers.protocol import signed_note
 from workers.protocol.errors import VerificationError
 from workers.protocol.signed_note import NOTE_LIMIT_BYTES, note_text
@@ -31,6 +33,9 @@ from workers.protocol.tlog_tiles import TILE_WIDTH, place_text
 
 _CURRENT: Final = "current"
 _CHECKPOINT: Final = "checkpoint"
+_TILES_READ: Final = 4
+_WRITERS: Final = 32
+"""Files that are written at once."""
 
 
 class PublishedAheadError(Exception):
@@ -118,10 +123,18 @@ def full_tiles(size: int, *, done: int = 0) -> Iterator[tuple[int, int]]:
 
 
 def _full_tiles(done: int, size: int) -> Iterator[tuple[str, bytes]]:
+    """(name, content) of the files that `size` leaves fill and `done` did not; leaves are read once, a few tiles at a time."""
+    for start in range(done // TILE_WIDTH, size // TILE_WIDTH, _TILES_READ):
+        end = min(start + _TILES_READ, size // TILE_WIDTH)
+        leaves = LogLeaf.objects.filter(index__gte=start * TILE_WIDTH, index__lt=end * TILE_WIDTH).order_by("index")
+        rows = list(leaves.values_list("hash", "item__data"))
+        for index in range(start, end):
+            tile = rows[(index - start) * TILE_WIDTH : (index - start + 1) * TILE_WIDTH]
+            yield tile_name(0, index), b"".join(bytes(hash_of_leaf) for hash_of_leaf, _ in tile)
+            yield bundle_name(index), b"".join(len(data).to_bytes(2, "big") + bytes(data) for _, data in tile)
     for level, index in full_tiles(size, done=done):
-        yield tile_name(level, index), b"".join(tile_hashes(level, index))
-        if level == 0:
-            yield bundle_name(index), entry_bundle(index)
+        if level > 0:
+            yield tile_name(level, index), b"".join(tile_hashes(level, index))
 
 
 def _epoch_folder(epoch: int) -> Path:
@@ -129,19 +142,28 @@ def _epoch_folder(epoch: int) -> Path:
 
 
 def _files_write(files: Iterable[tuple[Path, bytes]]) -> None:
-    """Each appears whole or not at all; when this returns all are on the disk."""
+    """Each appears whole or not at all; when this returns all are on the disk. Several wait at once: file systems commit in groups."""
     folders: set[Path] = set()
-    for path, data in files:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folders.update(one for one in path.parents if one.is_relative_to(settings.NEXA_LOG_ROOT))
+    rest = iter(files)
+    with ThreadPoolExecutor(_WRITERS) as writers:
+        while group := list(islice(rest, _WRITERS)):
+            for path, temporary in list(writers.map(_file_write, group)):
+                temporary.replace(path)
+                folders.update(one for one in path.parents if one.is_relative_to(settings.NEXA_LOG_ROOT))
     for folder in folders:
         _folder_sync(folder)
+
+
+def _file_write(file: tuple[Path, bytes]) -> tuple[Path, Path]:
+    """(the file to be, what is to become it): on the disk under another name."""
+    path, data = file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as out:
+        out.write(data)
+        out.flush()
+        os.fsync(out.fileno())
+    return path, temporary
 
 
 def _current_set(folder: Path) -> None:

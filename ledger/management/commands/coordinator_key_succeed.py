@@ -1,8 +1,11 @@
 """Gives the coordinator another key: makes it, has the present key sign that it follows, and publishes that.
 
 Orders go on under the present key until NEXA_COORDINATOR_KEY_FILE names the new file and the web and conclude processes are started again,
-all of them. Hosts follow by themselves when they meet the first order of the new key. Keep the old file until then, and destroy it
-afterwards: whoever has it can name other successors to hosts that have not followed yet. Run again with the same file, it changes nothing.
+all of them. Hosts follow by themselves when they meet the first order of the new key.
+
+Set NEXA_COORDINATOR_PREVIOUS_KEY_FILE to the old file for a while: checkpoints are then signed by both keys, so that readers who know the
+old one only can go on until they have followed. Destroy the old file afterwards: whoever has it can name other successors to hosts that
+have not followed yet. Run again with the same file, it changes nothing.
 """
 
 from __future__ import annotations
