@@ -58,8 +58,8 @@ def bench(engine: EngineHandle, folder: Path, console: Console) -> Bench:
     finally:
         client.close()
     bench.section("Archives", archive_figures(folder / "archives"))
-    bench.section("The ledger", ledger_figures(folder / "ledger"))
     bench.section("Audit of the ledger's log", audit_figures(folder / "audit"))
+    bench.section("The ledger", ledger_figures(folder / "ledger"))
     bench.section("The engine", engine_figures(engine, folder / "engine", image_id))
     stack_folder = folder / "stack"
     stack_folder.mkdir()

@@ -139,7 +139,7 @@ def _array_submit(running: RunningStack, count: int) -> None:
         "limits": {"memory_mb": 64, "disk_mb": 16, "output_mb": 1},
     }
     name = uuid.uuid4().hex[:12]
-    running.researcher.array_submit(template, [{"job_id": f"empty-{name}-{number}"} for number in range(count)])
+    running.researcher.jobs_submit(template, [{"job_id": f"empty-{name}-{number}"} for number in range(count)])
 
 
 @contextmanager

@@ -31,7 +31,6 @@ from workers.protocol.messages import (
     FreeResources,
     LogReference,
     ReceiptPredicate,
-    ReceiptSubmission,
     StoredObject,
     SubmittedReceipt,
     Tier,
@@ -75,8 +74,7 @@ class SimulatedHost(threading.Thread):
         )
         receipts = [self._receipt(base64_decode(order["payload"])) for order in answer.orders]
         if receipts:
-            results = self._client.receipts_submit(ReceiptSubmission(protocol_version=PROTOCOL_VERSION, receipts=tuple(receipts)))
-            refused = [result.problem for result in results.results if result.problem is not None]
+            refused = [result.problem for result in self._client.receipts_submit(receipts) if result.problem is not None]
             if refused:
                 raise RuntimeError(f"expected {len(receipts)} receipts to be taken; {len(refused)} were refused: {refused[0]}")
 

@@ -30,7 +30,7 @@ from django.conf import settings
 from django.core.files import File
 from django.core.files.storage import Storage, default_storage
 
-from jobs.bulk_insert import rows_insert
+from jobs.bulk import rows_insert
 from jobs.models import Blob
 from workers.protocol.digests import DIGEST_PREFIX, Readable, digest_of, digest_parse
 from workers.protocol.problems import ProblemError

@@ -1,12 +1,16 @@
-"""Many rows in one statement: a statement costs PostgreSQL and psycopg more than a row, so what comes in numbers is written in numbers."""
+"""Many rows in one statement: a statement costs PostgreSQL and psycopg more than a row, so what comes in numbers is written in numbers.
+
+A thousand model instances, each with every column prepared and every value quoted, would cost more than all else that happens to them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.db import connection
-from django.db.models import Field, Model
+from django.db.models import AutoField, Field, Model
 
 
 def rows_update(rows: Sequence[Model], fields: Sequence[str]) -> None:
@@ -36,3 +40,37 @@ def _column(row: Model, name: str) -> Field[Any, Any]:
     if not isinstance(found, Field) or not found.column:
         raise ValueError(f"expected a column of {type(row).__name__}; found {name!r}")
     return found
+
+
+def rows_insert(like: Model, records: Sequence[Mapping[str, Any]], *, then: str = "") -> list[tuple[Any, ...]]:
+    """Inserts a row for each record: what a record names, by attribute, is its own; all other columns are as `like` has them.
+
+    All records name the same attributes, with values as JSON has them, UUIDs, or bytes. `then`: SQL that follows, ON CONFLICT or RETURNING;
+    what it returns is returned. Rows are written in the order of the records.
+    """
+    if not records:
+        return []
+    names, expressions, values, own = [], [], [], []
+    for field in like._meta.concrete_fields:
+        if isinstance(field, AutoField):
+            continue
+        kind = str(field.cast_db_type(connection)).split("(")[0]  # without the length: a cast would cut a text, an assignment refuses it
+        names.append(f'"{field.column}"')
+        if field.attname in records[0]:
+            expressions.append(f'v."{field.attname}"')
+            own.append(f'"{field.attname}" {kind}')
+        else:
+            expressions.append(f"%s::{kind}")
+            values.append(field.get_db_prep_save(field.pre_save(like, add=True), connection))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f'INSERT INTO "{like._meta.db_table}" ({", ".join(names)}) SELECT {", ".join(expressions)}'  # noqa: S608  names of our own columns
+            f" FROM jsonb_to_recordset(%s) AS v({', '.join(own)}) {then}",
+            [*values, json.dumps(records, default=_text_of)],
+        )
+        return cursor.fetchall() if cursor.description else []
+
+
+def _text_of(value: object) -> str:
+    """What PostgreSQL reads as this value."""
+    return "\\x" + value.hex() if isinstance(value, bytes) else str(value)

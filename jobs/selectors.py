@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -71,7 +71,7 @@ def events_of(*, job: Job, after: int, limit: int) -> list[JobEvent]:
     return [event for event in shown if event.pk > after][:limit]
 
 
-def events_shown(events: Sequence[JobEvent]) -> list[JobEvent]:
+def events_shown(events: Iterable[JobEvent]) -> list[JobEvent]:
     """Of events in the order of their ids, jobs fetched along, those that may be shown. At most one statement."""
     public = [event for event in events if event.public]
     once = {event.job_id for event in public if event.kind in disclosure.EVENTS_ONCE and is_veiled(event.job)}

@@ -11,7 +11,7 @@ Every way in which a call can end without an answer is one of these; nothing els
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -36,6 +36,7 @@ from workers.protocol.messages import (
     KeyRotationRequest,
     Problem,
     ReceiptAnswer,
+    ReceiptResult,
     ReceiptsAnswer,
     ReceiptSubmission,
     RegistrationAnswer,
@@ -152,14 +153,18 @@ class PortalClient:
 
     def receipt_submit(self, receipt: SubmittedReceipt) -> ReceiptAnswer:
         """Hand a receipt in. The same again gives the same answer. A problem of the receipt is raised as one of the call is."""
-        message = ReceiptSubmission(protocol_version=PROTOCOL_VERSION, receipts=(receipt,))
-        results = self._call("POST", "/api/v1/receipts", ReceiptsAnswer, message=message).results
-        if len(results) != 1:
-            raise PortalProtocolError(f"Expected a result for the one receipt; found {len(results)}.")
-        (result,) = results
+        (result,) = self.receipts_submit([receipt])
         if result.answer is None:
             raise self._refusal_of(result.problem)
         return result.answer
+
+    def receipts_submit(self, receipts: Sequence[SubmittedReceipt]) -> tuple[ReceiptResult, ...]:
+        """Hand up to RECEIPTS_MAX receipts in; what became of each, in their order."""
+        message = ReceiptSubmission(protocol_version=PROTOCOL_VERSION, receipts=tuple(receipts))
+        results = self._call("POST", "/api/v1/receipts", ReceiptsAnswer, message=message).results
+        if len(results) != len(receipts):
+            raise PortalProtocolError(f"Expected a result for each of {len(receipts)} receipts; found {len(results)}.")
+        return results
 
     def leave(self) -> None:
         """Tell the portal that this node is no more."""

@@ -17,7 +17,7 @@ from uuid import UUID
 from django.db.models import TextField
 from django.db.models.functions import Cast
 
-from jobs.blobs import blob_open
+from jobs.blobs import blob_store
 from jobs.checking.documents import COMPARISON, NO_BLOB, OWN_CHECKS, BlobDocument, JobDocument, ReplicaDocument
 from jobs.checking.pieces import JobPieces
 from jobs.models import Evidence, Job, Replica
@@ -147,7 +147,7 @@ def _blob_document(stored: StoredBlob, *, limit_bytes: int | None = None) -> Blo
     if stored.data is not None:
         return replace(found, data=stored.data)
     try:
-        with blob_open(stored.digest) as file:
+        with blob_store().open(stored.digest) as file:
             if stored.size_bytes <= INLINE_BYTES_MAX and len(data := file.read(INLINE_BYTES_MAX + 1)) <= INLINE_BYTES_MAX:
                 return replace(found, data=data)
             return replace(found, descriptor=_descriptor_of(file))

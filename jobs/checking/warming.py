@@ -37,7 +37,7 @@ _LOOP: Final = (
 def warm_up() -> None:
     """Reads a little of everything, well-formed and malformed, and forgets it."""
     descriptor = Descriptor.model_validate(_JOB)
-    for ending, sides in _samples().items():
+    for ending, sides in samples().items():
         for one, other in (sides, (b"", sides[1]), (sides[0], b"\xff\0[{\x93"), (sides[0][:-3], sides[1])):
             path = f"a.{ending}"
             both = (one, other)
@@ -54,7 +54,8 @@ def _side(both: tuple[bytes, bytes], side: int, _: str) -> bytes:
     return both[side]
 
 
-def _samples() -> dict[str, tuple[bytes, bytes]]:
+def samples() -> dict[str, tuple[bytes, bytes]]:
+    """By the ending of a name, two files of that format that are close to each other."""
     arrays, bundles = [], []
     for shift in (0.0, 0.01):
         arrays.append(io.BytesIO())

@@ -63,7 +63,8 @@ class Conclusions:
         if not (self._results or self._failures):
             return
         calibrations = _Calibrations([result.job for result in self._results])
-        accounts = accounts_of({one.job.owner_id for one in (*self._results, *self._failures)} | _paid_owners(self._results))
+        owners = {result.job.owner_id for result in self._results} | {failure.job.owner_id for failure in self._failures}
+        accounts = accounts_of(owners | _paid_owners(self._results))
         movements: list[Movement] = []
         refunds: list[Movement | None] = []
         steps: list[Step] = []

@@ -259,7 +259,7 @@ def _leases_expire(found: Sequence[tuple[UUID, UUID]], now: datetime) -> int:
             count, alone = _expire_together(batch, now)
         except Exception:  # whatever one of them is about, the others shall not wait for it
             log.exception("%d leases could not be expired together; each is tried alone", len(batch))
-            count, alone = 0, batch
+            count, alone = 0, list(batch)
         expired += count + sum(_expire_alone(replica_id, job_id, now) for replica_id, job_id in alone)
     return expired
 

@@ -6,10 +6,11 @@ Events go out in batches: one message a watched job and one for the fleet, howev
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from smtplib import SMTPException
 from typing import Any, Final
+from uuid import UUID
 
 import redis
 from asgiref.sync import async_to_sync
@@ -29,6 +30,7 @@ from jobs.states import JobState
 log = logging.getLogger(__name__)
 
 BATCH_EVENTS: Final = 1000
+DIGEST_LABELS: Final = 20
 FLEET_GROUP: Final = "fleet"
 Mail = tuple[str, list[str], str]
 """Subject, paragraphs, address."""
@@ -64,39 +66,41 @@ def outbox_push() -> int:
 
 def _batch_push() -> int:
     with transaction.atomic():
-        unpushed = JobEvent.objects.select_for_update(skip_locked=True, of=("self",)).filter(pushed_at=None)
-        events = list(unpushed.select_related("job").defer("job__descriptor").order_by("pk")[:BATCH_EVENTS])
+        unpushed = JobEvent.objects.select_for_update(skip_locked=True).filter(pushed_at=None).order_by("pk")
+        found = list(unpushed.values_list("pk", "job_id", "kind")[:BATCH_EVENTS])
         try:
-            async_to_sync(_sockets_send)(_messages(events))
+            async_to_sync(_sockets_send)(_messages([(pk, job_id) for pk, job_id, _ in found]))
         except (redis.RedisError, OSError) as error:
             log.warning("outbox waits, the channel layer is away: %s", error)
             return 0
-        _mails_send([event for event in events if event.kind in _MAILED])
-        JobEvent.objects.filter(pk__in=[event.pk for event in events]).update(pushed_at=timezone.now())
-    return len(events)
+        _mails_send([(job_id, kind.removeprefix("job.")) for _, job_id, kind in found if kind in _MAILED])
+        JobEvent.objects.filter(pk__in=[pk for pk, *_ in found]).update(pushed_at=timezone.now())
+    return len(found)
 
 
-def _messages(events: Sequence[JobEvent]) -> list[tuple[str, dict[str, Any]]]:
-    """(group, message): owners see at once what may be shown; the rest they read in the timeline once the job is concluded.
+def _messages(events: Sequence[tuple[int, UUID]]) -> list[tuple[str, dict[str, Any]]]:
+    """(group, message) for events given by their id and job: owners see at once what may be shown, the rest once the job is concluded.
 
-    Strangers see kinds, types and tiers only. Asks which groups are watched.
+    Strangers see kinds, types and tiers only. First asks who watches, then reads what they watch.
     """
-    shown = events_shown(events)
-    by_job: dict[Any, list[JobEvent]] = defaultdict(list)
+    watched = _watched([FLEET_GROUP, *dict.fromkeys(job_group(job_id) for _, job_id in events)])
+    wanted = [pk for pk, job_id in events if FLEET_GROUP in watched or job_group(job_id) in watched]
+    if not wanted:
+        return []
+    shown = events_shown(JobEvent.objects.filter(pk__in=wanted).select_related("job").defer("job__descriptor").order_by("pk"))
+    by_job: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for event in shown:
-        by_job[event.job_id].append(event)
-    watched = _watched([FLEET_GROUP, *(job_group(job_id) for job_id in by_job)])
+        if job_group(event.job_id) in watched:
+            by_job[job_group(event.job_id)].append(event_document(event))
     messages: list[tuple[str, dict[str, Any]]] = [
-        (job_group(job_id), {"type": "job.events", "events": [event_document(event) for event in found]})
-        for job_id, found in by_job.items()
-        if job_group(job_id) in watched
+        (group, {"type": "job.events", "events": documents}) for group, documents in by_job.items()
     ]
-    of_jobs = [event for event in shown if event.kind.startswith("job.")]
-    if of_jobs and FLEET_GROUP in watched:
-        coarse = [
-            {"kind": event.kind, "job_type": event.job.job_type, "tier": event.job.tier, "at": event.created_at.isoformat()}
-            for event in of_jobs
-        ]
+    coarse = [
+        {"kind": event.kind, "job_type": event.job.job_type, "tier": event.job.tier, "at": event.created_at.isoformat()}
+        for event in shown
+        if event.kind.startswith("job.")
+    ]
+    if coarse and FLEET_GROUP in watched:
         messages.append((FLEET_GROUP, {"type": "fleet.events", "events": coarse}))
     return messages
 
@@ -109,33 +113,52 @@ def _watched(groups: Iterable[str]) -> set[str]:
         return set(names)
     # As the layer names the Redis channel of a group; a test holds it to that.
     channels = {f"{settings.NEXA_CHANNEL_PREFIX}__group__{name}": name for name in names}
-    counted = redis_client(settings.NEXA_REDIS_URL).pubsub_numsub(*channels)
+    counted: list[tuple[bytes, int]] = redis_client(settings.NEXA_REDIS_URL).pubsub_numsub(*channels)
     return {channels[channel.decode()] for channel, count in counted if count}
 
 
 async def _sockets_send(messages: Sequence[tuple[str, dict[str, Any]]]) -> None:
     layer = get_channel_layer()
-    for group, message in messages if layer is not None else ():
-        await layer.group_send(group, message)
+    if layer is not None:
+        for group, message in messages:
+            await layer.group_send(group, message)
 
 
-def _mails_send(events: Sequence[JobEvent]) -> None:
-    """Tells owners that their jobs ended, and moderators of disputes, over one connection.
+def _mails_send(ends: Sequence[tuple[UUID, str]]) -> None:
+    """Tells owners how their jobs ended (job, state), in one mail each for all of a batch, and moderators of disputes; over one connection.
 
     A mail server that refuses, or is away, is logged; the timeline has it all the same.
     """
-    if not events:
+    if not ends:
         return
-    jobs = Job.objects.select_related("owner").in_bulk([event.job_id for event in events])
+    jobs = Job.objects.select_related("owner").defer("descriptor").in_bulk([job_id for job_id, _ in ends])
+    by_owner: dict[int, list[tuple[Job, str]]] = defaultdict(list)
+    mails: list[Mail] = []
+    for job_id, state in ends:
+        by_owner[jobs[job_id].owner_id].append((jobs[job_id], state))
+        if state == JobState.DISPUTED:
+            mails += _moderator_mails(jobs[job_id])
+    mails += [_owner_mail(*ended[0]) if len(ended) == 1 else _owner_digest(ended) for ended in by_owner.values()]
     try:
         with get_connection() as connection:
-            for event in events:
-                job, state = jobs[event.job_id], event.kind.removeprefix("job.")
-                for subject, lines, address in (_owner_mail(job, state), *(_moderator_mails(job) if state == JobState.DISPUTED else ())):
-                    if address:
-                        _mail_send(job, subject, lines, address, connection)
+            for mail in mails:
+                if mail[2]:
+                    _mail_send(*mail, connection)
     except (SMTPException, OSError) as error:
-        log.warning("no mail about %d jobs, the mail server is away: %s", len(events), error)
+        log.warning("no mail about %d jobs, the mail server is away: %s", len(jobs), error)
+
+
+def _owner_digest(ended: Sequence[tuple[Job, str]]) -> Mail:
+    """Of several jobs of one owner: how many ended how, and the first of each."""
+    counts = Counter(state for _, state in ended)
+    told = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+    lines = [f"{len(ended)} jobs of yours: {told}."]
+    for state in sorted(counts):
+        those = [job for job, found in ended if found == state]
+        named = ", ".join(job.label for job in those[:DIGEST_LABELS])
+        lines.append(f"{state}: {named}" + (f" and {len(those) - DIGEST_LABELS} more" if len(those) > DIGEST_LABELS else ""))
+    lines.append(f"{settings.NEXA_ORIGIN}/jobs/")
+    return f"[NEXAPod] {told}", lines, ended[0][0].owner.email
 
 
 def _owner_mail(job: Job, state: str) -> Mail:
@@ -165,8 +188,8 @@ def _moderator_mails(job: Job) -> list[Mail]:
     return [(subject, lines, address) for address in mailed.values_list("email", flat=True)]
 
 
-def _mail_send(job: Job, subject: str, lines: Sequence[str], address: str, connection: Any) -> None:
+def _mail_send(subject: str, lines: Sequence[str], address: str, connection: Any) -> None:
     try:
         send_mail(subject, "\n\n".join(lines), None, [address], connection=connection)
     except (SMTPException, OSError) as error:
-        log.warning("no mail about job %s: %s", job.pk, error)
+        log.warning("no mail %r: %s", subject, error)

@@ -30,7 +30,7 @@ from uuid import UUID
 from django.db import OperationalError, transaction
 
 from jobs.blobs import blobs_keep
-from jobs.bulk_insert import rows_insert
+from jobs.bulk import rows_insert
 from jobs.models import Job, Receipt, Replica, Upload
 from jobs.nudges import nudge_on_commit, verification_nudge
 from jobs.services.failures import replica_failed
@@ -210,7 +210,7 @@ class _Batch:
 
     def _blobs(self, fitting: Mapping[int, Replica]) -> dict[str, bytes]:
         """What came along with receipts that may count: of several for one lease only the first does, however often it is sent."""
-        first = {replica.pk: self._read[place].digest for place, replica in reversed(fitting.items())}
+        first = {replica.pk: self._read[place].digest for place, replica in reversed(list(fitting.items()))}
         counted = [self._read[place] for place, replica in fitting.items() if self._read[place].digest == first[replica.pk]]
         return {digest: data for one in counted for digest, data in one.blobs.items()}
 
@@ -287,7 +287,7 @@ class _Batch:
         return (replica.pk, stated.digest, stated.size_bytes) in self._uploaded
 
 
-def _same_receipt(known: Receipt, one: ReadReceipt) -> Result:
+def _same_receipt(known: TakenReceipt, one: ReadReceipt) -> Result:
     if known.digest == one.digest:
         return known
     return ReceiptConflictError(f"The receipt {known.digest} is recorded for this lease; found {one.digest}. A lease has one receipt.")

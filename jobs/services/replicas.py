@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 from django.db import transaction
 from django.utils import timezone
 
-from jobs.bulk_insert import rows_insert
+from jobs.bulk import rows_insert
 from jobs.descriptor import Descriptor
 from jobs.models import Job, JobKind, Replica
 from jobs.nudges import exchanges_wake

@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from jobs.bulk_insert import rows_insert
+from jobs.bulk import rows_insert
 from jobs.descriptor import Descriptor, JobArray, PlannedJob, RedundancyPolicy, array_of_one
 from jobs.descriptor.model import SPOT_SHARE_DEFAULT
 from jobs.errors import (

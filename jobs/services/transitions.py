@@ -12,8 +12,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from jobs.bulk import rows_update
-from jobs.bulk_insert import rows_insert
+from jobs.bulk import rows_insert, rows_update
 from jobs.models import Job, JobEvent, Replica
 from jobs.nudges import nudge_on_commit, outbox_nudge
 from jobs.states import JOB_TERMINAL, REPLICA_LIVE, JobState, ReplicaState, job_transition_check, replica_transition_check
@@ -93,11 +92,9 @@ def events_record(events: Iterable[JobEvent]) -> None:
 
 def event_record(
     *, job: Job, kind: str, replica: Replica | None = None, payload: dict[str, Any] | None = None, public: bool = True
-) -> JobEvent:
+) -> None:
     """One outbox row. `public` False hides it from the owner until the job is concluded."""
-    event = JobEvent(job=job, replica=replica, kind=kind, payload=payload or {}, public=public)
-    events_record([event])
-    return event
+    events_record([JobEvent(job=job, replica=replica, kind=kind, payload=payload or {}, public=public)])
 
 
 def replica_transition(*, replica: Replica, to: ReplicaState, payload: dict[str, Any] | None = None, **fields: Any) -> None:

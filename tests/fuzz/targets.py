@@ -18,7 +18,6 @@ from jobs.comparison.rules import FileRule, Tolerance
 from jobs.descriptor import DescriptorInvalidError, descriptor_document, descriptor_parse
 from jobs.descriptor.formats import FileFormat, NanPolicy, RowOrder
 from jobs.images import reference_parse
-from ledger.tiles import place_parse, place_text
 from tests.jobs.comparison.seeds import SEEDS
 from tests.jobs.comparison.sides import attempt
 from tests.workers.protocol import vector_story as story
@@ -36,6 +35,7 @@ from workers.protocol.messages import RECEIPT_PREDICATE_TYPE, ExchangeRequest, M
 from workers.protocol.problems import ProblemError
 from workers.protocol.signed_note import Checkpoint, note_open, note_sign
 from workers.protocol.statements import statement_parse
+from workers.protocol.tlog_tiles import place_parse, place_text
 from workers.protocol.validation import message_parse
 
 KEY = PrivateKey.generate()

@@ -55,6 +55,8 @@ ANSWERS_NOTHING: Final = {
     "ledger-proof-inclusion": "about leaves that `ledger-entries` lists",
     "ledger-proof-consistency": "about leaves that `ledger-entries` lists",
     "ledger-tile": "about leaves that `ledger-entries` lists",
+    "ledger-epochs": "about the log, not about jobs",
+    "ledger-export-csv": "the leaves that `ledger-export` gives, in another form",
     "ledger-entry-page": "about leaves that `ledger-entries` lists",
     "redoc": "a fixed page",
 }

@@ -86,7 +86,7 @@ def test_a_job_of_an_array_is_the_row_that_a_single_submission_writes() -> None:
     left_out = {"id", "owner_id", "submitted_at", "queue_deadline_at"}
     rows = [{name: value for name, value in row.items() if name not in left_out} for row in Job.objects.values()]
     assert rows[0] == rows[1]
-    replicas = Replica.objects.values()
+    replicas = [dict(row) for row in Replica.objects.values()]
     varying = {"id", "job_id", "created_at"}
     assert len({json.dumps({name: row[name] for name in row if name not in varying}, default=str) for row in replicas}) == 1
     # And it is found again, either way.

@@ -85,7 +85,7 @@ class TestRenewal:
                 queued_job()
             node, _ = node_make(user_make())
             free = FREE.model_copy(update={"slots": count})
-            request = {"node": node, "request_id": uuid.uuid4(), "wanted": [Tier.CPU], "free": free, "wishes": Wishes()}
+            request: dict[str, Any] = {"node": node, "request_id": uuid.uuid4(), "wanted": [Tier.CPU], "free": free, "wishes": Wishes()}
             taken = leases_claim(**request, now=timezone.now())
             with django_assert_num_queries(7):  # renewal, begin, jobs, replicas, states, events, end
                 leases_renew(node=node, reports=[report(one) for one in taken], now=timezone.now())

@@ -21,7 +21,7 @@ from jobs.services.settlement import job_settle
 from jobs.services.transitions import event_record
 from people.models import User
 from tests.factories.checking import job_check
-from tests.factories.jobs import job_make
+from tests.factories.jobs import funded_researcher_make, job_make
 from tests.factories.receipts import replica_report
 
 pytestmark = pytest.mark.django_db
@@ -81,7 +81,8 @@ def test_fleet_sees_kinds_types_and_tiers_of_job_events_and_nothing_else(layer: 
 def test_hidden_event_is_pushed_to_nobody_and_does_not_wait_for_ever(layer: Any) -> None:
     job = job_make()
     outbox_push()
-    event = event_record(job=job, kind="job.replicas_added", payload={"count": 1}, public=False)
+    event_record(job=job, kind="job.replicas_added", payload={"count": 1}, public=False)
+    event = JobEvent.objects.get(kind="job.replicas_added")
     assert pushed(layer, job_group(job.pk), FLEET_GROUP) == []
     event.refresh_from_db()
     assert event.pushed_at is not None
@@ -130,6 +131,20 @@ def test_owner_is_mailed_at_the_end_and_told_why() -> None:
     assert by_subject[f"[NEXAPod] {failed.label}: failed"].to == [failed.owner.email]
 
 
+def test_owner_of_many_jobs_is_mailed_once_for_all_that_ended_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "DIGEST_LABELS", 2)
+    owner = funded_researcher_make()
+    jobs = [job_make(owner) for _ in range(3)]
+    for job in jobs:
+        job_fail(job=job, code="x", message="why")
+    stranger = job_make()
+    job_fail(job=stranger, code="x", message="why")
+    outbox_push()
+    assert sorted(message.subject for message in mail.outbox) == ["[NEXAPod] 3 failed", f"[NEXAPod] {stranger.label}: failed"]
+    digest = next(message for message in mail.outbox if message.to == [owner.email])
+    assert f"failed: {jobs[0].label}, {jobs[1].label} and 1 more" in digest.body
+
+
 def test_owner_without_an_address_gets_no_mail() -> None:
     job = job_make()
     User.objects.filter(pk=job.owner_id).update(email="")
@@ -143,7 +158,7 @@ def test_mail_server_that_refuses_holds_up_nothing(caplog: pytest.LogCaptureFixt
     job = job_make()
     job_fail(job=job, code="x", message="why")
     outbox_push()
-    assert f"no mail about job {job.pk}" in caplog.text
+    assert f"no mail '[NEXAPod] {job.label}: failed'" in caplog.text
     assert not JobEvent.objects.filter(pushed_at=None).exists()
 
 

@@ -50,7 +50,7 @@ def move_take(job: Job, nodes: list[Node], move: Move) -> None:
     if following == 0:
         replicas_queue(job=job, count=1 + which % 2)
         return
-    steps = []
+    steps: list[ReplicaStep] = []
     for replica in {one.pk: one for one in (replicas[which % len(replicas)], replicas[(which * 7 + 1) % len(replicas)])}.values():
         allowed = sorted(REPLICA_TRANSITIONS[ReplicaState(replica.state)])
         if not allowed:

@@ -10,7 +10,6 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
-from jobs.verification import job_check
 
 from client.verification import bundle_verify
 from jobs.bundles import bundle_write
@@ -22,6 +21,7 @@ from ledger.epochs import epoch_begin
 from ledger.models import Checkpoint, LogLeaf
 from ledger.publication import PublishedAheadError
 from ledger.verification import LedgerVerification
+from tests.factories.checking import job_check
 from tests.factories.jobs import job_make
 from tests.factories.ledger import entries_make
 from tests.factories.receipts import replica_report

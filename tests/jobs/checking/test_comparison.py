@@ -110,7 +110,7 @@ def test_every_pair_of_valid_replicas_is_compared_once() -> None:
 @pytest.mark.parametrize("late", [False, True])
 def test_comparison_that_the_store_prevents_is_made_again_until_patience_ends(caplog: pytest.LogCaptureFixture, late: bool) -> None:
     job = job_make(verification=EXACT)
-    replicas = [replica_report(job, {"only": f"{job.pk} {late}".encode()}) for _ in range(2)]
+    replicas = [replica_report(job, {"only": f"{job.pk} {late}".encode().ljust(settings.NEXA_BLOB_INLINE_BYTES + 1)}) for _ in range(2)]
     for replica in replicas:  # their own checks are made
         Evidence.objects.bulk_create(Evidence(replica=replica, check_name=name, passed=True) for name in OWN_CHECKS)
     digest_hex = str(replicas[0].receipt.archive_id).removeprefix("sha256:")

@@ -98,9 +98,9 @@ def test_claim_that_expired_is_claimed_again_and_lost_batches_are_forgotten() ->
 
 
 @pytest.mark.django_db
-def test_lost_batch_is_forgotten_also_when_nothing_is_to_be_checked(settings: Settings) -> None:
+def test_lost_batch_is_forgotten_also_when_nothing_is_to_be_checked() -> None:
     lost = VerificationBatch.objects.create(job_ids=[])
-    VerificationBatch.objects.update(created_at=timezone.now() - timedelta(seconds=11 * settings.NEXA_VERIFY_CLAIM_SECONDS))
+    VerificationBatch.objects.update(created_at=timezone.now() - claims.BATCH_KEPT - timedelta(seconds=1))
     tasks.verification_dispatch()
     assert not VerificationBatch.objects.filter(pk=lost.pk).exists()
 

@@ -158,7 +158,7 @@ def test_checks_are_made_once(job: Job) -> None:
 
 
 def test_check_that_the_store_prevents_is_made_again_later(job: Job, caplog: pytest.LogCaptureFixture) -> None:
-    replica = replica_report(job, {**FILES, "unique": str(job.pk).encode()})
+    replica = replica_report(job, {**FILES, "unique": str(job.pk).encode().ljust(settings.NEXA_BLOB_INLINE_BYTES + 1)})
     archive = blob_file(str(replica.receipt.archive_id))
     away = archive.rename(archive.with_suffix(".away"))
     with caplog.at_level(logging.CRITICAL, "jobs.checking"):
@@ -170,7 +170,7 @@ def test_check_that_the_store_prevents_is_made_again_later(job: Job, caplog: pyt
 
 
 def test_check_that_stays_impossible_ends_as_failed(job: Job, caplog: pytest.LogCaptureFixture) -> None:
-    replica = replica_report(job, {**FILES, "unique": str(job.pk).encode()})
+    replica = replica_report(job, {**FILES, "unique": str(job.pk).encode().ljust(settings.NEXA_BLOB_INLINE_BYTES + 1)})
     blob_file(str(replica.receipt.archive_id)).unlink()
     long_ago = timezone.now() - CHECK_PATIENCE - timedelta(seconds=1)
     Receipt.objects.filter(replica=replica).update(received_at=long_ago)
