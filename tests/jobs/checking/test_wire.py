@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.checking.documents import NO_BLOB, BlobAwayError, BlobDocument, Finding, JobDocument, ReplicaDocument, Unmade
+from jobs.checking.documents import NO_BLOB, BlobAwayError, BlobDocument, Finding, JobDocument, Outcome, ReplicaDocument, Unmade
 from jobs.checking.wire import LineRefusedError, Said, TaskReader, document_files, frame_encode, line_decode, line_encode
 
-OUTCOMES = [
+OUTCOMES: list[Outcome] = [
     Finding("a", "signature", passed=True, detail={"é": ["\0", 1.5]}),
     Finding("a", "comparison", passed=False, code="results_differ", other_id="b"),
     Unmade("a", "archive", "OSError", "a trace"),
