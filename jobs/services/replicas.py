@@ -46,13 +46,12 @@ def replicas_queue_all(*, like: Job, job_ids: Sequence[UUID], count: int, descri
     )
     # A microsecond apart: the queue gives out what came first.
     at = timezone.now()
-    times = ((at + timedelta(microseconds=number)).isoformat() for number in range(len(job_ids)))
+    of_jobs = [job_id for job_id in job_ids for _ in range(count)]
     rows_insert(
         replica,
         [
-            {"id": uuid4(), "job_id": job_id, "created_at": created_at}
-            for job_id, created_at in zip(job_ids, times, strict=True)
-            for _ in range(count)
+            {"id": uuid4(), "job_id": job_id, "created_at": (at + timedelta(microseconds=number)).isoformat()}
+            for number, job_id in enumerate(of_jobs)
         ],
     )
     transaction.on_commit(partial(exchanges_wake, [like.tier]))

@@ -87,7 +87,7 @@ def test_a_job_of_an_array_is_the_row_that_a_single_submission_writes() -> None:
     rows = [{name: value for name, value in row.items() if name not in left_out} for row in Job.objects.values()]
     assert rows[0] == rows[1]
     replicas = [dict(row) for row in Replica.objects.values()]
-    varying = {"id", "job_id", "created_at"}
+    varying = {"id", "job_id", "created_at", "queue_key"}
     assert len({json.dumps({name: row[name] for name in row if name not in varying}, default=str) for row in replicas}) == 1
     # And it is found again, either way.
     assert not job_submit(owner=owner, descriptor=descriptor_parse(single))[1]
