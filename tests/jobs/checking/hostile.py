@@ -116,6 +116,18 @@ def _kill(pid: int) -> None:
     os.kill(pid, 9)
 
 
+def _limit(pid: int) -> None:
+    resource.prlimit(pid, resource.RLIMIT_CPU, (1, 1))
+
+
+def _mode(path: str) -> None:
+    Path(path).chmod(0)
+
+
+def _cut(path: str) -> None:
+    os.truncate(path, 0)
+
+
 def _user() -> list[int]:
     return [os.getuid(), os.geteuid(), os.getgid(), len(os.getgroups())]
 
@@ -136,6 +148,9 @@ ATTEMPTS: dict[str, Callable[..., Any]] = {
     "environment": _environment,
     "descriptors": _descriptors,
     "kill": _kill,
+    "limit": _limit,
+    "mode": _mode,
+    "cut": _cut,
     "user": _user,
     "limits": _limits,
     "sleep": time.sleep,
@@ -169,6 +184,15 @@ def _lies(channel: socket.socket) -> None:
     time.sleep(60)
 
 
+def _chatters(channel: socket.socket) -> None:
+    """Words of the piece in hand, for ever: the first frame's, the only one that it can know."""
+    line = line_encode(Said(1, 0, False, []))
+    with contextlib.suppress(OSError):
+        while True:
+            channel.sendall(line)
+            time.sleep(0.01)
+
+
 def _leaves(channel: socket.socket) -> None:
     channel.shutdown(socket.SHUT_RDWR)
     time.sleep(60)
@@ -181,4 +205,5 @@ TRICKS: dict[str, Callable[[socket.socket], None]] = {
     "babbles": _babbles,
     "lies": _lies,
     "leaves": _leaves,
+    "chatters": _chatters,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from functools import reduce
 
 import pytest
 
@@ -50,6 +51,14 @@ def test_row_that_is_refused_keeps_no_other_from_being_written(caplog: pytest.Lo
     replica = replica_report(job_make())
     with caplog.at_level(logging.CRITICAL, "jobs.checking"), EvidenceWriter() as evidence:
         evidence.add([Finding(str(replica.pk), "x" * 33, passed=True), Finding(str(replica.pk), "log", passed=True)])
+    assert list(Evidence.objects.values_list("check_name", flat=True)) == ["log"]
+
+
+@pytest.mark.parametrize("inside", [float("inf"), reduce(lambda inner, _: [inner], range(5000), "\0")], ids=["infinite", "deep"])
+def test_row_that_is_no_json_keeps_no_other_from_being_written(caplog: pytest.LogCaptureFixture, inside: object) -> None:
+    replica = replica_report(job_make())
+    with caplog.at_level(logging.CRITICAL, "jobs.checking"), EvidenceWriter() as evidence:
+        evidence.add([Finding(str(replica.pk), "archive", passed=True, detail={"x": inside}), Finding(str(replica.pk), "log", passed=True)])
     assert list(Evidence.objects.values_list("check_name", flat=True)) == ["log"]
 
 
