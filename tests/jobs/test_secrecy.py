@@ -283,7 +283,8 @@ def test_who_cancels_a_job_after_hosts_have_delivered_gets_nothing_of_it(copies:
     job_cancel(job=job, by=job.owner)
     headers = token_header(job.owner)
     receipt = replica.receipt
-    texts = [Client().get(f"/api/v1/jobs/{job.pk}{path}", headers=headers).content.decode() for path in ("", "/replicas", "/events", "/bundle")]
+    paths = ("", "/replicas", "/events", "/bundle")
+    texts = [Client().get(f"/api/v1/jobs/{job.pk}{path}", headers=headers).content.decode() for path in paths]
     client = Client()
     client.force_login(job.owner)
     texts.append(client.get(f"/jobs/{job.pk}").content.decode())
