@@ -95,6 +95,11 @@ _SYSTEM_CALLS: Final[dict[str, tuple[int | None, int | None]]] = {
     "utimes": (235, None),
     "vfork": (58, None),
 }
+_BY_ARGUMENT: Final[tuple[tuple[tuple[int, int], int, tuple[int, ...]], ...]] = (
+    ((72, 25), 1, (8, 10, 15)),  # fcntl: F_SETOWN, F_SETSIG, F_SETOWN_EX
+    ((16, 29), 1, (0x8901, 0x8902)),  # ioctl: FIOSETOWN, SIOCSPGRP
+)
+"""Numbers of calls, which argument of theirs, and values of it that are refused: signals to other processes by way of a descriptor."""
 _PRLIMIT: Final = (302, 261)
 """Of this process it sets limits; of another one of the same user it ends it."""
 _CLONE3: Final = 435
@@ -147,9 +152,19 @@ def _program(names: list[str]) -> bytes:
         (_EQUAL, 0, 1, _CLONE3),
         (_RETURN, 0, 0, _ERRNO | 38),
     ]
-    # Low half of the first argument (both machines are little-endian): 0 is the caller itself.
-    code += [(_EQUAL, 0, 4, _PRLIMIT[column]), (_LOAD, 0, 0, 16), (_EQUAL, 0, 1, 0), (_RETURN, 0, 0, _ALLOW), refuse]
+    for call, place, values in _BY_ARGUMENT:
+        code += [(_EQUAL, 0, 2 + 2 * len(values), call[column]), (_LOAD, 0, 0, _argument(place))]
+        for value in values:
+            code += [(_EQUAL, 0, 1, value), refuse]
+        code.append((_RETURN, 0, 0, _ALLOW))
+    # 0 is the caller itself.
+    code += [(_EQUAL, 0, 4, _PRLIMIT[column]), (_LOAD, 0, 0, _argument(0)), (_EQUAL, 0, 1, 0), (_RETURN, 0, 0, _ALLOW), refuse]
     for number in numbers:
         code += [(_EQUAL, 0, 1, number), refuse]
     code.append((_RETURN, 0, 0, _ALLOW))
     return b"".join(struct.pack("HBBI", *one) for one in code)
+
+
+def _argument(place: int) -> int:
+    """Where in seccomp_data the low half of an argument is; both machines are little-endian, and these arguments are of 32 bits."""
+    return 16 + 8 * place

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import json
 import mmap
 import os
@@ -22,6 +23,8 @@ from jobs.checking.child import MARKER, serve
 from jobs.checking.confinement import cpu_allow
 from jobs.checking.documents import OWN_CHECKS, Finding, Outcome
 from jobs.checking.wire import Said, TaskReader, line_encode
+
+FIOSETOWN = 0x8901
 
 
 def main() -> None:
@@ -120,6 +123,18 @@ def _limit(pid: int) -> None:
     resource.prlimit(pid, resource.RLIMIT_CPU, (1, 1))
 
 
+def _owner(pid: int) -> None:
+    fcntl.fcntl(0, fcntl.F_SETOWN, pid)
+
+
+def _signal(number: int) -> None:
+    fcntl.fcntl(0, fcntl.F_SETSIG, number)
+
+
+def _owner_otherwise(pid: int) -> None:
+    fcntl.ioctl(0, FIOSETOWN, pid.to_bytes(4, "little"))
+
+
 def _mode(path: str) -> None:
     Path(path).chmod(0)
 
@@ -149,6 +164,9 @@ ATTEMPTS: dict[str, Callable[..., Any]] = {
     "descriptors": _descriptors,
     "kill": _kill,
     "limit": _limit,
+    "owner": _owner,
+    "signal": _signal,
+    "owner_otherwise": _owner_otherwise,
     "mode": _mode,
     "cut": _cut,
     "user": _user,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -145,6 +146,16 @@ def test_limits_of_another_process_of_the_same_user_cannot_be_set(child: Child) 
     finally:
         victim.kill()
         victim.wait()
+
+
+@pytest.mark.parametrize(("do", "arguments"), [("owner", {"pid": 1}), ("owner_otherwise", {"pid": 1}), ("signal", {"number": 9})])
+def test_no_process_can_be_signalled_by_way_of_a_descriptor(child: Child, do: str, arguments: dict[str, int]) -> None:
+    assert tried(child, do, **arguments) == {"error": "PermissionError", "errno": errno.EPERM}
+
+
+def test_kernel_short_of_memory_ends_children_first(server: ChildServer, child: Child) -> None:
+    assert server._process is not None
+    assert Path(f"/proc/{server._process.pid}/oom_score_adj").read_text() == "1000\n"
 
 
 @pytest.mark.parametrize("do", ["mode", "cut"])
