@@ -9,7 +9,8 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from jobs import disclosure, selectors
-from jobs.faults import FaultClass, evidence_fault, failure_fault
+from jobs.checking.codes import evidence_fault
+from jobs.faults import FaultClass, failure_fault
 from jobs.models import Job, JobEvent, JobInput, Replica, Ruling
 from jobs.states import JobState, ReplicaState
 from workers.protocol.messages import ImageReference, Tier
@@ -139,7 +140,7 @@ class EvidenceAnswer(Answer):
 
 
 class ReplicaResult(Answer):
-    """What a replica delivered and what became of it; shown once the job is concluded."""
+    """What a replica delivered and what became of it; shown once the job is concluded. A result that was never judged stays hidden."""
 
     verdict: str
     paid_micro: str
@@ -292,7 +293,7 @@ def replica_of(replica: Replica, *, job: Job) -> ReplicaAnswer:
         leased_at=replica.leased_at,
         deadline_at=replica.deadline_at,
         progress=progress if report else None,
-        result=_result_of(replica) if concluded else None,
+        result=_result_of(replica, job=job) if concluded else None,
     )
 
 
@@ -330,10 +331,12 @@ def _draw_of(job: Job) -> DrawAnswer | None:
     )
 
 
-def _result_of(replica: Replica) -> ReplicaResult:
-    receipt = getattr(replica, "receipt", None)
+def _result_of(replica: Replica, *, job: Job) -> ReplicaResult:
+    is_shown = disclosure.is_result_shown(job_state=JobState(job.state), state=ReplicaState(replica.state))
+    taken = getattr(replica, "receipt", None)
+    receipt = taken if is_shown else None
     return ReplicaResult(
-        verdict=replica.verdict,
+        verdict=replica.verdict if is_shown else "",
         paid_micro=str(replica.paid_micro),
         failure_code=replica.failure_code,
         fault=failure_fault(replica.failure_code),
@@ -343,7 +346,7 @@ def _result_of(replica: Replica) -> ReplicaResult:
         result_digest=(receipt.result_digest or None) if receipt else None,
         archive_digest=receipt.archive_id if receipt else None,
         log_digest=receipt.log_id if receipt else None,
-        late=receipt.late if receipt else False,
+        late=taken.late if taken else False,
         evidence=[
             EvidenceAnswer(
                 check=each.check_name,
@@ -353,6 +356,6 @@ def _result_of(replica: Replica) -> ReplicaResult:
                 other=each.other_id,
                 detail=each.detail,
             )
-            for each in replica.evidence.all()
+            for each in (replica.evidence.all() if is_shown else ())
         ],
     )

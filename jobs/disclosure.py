@@ -1,4 +1,4 @@
-"""What may be shown of a job before it is concluded, to its owner as to anyone. Pure. Afterwards everything is shown.
+"""What may be shown of a job before it is concluded, to its owner as to anyone. Pure. Afterwards all is shown but what rule 7 says.
 
 1. A host, or an owner who is one of the hosts, must learn nothing of what another replica has done: not its result or its log, not whether
    it has delivered, not whether there is one beside those that the descriptor asks for.
@@ -11,6 +11,8 @@
    program says about its progress is not shown: it is a part of the log.
 5. Of what happened, the first `job.queued` and `job.running` are shown, and how the job ended. What happens to replicas is not.
 6. A `fixed` job of one copy has no other replica to learn about: of it, all is shown but what was delivered.
+7. A result that was never judged is never shown, not even its digests: its host is not paid for it. So whoever cancels a job after hosts
+   have delivered gets nothing for it. What a host reported as a failure is no result.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from jobs.states import JOB_TERMINAL, JobState, ReplicaState
 EVENTS_ONCE: Final = frozenset({f"job.{JobState.QUEUED}", f"job.{JobState.RUNNING}"})
 """Kinds of which the first event of a veiled job is shown, and no other."""
 
+RESULT_SHOWN: Final = frozenset({ReplicaState.ACCEPTED, ReplicaState.REJECTED, ReplicaState.FAILED})
+"""States of replicas of a concluded job whose receipts may be shown. Rule 7."""
 _ENDED: Final = frozenset({ReplicaState.EXPIRED, ReplicaState.FAILED, ReplicaState.CANCELLED})
 
 
@@ -54,6 +58,11 @@ def is_veiled(*, state: JobState, policy: str, copies: int) -> bool:
 def is_concluded(state: JobState) -> bool:
     """Whether what its replicas delivered may be shown. A dispute is not a conclusion."""
     return state in JOB_TERMINAL
+
+
+def is_result_shown(*, job_state: JobState, state: ReplicaState) -> bool:
+    """Rule 7: whether what a replica delivered may be shown."""
+    return is_concluded(job_state) and state in RESULT_SHOWN
 
 
 def copies_shown(*, state: JobState, policy: str, copies: int, quorum: int) -> CopiesShown:

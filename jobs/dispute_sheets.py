@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from jobs.faults import FaultClass, evidence_fault
+from jobs.checking.codes import evidence_fault
+from jobs.faults import FaultClass
 from jobs.models import Evidence, Job, Receipt, Replica, Ruling
 from jobs.services.disputes import may_be_upheld
 from jobs.states import JobState, ReplicaState

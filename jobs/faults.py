@@ -1,4 +1,4 @@
-"""Whose fault it is when a run ends without a result, or a result does not count. Pure.
+"""Whose fault it is when a run ends without a result, or a result does not count. Pure. Codes of checks: jobs/checking/codes.py.
 
 Of a failure that a host reports, the class is what the host says, and is believed only as far as jobs/services/failures.py goes: a host can
 call its own fault the job's.
@@ -21,11 +21,11 @@ class FaultClass(StrEnum):
     INPUT = "input"
     """An input can't be had, or is another one."""
     LIMIT = "limit"
-    """The program ran into a limit that its descriptor sets."""
+    """The program ran into a limit that its descriptor sets, or the check of its result into one of ours: the job's doing or the host's."""
     PROGRAM = "program"
-    """The program failed, or left outputs that are none."""
+    """The program failed, or left outputs that are none, or that can't be compared."""
     CHECKER = "checker"
-    """A result is well-formed, and the comparison can't make anything of it."""
+    """The bytes broke what checks them. Made to do so, most likely; a fault of ours to be mended all the same."""
     HOST = "host"
     """The host, or what it sent."""
     PORTAL = "portal"
@@ -59,23 +59,7 @@ OF_THE_JOB: Final = frozenset({FaultClass.IMAGE, FaultClass.INPUT, FaultClass.LI
 JOB_CODES: Final = frozenset(code for code, fault in FAILURES.items() if fault in OF_THE_JOB)
 PORTAL_CODES: Final = frozenset(code for code, fault in FAILURES.items() if fault == FaultClass.PORTAL)
 
-_EVIDENCE: Final[Mapping[str, FaultClass | None]] = {
-    "check_impossible": FaultClass.PORTAL,
-    "output_unreadable": FaultClass.CHECKER,
-    "results_differ": None,
-    "not_checked": None,
-    "": None,
-}
-
 
 def failure_fault(code: str) -> FaultClass | None:
     """The class of a replica's failure code; None: it has none, or one that no host may state."""
     return FAILURES[FailureCode(code)] if code in set(FailureCode) else None
-
-
-def evidence_fault(code: str) -> FaultClass | None:
-    """The class of a failed check's code. What isn't listed is a refusal of bytes that a host sent.
-
-    None where it says nothing about fault: two results that differ, a check that another one's failure prevented.
-    """
-    return _EVIDENCE.get(code, FaultClass.CHECKER if code.startswith("checker_") else FaultClass.HOST)

@@ -18,7 +18,16 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from jobs.checking.documents import OWN_CHECKS, BlobDocument, Finding, Outcome, ReplicaDocument, Unmade, failure_findings
+from jobs.checking.documents import (
+    OWN_CHECKS,
+    TRACE_CHARACTERS_MAX,
+    BlobDocument,
+    Finding,
+    Outcome,
+    ReplicaDocument,
+    Unmade,
+    failure_findings,
+)
 from jobs.descriptor import Descriptor
 from workers.protocol.archives import ArchiveInfo, ArchiveLimits, ArchiveReader
 from workers.protocol.compute_log import LOG_BYTES_MAX, LogRefusedError, log_check
@@ -27,8 +36,6 @@ from workers.protocol.errors import StatementMalformedError, VerificationError
 from workers.protocol.keys import PublicKey
 from workers.protocol.messages import RECEIPT_PREDICATE_TYPE, Manifest, ReceiptPredicate
 from workers.protocol.statements import Statement, statement_parse
-
-TRACE_CHARACTERS_MAX = 2000
 
 
 class ReceiptContradictionError(VerificationError):

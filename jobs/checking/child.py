@@ -166,6 +166,8 @@ class _Server:
             keep = channel.fileno()
             os.closerange(3, keep)
             os.closerange(keep + 1, 4096)
+            for _, other in self._leashes.values():  # it could say in their place what they do
+                other.close()
             child_confine(memory_bytes=self._base_bytes + memory_bytes, cpu_seconds=cpu_seconds, server=server)
             self._work(channel, marker)
             code = 0

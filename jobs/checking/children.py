@@ -293,13 +293,21 @@ class _Run(Generic[JobT]):
                 yield from self._died(child)
                 return
             self._read += data
+            in_hand = self._in_hand
             yield from self._lines(child)
+            # One that talks on is late as well, once what it said in time was heard.
+            if left <= 0 and child is self._child and self._sent and self._first() == in_hand:
+                yield from self._died(child, Ending.LATE)
+
+    def _first(self) -> tuple[int, int]:
+        """The job, by its number, and the piece of it that is in hand."""
+        number, job = next(iter(self._sent.items()))
+        return number, job.pieces.asked[0]
 
     def _clock_set(self) -> None:
         """A piece's time begins when it is in hand, and its bytes are sent; words in between don't prolong it."""
-        number, job = next(iter(self._sent.items()))
-        pieces = job.pieces
-        piece = pieces.asked[0]
+        number, piece = self._first()
+        pieces = self._sent[number].pieces
         if self._in_hand != (number, piece):
             self._in_hand = (number, piece)
             seconds = piece_cpu_seconds(pieces.document, pieces.document.pieces()[piece])

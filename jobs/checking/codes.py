@@ -8,8 +8,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import Final
+
+from jobs.faults import FaultClass
 
 NOT_CHECKED: Final = "not_checked"
 CHECK_IMPOSSIBLE: Final = "check_impossible"
@@ -17,40 +18,30 @@ CHECK_EXCEEDED: Final = "check_exceeded"
 CHECK_CRASHED: Final = "check_crashed"
 RESULTS_DIFFER: Final = "results_differ"
 
-
-class Fault(StrEnum):
-    """Whose fault it is that a check failed."""
-
-    HOST = "host"
-    """The host sent something else than it should have."""
-    JOB = "job"
-    """The job's program or rules: another host would have sent the same."""
-    LIMIT = "limit"
-    """More than a check may cost. The host's or the job's doing; one result alone does not tell."""
-    CHECKER = "checker"
-    """The bytes broke the program that reads them. Made to do so, most likely; a fault of ours to be mended all the same."""
-    PORTAL = "portal"
-    """Ours alone."""
-    NOBODY = "nobody"
-    """By itself it says nothing about anybody."""
-
-
-EVIDENCE_FAULTS: Final[Mapping[str, Fault]] = {
-    "envelope_malformed": Fault.HOST,
-    "envelope_type_wrong": Fault.HOST,
-    "key_wrong": Fault.HOST,
-    "signature_invalid": Fault.HOST,
-    "statement_malformed": Fault.HOST,
-    "statement_type_wrong": Fault.HOST,
-    "receipt_contradiction": Fault.HOST,
-    "archive_refused": Fault.HOST,
-    "output_missing": Fault.HOST,
-    "log_refused": Fault.HOST,
-    "output_unreadable": Fault.JOB,
-    RESULTS_DIFFER: Fault.NOBODY,
-    NOT_CHECKED: Fault.NOBODY,
-    CHECK_EXCEEDED: Fault.LIMIT,
-    CHECK_CRASHED: Fault.CHECKER,
-    CHECK_IMPOSSIBLE: Fault.PORTAL,
+EVIDENCE_FAULTS: Final[Mapping[str, FaultClass | None]] = {
+    "envelope_malformed": FaultClass.HOST,
+    "envelope_type_wrong": FaultClass.HOST,
+    "key_wrong": FaultClass.HOST,
+    "signature_invalid": FaultClass.HOST,
+    "statement_malformed": FaultClass.HOST,
+    "statement_type_wrong": FaultClass.HOST,
+    "receipt_contradiction": FaultClass.HOST,
+    "archive_refused": FaultClass.HOST,
+    "output_missing": FaultClass.HOST,
+    "log_refused": FaultClass.HOST,
+    "output_unreadable": FaultClass.PROGRAM,
+    RESULTS_DIFFER: None,
+    NOT_CHECKED: None,
+    CHECK_EXCEEDED: FaultClass.LIMIT,
+    CHECK_CRASHED: FaultClass.CHECKER,
+    CHECK_IMPOSSIBLE: FaultClass.PORTAL,
 }
-"""Every code that a row of evidence may have."""
+"""Every code that a row of a failed check may have. None: by itself it says nothing about anybody."""
+
+CODES_OF_WORKER: Final = frozenset({CHECK_IMPOSSIBLE, CHECK_EXCEEDED, CHECK_CRASHED})
+"""Codes that a worker gives, because its child could not: none of a child's own."""
+
+
+def evidence_fault(code: str) -> FaultClass | None:
+    """The class of a failed check's code; None also for that of a check that passed, which is empty."""
+    return EVIDENCE_FAULTS[code] if code else None

@@ -77,6 +77,7 @@ def server_confine(*, readable: Iterable[Path]) -> Confinement:
 
     Files under `readable` stay readable. Standard input and output become /dev/null; standard error stays, for what goes wrong here.
     """
+    _tried(lambda: Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii"))  # before anything that it was started by
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)

@@ -17,6 +17,7 @@ from jobs.checking.codes import NOT_CHECKED
 OWN_CHECKS: Final = ("signature", "archive", "outputs", "log")
 """The checks that concern one replica alone, in the order in which they are made."""
 COMPARISON: Final = "comparison"
+TRACE_CHARACTERS_MAX: Final = 2000
 
 
 class BlobAwayError(Exception):

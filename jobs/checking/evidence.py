@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 ROWS_AT_ONCE: Final = 400
 SECONDS_BETWEEN: Final = 2.0
 """Found this long ago: written, so that a worker that is killed has lost little."""
+_OF_ITS_ROWS: Final = (DataError, IntegrityError, ValueError, RecursionError)
+"""What a row itself is to blame for, here or in the database: no other row may be lost with it."""
 _UNSTORABLE: Final = re.compile("\\\\u0000|[\ud800-\udfff]")
 _INSERT: Final = """
     INSERT INTO jobs_evidence (replica_id, other_id, check_name, passed, code, detail, created_at)
@@ -54,11 +56,11 @@ class EvidenceWriter:
             return
         try:
             evidence_insert(found)
-        except (DataError, IntegrityError):
+        except _OF_ITS_ROWS:
             for finding in found:
                 try:
                     evidence_insert([finding])
-                except (DataError, IntegrityError):
+                except _OF_ITS_ROWS:
                     log.exception("evidence of %s of replica %s can't be stored", finding.check_name, finding.replica_id)
 
 

@@ -21,18 +21,22 @@ class JobCheck:
         self._document = document
         self._descriptor: Descriptor | None = None
         self._archives: dict[int, ReadArchive] = {}
-        self._passed = {place for place, replica in enumerate(document.replicas) if replica.passed}
+        self._failed: set[int] = set()
 
     def outcomes(self, piece: tuple[int, ...]) -> Iterator[Outcome]:
-        """The checks of one of the document's pieces, as they are made; none for a pair of which one has not passed its own."""
+        """The checks of one of the document's pieces, as they are made; none for a pair of which one has just failed its own.
+
+        Of those that were not made here, another child has made them, and they passed: else nobody would ask for the pair.
+        """
         match piece:
             case (place,):
                 yield from self._replica_outcomes(place)
-            case (one, other) if {one, other} <= self._passed:
+            case (one, other) if not {one, other} & self._failed:
                 yield self._pair_outcome(one, other)
 
     def _replica_outcomes(self, place: int) -> Iterator[Outcome]:
         replica = self._document.replicas[place]
+        self._failed.add(place)
         try:
             check = ReplicaCheck(self._job(), replica)
         except MemoryError:
@@ -45,7 +49,7 @@ class JobCheck:
             passed += isinstance(outcome, Finding) and outcome.passed
             yield outcome
         if passed == len(OWN_CHECKS):
-            self._passed.add(place)
+            self._failed.discard(place)
             self._archives[place] = check.archive
 
     def _pair_outcome(self, one: int, other: int) -> Outcome:

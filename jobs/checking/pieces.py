@@ -4,6 +4,7 @@
 2. A child that dies leaves the piece in hand: the one that it had marked, else the first that is not done. It is tried once more, alone, in
    a fresh child. If that dies too, the check that it was in says how (`check_exceeded`, `check_crashed`), and the job goes on without it.
 3. A pair is left out when one of its two has not passed its own checks.
+4. A piece that a child calls done without having said all of it counts as not made: else its job would be asked for again, for ever.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ class JobPieces:
             if outcome.check_name not in names:  # else the child before has said it, too
                 names.add(outcome.check_name)
                 news.append(outcome)
+        if said.is_end and self._possible(number) and not _is_whole([*known, *news], ids):
+            news.append(self._unmade(number, "child said nothing", [*known, *news]))
         known += news
         if said.is_end:
             self.asked.pop(0)
@@ -103,14 +106,14 @@ class JobPieces:
     def _left(self) -> list[int]:
         return [number for number in range(len(self._pieces)) if number not in self._done and self._possible(number)]
 
-    def _unmade(self, number: int, error: str) -> Unmade:
+    def _unmade(self, number: int, error: str, known: Sequence[Outcome] | None = None) -> Unmade:
         ids = self._ids(number)
         if len(ids) == 2:
             return Unmade(ids[0], COMPARISON, error, other_id=ids[1])
-        return Unmade(ids[0], self._check_in_hand(number), error)
+        return Unmade(ids[0], self._check_in_hand(number, known), error)
 
-    def _check_in_hand(self, number: int) -> str:
-        known = {one.check_name for one in self._said[number]}
+    def _check_in_hand(self, number: int, said: Sequence[Outcome] | None = None) -> str:
+        known = {one.check_name for one in (self._said[number] if said is None else said)}
         return next((name for name in OWN_CHECKS if name not in known), OWN_CHECKS[-1])
 
     @staticmethod
@@ -135,3 +138,9 @@ class JobPieces:
 
     def _ids(self, number: int) -> list[str]:
         return [self.document.replicas[place].replica_id for place in self._pieces[number]]
+
+
+def _is_whole(said: Sequence[Outcome], ids: Sequence[str]) -> bool:
+    """Whether this is all that is to be said of a piece: each of its checks, or that one of them was not made."""
+    names = OWN_CHECKS if len(ids) == 1 else (COMPARISON,)
+    return any(isinstance(one, Unmade) for one in said) or {one.check_name for one in said} == set(names)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import array
 import base64
 import json
+import math
 import os
 import socket
 import struct
@@ -18,10 +19,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Never
 
-from jobs.checking.codes import EVIDENCE_FAULTS
-from jobs.checking.documents import BlobDocument, Finding, JobDocument, Outcome, ReplicaDocument, Unmade
+from jobs.checking.codes import CODES_OF_WORKER, EVIDENCE_FAULTS
+from jobs.checking.documents import TRACE_CHARACTERS_MAX, BlobDocument, Finding, JobDocument, Outcome, ReplicaDocument, Unmade
 
 LINE_BYTES_MAX: Final = 256 * 1024
+DETAIL_DEPTH_MAX: Final = 8
+"""Of what a check found. The worker writes it as JSON again, as does the database: neither may choke on it."""
 FILES_MAX: Final = 64
 """Open files on their way at once; the kernel carries 253 in one message."""
 RECEIVE_BYTES: Final = 256 * 1024
@@ -211,12 +214,31 @@ def _outcome_values(outcome: Outcome) -> list[Any]:
 def _outcome(values: Any) -> Outcome:
     match values:
         case [str(replica_id), str() | None as other_id, str(check_name), bool(passed), str(code), dict(detail)]:
-            if (passed and code) or not (passed or code in EVIDENCE_FAULTS):
+            if (passed and code) or not (passed or code in EVIDENCE_FAULTS.keys() - CODES_OF_WORKER):
                 raise LineRefusedError(f"expected a code of evidence just where a check failed; found {code[:80]!r} with passed {passed}")
+            if not _is_flat(detail, DETAIL_DEPTH_MAX):
+                raise LineRefusedError(f"expected a detail of at most {DETAIL_DEPTH_MAX} levels; found more")
             return Finding(replica_id, check_name, passed, code, detail, other_id)
         case [str(replica_id), str() | None as other_id, str(check_name), str(error), str(trace)]:
-            return Unmade(replica_id, check_name, error[:200], trace, other_id)
+            return Unmade(replica_id, check_name, error[:200], trace[-TRACE_CHARACTERS_MAX:], other_id)
     raise LineRefusedError(f"expected an outcome; found {str(values)[:200]}")
+
+
+def _is_flat(value: Any, depth: int) -> bool:
+    match value:
+        case dict():
+            return depth > 0 and all(_is_flat(inner, depth - 1) for inner in value.values())
+        case list():
+            return depth > 0 and all(_is_flat(inner, depth - 1) for inner in value)
+        case _:
+            return True
+
+
+def _finite(text: str) -> float:
+    """JSON may say a number that no float holds; PostgreSQL and json.dumps refuse what it becomes."""
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text[:40]} is beyond what a float holds")
+    return value
 
 
 def _refuse(name: str) -> Never:
@@ -224,4 +246,4 @@ def _refuse(name: str) -> Never:
 
 
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False)
-_DECODER: Final = json.JSONDecoder(parse_constant=_refuse)
+_DECODER: Final = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)

@@ -1,8 +1,8 @@
 """`GET /api/v1/blobs/<digest>`: bytes by digest, for those whom something of theirs refers to.
 
 A node may read the inputs of leases that it holds now, or held and may still report. A person may read what they uploaded, the inputs of
-their jobs, and, once a job of theirs is concluded, the archives and logs of its receipts. To everybody else a blob that exists and one that
-doesn't look the same.
+their jobs, and, once a job of theirs is concluded, the archives and logs of its receipts, but for results that were never judged
+(jobs/disclosure.py). To everybody else a blob that exists and one that doesn't look the same.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
 from jobs.blobs import READ_BYTES, blob_open
+from jobs.disclosure import RESULT_SHOWN
 from jobs.gateway.database import in_database
 from jobs.gateway.requests import sender_identify
 from jobs.models import Blob, JobInput, Receipt, Replica, Upload
@@ -110,7 +111,8 @@ def _readable_blob(reader: Node | User, digest: str) -> Blob:
         held = Replica.objects.filter(Q(state__in=REPLICA_LIVE) | late, node=reader)
         may_read = JobInput.objects.filter(blob=digest, job__in=held.values("job")).exists()
     else:
-        of_concluded = Receipt.objects.filter(replica__job__owner=reader, replica__job__state__in=JOB_TERMINAL)
+        of_owner = Receipt.objects.filter(replica__job__owner=reader)
+        of_concluded = of_owner.filter(replica__job__state__in=JOB_TERMINAL, replica__state__in=RESULT_SHOWN)
         may_read = (
             Upload.objects.filter(user=reader, digest=digest, committed_at__isnull=False).exists()
             or JobInput.objects.filter(job__owner=reader, blob=digest).exists()

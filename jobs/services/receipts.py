@@ -144,6 +144,8 @@ class _Batch:
         self._receipts: dict[UUID, TakenReceipt] = {}
         """By replica."""
         self._uploaded: set[tuple[UUID | None, str, int]] = set()
+        self._kept: set[str] = set()
+        """Digests of blobs that came along and are kept."""
 
     def take(self) -> dict[int, Result]:
         """The result of each. Raises what the database raises."""
@@ -153,7 +155,9 @@ class _Batch:
         receipts_of = Counter(replica.job_id for replica in fitting.values())
         plain = {place: one for place, one in fitting.items() if receipts_of[one.job_id] == 1 and self._is_plain(place, one)}
         # All blobs before all rows that refer to them, in one order: two batches that bring the same bytes don't deadlock.
-        blobs_keep(self._blobs(fitting))
+        blobs = self._blobs(fitting)
+        blobs_keep(blobs)
+        self._kept = set(blobs)
         self._plain_take(plain)
         for place, replica in fitting.items():
             if place not in plain:
@@ -209,9 +213,13 @@ class _Batch:
         return is_live and self._read[place].predicate.failure is None
 
     def _blobs(self, fitting: Mapping[int, Replica]) -> dict[str, bytes]:
-        """What came along with receipts that may count: of several for one lease only the first does, however often it is sent."""
-        first = {replica.pk: self._read[place].digest for place, replica in reversed(list(fitting.items()))}
-        counted = [self._read[place] for place, replica in fitting.items() if self._read[place].digest == first[replica.pk]]
+        """What came along with receipts that will be recorded: of several for one lease only the first is, however often it is sent.
+
+        Bytes of a receipt that is refused, since others are missing, are not kept: a host could fill the store with them.
+        """
+        whole = {place: one for place, one in fitting.items() if not self._absent(place, one) or not _may_count(one)}
+        first = {replica.pk: self._read[place].digest for place, replica in reversed(list(whole.items()))}
+        counted = [self._read[place] for place, replica in whole.items() if self._read[place].digest == first[replica.pk]]
         return {digest: data for one in counted for digest, data in one.blobs.items()}
 
     def _plain_take(self, plain: Mapping[int, Replica]) -> None:
@@ -261,7 +269,7 @@ class _Batch:
     def _record(self, place: int, replica: Replica, *, late: bool) -> dict[str, Any]:
         """The row to write. Raises ReceiptBlobMissingError."""
         one = self._read[place]
-        missing = {stated.digest for stated in self._missing(place) if not self._is_uploaded(replica, stated)}
+        missing = self._absent(place, replica)
         predicate = one.predicate
         archive = predicate.archive.digest if predicate.archive else None
         if missing and not late:
@@ -272,6 +280,7 @@ class _Batch:
                 "Upload it, then send the receipt again.",
                 digest=digest,
             )
+        missing |= one.blobs.keys() - self._kept
         return {
             "replica_id": replica.pk,
             "envelope": one.envelope,
@@ -282,6 +291,10 @@ class _Batch:
             "result_digest": predicate.result_digest or "",
             "late": late,
         }
+
+    def _absent(self, place: int, replica: Replica) -> set[str]:
+        """Digests of what a receipt names and neither came along nor was uploaded."""
+        return {stated.digest for stated in self._missing(place) if not self._is_uploaded(replica, stated)}
 
     def _is_uploaded(self, replica: Replica, stated: StoredObject) -> bool:
         return (replica.pk, stated.digest, stated.size_bytes) in self._uploaded
@@ -305,10 +318,15 @@ def _lease_check(one: ReadReceipt, replica: Replica) -> None:
             raise ReceiptMismatchError(f"The lease {replica.lease_id} has {name} {expected}; the receipt says {stated}.", member=name)
 
 
+def _may_count(replica: Replica) -> bool:
+    """False: a receipt for it is late for certain."""
+    return JobState(replica.job.state) in JOB_OPEN and ReplicaState(replica.state) in REPLICA_LIVE | {ReplicaState.EXPIRED}
+
+
 def _is_late(replica: Replica, job: Job) -> bool:
     """Whether this receipt can't count: its job is closed, or the lease was cancelled."""
     state = ReplicaState(replica.state)
-    if JobState(job.state) not in JOB_OPEN or state not in REPLICA_LIVE | {ReplicaState.EXPIRED}:
+    if not _may_count(replica):
         return True
     # A lease that expired and another of the same owner that reported since: one vote for each owner.
     votes = job.replicas.filter(node_owner=replica.node_owner_id, state__in=REPLICA_VOTES)

@@ -183,6 +183,7 @@ def test_replica_shows_its_progress_and_hides_its_result_until_the_job_is_conclu
         for hidden in (secret, "agree", "exit_nonzero"):
             assert hidden not in answer.content.decode()
     Job.objects.filter(pk=job.pk).update(state=JobState.COMPLETED, concluded_at=timezone.now())
+    Replica.objects.filter(pk=replica.pk).update(state=ReplicaState.ACCEPTED)
     result = client.get(url, headers=headers).json()["replicas"][0]["result"]
     assert (result["verdict"], result["order_digest"], result["evidence"][0]["detail"]) == ("agree", secret, {"digest": secret})
 

@@ -33,6 +33,13 @@ def test_a_job_is_veiled_until_it_is_concluded(policy: str, copies: int, veiled:
         assert found == (veiled and state not in JOB_TERMINAL)
 
 
+@pytest.mark.parametrize("job_state", JobState)
+@pytest.mark.parametrize("state", ReplicaState)
+def test_a_result_is_shown_when_its_job_is_concluded_and_it_was_judged(job_state: JobState, state: ReplicaState) -> None:
+    judged = {ReplicaState.ACCEPTED, ReplicaState.REJECTED, ReplicaState.FAILED}
+    assert disclosure.is_result_shown(job_state=job_state, state=state) == (job_state in JOB_TERMINAL and state in judged)
+
+
 @pytest.mark.parametrize("state", [*JOB_OPEN, JobState.DISPUTED])
 def test_a_spot_job_has_one_copy_chosen_or_not(state: JobState) -> None:
     for copies in (1, 2):

@@ -6,8 +6,8 @@ import pytest
 from django.test import override_settings
 from django.utils import timezone
 
-from jobs.checking.codes import CHECK_IMPOSSIBLE
-from jobs.faults import FAILURES, FaultClass, evidence_fault, failure_fault
+from jobs.checking.codes import CHECK_IMPOSSIBLE, evidence_fault
+from jobs.faults import FAILURES, FaultClass, failure_fault
 from jobs.models import Evidence, Job, Replica
 from jobs.services.failures import replica_failed
 from jobs.services.settlement import job_settle
@@ -43,8 +43,9 @@ def test_every_code_that_a_receipt_may_state_has_a_class() -> None:
     ("code", "fault"),
     [
         ("check_impossible", FaultClass.PORTAL),
-        ("output_unreadable", FaultClass.CHECKER),
-        ("checker_anything", FaultClass.CHECKER),
+        ("output_unreadable", FaultClass.PROGRAM),
+        ("check_exceeded", FaultClass.LIMIT),
+        ("check_crashed", FaultClass.CHECKER),
         ("archive_refused", FaultClass.HOST),
         ("receipt_contradiction", FaultClass.HOST),
         ("results_differ", None),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -17,6 +18,7 @@ from jobs.models import Job
 from jobs.services.leases import leases_reap
 from jobs.services.outbox import outbox_push
 from jobs.services.settlement import job_settle
+from jobs.services.submission import job_cancel
 from jobs.states import JobState
 from jobs.verdicts import AskForMore
 from ledger.services import account_of
@@ -270,3 +272,25 @@ def test_the_snapshot_sees_a_difference_where_there_is_one() -> None:
     who = {question.split()[0] for question in changed}
     assert {"owner", "stranger", "anybody", "owner's", "fleet's"} <= who
     assert len(list(itertools.filterfalse(changed.__contains__, before))) > 0
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+def test_who_cancels_a_job_after_hosts_have_delivered_gets_nothing_of_it(copies: int) -> None:
+    job = job_make(verification={"method": "exact", "copies": copies, "quorum": copies})
+    replica = replica_report(job, OTHERWISE)
+    job_check(job_id=job.pk)
+    job.refresh_from_db()
+    job_cancel(job=job, by=job.owner)
+    headers = token_header(job.owner)
+    receipt = replica.receipt
+    paths = ("", "/replicas", "/events", "/bundle")
+    texts = [Client().get(f"/api/v1/jobs/{job.pk}{path}", headers=headers).content.decode() for path in paths]
+    client = Client()
+    client.force_login(job.owner)
+    texts.append(client.get(f"/jobs/{job.pk}").content.decode())
+    shown = json.loads(texts[1])["replicas"][0]
+    assert (shown["state"], shown["result"]["evidence"], shown["result"]["verdict"]) == ("cancelled", [], "")
+    for digest in (receipt.digest, receipt.result_digest, receipt.archive_id, receipt.log_id):
+        assert all(str(digest).removeprefix("sha256:")[:8] not in text for text in texts)
+    for digest in (receipt.archive_id, receipt.log_id):
+        assert Client().get(f"/api/v1/blobs/{digest}", headers=headers).status_code == 404

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import json
 import mmap
 import os
@@ -22,6 +23,8 @@ from jobs.checking.child import MARKER, serve
 from jobs.checking.confinement import cpu_allow
 from jobs.checking.documents import OWN_CHECKS, Finding, Outcome
 from jobs.checking.wire import Said, TaskReader, line_encode
+
+FIOSETOWN = 0x8901
 
 
 def main() -> None:
@@ -116,6 +119,30 @@ def _kill(pid: int) -> None:
     os.kill(pid, 9)
 
 
+def _limit(pid: int) -> None:
+    resource.prlimit(pid, resource.RLIMIT_CPU, (1, 1))
+
+
+def _owner(pid: int) -> None:
+    fcntl.fcntl(0, fcntl.F_SETOWN, pid)
+
+
+def _signal(number: int) -> None:
+    fcntl.fcntl(0, fcntl.F_SETSIG, number)
+
+
+def _owner_otherwise(pid: int) -> None:
+    fcntl.ioctl(0, FIOSETOWN, pid.to_bytes(4, "little"))
+
+
+def _mode(path: str) -> None:
+    Path(path).chmod(0)
+
+
+def _cut(path: str) -> None:
+    os.truncate(path, 0)
+
+
 def _user() -> list[int]:
     return [os.getuid(), os.geteuid(), os.getgid(), len(os.getgroups())]
 
@@ -136,6 +163,12 @@ ATTEMPTS: dict[str, Callable[..., Any]] = {
     "environment": _environment,
     "descriptors": _descriptors,
     "kill": _kill,
+    "limit": _limit,
+    "owner": _owner,
+    "signal": _signal,
+    "owner_otherwise": _owner_otherwise,
+    "mode": _mode,
+    "cut": _cut,
     "user": _user,
     "limits": _limits,
     "sleep": time.sleep,
@@ -169,6 +202,15 @@ def _lies(channel: socket.socket) -> None:
     time.sleep(60)
 
 
+def _chatters(channel: socket.socket) -> None:
+    """Words of the piece in hand, for ever: the first frame's, the only one that it can know."""
+    line = line_encode(Said(1, 0, False, []))
+    with contextlib.suppress(OSError):
+        while True:
+            channel.sendall(line)
+            time.sleep(0.01)
+
+
 def _leaves(channel: socket.socket) -> None:
     channel.shutdown(socket.SHUT_RDWR)
     time.sleep(60)
@@ -181,4 +223,5 @@ TRICKS: dict[str, Callable[[socket.socket], None]] = {
     "babbles": _babbles,
     "lies": _lies,
     "leaves": _leaves,
+    "chatters": _chatters,
 }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from jobs.checking import children
 from jobs.checking.children import ROOT, Child, ChildServer, ChildUnavailableError, outcomes
 from jobs.checking.documents import NO_BLOB, OWN_CHECKS, BlobDocument, Finding, JobDocument, Outcome, ReplicaDocument, Unmade
 from jobs.checking.endings import Ending
@@ -132,6 +135,42 @@ def test_no_process_can_be_signalled(child: Child) -> None:
         victim.communicate(b"\n")
 
 
+def test_limits_of_another_process_of_the_same_user_cannot_be_set(child: Child) -> None:
+    nobody: dict[str, Any] = {"user": 65534, "group": 65534} if os.geteuid() == 0 else {}
+    victim = subprocess.Popen(["/bin/sleep", "60"], **nobody)
+    limits = Path(f"/proc/{victim.pid}/limits")
+    try:
+        before = limits.read_text()
+        assert refused(tried(child, "limit", pid=victim.pid))
+        assert limits.read_text() == before
+    finally:
+        victim.kill()
+        victim.wait()
+
+
+@pytest.mark.parametrize(("do", "arguments"), [("owner", {"pid": 1}), ("owner_otherwise", {"pid": 1}), ("signal", {"number": 9})])
+def test_no_process_can_be_signalled_by_way_of_a_descriptor(child: Child, do: str, arguments: dict[str, int]) -> None:
+    assert tried(child, do, **arguments) == {"error": "PermissionError", "errno": errno.EPERM}
+
+
+def test_kernel_short_of_memory_ends_children_first(server: ChildServer, child: Child) -> None:
+    assert server._process is not None
+    assert Path(f"/proc/{server._process.pid}/oom_score_adj").read_text() == "1000\n"
+
+
+@pytest.mark.parametrize("do", ["mode", "cut"])
+def test_file_of_the_same_user_cannot_be_shut_or_cut(child: Child, do: str) -> None:
+    with tempfile.NamedTemporaryFile() as file:  # in a folder that anybody can reach
+        file.write(b"x")
+        file.flush()
+        os.fchmod(file.fileno(), 0o644)
+        if os.geteuid() == 0:
+            os.fchown(file.fileno(), 65534, 65534)
+        assert refused(tried(child, do, path=file.name))
+        found = os.fstat(file.fileno())
+        assert (found.st_mode & 0o777, found.st_size) == (0o644, 1)
+
+
 def test_child_of_root_is_nobody(child: Child) -> None:
     if os.geteuid() == 0:
         assert tried(child, "user") == {"result": [65534, 65534, 65534, 0]}
@@ -236,6 +275,12 @@ def test_child_that_does_not_keep_to_the_protocol_accuses_nobody(server: ChildSe
     assert any(isinstance(one, Unmade) for one in found[trick])
     assert all(code == "" for _, code in codes(found[trick]))
     assert codes(found["1"]) == PASSED
+
+
+def test_child_that_talks_for_ever_is_late_all_the_same(server: ChildServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(children, "piece_wall_seconds", lambda _: 1.0)
+    found = found_of(server, Given(["chatters"]))
+    assert [type(one) for one in found["chatters"]][-1] is Unmade
 
 
 def test_child_that_is_killed_once_costs_nothing(server: ChildServer) -> None:

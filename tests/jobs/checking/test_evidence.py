@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,13 @@ from tests.factories.jobs import job_make
 from tests.factories.receipts import replica_report
 
 pytestmark = pytest.mark.django_db
+
+
+def nested(depth: int) -> Any:
+    inner: Any = "\0"
+    for _ in range(depth):
+        inner = [inner]
+    return inner
 
 
 def test_first_finding_stands() -> None:
@@ -50,6 +58,14 @@ def test_row_that_is_refused_keeps_no_other_from_being_written(caplog: pytest.Lo
     replica = replica_report(job_make())
     with caplog.at_level(logging.CRITICAL, "jobs.checking"), EvidenceWriter() as evidence:
         evidence.add([Finding(str(replica.pk), "x" * 33, passed=True), Finding(str(replica.pk), "log", passed=True)])
+    assert list(Evidence.objects.values_list("check_name", flat=True)) == ["log"]
+
+
+@pytest.mark.parametrize("inside", [float("inf"), nested(5000)], ids=["infinite", "deep"])
+def test_row_that_is_no_json_keeps_no_other_from_being_written(caplog: pytest.LogCaptureFixture, inside: object) -> None:
+    replica = replica_report(job_make())
+    with caplog.at_level(logging.CRITICAL, "jobs.checking"), EvidenceWriter() as evidence:
+        evidence.add([Finding(str(replica.pk), "archive", passed=True, detail={"x": inside}), Finding(str(replica.pk), "log", passed=True)])
     assert list(Evidence.objects.values_list("check_name", flat=True)) == ["log"]
 
 

@@ -93,3 +93,25 @@ def test_comparison_with_another_replica_than_the_pair_has_is_refused() -> None:
     job.ask()
     with pytest.raises(LineRefusedError):
         job.said(Said(0, 0, True, [Finding("a", "comparison", passed=True, other_id="c")]))
+
+
+@pytest.mark.parametrize(("said", "check"), [([], "signature"), (own("a")[:2], "outputs")])
+def test_own_checks_that_end_before_all_is_said_are_not_made(said: list[Outcome], check: str) -> None:
+    job = pieces_of("a")
+    job.ask()
+    assert job.said(Said(0, 0, True, said)) == [*said, Unmade("a", check, "child said nothing")]
+    assert job.ask() == []
+
+
+def test_pair_of_which_nothing_is_said_is_not_made() -> None:
+    job = pieces_of("ab", [(0, 1)], passed="ab")
+    job.ask()
+    assert job.said(Said(0, 0, True, [])) == [Unmade("a", "comparison", "child said nothing", other_id="b")]
+
+
+def test_nothing_is_to_be_said_of_a_pair_of_which_one_has_just_failed() -> None:
+    job = pieces_of("ab", [(0, 1)])
+    job.ask()
+    job.said(Said(0, 0, True, own("a", failed="log")))
+    job.said(Said(0, 1, True, own("b")))
+    assert job.said(Said(0, 2, True, [])) == []

@@ -99,6 +99,15 @@ def test_each_archive_is_read_once_however_many_are_compared() -> None:
     assert CountedFile.reads == 4
 
 
+def test_pair_is_compared_by_another_child_than_made_their_own_checks() -> None:
+    archive = archive_make({"e.csv": b"x\n100.0\n"})[0]
+    replicas = [ReplicaDocument(name, "", "", b"", b"", BlobDocument("", len(archive), data=archive), NO_BLOB) for name in "ab"]
+    document = JobDocument(TWO, replicas, [(0, 1)])
+    (found,) = JobCheck(document).outcomes(document.pieces()[-1])
+    assert isinstance(found, Finding)
+    assert (found.check_name, found.passed) == ("comparison", True)
+
+
 @dataclass
 class Pair:
     document: JobDocument

@@ -98,6 +98,11 @@ def test_lines_say_what_was_meant(is_end: bool) -> None:
         b'[1,2,true,[["a",null,"log",false,"",{}]]]',
         b'[1,2,true,[["a",null,"log",false,"of_my_own",{}]]]',
         b'[1,2,true,[["a",null,"log",true,"",{"x":NaN}]]]',
+        b'[1,2,true,[["a",null,"log",true,"",{"x":1e999}]]]',
+        b'[1,2,true,[["a",null,"log",true,"",{"x":' + b"[" * 8 + b"]" * 8 + b"}]]]",
+        b'[1,2,true,[["a",null,"log",false,"check_impossible",{}]]]',
+        b'[1,2,true,[["a",null,"log",false,"check_exceeded",{}]]]',
+        b'[1,2,true,[["a",null,"log",false,"check_crashed",{}]]]',
         b"[" * 100_000,
         b"\xff",
     ],
@@ -114,3 +119,10 @@ def test_line_of_another_shape_is_refused(line: bytes) -> None:
 def test_no_line_raises_anything_else(line: bytes) -> None:
     with contextlib.suppress(LineRefusedError):
         line_decode(line)
+
+
+def test_trace_is_shortened() -> None:
+    said = line_decode(line_encode(Said(1, 0, True, [Unmade("a", "log", "OSError", "x" * 5000 + "end")]))[:-1])
+    (found,) = said.outcomes
+    assert isinstance(found, Unmade)
+    assert (len(found.trace), found.trace[-3:]) == (2000, "end")

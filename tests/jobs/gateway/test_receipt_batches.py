@@ -71,6 +71,24 @@ class TestBatch:
         assert not Upload.objects.exists()
         assert JobEvent.objects.filter(kind="replica.reported").count() == JobEvent.objects.filter(kind="job.verifying").count() == 5
 
+    @pytest.mark.parametrize("state", ["leased", "expired"])
+    def test_bytes_of_a_receipt_that_is_refused_are_not_kept(self, host: SimulatedHost, state: str) -> None:
+        (order,) = orders_of(host, 1)
+        if state == "expired":
+            leases_reap(now=silence(Replica.objects.get(pk=order.replica_id)))
+        before = Blob.objects.count()
+        for engine in ("one", "another"):
+            assert results(host.submit_all([submitted_make(host.receipt(order, engine=engine), log=LOG)])) == ["receipt_blob_missing"]
+        assert Blob.objects.count() == before
+        # Of two in one batch, the second is the first that is whole.
+        assert results(host.submit_all([submitted_make(host.receipt(order, engine="one"), log=LOG), whole(host, order)])) == [
+            "receipt_blob_missing",
+            "recorded",
+        ]
+        receipt = Receipt.objects.get()
+        assert receipt.log is not None
+        assert receipt.archive is not None
+
     def test_what_is_wrong_with_one_holds_no_other_up(self, host: SimulatedHost) -> None:
         orders = orders_of(host, 10)
         stranger = SimulatedHost()

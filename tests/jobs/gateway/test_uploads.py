@@ -345,8 +345,14 @@ class TestRange:
         host.report(host.order())
         path, token = f"/api/v1/blobs/{digest_of(LOG)}", token_header(job.owner)
         assert code_of(Client().get(path, headers=token)) == (404, "blob_unknown")
-        type(job).objects.filter(pk=job.pk).update(state="completed")
-        assert body_of(Client().get(path, headers=token)) == LOG
+        for state in ("completed", "cancelled"):
+            type(job).objects.filter(pk=job.pk).update(state=state)
+            job.replicas.update(state="accepted")
+            assert body_of(Client().get(path, headers=token)) == LOG
+            for never_judged in ("reported", "cancelled", "expired"):
+                job.replicas.update(state=never_judged)
+                assert code_of(Client().get(path, headers=token)) == (404, "blob_unknown")
+        job.replicas.update(state="accepted")
         assert code_of(Client().get(path, headers=token_header(user_make()))) == (404, "blob_unknown")
 
     def test_a_malformed_digest_is_refused(self) -> None:
