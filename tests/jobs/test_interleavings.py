@@ -1,4 +1,4 @@
-"""Any interleaving of what happens to jobs keeps books, votes and states right: a machine that draws the next happening, on the real services."""
+"""Any interleaving of what happens to jobs keeps books, votes and states right: a machine draws the next one, on the real services."""
 
 from __future__ import annotations
 
