@@ -5,7 +5,8 @@
 2. A fault of a host, or a lease that expired, says nothing about the job: another host gets it, until NEXA_ATTEMPTS_MAX runs are used up.
    Where the results that are in may be a quorum and nobody has decided yet, settlement decides first: what agrees is paid.
 3. A fault of the portal counts for nothing.
-4. Failures of many jobs of one image close the image for a while (jobs/services/breakers.py).
+4. Failures of many jobs of one image close the image for a while (jobs/services/breakers.py): whoever records failures has that considered
+   when all of them are recorded.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from django.conf import settings
 
 from jobs.faults import FAILURES, JOB_CODES, OF_THE_JOB, PORTAL_CODES, failure_fault
 from jobs.models import Job, Replica
-from jobs.services.breakers import breaker_consider
 from jobs.services.closing import job_fail
 from jobs.services.replicas import replicas_queue
 from jobs.services.settlement import NEVER
@@ -41,7 +41,6 @@ def replica_failed(*, replica: Replica, job: Job, failure: Failure, now: datetim
         failure_message=failure.message,
         concluded_at=now,
     )
-    breaker_consider(job=job, code=failure.code, now=now)
     if FAILURES[failure.code] in OF_THE_JOB and _is_believed(job, failure.code):
         job_fail(job=job, code=failure.code, message=failure.message)
     elif not was_expired:  # an expired lease has its substitute already

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 from django.db import connection, transaction
+from django.db.models import Q
 from django.test import override_settings
 from django.utils import timezone
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
 from jobs.checking import claims
 from jobs.checking.codes import CHECK_IMPOSSIBLE
@@ -30,7 +31,7 @@ from jobs.services.breakers import breaker_open
 from jobs.services.disputes import dispute_rule, disputes_rule, may_be_upheld
 from jobs.services.leases import leases_claim, leases_reap, queue_deadlines_enforce
 from jobs.services.receipts import TakenReceipt, receipts_accept
-from jobs.services.settlement import jobs_settle
+from jobs.services.settlement import NEVER, jobs_settle
 from jobs.services.submission import job_cancel
 from jobs.states import JOB_OPEN, JOB_TERMINAL, REPLICA_EXCLUSIVE, REPLICA_LIVE, JobState, ReplicaState
 from ledger.models import Account, Entry, EntryKind, Posting
@@ -58,8 +59,13 @@ POLICIES = (
     {"method": "exact", "copies": 3, "quorum": 2},
     {"method": "exact", "policy": "spot", "spot_share": 1.0},
 )
-RESULTS = ("honest", "honest", "honest", "different", "invalid")
+RESULTS = ("honest", "honest", "different", "odd", "invalid")
 FAILURES = ("exit_nonzero", "image_unavailable", "host_disk", "host_stopped", "cancelled")
+UNREPORTED = Q(lease_id__isnull=False, receipt=None)
+QUEUED = Q(state=ReplicaState.QUEUED)
+LIVE = Q(state__in=REPLICA_LIVE)
+UNCHECKED = Q(state=ReplicaState.REPORTED, evidence=None, verify_claimed_until=None)
+TO_VERIFY = Q(state=ReplicaState.REPORTED) & (Q(verify_claimed_until=None) | ~Q(verify_claimed_until=NEVER))
 HOSTS = 5
 """Of four owners, of whom the first has two, and the last is a researcher too."""
 any_place = st.integers(0, 10**6)
@@ -68,7 +74,7 @@ any_place = st.integers(0, 10**6)
 @cache
 def archive_of(result: str) -> tuple[bytes, ArchiveInfo]:
     """The archive of a run that ended like this; of an invalid one, bytes that are none."""
-    data, info = archive_make(FILES if result != "different" else {**FILES, "summary.json": b'{"energy":-9.0}'})
+    data, info = archive_make({**FILES, "summary.json": json.dumps({"host": result}).encode()})
     return (b"none", info) if result == "invalid" else (data, info)
 
 
@@ -104,8 +110,13 @@ def submitted_of(replica: Replica, key: PrivateKey, *, result: str = "", failure
     return SubmittedReceipt(envelope=envelope, **{name: base64.b64encode(data).decode() for name, data in blobs.items()})
 
 
+def some(found: Q) -> Any:
+    """A rule for when there are such replicas: what can't happen is not drawn."""
+    return precondition(lambda _: Replica.objects.filter(found).exists())
+
+
 class Portal(RuleBasedStateMachine):
-    """Two researchers and five hosts. What can't happen in the present state is passed over: most draws mean something at most times."""
+    """Two researchers and five hosts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -121,8 +132,9 @@ class Portal(RuleBasedStateMachine):
             transaction.set_rollback(True)
             self._atomic.__exit__(None, None, None)
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(hosts_stay=st.booleans(), verifications=st.lists(st.sampled_from(POLICIES), min_size=1, max_size=2))
+    def begin(self, hosts_stay: bool, verifications: list[dict[str, Any]]) -> None:
+        self.hosts_stay = hosts_stay
         image_approve()
         self.researchers = [researcher_make(), researcher_make()]
         for researcher in self.researchers:
@@ -132,11 +144,14 @@ class Portal(RuleBasedStateMachine):
         assert len(self.hosts) == HOSTS
         self.moderator = moderator_make()
         self.sent: dict[uuid.UUID, SubmittedReceipt] = {}
+        for verification in verifications:
+            self.submit(0, verification, tight=True)
 
     # --- what happens ---
 
-    @rule(researcher=st.integers(0, 1), verification=st.sampled_from(POLICIES))
-    def submit(self, researcher: int, verification: dict[str, Any]) -> None:
+    @rule(researcher=st.integers(0, 1), verification=st.sampled_from(POLICIES), tight=st.booleans())
+    def submit(self, researcher: int, verification: dict[str, Any], tight: bool) -> None:
+        """`tight`: no more replicas than must agree at least, so that results which differ are a dispute."""
         owner = self.researchers[researcher]
         before = account_of(user=owner).balance_micro
         try:
@@ -145,83 +160,93 @@ class Portal(RuleBasedStateMachine):
             assert account_of(user=owner).balance_micro == before
         else:
             assert account_of(user=owner).balance_micro == before - job.reserved_micro
+            if tight:
+                Job.objects.filter(pk=job.pk).update(replicas_max=max(2, job.copies))
 
+    @some(QUEUED)
     @rule(host=st.integers(0, HOSTS - 1))
     def claim(self, host: int) -> None:
         self._claim(self.hosts[host][0])
 
+    @some(UNREPORTED)
     @rule(which=any_place, result=st.sampled_from(RESULTS))
     def report(self, which: int, result: str) -> None:
         """A result, in time, after the lease expired, or when it is needed no more."""
         self._receipt(which, result=result)
 
-    @rule(hosts=st.lists(st.integers(0, HOSTS - 1), min_size=1, max_size=HOSTS, unique=True), result=st.sampled_from(RESULTS))
-    def run(self, hosts: list[int], result: str) -> None:
-        """Hosts take what there is and report it at once."""
-        for host in hosts:
-            for replica in self._claim(self.hosts[host][0]):
+    @some(QUEUED)
+    @rule(results=st.one_of(st.lists(st.sampled_from(RESULTS), min_size=1, max_size=HOSTS), st.permutations(RESULTS[1:])))
+    def run(self, results: list[str]) -> None:
+        """Hosts take what there is, report it at once, and it is verified."""
+        for (node, _), result in zip(self.hosts, results, strict=False):
+            for replica in self._claim(node):
                 self._report(replica, result=result)
+        self._verify()
 
+    @some(UNREPORTED)
     @rule(which=any_place, failure=st.sampled_from(FAILURES))
     def fail(self, which: int, failure: str) -> None:
         self._receipt(which, failure=failure)
 
+    @precondition(lambda self: self.sent)
     @rule(which=any_place)
     def repeat(self, which: int) -> None:
         """A receipt again: nothing changes."""
-        if not self.sent:
-            return
         replica_id = list(self.sent)[which % len(self.sent)]
         before = self._states()
         self._send(Replica.objects.get(pk=replica_id), self.sent[replica_id])
         assert self._states() == before
 
+    @some(LIVE)
     @rule(which=any_place)
     def expire(self, which: int) -> None:
-        if replica := self._chosen(which, Replica.objects.filter(state__in=REPLICA_LIVE)):
-            now = silence(replica)
-            live = Replica.objects.filter(state__in=REPLICA_LIVE)
-            live.exclude(pk=replica.pk).update(lease_expires_at=now + timedelta(seconds=60))
-            assert leases_reap(now=now) == 1
+        replica = self._chosen(which, Replica.objects.filter(LIVE))
+        now = silence(replica)
+        Replica.objects.filter(LIVE).exclude(pk=replica.pk).update(lease_expires_at=now + timedelta(seconds=60))
+        assert leases_reap(now=now) == 1
 
+    @some(TO_VERIFY)
     @rule()
     def verify(self) -> None:
         self._verify()
 
+    @some(TO_VERIFY)
     @rule()
     def check_and_die(self) -> None:
         """Checked, and the worker that should have settled is gone: it is claimed again later."""
         for batch in claims.batches_claim(now=timezone.now()):
             jobs_check(job_ids=batch.job_ids)
 
-    @rule(which=any_place)
-    def settle(self, which: int) -> None:
-        """Of any job, at any time: decided from what evidence there is, and again."""
-        if job := self._chosen(which, Job.objects.all()):
-            for _ in range(2):
-                jobs_settle(job_ids=[job.pk])
+    @some(Q())
+    @rule()
+    def settle(self) -> None:
+        """All jobs, at any time: decided from what evidence there is, and again."""
+        for _ in range(2):
+            jobs_settle(job_ids=list(Job.objects.order_by("submitted_at").values_list("pk", flat=True)))
 
+    @some(UNCHECKED)
     @rule(which=any_place)
     def check_is_impossible(self, which: int) -> None:
         """The store is away for so long that a check is given up."""
-        unchecked = Replica.objects.filter(state=ReplicaState.REPORTED, evidence=None, verify_claimed_until=None)
-        if replica := self._chosen(which, unchecked):
-            signature = Finding(str(replica.pk), "signature", passed=True)
-            evidence_insert([signature, *failure_findings(str(replica.pk), "archive", code=CHECK_IMPOSSIBLE, message="away")])
+        replica = self._chosen(which, Replica.objects.filter(UNCHECKED))
+        signature = Finding(str(replica.pk), "signature", passed=True)
+        evidence_insert([signature, *failure_findings(str(replica.pk), "archive", code=CHECK_IMPOSSIBLE, message="away")])
 
+    @some(Q())
     @rule(which=any_place)
     def cancel(self, which: int) -> None:
-        if job := self._chosen(which, Job.objects.all()):
-            with suppress(JobConcludedError, JobDisputedError):
-                assert job_cancel(job=job, by=job.owner).state == JobState.CANCELLED
+        job = self._chosen(which, Job.objects.all())
+        with suppress(JobConcludedError, JobDisputedError):
+            assert job_cancel(job=job, by=job.owner).state == JobState.CANCELLED
 
+    @some(Q(job__state=JobState.DISPUTED))
     @rule(which=any_place, result=any_place, upheld=st.booleans())
     def judge(self, which: int, result: int, upheld: bool) -> None:
-        if job := self._chosen(which, Job.objects.filter(state=JobState.DISPUTED)):
-            found = [one for one in job.replicas.order_by("pk") if may_be_upheld(one)]
-            canonical = found[result % len(found)] if found and upheld else None
-            ruling = dispute_rule(job=job, by=self.moderator, canonical=canonical, reason="So be it.")
-            assert ruling.canonical == canonical
+        job = self._chosen(which, Job.objects.filter(state=JobState.DISPUTED))
+        found = [one for one in job.replicas.order_by("created_at", "pk") if may_be_upheld(one)]
+        canonical = found[result % len(found)] if found and upheld else None
+        ruling = dispute_rule(job=job, by=self.moderator, canonical=canonical, reason="So be it.")
+        assert ruling.canonical == canonical
 
     @rule(researcher=st.integers(0, 1))
     def grant(self, researcher: int) -> None:
@@ -287,8 +312,7 @@ class Portal(RuleBasedStateMachine):
 
     def _receipt(self, which: int, **ended: str) -> None:
         """Of a lease that has no receipt yet, whatever became of it."""
-        if replica := self._chosen(which, Replica.objects.filter(lease_id__isnull=False, receipt=None)):
-            self._report(replica, **ended)
+        self._report(self._chosen(which, Replica.objects.filter(UNREPORTED)), **ended)
 
     def _report(self, replica: Replica, **ended: str) -> None:
         [key] = [key for node, key in self.hosts if node.pk == replica.node_id]
@@ -309,20 +333,19 @@ class Portal(RuleBasedStateMachine):
         return sum(len(batch.job_ids) for batch in batches)
 
     def _conclude_everything(self) -> None:
-        """By what the portal and honest hosts do in time, and no person: no job stays open, nothing stays in escrow."""
+        """By what the portal does in time, and hosts if they stay, but no person: no job stays open, nothing stays in escrow."""
         breaker_open(image_name=f"{IMAGE_NAME}:1.0")
-        for _ in range(20):
-            taken = [replica for node, _ in self.hosts for replica in self._claim(node)]
-            for replica in taken:
-                self._report(replica, result="honest")
-            verified = self._verify(later=timedelta(days=1))
-            if not (taken or verified):
-                break
-        live = Replica.objects.filter(state__in=REPLICA_LIVE)
-        for replica in list(live):
-            self._report(replica, result="honest")
-        while self._verify(later=timedelta(days=1)):
-            pass
+        is_over = False
+        while not is_over:
+            is_over = not self._verify(later=timedelta(days=1))
+            live = list(Replica.objects.filter(LIVE))
+            if self.hosts_stay:
+                taken = [replica for node, _ in self.hosts for replica in self._claim(node)]
+                for replica in (*live, *taken):
+                    self._report(replica, result="honest")
+                is_over = is_over and not (live or taken)
+            elif live:
+                is_over = not leases_reap(now=silence(max(live, key=lambda one: one.lease_expires_at or timezone.now())))
         long_after = timezone.now() + timedelta(days=1000)
         queue_deadlines_enforce(now=long_after)
         disputes_rule(now=long_after)
@@ -337,7 +360,7 @@ class Portal(RuleBasedStateMachine):
     @staticmethod
     def _chosen(which: int, rows: Any) -> Any:
         found = list(rows.order_by("submitted_at" if rows.model is Job else "created_at", "pk"))
-        return found[which % len(found)] if found else None
+        return found[which % len(found)]
 
     @staticmethod
     def _states() -> list[Any]:
@@ -349,5 +372,5 @@ class Portal(RuleBasedStateMachine):
 @override_settings(NEXA_ATTEMPTS_MAX=4, NEXA_BREAKER_FAILURES=3)
 def test_any_interleaving_keeps_the_books() -> None:
     run_state_machine_as_test(
-        Portal, settings=settings(max_examples=10, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck))
+        Portal, settings=settings(max_examples=8, stateful_step_count=18, deadline=None, suppress_health_check=list(HealthCheck))
     )
