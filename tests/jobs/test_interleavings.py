@@ -372,5 +372,5 @@ class Portal(RuleBasedStateMachine):
 @override_settings(NEXA_ATTEMPTS_MAX=4, NEXA_BREAKER_FAILURES=3)
 def test_any_interleaving_keeps_the_books() -> None:
     run_state_machine_as_test(
-        Portal, settings=settings(max_examples=8, stateful_step_count=18, deadline=None, suppress_health_check=list(HealthCheck))
+        Portal, settings=settings(max_examples=5, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck))
     )
