@@ -6,10 +6,11 @@ import base64
 import json
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from django.db import connection, transaction
@@ -68,6 +69,7 @@ UNCHECKED = Q(state=ReplicaState.REPORTED, evidence=None, verify_claimed_until=N
 TO_VERIFY = Q(state=ReplicaState.REPORTED) & (Q(verify_claimed_until=None) | ~Q(verify_claimed_until=NEVER))
 HOSTS = 5
 """Of four owners, of whom the first has two, and the last is a researcher too."""
+RuleT = TypeVar("RuleT", bound=Callable[..., Any])
 any_place = st.integers(0, 10**6)
 
 
@@ -102,15 +104,15 @@ def submitted_of(replica: Replica, key: PrivateKey, *, result: str = "", failure
     blobs = {"log": log}
     if result:
         blobs["archive"], info = archive_of(result)
-        stored = {"digest": digest_of(blobs["archive"]), "size_bytes": len(blobs["archive"])}
-        predicate.update(archive=stored, result_digest=info.result_digest)
-        named.update(archive=stored["digest"], manifest=info.result_digest)
+        digest = digest_of(blobs["archive"])
+        predicate.update(archive={"digest": digest, "size_bytes": len(blobs["archive"])}, result_digest=info.result_digest)
+        named.update(archive=digest, manifest=info.result_digest)
     payload = statement_build([Subject.of(name, digest) for name, digest in named.items()], RECEIPT_PREDICATE_TYPE, predicate)
     envelope = json.loads(envelope_sign(payload, PAYLOAD_TYPE_STATEMENT, key))
     return SubmittedReceipt(envelope=envelope, **{name: base64.b64encode(data).decode() for name, data in blobs.items()})
 
 
-def some(found: Q) -> Any:
+def some(found: Q) -> Callable[[RuleT], RuleT]:
     """A rule for when there are such replicas: what can't happen is not drawn."""
     return precondition(lambda _: Replica.objects.filter(found).exists())
 
