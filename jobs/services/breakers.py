@@ -36,6 +36,15 @@ _FAILURES_READ: Final = 200
 """The newest failures of an image that are looked at."""
 
 
+def breakers_consider(failures: Sequence[tuple[Job, FailureCode]], *, now: datetime) -> None:
+    """`breaker_consider` for each, last in the transaction that records them.
+
+    Last, and in the order of the images: who waits for a breaker may hold jobs and accounts, who holds one waits for nothing but another.
+    """
+    for job, code in sorted(failures, key=lambda failure: str(failure[0].image["name"])):
+        breaker_consider(job=job, code=code, now=now)
+
+
 def breaker_consider(*, job: Job, code: FailureCode, now: datetime) -> ImageBreaker | None:
     """Closes the job's image if this failure, which is recorded already, is one too many. None: it isn't."""
     if FAILURES[code] not in OF_THE_JOB:

@@ -54,9 +54,11 @@ class Conclusions:
         """A job with a result: the reported replicas have their verdicts, those that agree are paid. `others`: its replicas besides."""
         self._results.append(_Result(job, reported, others, canonical_id, comparisons, is_ruled=is_ruled))
 
-    def failure_add(self, job: Job, reported: Sequence[Replica], *, others: Sequence[Replica], code: str, message: str) -> None:
+    def failure_add(
+        self, job: Job, reported: Sequence[Replica], *, others: Sequence[Replica], code: str, message: str, is_ruled: bool = False
+    ) -> None:
         """A job without a result, whose reported replicas were judged all the same."""
-        self._failures.append(_Failure(job, reported, others, code, message))
+        self._failures.append(_Failure(job, reported, others, code, message, is_ruled=is_ruled))
 
     def write(self) -> None:
         """Writes everything that was added."""
@@ -82,7 +84,7 @@ class Conclusions:
             left_micro = failure.job.reserved_micro
             refunds.append(refund_of(account=accounts[failure.job.owner_id], job_id=failure.job.pk, amount_micro=left_micro))
             steps += failure.steps(self._now)
-            judged += [(failure.job, replica, False, False) for replica in failure.reported]
+            judged += [(failure.job, replica, False, failure.is_ruled) for replica in failure.reported]
         receipts_log(_concluded_receipts(judged))
         movements_post([*movements, *(refund for refund in refunds if refund)])
         steps_take(steps)
@@ -100,10 +102,10 @@ def ruling_conclude(*, job: Job, reported: Sequence[Replica], canonical_id: UUID
     conclusions.write()
 
 
-def ruling_fail(*, job: Job, reported: Sequence[Replica], code: str, message: str) -> None:
-    """Fails a disputed job of which no result is upheld. As ruling_conclude."""
+def ruling_fail(*, job: Job, reported: Sequence[Replica], code: str, message: str, is_ruled: bool) -> None:
+    """Fails a disputed job of which no result is upheld; `is_ruled` unless nobody ruled in time. As ruling_conclude."""
     conclusions = Conclusions()
-    conclusions.failure_add(job, reported, others=_others_of(job), code=code, message=message)
+    conclusions.failure_add(job, reported, others=_others_of(job), code=code, message=message, is_ruled=is_ruled)
     conclusions.write()
 
 
@@ -177,9 +179,12 @@ class _Result:
 
 
 class _Failure:
-    def __init__(self, job: Job, reported: Sequence[Replica], others: Sequence[Replica], code: str, message: str) -> None:
+    def __init__(
+        self, job: Job, reported: Sequence[Replica], others: Sequence[Replica], code: str, message: str, *, is_ruled: bool
+    ) -> None:
         self.job = job
         self.reported = reported
+        self.is_ruled = is_ruled
         self._others = others
         self._code = code
         self._message = message

@@ -1,7 +1,7 @@
 """Disputes: valid results that disagree, and how such a job ends all the same.
 
 1. A moderator upholds one result: its replica, and every one that agrees with it pairwise, is accepted and paid as by a quorum; the rest is
-   rejected, unpaid. Or none: the job fails, nobody is paid, the reservation comes back.
+   rejected, unpaid. What could not be compared with it stays undecided. Or none: the job fails, nobody is paid, the reservation comes back.
 2. Nobody rules on a job of their own, or on one that a node of theirs ran.
 3. At the deadline the default ruling is given: none is upheld.
 4. Each job has one ruling, which stays on record with its reason.
@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
@@ -17,12 +18,16 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import QuerySet
 
+from jobs.checking.codes import CHECK_IMPOSSIBLE
+from jobs.checking.documents import COMPARISON
 from jobs.errors import JobNotDisputedError, RulingForbiddenError, RulingInterestError, RulingInvalidError
 from jobs.models import Evidence, Job, Replica, Ruling
 from jobs.services.conclusion import ruling_conclude, ruling_fail
 from jobs.states import JobState, ReplicaState
 from jobs.verdicts import Verdict
 from people.models import User
+
+log = logging.getLogger(__name__)
 
 RULINGS_MAX: Final = 500
 """Disputes that one run rules on; beat runs it again in a minute."""
@@ -48,7 +53,7 @@ def dispute_rule(*, job: Job, by: User, canonical: Replica | None, reason: str) 
             f"A ruling gives a reason of up to {REASON_CHARACTERS_MAX} characters, which the job's owner reads; found {len(reason)}."
         )
     with transaction.atomic():
-        locked = Job.objects.select_for_update().get(pk=job.pk)
+        locked = Job.objects.select_for_update(no_key=True).get(pk=job.pk)
         if locked.state != JobState.DISPUTED:
             raise JobNotDisputedError(f"Only a disputed job is ruled on, and only once; this one is {locked.state}.")
         ruling_check(job=locked, by=by)
@@ -79,18 +84,25 @@ def may_be_upheld(replica: Replica) -> bool:
 
 
 def disputes_rule(*, now: datetime) -> int:
-    """Gives overdue disputes the default ruling: no result, no payment, the reservation back. Returns how many."""
+    """Gives overdue disputes the default ruling: no result, no payment, the reservation back. Returns how many.
+
+    One that can't be ruled on is logged, and keeps no other from it.
+    """
     overdue = Job.objects.filter(state=JobState.DISPUTED, dispute_deadline_at__lte=now).values_list("pk", flat=True)
     return sum(_default_ruling(job_id) for job_id in list(overdue[:RULINGS_MAX]))
 
 
 def _default_ruling(job_id: UUID) -> bool:
-    with transaction.atomic():
-        job = Job.objects.select_for_update().get(pk=job_id)
-        if job.state != JobState.DISPUTED:
-            return False  # ruled since
-        _uphold_none(job, by=None, reason=_DEFAULT_REASON, code="dispute_unresolved", message=_DEFAULT_REASON)
-        return True
+    try:
+        with transaction.atomic():
+            job = Job.objects.select_for_update(no_key=True).get(pk=job_id)
+            if job.state != JobState.DISPUTED:
+                return False  # ruled since
+            _uphold_none(job, by=None, reason=_DEFAULT_REASON, code="dispute_unresolved", message=_DEFAULT_REASON)
+            return True
+    except Exception:  # as above
+        log.exception("the default ruling on job %s could not be given", job_id)
+        return False
 
 
 def _uphold(job: Job, canonical_id: UUID, *, by: User, reason: str) -> Ruling:
@@ -98,32 +110,34 @@ def _uphold(job: Job, canonical_id: UUID, *, by: User, reason: str) -> Ruling:
     canonical = next((replica for replica in reported if replica.pk == canonical_id), None)
     if canonical is None or not may_be_upheld(canonical):
         raise RulingInvalidError("Only a result of this job that passed its own checks, as far as they could be made, can be upheld.")
-    agreeing = _agreeing_with(canonical, reported)
+    compared = _compared_with(canonical, reported)
     for replica in reported:
-        if replica.verdict != Verdict.INVALID:
-            replica.verdict = Verdict.AGREE if replica.pk in agreeing else Verdict.DISAGREE
+        if replica.pk in compared:
+            replica.verdict = Verdict.AGREE if compared[replica.pk] else Verdict.DISAGREE
     ruling_conclude(job=job, reported=reported, canonical_id=canonical_id)
     return Ruling.objects.create(job=job, by=by, canonical=canonical, reason=reason)
 
 
 def _uphold_none(job: Job, *, by: User | None, reason: str, code: str, message: str) -> Ruling:
-    ruling_fail(job=job, reported=_reported(job), code=code, message=message)
+    ruling_fail(job=job, reported=_reported(job), code=code, message=message, is_ruled=by is not None)
     return Ruling.objects.create(job=job, by=by, canonical=None, reason=reason)
 
 
 def _reported(job: Job) -> list[Replica]:
     """The replicas that are ruled on, locked, in the order of their receipts."""
     found = job.replicas.filter(state=ReplicaState.REPORTED).select_related("receipt", "node", "node_owner")
-    replicas = list(found.order_by("receipt__received_at", "pk").select_for_update(of=("self",)))
+    replicas = list(found.order_by("receipt__received_at", "pk").select_for_update(of=("self",), no_key=True))
     for replica in replicas:
         replica.job = job
     return replicas
 
 
-def _agreeing_with(canonical: Replica, reported: Sequence[Replica]) -> set[UUID]:
-    pairs = Evidence.objects.filter(check_name="comparison", passed=True, replica__in=reported, other__in=reported)
-    agreeing = {canonical.pk}
-    for replica_id, other_id in pairs.values_list("replica", "other"):
-        if other_id is not None and canonical.pk in (replica_id, other_id):
-            agreeing |= {replica_id, other_id}
-    return agreeing
+def _compared_with(canonical: Replica, reported: Sequence[Replica]) -> dict[UUID, bool]:
+    """Whether those that could be compared with the canonical one agree with it, as it does with itself."""
+    pairs = Evidence.objects.filter(check_name=COMPARISON, replica__in=reported, other__in=reported)
+    made = pairs.exclude(code=CHECK_IMPOSSIBLE).values_list("replica", "other", "passed")
+    compared = {canonical.pk: True}
+    for replica_id, other_id, passed in made:
+        if passed is not None and canonical.pk in (replica_id, other_id):
+            compared[other_id if replica_id == canonical.pk else replica_id] = passed
+    return compared

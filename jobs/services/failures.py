@@ -3,8 +3,10 @@
 1. A fault of the job (jobs/faults.py) ends it once NEXA_FAULT_OWNERS owners have seen one; of a job of one copy, the first is believed, but
    for what may be the network of one host.
 2. A fault of a host, or a lease that expired, says nothing about the job: another host gets it, until NEXA_ATTEMPTS_MAX runs are used up.
+   Where the results that are in may be a quorum and nobody has decided yet, settlement decides first: what agrees is paid.
 3. A fault of the portal counts for nothing.
-4. Failures of many jobs of one image close the image for a while (jobs/services/breakers.py).
+4. Failures of many jobs of one image close the image for a while (jobs/services/breakers.py): whoever records failures has that considered
+   when all of them are recorded.
 """
 
 from __future__ import annotations
@@ -17,9 +19,9 @@ from django.conf import settings
 
 from jobs.faults import FAILURES, JOB_CODES, OF_THE_JOB, PORTAL_CODES, failure_fault
 from jobs.models import Job, Replica
-from jobs.services.breakers import breaker_consider
 from jobs.services.closing import job_fail
 from jobs.services.replicas import replicas_queue
+from jobs.services.settlement import NEVER
 from jobs.services.transitions import job_state_derive, replica_transition
 from jobs.states import ReplicaState
 from workers.protocol.messages import Failure, FailureCode
@@ -39,7 +41,6 @@ def replica_failed(*, replica: Replica, job: Job, failure: Failure, now: datetim
         failure_message=failure.message,
         concluded_at=now,
     )
-    breaker_consider(job=job, code=failure.code, now=now)
     if FAILURES[failure.code] in OF_THE_JOB and _is_believed(job, failure.code):
         job_fail(job=job, code=failure.code, message=failure.message)
     elif not was_expired:  # an expired lease has its substitute already
@@ -63,6 +64,9 @@ def replica_substitute(*, job: Job) -> None:
     ended = job.replicas.filter(state__in=[ReplicaState.EXPIRED, ReplicaState.FAILED]).exclude(failure_code__in=PORTAL_CODES)
     codes = ended.values_list("state", "failure_code")
     used = Counter("silence" if state == ReplicaState.EXPIRED else str(failure_fault(code)) for state, code in codes)
+    if used.total() >= settings.NEXA_ATTEMPTS_MAX and _settlement_is_due(job):
+        job_state_derive(job=job)
+        return
     if used.total() >= settings.NEXA_ATTEMPTS_MAX:
         by_class = ", ".join(f"{count} by {name}" for name, count in sorted(used.items()))
         message = (
@@ -73,3 +77,9 @@ def replica_substitute(*, job: Job) -> None:
         return
     replicas_queue(job=job, count=1)
     job_state_derive(job=job)
+
+
+def _settlement_is_due(job: Job) -> bool:
+    """Whether as many results as the quorum asks for are in, and one of them has not been looked at."""
+    reported = job.replicas.filter(state=ReplicaState.REPORTED).values_list("verify_claimed_until", flat=True)
+    return len(reported) >= job.quorum and any(until != NEVER for until in reported)

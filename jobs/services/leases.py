@@ -51,11 +51,16 @@ DEADLINES_MAX: Final = 500
 
 _RUNNING_STAGES: Final = frozenset({Stage.RUNNING, Stage.ARCHIVING, Stage.UPLOADING})
 
+# Locked in the order in which receipts lock them: a host may send both at once.
 _RENEW: Final = """
+WITH locked AS (
+  SELECT id FROM jobs_replica WHERE lease_id = ANY(%(lease_ids)s) AND node_id = %(node)s AND state = ANY(%(live)s)
+  ORDER BY id FOR NO KEY UPDATE
+)
 UPDATE jobs_replica r SET progress = v.progress,
        lease_expires_at = greatest(r.lease_expires_at, least(%(until)s, r.deadline_at + make_interval(secs => %(lease_seconds)s)))
-FROM (SELECT * FROM unnest(%(lease_ids)s::uuid[], %(progress)s::jsonb[]) AS u(lease_id, progress)) v
-WHERE r.lease_id = v.lease_id AND r.node_id = %(node)s AND r.state = ANY(%(live)s)
+FROM (SELECT * FROM unnest(%(lease_ids)s::uuid[], %(progress)s::jsonb[]) AS u(lease_id, progress)) v, locked
+WHERE r.id = locked.id AND r.lease_id = v.lease_id AND r.state = ANY(%(live)s)
 RETURNING r.lease_id, r.lease_expires_at, r.state
 """
 

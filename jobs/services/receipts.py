@@ -33,6 +33,7 @@ from jobs.blobs import blobs_keep
 from jobs.bulk import rows_insert
 from jobs.models import Job, Receipt, Replica, Upload
 from jobs.nudges import nudge_on_commit, verification_nudge
+from jobs.services.breakers import breakers_consider
 from jobs.services.failures import replica_failed
 from jobs.services.receipt_reading import NodeKeys, ReadReceipt, receipt_read
 from jobs.services.transitions import ReplicaStep, job_states_derive, replica_transition, steps_take
@@ -40,7 +41,7 @@ from jobs.services.uploads import LeaseUnknownError
 from jobs.states import JOB_OPEN, REPLICA_LIVE, REPLICA_VOTES, JobState, ReplicaState
 from nodes.models import Node
 from workers.protocol.errors import VerificationError
-from workers.protocol.messages import StoredObject, SubmittedReceipt
+from workers.protocol.messages import FailureCode, StoredObject, SubmittedReceipt
 from workers.protocol.problems import ProblemError
 
 log = logging.getLogger(__name__)
@@ -143,6 +144,7 @@ class _Batch:
         """By lease."""
         self._receipts: dict[UUID, TakenReceipt] = {}
         """By replica."""
+        self._failures: list[tuple[Job, FailureCode]] = []
         self._uploaded: set[tuple[UUID | None, str, int]] = set()
         self._kept: set[str] = set()
         """Digests of blobs that came along and are kept."""
@@ -162,6 +164,7 @@ class _Batch:
         for place, replica in fitting.items():
             if place not in plain:
                 self._single_take(place, replica)
+        breakers_consider(self._failures, now=self._now)
         return self._results
 
     def _lock(self) -> None:
@@ -252,6 +255,7 @@ class _Batch:
             return
         if one.predicate.failure is not None:
             replica_failed(replica=replica, job=job, failure=one.predicate.failure, now=self._now)
+            self._failures.append((job, one.predicate.failure.code))
             return
         if replica.state == ReplicaState.EXPIRED:
             _substitute_withdraw(replica, job, self._now)

@@ -115,7 +115,7 @@ def job_cancel(*, job: Job, by: User) -> Job:
     Raises JobConcludedError, JobDisputedError.
     """
     with transaction.atomic():
-        locked = Job.objects.select_for_update().get(pk=job.pk)
+        locked = Job.objects.select_for_update(no_key=True).get(pk=job.pk)
         state = JobState(locked.state)
         if state == JobState.CANCELLED:
             return locked

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from jobs import selectors
 from jobs.models import ImageBreaker, Job, JobKind, Replica
-from jobs.services.breakers import CLOSED_SECONDS_MAX, breaker_consider, breaker_open, closed_seconds
+from jobs.services.breakers import CLOSED_SECONDS_MAX, breaker_consider, breaker_open, breakers_consider, closed_seconds
 from jobs.services.failures import replica_failed
 from jobs.services.replicas import replicas_queue
 from jobs.states import JobState
@@ -39,6 +39,7 @@ def fail(
     replica = replica_lease(job, node_make(owner or user_make())[0])
     with override_settings(NEXA_FAULT_OWNERS=1000):
         replica_failed(replica=replica, job=job, failure=Failure(code=code, message="why"), now=now or timezone.now())
+    breakers_consider([(job, code)], now=now or timezone.now())
     return job
 
 

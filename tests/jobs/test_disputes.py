@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission
 
+from jobs.checking.codes import CHECK_IMPOSSIBLE
 from jobs.errors import JobNotDisputedError, RulingForbiddenError, RulingInterestError, RulingInvalidError
 from jobs.models import Evidence, Job, Replica, Ruling
 from jobs.services.disputes import REASON_CHARACTERS_MAX, dispute_rule, disputes_rule, moderators
 from jobs.services.settlement import job_settle
 from jobs.states import JobState
+from ledger.models import LogItem
 from ledger.services import account_of
 from people.models import User
 from tests.factories.checking import job_check
@@ -111,6 +114,38 @@ def test_the_default_ruling_is_on_record_and_by_nobody() -> None:
     ruling = Ruling.objects.get(job=job)
     assert (ruling.by, ruling.canonical) == (None, None)
     assert "nobody ruled in time" in ruling.reason
+
+
+def test_a_dispute_that_cannot_be_ruled_on_keeps_no_other_from_its_ruling(caplog: pytest.LogCaptureFixture) -> None:
+    jobs = [disputed_job(1, 2, 3)[0] for _ in range(3)]
+    Ruling.objects.create(job=jobs[0], reason="From nowhere: a second one can't be written.")
+    assert disputes_rule(now=max(job.dispute_deadline_at for job in jobs if job.dispute_deadline_at)) == 2
+    assert [Job.objects.get(pk=job.pk).state for job in jobs] == [JobState.DISPUTED, JobState.FAILED, JobState.FAILED]
+    assert str(jobs[0].pk) in caplog.text
+    books_check()
+
+
+def test_what_could_not_be_compared_with_the_upheld_result_does_not_disagree() -> None:
+    job, (upheld, uncompared, other) = disputed_job(1, 2, 3)
+    pair = Evidence.objects.filter(check_name="comparison", replica__in=[upheld, uncompared], other__in=[upheld, uncompared])
+    assert pair.update(code=CHECK_IMPOSSIBLE) == 1
+    dispute_rule(job=job, by=moderator_make(), canonical=upheld, reason="This one.")
+    found = {replica.pk: (replica.state, replica.verdict) for replica in job.replicas.all()}
+    rejected = {uncompared.pk: ("rejected", "undecided"), other.pk: ("rejected", "disagree")}
+    assert found == {upheld.pk: ("accepted", "agree"), **rejected}
+
+
+@pytest.mark.parametrize("by_moderator", [True, False])
+def test_the_log_says_of_each_receipt_whether_a_moderator_decided(by_moderator: bool) -> None:
+    job, replicas = disputed_job(1, 2, 3)
+    assert job.dispute_deadline_at is not None
+    if by_moderator:
+        dispute_rule(job=job, by=moderator_make(), canonical=None, reason="None of them.")
+    else:
+        disputes_rule(now=job.dispute_deadline_at)
+    leaves = [json.loads(bytes(item.data)) for item in LogItem.objects.filter(kind="receipt")]
+    assert {leaf["replica"] for leaf in leaves} == {str(replica.pk) for replica in replicas}
+    assert [leaf.get("ruled", False) for leaf in leaves] == [by_moderator] * 3
 
 
 def _nothing_changed(job: Job) -> None:

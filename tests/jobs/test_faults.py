@@ -12,7 +12,7 @@ from jobs.models import Evidence, Job, Replica
 from jobs.services.failures import replica_failed
 from jobs.services.settlement import job_settle
 from jobs.states import JobState, ReplicaState
-from jobs.verdicts import AskForMore, Dispute
+from jobs.verdicts import AskForMore, Conclude, Dispute
 from nodes.models import Node
 from people.models import User
 from tests.factories.checking import job_check
@@ -147,3 +147,27 @@ def test_a_quorum_of_others_leaves_an_unchecked_result_undecided() -> None:
     first.refresh_from_db()
     assert job.state == JobState.COMPLETED
     assert (first.state, first.verdict, first.paid_micro) == (ReplicaState.REJECTED, "undecided", 0)
+
+
+@pytest.mark.django_db
+@override_settings(NEXA_ATTEMPTS_MAX=1)
+def test_results_that_may_be_a_quorum_are_decided_on_before_attempts_end_the_job() -> None:
+    job = job_make(verification={"method": "exact", "copies": 3, "quorum": 2})
+    for _ in range(2):
+        replica_report(job)
+    assert failed(job, FailureCode.HOST_DISK).state == JobState.VERIFYING
+    job_check(job_id=job.pk)
+    assert isinstance(job_settle(job_id=job.pk), Conclude)
+    assert sorted(job.replicas.values_list("state", flat=True)) == ["accepted", "accepted", "failed"]
+
+
+@pytest.mark.django_db
+@override_settings(NEXA_ATTEMPTS_MAX=1)
+def test_results_that_were_decided_on_before_do_not_keep_a_job_without_attempts() -> None:
+    job = job_make(verification=TWO)
+    replica_report(job)
+    replica_report(job, {"other": b"result"})
+    job_check(job_id=job.pk)
+    assert isinstance(job_settle(job_id=job.pk), AskForMore)
+    job.refresh_from_db()
+    assert failed(job, FailureCode.HOST_DISK).failure_code == "attempts_exhausted"

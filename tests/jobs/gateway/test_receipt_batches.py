@@ -13,7 +13,7 @@ from django.db import connection, connections
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from jobs.models import Blob, Job, JobEvent, Receipt, Replica, Upload
+from jobs.models import Blob, ImageBreaker, Job, JobEvent, Receipt, Replica, Upload
 from jobs.services.closing import job_fail
 from jobs.services.leases import leases_reap
 from jobs.services.receipts import TakenReceipt, receipts_accept
@@ -143,6 +143,23 @@ class TestBatch:
         second = host.order()
         assert results(host.submit_all([whole(host, first), whole(host, second)])) == ["recorded", "late"]
         assert sorted(job.replicas.values_list("state", flat=True)) == [ReplicaState.CANCELLED, ReplicaState.REPORTED]
+
+    def test_breakers_are_considered_when_no_account_is_waited_for_any_more(self, host: SimulatedHost, settings: Any) -> None:
+        """Else two batches of failures, of which one holds a breaker and one the escrow, would wait for each other."""
+        settings.NEXA_BREAKER_FAILURES, settings.NEXA_BREAKER_OWNERS = 2, 1
+        orders = orders_of(host, 3)
+        submitted = [
+            SubmittedReceipt.model_validate(submitted_make(host.receipt(order, failure=(code, "why")), log=LOG))
+            for order, code in zip(orders, ("image_unavailable", "image_unavailable", "exit_nonzero"), strict=True)
+        ]
+        with CaptureQueriesContext(connection) as queries:
+            receipts_accept(node=host.node, submitted=submitted, now=timezone.now())
+        found = [query["sql"] for query in queries]
+        accounts = [place for place, sql in enumerate(found) if "ledger_" in sql]
+        breakers = [place for place, sql in enumerate(found) if "jobs_imagebreaker" in sql]
+        assert ImageBreaker.objects.count() == 1
+        assert accounts
+        assert max(accounts) < min(breakers)
 
     def test_statements_do_not_grow_with_the_batch(self, host: SimulatedHost) -> None:
         counts = []

@@ -7,6 +7,7 @@ import threading
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from django.db import connection
 from django.test import override_settings
@@ -336,3 +337,16 @@ def test_two_settlements_at_once_pay_once(own_database: str) -> None:
     assert Entry.objects.filter(kind="payment").count() == 8
     assert set(Job.objects.values_list("state", flat=True)) == {JobState.COMPLETED}
     books_check()
+
+
+def test_a_job_is_cancelled_while_evidence_about_its_replicas_is_written(own_database: str) -> None:
+    """Evidence refers to replicas in any order; who ends a job must not wait for that, or they may wait for each other."""
+    job = job_make(verification=TWO)
+    replica = replica_report(job)
+    parameters = connection.get_connection_params()
+    names = ("host", "port", "user", "dbname")
+    with psycopg.connect(**{name: parameters[name] for name in names if name in parameters}) as writer:
+        writer.execute("SELECT 1 FROM jobs_replica WHERE id = %s FOR KEY SHARE", [replica.pk])  # as a foreign key's check does
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '3s'")
+        assert job_cancel(job=job, by=job.owner).state == JobState.CANCELLED
