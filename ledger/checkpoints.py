@@ -121,9 +121,9 @@ def _tree_of(latest: Checkpoint, keys: list[PrivateKey]) -> CompactRange:
         is_whole = is_noted = False
     if not (is_whole and is_noted and (_is_signed_by_any(latest, origin, keys) or _is_vouched_for(latest, origin, keys[0]))):
         raise CheckpointUnprovenError(
-            f"Expected the newest checkpoint, over {latest.size} leaves of {origin}, with its tree and a signature by the "
-            "coordinator's key; found something else. Nothing enters the log. If the key was changed, set "
-            "NEXA_COORDINATOR_PREVIOUS_KEY_FILE to the one before. If that one is lost, see with manage.py ledger_verify whether the rest agrees, and begin an epoch: manage.py "
+            f"Expected the newest checkpoint, over {latest.size} leaves of {origin}, with its tree and a signature by the coordinator's "
+            "key; found something else. Nothing enters the log. If the key was changed, set NEXA_COORDINATOR_PREVIOUS_KEY_FILE to the "
+            "one before. If that one is lost, see with manage.py ledger_verify whether the rest agrees, and begin an epoch: manage.py "
             "ledger_epoch_begin --reason TEXT. Else somebody has changed the database: restore it from a backup."
         )
     return tree
