@@ -117,7 +117,7 @@ def _tree_of(latest: Checkpoint, keys: list[PrivateKey]) -> CompactRange:
         tree = CompactRange(latest.size, [bytes.fromhex(one) for one in latest.compact_range])
         is_whole = bytes(latest.root) == tree.root()
         is_noted = signed_note.note_text(latest.note.encode("utf-8")) == signed_note.Checkpoint(origin, latest.size, tree.root()).to_text()
-    except (ValueError, ProofRangeError, VerificationError):
+    except (TypeError, ValueError, ProofRangeError, VerificationError):
         is_whole = is_noted = False
     if not (is_whole and is_noted and (_is_signed_by_any(latest, origin, keys) or _is_vouched_for(latest, origin, keys[0]))):
         raise CheckpointUnprovenError(

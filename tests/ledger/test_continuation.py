@@ -80,11 +80,15 @@ def note_emptied(checkpoint: Checkpoint) -> None:
     execute(("UPDATE ledger_checkpoint SET note = ''", []))
 
 
+def range_of_numbers(checkpoint: Checkpoint) -> None:
+    execute(("UPDATE ledger_checkpoint SET compact_range = '[1, 2]'", []))
+
+
 def range_of_another_size(checkpoint: Checkpoint) -> None:
     execute(("UPDATE ledger_checkpoint SET compact_range = '[]'", []))
 
 
-@pytest.mark.parametrize("forge", [range_forged, whole_row_forged, note_emptied, range_of_another_size])
+@pytest.mark.parametrize("forge", [range_forged, whole_row_forged, note_emptied, range_of_numbers, range_of_another_size])
 def test_a_forged_checkpoint_in_the_database_is_not_continued(
     own_database: str, forge: Callable[[Checkpoint], None], caplog: pytest.LogCaptureFixture
 ) -> None:
