@@ -109,7 +109,7 @@ def test_the_table_of_no_work_has_every_code_that_matching_gives() -> None:
 
 def test_the_table_of_job_failures_has_every_code_that_ends_a_job() -> None:
     codes = source_codes(
-        r'(?:job_(?:fail|close)|_uphold_none)\([^)]*code="([a-z_]+)"',
+        r'(?:job_(?:fail|close)|failure_add|_uphold_none)\([^)]*code="([a-z_]+)"',
         "jobs/services/disputes.py",
         "jobs/services/failures.py",
         "jobs/services/leases.py",
