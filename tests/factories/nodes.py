@@ -9,8 +9,6 @@ from typing import Any
 
 from django.test import Client
 
-from ledger.items import node_key_log
-from ledger.services import account_of
 from nodes.models import Node, NodeKey
 from nodes.tiers import queues_of
 from people.models import User
@@ -57,7 +55,6 @@ def node_make(owner: User, key: PrivateKey | None = None, **fields: Any) -> tupl
     }
     node = Node.objects.create(owner=owner, **{**values, **fields})
     NodeKey.objects.create(key_id=node.key_id, node=node, public_key=node.public_key)
-    node_key_log(node_id=node.pk, key=key.public, account=account_of(user=owner))
     return node, key
 
 
