@@ -176,6 +176,7 @@ def portal_status() -> dict[str, Any]:
     counted[JobState.QUEUED] = counted.get(JobState.QUEUED, 0) - again
     counted[JobState.RUNNING] = counted.get(JobState.RUNNING, 0) + verifying + again
     checkpoint = checkpoint_latest()
+    newest_leaf = LogLeaf.objects.order_by("-index").values_list("index", flat=True).first()
     return {
         "time": now,
         "queues": [_queue_of(tier, queues.get(tier.value, {}), now) for tier in Tier],
@@ -185,7 +186,7 @@ def portal_status() -> dict[str, Any]:
         ],
         "jobs": {state.value: counted.get(state.value, 0) for state in JobState},
         "ledger": {
-            "leaves": LogLeaf.objects.count(),
+            "leaves": 0 if newest_leaf is None else newest_leaf + 1,
             "checkpoint_size": checkpoint.size if checkpoint else 0,
             "checkpoint_at": checkpoint.created_at if checkpoint else None,
         },

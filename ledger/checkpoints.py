@@ -5,13 +5,16 @@
 3. That transaction waits for the disk whatever the session says. Logs are flushed in order, so what others committed without waiting and
    is covered here is on the disk as well. Files follow (ledger/publication.py).
 4. The compact range is kept with each checkpoint: integration reads no old leaf.
-5. The present key signs; while it is given, the one before signs too. Another key, or another epoch: the same leaves are signed again.
+5. What is signed continues what was signed: the newest checkpoint's row counts only if this coordinator's signature is under it. Whoever
+   can change the tables but has no key can't have another history signed.
+6. The present key signs; while it is given, the one before signs too. Another key, or another epoch: the same leaves are signed again.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -20,14 +23,23 @@ from django.db import connection, transaction
 
 from ledger.coordinator_key import coordinator_previous_key, coordinator_private_key
 from ledger.models import Checkpoint, Epoch
-from ledger.publication import publish, published_check
+from ledger.publication import publish, published_check, published_note
 from workers.protocol import signed_note
-from workers.protocol.epochs import log_origin_of
-from workers.protocol.errors import KeyWrongError
+from workers.protocol.epochs import ContinuedLog, epoch_open, log_origin_of
+from workers.protocol.errors import KeyWrongError, ProofRangeError, VerificationError
 from workers.protocol.keys import PrivateKey
 from workers.protocol.merkle import CompactRange
+from workers.protocol.strict_base64 import base64_encode
 
 BATCH_ITEMS = 5000
+
+
+class CheckpointUnprovenError(Exception):
+    """The newest checkpoint in the database is none that this coordinator signed; the message says what to do."""
+
+    code = "ledger_checkpoint_unproven"
+
+
 _SEQUENCER_LOCK: Final = 0x6E657861  # "nexa"
 _INTEGRATE: Final = r"""INSERT INTO ledger_logleaf (index, item_id, hash)
     SELECT %s + row_number() OVER (ORDER BY item.id) - 1, item.id, sha256('\x00'::bytea || item.data)
@@ -59,7 +71,7 @@ def checkpoint_publish() -> Checkpoint | None:
     """Integrates all committed items, signs a checkpoint over the log and publishes it; returns the newest.
 
     Idempotent, safe to run twice at once, and after any kill: what a run left undone the next one does. Raises PublishedAheadError,
-    PublishedUnreadableError, CoordinatorKeyMissingError, OSError.
+    PublishedUnreadableError, CheckpointUnprovenError, CoordinatorKeyMissingError, OSError.
     """
     with sequencer_lock():
         published_check(epoch=log_epoch())
@@ -87,7 +99,7 @@ def _batch_integrate() -> int:
     """Integrates up to BATCH_ITEMS items and signs, in one transaction; returns how many."""
     epoch, keys = log_epoch(), _signing_keys()
     latest = checkpoint_latest()
-    tree = CompactRange(latest.size, [bytes.fromhex(one) for one in latest.compact_range]) if latest else CompactRange()
+    tree = _tree_of(latest, keys) if latest else CompactRange()
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL synchronous_commit = on")
         cursor.execute(_INTEGRATE, [tree.size, BATCH_ITEMS])
@@ -96,6 +108,47 @@ def _batch_integrate() -> int:
     if hashes or (latest is not None and not _is_signed(latest, epoch, keys)):
         _checkpoint_sign(tree, epoch, keys)
     return len(hashes)
+
+
+def _tree_of(latest: Checkpoint, keys: list[PrivateKey]) -> CompactRange:
+    """Where the log goes on. Raises CheckpointUnprovenError."""
+    origin = log_origin(latest.epoch)
+    try:
+        tree = CompactRange(latest.size, [bytes.fromhex(one) for one in latest.compact_range])
+        is_whole = bytes(latest.root) == tree.root()
+        is_noted = signed_note.note_text(latest.note.encode("utf-8")) == signed_note.Checkpoint(origin, latest.size, tree.root()).to_text()
+    except (TypeError, ValueError, ProofRangeError, VerificationError):
+        is_whole = is_noted = False
+    if not (is_whole and is_noted and (_is_signed_by_any(latest, origin, keys) or _is_vouched_for(latest, origin, keys[0]))):
+        raise CheckpointUnprovenError(
+            f"Expected the newest checkpoint, over {latest.size} leaves of {origin}, with its tree and a signature by the coordinator's "
+            "key; found something else. Nothing enters the log. If the key was changed, set NEXA_COORDINATOR_PREVIOUS_KEY_FILE to the "
+            "one before. If that one is lost, see with manage.py ledger_verify whether the rest agrees, and begin an epoch: manage.py "
+            "ledger_epoch_begin --reason TEXT. Else somebody has changed the database: restore it from a backup."
+        )
+    return tree
+
+
+def _is_signed_by_any(checkpoint: Checkpoint, origin: str, keys: list[PrivateKey]) -> bool:
+    for key in keys:
+        with suppress(VerificationError):
+            signed_note.note_open(checkpoint.note.encode("utf-8"), name=origin, key=key.public)
+            return True
+    return False
+
+
+def _is_vouched_for(checkpoint: Checkpoint, origin: str, key: PrivateKey) -> bool:
+    """Where the key has changed: it is what was published, or the newest epoch's statement by this key continues it."""
+    if checkpoint.note == published_note(epoch=checkpoint.epoch):
+        return True
+    newest = Epoch.objects.order_by("-number").first()
+    if newest is None:
+        return False
+    try:
+        statement = epoch_open(json.loads(bytes(newest.envelope)), key=key.public)
+    except VerificationError:
+        return False
+    return statement.continues == ContinuedLog(origin=origin, size=checkpoint.size, root=base64_encode(bytes(checkpoint.root)))
 
 
 def _signing_keys() -> list[PrivateKey]:

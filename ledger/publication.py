@@ -15,9 +15,11 @@ Partial tiles are not written: they would be many, and each lives for seconds. T
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -58,6 +60,9 @@ def published_check(*, epoch: int) -> None:
     published = published_checkpoint(epoch=epoch)
     if published is not None and not Checkpoint.objects.filter(epoch=epoch, size=published.size, root=published.root).exists():
         raise PublishedAheadError(_ahead(f"a checkpoint over {published.size} leaves was published; the database has none like it"))
+    newest = Checkpoint.objects.order_by("-pk").values_list("size", flat=True).first()
+    if published is not None and newest is not None and newest < published.size:
+        raise PublishedAheadError(_ahead(f"{published.size} leaves were published; the newest checkpoint of the database covers {newest}"))
 
 
 def published_epoch() -> int:
@@ -89,12 +94,15 @@ def published_checkpoint(*, epoch: int) -> signed_note.Checkpoint | None:
 def publish(checkpoint: Checkpoint) -> None:
     """Writes what is missing up to `checkpoint`, and then that. The caller has checked, and is the only one. Raises OSError."""
     folder = _epoch_folder(checkpoint.epoch)
-    published = published_checkpoint(epoch=checkpoint.epoch)
-    done = published.size if published else 0
-    _files_write((folder / name, data) for name, data in _full_tiles(done, checkpoint.size))
-    if published_note(epoch=checkpoint.epoch) != checkpoint.note:
-        _files_write([(folder / _CHECKPOINT, checkpoint.note.encode("utf-8"))])
-    _current_set(folder)
+    with _files_lock():
+        published = published_checkpoint(epoch=checkpoint.epoch)
+        done = published.size if published else 0
+        if done > checkpoint.size or published_epoch() > checkpoint.epoch:
+            return  # Another sequencer has gone on meanwhile.
+        _files_write((folder / name, data) for name, data in _full_tiles(done, checkpoint.size))
+        if published_note(epoch=checkpoint.epoch) != checkpoint.note:
+            _files_write([(folder / _CHECKPOINT, checkpoint.note.encode("utf-8"))])
+        _current_set(folder)
 
 
 def published_file(name: str) -> bytes | None:
@@ -135,6 +143,16 @@ def _full_tiles(done: int, size: int) -> Iterator[tuple[str, bytes]]:
     for level, index in full_tiles(size, done=done):
         if level > 0:
             yield tile_name(level, index), b"".join(tile_hashes(level, index))
+
+
+@contextmanager
+def _files_lock() -> Iterator[None]:
+    """One writer at a time, also where a sequencer has lost its connection, and with it the sequencer's lock, and still writes."""
+    root = Path(settings.NEXA_LOG_ROOT)
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / ".lock").open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _epoch_folder(epoch: int) -> Path:

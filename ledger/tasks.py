@@ -6,7 +6,7 @@ import logging
 
 from celery import shared_task
 
-from ledger.checkpoints import checkpoint_publish
+from ledger.checkpoints import CheckpointUnprovenError, checkpoint_publish
 from ledger.publication import PublishedAheadError, PublishedUnreadableError
 
 _log = logging.getLogger(__name__)
@@ -20,5 +20,5 @@ def checkpoint_publish_task() -> None:
     """
     try:
         checkpoint_publish()
-    except (PublishedAheadError, PublishedUnreadableError) as error:
+    except (PublishedAheadError, PublishedUnreadableError, CheckpointUnprovenError) as error:
         _log.error("%s: %s", error.code, error)

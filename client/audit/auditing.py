@@ -11,6 +11,7 @@ It trusts no answer of the portal, and one key. It can't see what was never logg
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from client.audit.books import Books, Counts
 from client.audit.closing_rules import closing_check
-from client.audit.errors import AbsentError
+from client.audit.errors import AbsentError, WorkFolderError
 from client.audit.findings import FindingCode, Findings
 from client.audit.history import History, epochs_read, history_of
 from client.audit.last_run import LastRun, Memory
@@ -64,7 +65,10 @@ def log_audit(source: LogSource, *, pinned: str | None, memory: Memory, folder: 
 
     `folder` is an empty one for what does not fit in memory. Raises AuditError, VerificationError when there is nothing that can be judged.
     """
-    return _Audit(source, memory, folder, progress).run(pinned)
+    try:
+        return _Audit(source, memory, folder, progress).run(pinned)
+    except sqlite3.Error as error:
+        raise WorkFolderError(f"{folder} can't hold what the audit must remember: {error}. Name a roomier place by TMPDIR.") from error
 
 
 class _Audit:

@@ -42,6 +42,9 @@ class JobBooks:
     """Receipts that the log calls accepted and that are not what they must be."""
     formula: tuple[str, ...] = ()
     """Of its payments: version, FLOPs, ratio, rate, and the share of the reservation or nothing."""
+    accepted_leaf: int = 0
+    accepted_at: str = ""
+    """Of the last accepted receipt."""
     quorum: int | None = None
     ruled: bool = False
     """A moderator decided, not the quorum."""
@@ -144,6 +147,8 @@ def _job_encode(row: JobBooks) -> list[Any]:
         row.refund_leaf,
         row.refused,
         row.formula,
+        row.accepted_leaf,
+        row.accepted_at,
         row.quorum,
         row.ruled,
         row.spot,
@@ -152,7 +157,7 @@ def _job_encode(row: JobBooks) -> list[Any]:
 
 
 def _job_decode(row: list[Any]) -> JobBooks:
-    *plain, formula, quorum, ruled, spot, accepted = row
+    *plain, formula, accepted_leaf, accepted_at, quorum, ruled, spot, accepted = row
     receipts = {replica: AcceptedReceipt(*one) for replica, one in accepted.items()}
-    values = [*plain, tuple(formula), quorum, ruled, tuple(spot) if spot else None, receipts]
+    values = [*plain, tuple(formula), accepted_leaf, accepted_at, quorum, ruled, tuple(spot) if spot else None, receipts]
     return JobBooks(*values)

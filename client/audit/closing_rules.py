@@ -2,7 +2,8 @@
 
 1. No key, entry number, replica or order of a receipt occurs twice.
 2. A paid job has accepted receipts of as many accounts as its quorum asks for, unless a moderator ruled; each payment's share is the
-   reservation divided among its accepted receipts; when the job is closed, each of these is paid.
+   reservation divided among its accepted receipts; when the job is closed, each of these is paid, and of a job with accepted receipts
+   one at least.
 3. What a paid job has left is refunded: payments and refund are one transaction of the coordinator.
 4. A reversal undoes one earlier grant (the treasury has it back) or payment (who reserved has it back), whole.
 5. Each choice of `spot` jobs is what its key draws, as soon as that is published.
@@ -32,6 +33,8 @@ def closing_check(books: Books) -> None:
     for key, job in books.jobs.items():
         if job.payments:
             _paid_job_check(books, UUID(bytes=key), job)
+        elif job.accepted:
+            _unpaid_job_check(books, UUID(bytes=key), job)
     _reversals_check(books)
     _spot_choices_check(books)
 
@@ -62,6 +65,14 @@ def _paid_job_check(books: Books, job_id: UUID, job: JobBooks) -> None:
         add(FindingCode.PAYMENT_MISSING, leaf, f"Of the accepted receipts of the job {job_id}, {unpaid} were not paid.")
     if not is_closed and books.newest_at - datetime.fromisoformat(job.payment_at) > REFUND_WAIT:
         add(FindingCode.REFUND_MISSING, leaf, f"The job {job_id} was paid and has {job.left} left, which nobody got back.")
+
+
+def _unpaid_job_check(books: Books, job_id: UUID, job: JobBooks) -> None:
+    """Receipts and payments of a job are one transaction of the coordinator."""
+    is_late = books.newest_at - datetime.fromisoformat(job.accepted_at) > REFUND_WAIT
+    if job.refund_leaf is not None or is_late:
+        message = f"The job {job_id} has {len(job.accepted)} accepted receipts, and none was paid."
+        books.findings.add(FindingCode.PAYMENT_MISSING, job.accepted_leaf, message)
 
 
 def _reversals_check(books: Books) -> None:

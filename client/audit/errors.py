@@ -4,7 +4,8 @@ AuditError
 ├── SourceError             the log can't be read: unreachable, refused, or no such folder
 │   └── AbsentError         it is readable, but has no such object
 ├── CoordinatorWrongError   another coordinator's log than the one that was pinned
-└── MemoryUnusableError     what the last run left behind can't be read or written
+├── MemoryUnusableError     what the last run left behind can't be read or written
+└── WorkFolderError         the temporary folder can't hold what the audit must remember: a full disk, most likely
 """
 
 from __future__ import annotations
@@ -40,3 +41,9 @@ class MemoryUnusableError(AuditError):
     """The file of the last run can't be used; the message says what to do."""
 
     code = "memory_unusable"
+
+
+class WorkFolderError(AuditError):
+    """The temporary database can't be written; the message says what to do."""
+
+    code = "work_folder_unusable"

@@ -68,7 +68,8 @@ class PortalSource:
             with self._session().get(url, headers=headers, timeout=TIMEOUT_SECONDS, stream=True, allow_redirects=False) as response:
                 self._status_check(url, response.status_code)
                 data = b""
-                while chunk := response.raw.read(min(_CHUNK_BYTES, limit_bytes + 1 - len(data)), decode_content=False):
+                # What has come, not as much as was asked for: else one read of a dripping answer lasts for hours.
+                while chunk := response.raw.read1(min(_CHUNK_BYTES, limit_bytes + 1 - len(data)), decode_content=False):
                     data += chunk
                     if len(data) > limit_bytes:
                         raise SourceError(f"{url} is larger than the {limit_bytes} bytes that it may have.")

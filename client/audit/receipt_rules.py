@@ -64,6 +64,7 @@ def receipt_check(books: Books, index: int, leaf: ReceiptLeaf) -> None:
         books.findings.add(FindingCode.RECEIPTS_CONTRADICT, index, message)
     found = _receipt_open(books, index, leaf)
     if leaf.accepted:
+        job.accepted_leaf, job.accepted_at = index, leaf.at.isoformat()
         if found is None:
             job.refused += 1
         elif len(job.accepted) >= ACCEPTED_MAX:

@@ -53,7 +53,7 @@ def bundle_split(data: bytes, width: int) -> list[bytes]:
     """The first `width` leaves of a bundle, of which more may follow. Raises BundleMalformedError."""
     leaves: list[bytes] = []
     offset = 0
-    while offset < len(data):
+    while offset < len(data) and len(leaves) <= TILE_WIDTH:  # a stranger's 16 MiB could be 8 million empty ones
         start = offset + _LENGTH_BYTES
         offset = start + int.from_bytes(data[start - _LENGTH_BYTES : start], "big")
         if offset > len(data) or start > len(data):

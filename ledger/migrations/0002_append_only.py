@@ -5,7 +5,8 @@
    and key are the item's, and no posting can be added. That each entry has its item is checked at the commit (foreign key).
 3. Balances follow from postings and from nothing else; only the treasury's is negative (check constraint). They are locked in the order of
    the accounts' ids, treasury and escrow first, so that transactions wait for each other and never deadlock.
-4. Each item waits for the log until a leaf holds it. Leaves have indexes without gaps.
+4. Each item waits for the log until a leaf holds it. Leaves have indexes without gaps. An item is as long as a leaf may be: a longer one
+   could not be published, and would stop the log for ever.
 
 Triggers run once a statement, over all of its rows: a transaction with thousands of postings updates each account once. They run as the
 owner of the tables, so a role that posts needs INSERT on entries, postings and items, and nothing on balances or on what is pending.
@@ -132,6 +133,8 @@ CREATE TRIGGER items_take AFTER INSERT ON ledger_logitem REFERENCING NEW TABLE A
     FOR EACH STATEMENT EXECUTE FUNCTION ledger_items_take();
 CREATE TRIGGER leaves_take AFTER INSERT ON ledger_logleaf REFERENCING NEW TABLE AS added
     FOR EACH STATEMENT EXECUTE FUNCTION ledger_leaves_take();
+
+ALTER TABLE ledger_logitem ADD CONSTRAINT item_fits_a_bundle CHECK (octet_length(data) <= 65535);
 
 INSERT INTO ledger_account (id, kind, balance_micro, created_at) VALUES
     ('00000000-0000-4000-8000-000000000001', 'treasury', 0, now()),

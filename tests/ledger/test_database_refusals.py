@@ -13,6 +13,7 @@ from ledger.checkpoints import checkpoint_publish
 from ledger.models import Account, AccountKind, CoordinatorSuccession, Entry, EntryKind, Epoch
 from ledger.services import escrow_account, treasury_account
 from tests.factories.ledger import account_make, entries_make, leaves_insert
+from workers.protocol.leaves import LEAF_BYTES_MAX
 
 pytestmark = pytest.mark.django_db
 
@@ -204,3 +205,10 @@ def test_second_treasury_or_escrow_is_refused() -> None:
     treasury_account()
     with pytest.raises(IntegrityError, match="account_one_treasury_one_escrow"), transaction.atomic():
         Account.objects.create(kind=AccountKind.TREASURY)
+
+
+def test_an_item_that_no_bundle_could_hold_is_refused() -> None:
+    insert = "INSERT INTO ledger_logitem (kind, key, data, created_at) VALUES ('test', %s, %s, now())"
+    execute(insert, ["fits", b"x" * LEAF_BYTES_MAX])
+    with pytest.raises(IntegrityError, match="item_fits_a_bundle"):
+        execute(insert, ["too long", b"x" * (LEAF_BYTES_MAX + 1)])

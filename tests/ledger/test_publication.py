@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from django.core.cache import cache
 from django.db import connection
 from django.test import Client
 
-from ledger import checkpoints
+from ledger import checkpoints, publication
 from ledger.checkpoints import checkpoint_latest, checkpoint_publish
 from ledger.models import Checkpoint, LogLeaf
 from ledger.publication import PublishedAheadError, PublishedUnreadableError, published_checkpoint, published_epoch
@@ -260,3 +262,25 @@ def test_a_sequencer_waits_for_the_disk_even_where_the_session_does_not(own_data
         cursor.execute("SHOW synchronous_commit")
         assert cursor.fetchone() == ("off",)
     assert seen == ["on"]
+
+
+def test_a_sequencer_that_comes_late_takes_nothing_back(own_database: str) -> None:
+    late = publish(3)
+    latest = publish(2)
+    publication.publish(late)
+    assert files()["checkpoint"].decode() == latest.note
+
+
+def test_files_have_one_writer_even_without_the_sequencers_lock(own_database: str) -> None:
+    first = publish(3)
+    root().joinpath("epoch-1", "checkpoint").unlink()
+    with (root() / ".lock").open("ab") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with ThreadPoolExecutor(1) as other:
+            done = other.submit(publication.publish, first)
+            with pytest.raises(TimeoutError):
+                done.result(timeout=0.3)
+            assert "checkpoint" not in files()
+            fcntl.flock(held, fcntl.LOCK_UN)
+            done.result(timeout=30)
+    assert files()["checkpoint"].decode() == first.note

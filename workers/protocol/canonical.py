@@ -155,6 +155,7 @@ def _constant_refuse(name: str) -> Never:
     raise JsonMalformedError(f"{name} is not JSON.")
 
 
+# Made once: `json.loads` with hooks makes one for each document.
 _DECODER = json.JSONDecoder(object_pairs_hook=_object_of, parse_int=_integer_of, parse_float=_float_of, parse_constant=_constant_refuse)
 
 
@@ -171,7 +172,3 @@ def _strings_check(value: Any) -> None:
             case dict() as members:
                 rest.extend(members.keys())
                 rest.extend(members.values())
-
-
-# Made once: `json.loads` with hooks makes one for each document.
-_DECODER = json.JSONDecoder(object_pairs_hook=_object_of, parse_int=_integer_of, parse_float=_float_of, parse_constant=_constant_refuse)

@@ -13,7 +13,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from ledger.checkpoints import checkpoint_publish
+from ledger.checkpoints import CheckpointUnprovenError, checkpoint_publish
 from ledger.coordinator_key import CoordinatorKeyMissingError
 from ledger.epochs import epoch_begin
 from ledger.publication import PublishedUnreadableError
@@ -31,7 +31,7 @@ class Command(BaseCommand):
         try:
             epoch = epoch_begin(reason=options["reason"])
             checkpoint = checkpoint_publish()
-        except (CoordinatorKeyMissingError, PublishedUnreadableError, ValueError, OSError) as error:
+        except (CoordinatorKeyMissingError, PublishedUnreadableError, CheckpointUnprovenError, ValueError, OSError) as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"Epoch {epoch.number} has begun: the log is {epoch.origin}.")
         self.stdout.write(f"Its first checkpoint covers {checkpoint.size if checkpoint else 0} leaves.")

@@ -473,6 +473,23 @@ def test_an_accepted_receipt_that_is_never_paid(audit: Audit) -> None:
     assert set(audit(log.leaves).findings.counts) == {FindingCode.PAYMENT_MISSING}
 
 
+@pytest.mark.parametrize("is_refunded", [True, False])
+def test_accepted_receipts_of_which_none_is_paid(audit: Audit, is_refunded: bool) -> None:
+    log, person = started()
+    log.job(person, [log.host(), log.host()])
+    refund = first(log, "refund")
+    log.leaves = [leaf for leaf in log.leaves if leaf["kind"] not in ("payment", "refund")]
+    if is_refunded:
+        amount_set(refund, RESERVED)
+        log.leaves.append(refund)
+    assert audit(log.leaves).is_clean is not is_refunded  # a checkpoint may come between receipts and payments
+    later = log.grant(person, 1)
+    later["at"] = "2099-01-01T00:00:00+00:00"
+    [finding] = audit(log.leaves).findings.kept
+    assert finding.code == FindingCode.PAYMENT_MISSING
+    assert log.leaves[finding.leaf or 0]["kind"] == "receipt"
+
+
 def test_a_checkpoint_between_payment_and_refund_is_no_finding(audit: Audit) -> None:
     log, person = started()
     log.job(person, [log.host()])

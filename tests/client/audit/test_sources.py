@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import socket
+import threading
+import time
+import tracemalloc
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from client.audit import portal_source
 from client.audit.auditing import log_audit
-from client.audit.errors import AbsentError, SourceError
+from client.audit.errors import AbsentError, SourceError, WorkFolderError
 from client.audit.folder_source import FolderSource
 from client.audit.last_run import Memory
 from client.audit.portal_source import TRIES, PortalSource
@@ -96,6 +102,30 @@ def test_an_answer_that_takes_for_ever_is_given_up(monkeypatch: pytest.MonkeyPat
         source_of(lambda _: Answer(body=b"x"), read)
 
 
+def test_an_answer_that_drips_is_given_up_long_before_it_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(portal_source, "OBJECT_SECONDS_MAX", 0.2)
+    monkeypatch.setattr(portal_source, "TRIES", 1)
+    stopped = threading.Event()
+
+    def drip(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection, suppress(OSError):
+            connection.recv(4096)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 600\r\n\r\n")
+            while not stopped.wait(0.05):
+                connection.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as dripping:
+        dripping.submit(drip, server)
+        began = time.monotonic()
+        try:
+            with pytest.raises(SourceError, match="did not arrive"):
+                PortalSource(f"http://127.0.0.1:{server.getsockname()[1]}").read("ledger/checkpoint", limit_bytes=1000)
+        finally:
+            stopped.set()
+    assert time.monotonic() - began < 10  # whole it would be after 30
+
+
 def test_a_portal_that_is_not_there() -> None:
     with scripted_portal(lambda _: Answer()) as portal:
         origin = portal.origin
@@ -157,6 +187,17 @@ def test_a_bundle_is_split_where_its_lengths_say() -> None:
     assert bundle_split(b"\x00\x01a\x00\x00\x00\x02bc", 2) == [b"a", b""]
 
 
+def test_a_bundle_of_millions_of_empty_entries_takes_no_memory() -> None:
+    data = bytes(16 * 1024 * 1024)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BundleMalformedError):
+            bundle_split(data, 256)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("data", [b"", b"\x00", b"\x00\x02a", b"\x00\x01a\x00", b"\x00\x00" * 257])
 def test_a_bundle_that_is_none(data: bytes) -> None:
     with pytest.raises(BundleMalformedError):
@@ -167,3 +208,10 @@ def test_a_partial_bundle_may_have_become_a_full_one(tmp_path: Path) -> None:
     leaves = long_log(256)
     log_write(tmp_path, leaves)
     assert entries_read(FolderSource(tmp_path), 0, 10) == leaves[:10]
+
+
+def test_a_folder_that_cannot_hold_what_is_remembered(tmp_path: Path, memory: Memory) -> None:
+    folder = log_write(tmp_path / "log", []).folder
+    with pytest.raises(WorkFolderError, match="TMPDIR") as caught:
+        log_audit(FolderSource(folder), pinned=None, memory=memory, folder=tmp_path / "nowhere")
+    assert caught.value.code == "work_folder_unusable"
