@@ -23,6 +23,7 @@ from benchmarks.claims import claim_figures
 from benchmarks.engine import engine_figures
 from benchmarks.fabric import Fabric
 from benchmarks.figures import Figure, figures_print
+from benchmarks.intake import intake_measure
 from benchmarks.ledger import ledger_figures
 from benchmarks.lifecycle import OWNERS, lifecycle_figures
 from devstack.engine import EngineHandle, engine_ensure
@@ -60,6 +61,7 @@ def bench(engine: EngineHandle, folder: Path, console: Console) -> Bench:
     bench.section("Archives", archive_figures(folder / "archives"))
     bench.section("Audit of the ledger's log", audit_figures(folder / "audit"))
     bench.section("The ledger", ledger_figures(folder / "ledger"))
+    bench.section("Intake", intake_measure(folder / "intake"))
     bench.section("The engine", engine_figures(engine, folder / "engine", image_id))
     stack_folder = folder / "stack"
     stack_folder.mkdir()

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from client.api import PortalApi, origin_parse
@@ -111,7 +111,9 @@ def jobs_list(job_id: str | None, state: str | None, before: str | None, watch: 
         if as_json:
             click.echo(json.dumps(page["jobs"][0] if job_id else page, indent=2))
             return
-        table = Table("label", "id", "state", "tier", "submitted", box=None)
+        table = Table(
+            "label", Column("id", no_wrap=True, min_width=36), "state", "tier", "submitted", box=None
+        )  # ids are there to be copied
         for job in page["jobs"]:
             table.add_row(*(Text(plain(job.get(name, ""))) for name in ("job_id", "id", "state", "tier", "submitted_at")))
         console = Console()
@@ -174,7 +176,7 @@ def report_print(report: Report, console: Console) -> None:
         mark = "canonical" if replica.canonical else "agrees"
         say(console, f"  {replica.node_name}: key {replica.node_key_id[:15]}…, {mark}, log of {replica.log_lines} lines, {paid}")
     if report.checkpoint_size is not None:
-        say(console, f"  payments proved under the ledger's checkpoint of {report.checkpoint_size} entries")
+        say(console, f"  payments proved under the ledger's checkpoint of {report.checkpoint_size} leaves")
 
 
 def _api() -> PortalApi:

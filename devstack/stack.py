@@ -72,7 +72,7 @@ class Stack:
     ) -> None:
         """`app`: the package of the processes' Celery app and of `asgi.application`."""
         self.folder = folder
-        self.port = _port_free()
+        self.port = _port_ensure(folder / "port")
         self.origin = f"http://127.0.0.1:{self.port}"
         self._services = services
         self._supervisor = supervisor
@@ -190,12 +190,24 @@ def _says_ready(worker: Child) -> bool:
     return " ready." in worker.log_path.read_text(errors="replace")
 
 
-def _port_free() -> int:
-    """A port of the loopback interface that nothing listens on now."""
+def _port_ensure(path: Path) -> int:
+    """A port of the loopback interface that nothing listens on now; the same as in earlier runs in this folder.
+
+    Hosts and logins know the portal by its address, and the ledger is named after it. Raises StackError if another program has the port.
+    """
+    kept = path.read_text() if path.exists() else ""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of the run before may linger
+        try:
+            probe.bind(("127.0.0.1", int(kept or 0)))
+        except OSError as error:
+            raise StackError(
+                f"Port {kept} of 127.0.0.1, where this portal was before, is taken: end what listens there. Or remove {path.parent} "
+                "and its database: at another address hosts would have to join anew, and the ledger would have another name."
+            ) from error
         port: int = probe.getsockname()[1]
-        return port
+    path.write_text(str(port))
+    return port
 
 
 def _key_ensure(path: Path) -> PrivateKey:

@@ -102,10 +102,17 @@ def roles_configured() -> Roles:
     return Roles(settings.NEXA_APPLICATION_ROLE, settings.NEXA_VERIFY_ROLE)
 
 
-def role_statements(roles: Roles) -> list[str]:
-    """Makes the roles, without a password: by itself this lets nobody in who must give one."""
+def role_statements(cursor: CursorWrapper, roles: Roles) -> list[str]:
+    """Makes the roles that are not there, without a password: by itself this lets nobody in who must give one."""
     limits = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT NOREPLICATION NOBYPASSRLS"
-    return [_text("CREATE ROLE {} {}", sql.Identifier(role), sql.SQL(limits)) for role in roles.grants]
+    there = roles_there(cursor, roles)
+    return [_text("CREATE ROLE {} {}", sql.Identifier(role), sql.SQL(limits)) for role in roles.grants if role not in there]
+
+
+def roles_there(cursor: CursorWrapper, roles: Roles) -> set[str]:
+    """Those of the two roles that this server has."""
+    cursor.execute("SELECT rolname FROM pg_roles WHERE rolname = ANY(%s)", [list(roles.grants)])
+    return {name for (name,) in cursor.fetchall()}
 
 
 def grant_statements(cursor: CursorWrapper, roles: Roles) -> list[str]:
@@ -150,8 +157,7 @@ def grant_statements(cursor: CursorWrapper, roles: Roles) -> list[str]:
 def faults_find(cursor: CursorWrapper, roles: Roles) -> list[str]:
     """What in this database is not as declared, a sentence each; any role may ask. `[]`: the privileges are exactly the declared ones."""
     schema, owner = place_of(cursor)
-    cursor.execute("SELECT rolname FROM pg_roles WHERE rolname = ANY(%s)", [list(roles.grants)])
-    there = {name for (name,) in cursor.fetchall()}
+    there = roles_there(cursor, roles)
     faults = [f"There is no role {role}." for role in roles.grants if role not in there]
     tables = tables_of(cursor, schema=schema, owner=owner)
     faults += table_faults(tables)

@@ -32,4 +32,4 @@ def test_a_table_shows_value_limit_and_note() -> None:
     figures_print("Overhead", [Figure("added, p50", 0.1234, "s", limit=0.5, note="of ten")], console=console)
     assert isinstance(console.file, io.StringIO)
     [line] = [line for line in console.file.getvalue().splitlines() if line.startswith("added")]
-    assert line.split() == ["added,", "p50", "0.123", "s", "0.5", "s", "of", "ten"]
+    assert line.split() == ["added,", "p50", "0.123", "s", "at", "most", "0.5", "s", "of", "ten"]

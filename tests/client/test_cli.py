@@ -260,6 +260,13 @@ def test_job_of_somebody_else_is_not_found() -> None:
     assert "not_found" in error_line(nexa("jobs", JOB["id"]))
 
 
+def test_list_shows_whole_ids_even_where_lines_are_short() -> None:
+    found = JOB | {"job_id": "a-label-of-some-length", "tier": "gpu-tier1", "submitted_at": "2026-01-02T03:04:05.678901Z"}
+    with scripted_portal(lambda _: json_answer({"jobs": [found], "next": None})) as fake:
+        login_save(Login(fake.origin, TOKEN, COORDINATOR))
+        assert JOB["id"] in nexa("jobs").output
+
+
 def test_list_goes_on_where_a_page_ended() -> None:
     def script(asked: Asked) -> Answer:
         return json_answer({"jobs": [JOB], "next": None if "before=" in asked.path else "abc123"})

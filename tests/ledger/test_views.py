@@ -44,7 +44,7 @@ def test_newest_entries_come_first_and_older_ones_follow() -> None:
     assert 'href="?before=2"' in first
     second = text_of("/ledger/?before=2")
     assert re.findall(r'href="/ledger/(\d+)/"', second) == ["1", "0"]
-    assert "Older entries" not in second
+    assert "Older leaves" not in second
     assert "There is nothing below 0." in text_of("/ledger/?before=0")
 
 
@@ -53,7 +53,7 @@ def test_newest_entries_come_first_and_older_ones_follow() -> None:
 def test_a_strange_place_starts_at_the_newest(before: str) -> None:
     entries_make(1)
     checkpoint_publish()
-    assert "Newest entries" in Client().get("/ledger/", {"before": before}).content.decode()
+    assert "Newest leaves" in Client().get("/ledger/", {"before": before}).content.decode()
 
 
 @pytest.mark.django_db
@@ -90,7 +90,7 @@ def test_leaves_that_move_no_credits_have_their_rows_and_pages() -> None:
         assert f"<td>{kind}</td>" in listed
     pages = [text_of(f"/ledger/{index}/") for index in range(3)]
     for page, title in zip(pages, ("node key", "spot commitment", "receipt"), strict=True):
-        assert re.search(rf"<h1>Entry \d: {title}</h1>", page)
+        assert re.search(rf"<h1>Leaf \d: {title}</h1>", page)
         assert "Postings" not in page
         assert "inclusion proof" in page
     assert "not accepted" in pages[2]

@@ -21,6 +21,7 @@ from nexaportal.database_roles import (
     place_of,
     role_statements,
     roles_configured,
+    roles_there,
     table_faults,
     tables_of,
 )
@@ -61,8 +62,8 @@ class Command(BaseCommand):
 
     def _print(self, roles: Roles) -> None:
         with connection.cursor() as cursor:
-            statements = grant_statements(cursor, roles)
-        for statement in [*role_statements(roles), "BEGIN", *statements, "COMMIT"]:
+            made, statements = role_statements(cursor, roles), grant_statements(cursor, roles)
+        for statement in [*made, "BEGIN", *statements, "COMMIT"]:
             self.stdout.write(f"{statement};")
 
 
@@ -74,13 +75,11 @@ def _roles_apply(cursor: Any, roles: Roles, passwords: dict[str, str]) -> None:
     if not is_owner:
         raise CommandError(f"expected to be connected as the owner of the tables; found {connection.settings_dict['USER']}")
     _faults_refuse(table_faults(tables_of(cursor, schema=schema, owner=owner)))
-    cursor.execute("SELECT rolname FROM pg_roles WHERE rolname = ANY(%s)", [list(roles.grants)])
-    there = {name for (name,) in cursor.fetchall()}
-    for role, statement in zip(roles.grants, role_statements(roles), strict=True):
-        if role not in there:
-            if not may_create:
-                raise CommandError(f"There is no role {role}, and this user can't make it: an administrator runs what --print prints.")
-            cursor.execute(statement)
+    missing = [role for role in roles.grants if role not in roles_there(cursor, roles)]
+    if missing and not may_create:
+        raise CommandError(f"There is no role {missing[0]}, and this user can't make it: an administrator runs what --print prints.")
+    for statement in role_statements(cursor, roles):
+        cursor.execute(statement)
     for role, password in passwords.items():
         # Hashed here: the server's log never sees it.
         hashed = connection.connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
