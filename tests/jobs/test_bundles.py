@@ -185,7 +185,7 @@ def test_bundle_takes_a_fixed_number_of_statements_a_replica(
     job = completed_job(copies=3)
     checkpoint_publish()
     job = Job.objects.get(pk=job.pk)
-    with django_assert_max_num_queries(2 + 3 * 10):
+    with django_assert_max_num_queries(4 + 3 * 13):
         bundle_of(job)
 
 
