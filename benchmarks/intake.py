@@ -12,6 +12,7 @@ import cProfile
 import json
 import os
 import pstats
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -42,7 +43,7 @@ def django_ready(services: EmbeddedServices, folder: Path) -> Iterator[None]:
         {
             "DJANGO_SETTINGS_MODULE": "nexaportal.settings",
             "NEXA_ROLE": "server",
-            "NEXA_SECRET_KEY": "a benchmark's",
+            "NEXA_SECRET_KEY": secrets.token_urlsafe(32),
             "NEXA_ORIGIN": "http://testserver",
             "NEXA_DATABASE_URL": services.postgres_dsn,
             "NEXA_REDIS_URL": services.redis_url,

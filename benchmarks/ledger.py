@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +27,7 @@ def ledger_figures(folder: Path) -> list[Figure]:
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "nexaportal.settings",
             "NEXA_ROLE": "server",
-            "NEXA_SECRET_KEY": "bench only",
+            "NEXA_SECRET_KEY": secrets.token_urlsafe(32),
             "NEXA_DATABASE_URL": services.postgres_dsn,
             "NEXA_DATABASE_POOL": "0",
             "NEXA_REDIS_URL": services.redis_url,
