@@ -30,7 +30,7 @@ SLICES_MAX: Final = 8
 """Header tasks of one chord, at most."""
 BATCH_KEPT: Final = timedelta(days=1)
 """A batch whose chord was lost is forgotten after this; its jobs have been claimed again long before."""
-_SLICE_SECONDS: Final = 0.5
+SLICE_SECONDS: Final = 0.5
 """Less work than this is not cut: a task and a child of its own cost more than they save."""
 _JOB_SECONDS: Final = 0.01
 """What a job costs beside the bytes of its archives: it weighs slices, nothing else."""
@@ -118,7 +118,7 @@ def _batches(reported: Sequence[tuple[Any, ...]]) -> list[Batch]:
 
 def _batch(seconds: Mapping[UUID, float]) -> Batch:
     work_seconds = sum(seconds.values()) + _JOB_SECONDS * len(seconds)
-    slices = slices_of(seconds, parallel=min(SLICES_MAX, ceil(work_seconds / _SLICE_SECONDS)))
+    slices = slices_of(seconds, parallel=min(SLICES_MAX, ceil(work_seconds / SLICE_SECONDS)))
     longest = max(sum(seconds[job_id] for job_id in part) for part in slices)
     row = VerificationBatch(job_ids=[str(job_id) for job_id in seconds])
     return Batch(row, slices, settings.NEXA_VERIFY_CLAIM_SECONDS + longest)

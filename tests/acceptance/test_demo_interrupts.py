@@ -30,8 +30,8 @@ def _gone_expect(demo: DemoRun) -> None:
         ("portal: http", signal.SIGTERM),
         ("ada-host of ada joined", signal.SIGINT),
         ("submitted tiny-sum", signal.SIGTERM),
-        ("-host runs it in its sandbox", signal.SIGINT),
-        ("-host runs it in its sandbox", signal.SIGTERM),
+        ("-host: running", signal.SIGINT),
+        ("-host: running", signal.SIGTERM),
         ("-host reported", signal.SIGINT),
     ],
 )
@@ -64,7 +64,7 @@ def test_demo_that_stays_up_ends_on_ctrl_c_and_keeps_the_bundle(demo: DemoRun) -
 def test_demo_killed_outright_leaves_no_process_and_no_container(demo: DemoRun) -> None:
     """SIGKILL can't be answered: the kernel tells the children, and end in order. Folders stay."""
     demo.start()
-    demo.wait_output("-host runs it in its sandbox")
+    demo.wait_output("-host: running")
     assert demo.traces.look()["containers"]
 
     demo.signal(signal.SIGKILL)

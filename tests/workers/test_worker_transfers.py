@@ -77,7 +77,7 @@ def test_killed_while_uploading_the_next_worker_goes_on_at_the_byte(
         portal.wait_for(lambda: portal.uploads_held, "an upload in its middle")
         portal.wait_for(
             lambda: any(
-                lease.stage is Stage.UPLOADING and " of 3.2 MB" in lease.message
+                lease.stage is Stage.UPLOADING and " of 3.1 MB" in lease.message
                 for exchange in portal.exchanges
                 for lease in exchange.leases
             ),

@@ -20,7 +20,7 @@ from devstack.stack import APPLICATION_ROLE, VERIFY_ROLE
 from jobs.models import Job, VerificationBatch
 from jobs.states import JobState
 from ledger.checkpoints import checkpoint_latest
-from ledger.models import Entry
+from ledger.models import Entry, LogItem
 from tests.factories.jobs import job_make
 from tests.factories.receipts import replica_report
 
@@ -128,7 +128,7 @@ def test_jobs_are_verified_paid_and_logged_by_workers(workers: Workers, tmp_path
     workers.wait(all_completed, "all jobs completed")
     assert paid() == 6
     workers.wait(lambda: not VerificationBatch.objects.exists(), "the batch is forgotten")
-    workers.wait(lambda: getattr(checkpoint_latest(), "size", 0) == Entry.objects.count(), "every entry is under a checkpoint")
+    workers.wait(lambda: getattr(checkpoint_latest(), "size", 0) == LogItem.objects.count(), "everything is under a checkpoint")
 
 
 def test_redis_flushed_between_header_and_body_delays_and_loses_nothing(workers: Workers, broker: redis.Redis, tmp_path: Path) -> None:
