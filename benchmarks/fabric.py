@@ -118,7 +118,6 @@ class Fabric:
             sent_at=sent_at,
             answered_at=answered_at,
             database=self._database,
-            blobs=self._running.folder / "blobs",
             journal=self._running.hosts[self._host].home / "journal.sqlite",
         )
 

@@ -16,12 +16,11 @@ from typing import Any, Final
 import psycopg
 
 _ROWS: Final = """
-SELECT j.submitted_at, r.leased_at, r.lease_id::text, p.predicate, p.log_id, p.received_at, j.concluded_at,
-       (SELECT min(u.created_at) FROM jobs_upload u WHERE u.replica_id = r.id) AS upload_began_at,
-       (SELECT max(u.committed_at) FROM jobs_upload u WHERE u.replica_id = r.id) AS upload_ended_at,
+SELECT j.submitted_at, r.leased_at, r.lease_id::text, p.predicate, b.data AS log, p.received_at, j.concluded_at,
        (SELECT min(e.created_at) FROM jobs_evidence e WHERE e.replica_id = r.id) AS check_first_at,
        (SELECT max(e.created_at) FROM jobs_evidence e WHERE e.replica_id = r.id) AS check_last_at
 FROM jobs_job j JOIN jobs_replica r ON r.job_id = j.id JOIN jobs_receipt p ON p.replica_id = r.id
+JOIN jobs_blob b ON b.digest = p.log_id
 WHERE j.id = %s AND r.state = 'accepted'
 """
 
@@ -34,9 +33,7 @@ STAGES: Final[Mapping[str, tuple[str, str]]] = {
     "create the container": ("image", "started"),
     "run: start, the program, its end": ("started", "finished"),
     "remove the container, archive": ("finished", "log_ended"),
-    "sign, journal": ("log_ended", "upload_began"),
-    "upload log and archive": ("upload_began", "uploaded"),
-    "receipt": ("uploaded", "received"),
+    "sign, journal, receipt with log and archive": ("log_ended", "received"),
     "dispatch, first check": ("received", "check_first"),
     "other checks": ("check_first", "check_last"),
     "settle": ("check_last", "concluded"),
@@ -59,10 +56,11 @@ class Journey:
         return {name: self.seconds(*span) for name, span in STAGES.items()}
 
 
-def journey_read(
-    job_id: str, *, sent_at: datetime, answered_at: datetime, database: psycopg.Connection[Any], blobs: Path, journal: Path
-) -> Journey:
-    """The journey of a completed job. `sent_at`, `answered_at`: of its submission, at the client."""
+def journey_read(job_id: str, *, sent_at: datetime, answered_at: datetime, database: psycopg.Connection[Any], journal: Path) -> Journey:
+    """The journey of a completed job with little output: its log came along with the receipt, and is in the database.
+
+    `sent_at`, `answered_at`: of its submission, at the client.
+    """
     with database.cursor(row_factory=psycopg.rows.dict_row) as cursor:
         row = cursor.execute(_ROWS, [job_id]).fetchone()
     if row is None:
@@ -70,7 +68,7 @@ def journey_read(
     with sqlite3.connect(f"{journal.as_uri()}?mode=ro", uri=True) as connection:
         accepted, ended = connection.execute("SELECT accepted_at, ended_at FROM lease WHERE lease_id = ?", [row["lease_id"]]).fetchone()
     connection.close()
-    lines = [json.loads(line) for line in _blob_path(blobs, row["log_id"]).read_text().splitlines()]
+    lines = [json.loads(line) for line in bytes(row["log"]).splitlines()]
     marks = {
         "sent": sent_at,
         "answered": answered_at,
@@ -82,8 +80,6 @@ def journey_read(
         "started": datetime.fromisoformat(row["predicate"]["started_at"]),
         "finished": datetime.fromisoformat(row["predicate"]["finished_at"]),
         "log_ended": _line_at(lines, "end"),
-        "upload_began": row["upload_began_at"],
-        "uploaded": row["upload_ended_at"],
         "received": row["received_at"],
         "check_first": row["check_first_at"],
         "check_last": row["check_last_at"],
@@ -95,8 +91,3 @@ def journey_read(
 
 def _line_at(lines: list[dict[str, Any]], name: str) -> datetime:
     return next(datetime.fromisoformat(line["at"]) for line in lines if name in {line["kind"], line.get("name")})
-
-
-def _blob_path(blobs: Path, digest: str) -> Path:
-    (path,) = blobs.rglob(digest.removeprefix("sha256:"))
-    return path
