@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -86,7 +85,9 @@ def movements_post(movements: Sequence[Movement]) -> None:
         cursor.execute(_NUMBERS, [len(new)])
         numbered = [(number, movement) for (number,), movement in zip(cursor.fetchall(), new, strict=True)]
         at = timezone.now()
-        _rows_write(cursor, _ENTRIES, ((number, one.kind, one.key, _text(one.evidence), at) for number, one in numbered))
+        _rows_write(
+            cursor, _ENTRIES, ((number, one.kind, one.key, canonical_json(dict(one.evidence)).decode(), at) for number, one in numbered)
+        )
         _rows_write(cursor, _POSTINGS, ((number, *side) for number, one in numbered for side in one.postings.items()))
         _rows_write(cursor, _ITEMS, ((number, one.kind, one.key, _leaf(number, one, at), at) for number, one in numbered))
 
@@ -94,8 +95,8 @@ def movements_post(movements: Sequence[Movement]) -> None:
 def entry_leaf(*, number: int, kind: str, key: str, at: datetime, evidence: Mapping[str, Any], postings: Mapping[UUID, int]) -> bytes:
     """The leaf of an entry, as canonical JSON; postings in the order of their accounts' ids."""
     lines = [{"account": account, "amount_micro": amount} for account, amount in sorted((str(a), str(m)) for a, m in postings.items())]
-    document = {"at": at.isoformat(), "entry": str(number), "evidence": dict(evidence), "key": key, "kind": kind, "postings": lines}
-    return _text(document).encode("utf-8")
+    document = {"at": at.isoformat(), "entry": str(number), "evidence": dict(evidence), "key": key, "kind": str(kind), "postings": lines}
+    return canonical_json(document)
 
 
 def _leaf(number: int, movement: Movement, at: datetime) -> bytes:
@@ -103,15 +104,6 @@ def _leaf(number: int, movement: Movement, at: datetime) -> bytes:
     if len(data) > LEAF_BYTES_MAX:
         raise ValueError(f"{movement.key}: expected a leaf of at most {LEAF_BYTES_MAX} bytes, found {len(data)}")
     return data
-
-
-def _text(document: Mapping[str, Any]) -> str:
-    """Canonical JSON of strings. Where all is ASCII the standard library writes it as RFC 8785 does, in a fraction of the time."""
-    text = _ENCODER.encode(document)
-    return text if text.isascii() else canonical_json(document).decode("utf-8")
-
-
-_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
 def _new_of(cursor: Any, movements: Sequence[Movement]) -> list[Movement]:
