@@ -86,7 +86,7 @@ class Job(models.Model):
     failure_code = models.CharField(max_length=64, blank=True)
     failure_message = models.TextField(blank=True)
     verdict_summary = models.JSONField(null=True, blank=True)
-    """{agreeing, quorum, worst: {file, column, deviation, tolerance}}; shown once concluded."""
+    """{agreeing, reported, quorum, worst, and ruled where a moderator decided}; shown once concluded."""
     canonical_replica = models.ForeignKey("Replica", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
 
     class Meta:

@@ -12,7 +12,7 @@ from ledger.services import account_of, refund_post
 
 def job_close(*, job: Job, to: JobState, code: str, message: str) -> None:
     """Ends a job without a result: cancels what is queued or out, gives the reservation back. The caller holds the job's row lock."""
-    replicas_cancel(job, message)
+    _replicas_cancel(job, message)
     job_transition(job=job, to=to, payload={"code": code}, failure_code=code, failure_message=message)
     refund_post(account=account_of(user=job.owner), job_id=job.pk, amount_micro=job.reserved_micro)
 
@@ -22,7 +22,7 @@ def job_fail(*, job: Job, code: str, message: str) -> None:
     job_close(job=job, to=JobState.FAILED, code=code, message=message)
 
 
-def replicas_cancel(job: Job, reason: str) -> None:
+def _replicas_cancel(job: Job, reason: str) -> None:
     """Cancels what is queued or out, and receipts that nobody will judge any more. Hosts are told by their next exchange."""
     ends = [ReplicaState.QUEUED, ReplicaState.REPORTED, *REPLICA_LIVE]
     fields = {"cancel_reason": reason[:200], "concluded_at": timezone.now()}
