@@ -24,8 +24,7 @@ def rows_update(rows: Sequence[Model], fields: Sequence[str]) -> None:
     key = _column(rows[0], "pk")
     columns = [_column(rows[0], name) for name in fields]
     names = ", ".join(f'"{column.column}"' for column in columns)
-    # Without the length of a varchar: a cast would cut a text that is too long, an assignment refuses it.
-    arrays = ", ".join(f"%s::{str(column.cast_db_type(connection)).split('(')[0]}[]" for column in (key, *columns))
+    arrays = ", ".join(f"%s::{_type_of(column)}[]" for column in (key, *columns))
     assignments = ", ".join(f'"{column.column}" = v."{column.column}"' for column in columns)
     values = [[column.get_db_prep_save(getattr(row, column.attname), connection) for row in rows] for column in (key, *columns)]
     with connection.cursor() as cursor:
@@ -42,6 +41,11 @@ def _column(row: Model, name: str) -> Field[Any, Any]:
     return found
 
 
+def _type_of(column: Field[Any, Any]) -> str:
+    """Without the length of a varchar: a cast would cut a text that is too long, an assignment refuses it."""
+    return str(column.cast_db_type(connection)).split("(")[0]
+
+
 def rows_insert(like: Model, records: Sequence[Mapping[str, Any]], *, then: str = "") -> list[tuple[Any, ...]]:
     """Inserts a row for each record: what a record names, by attribute, is its own; all other columns are as `like` has them.
 
@@ -54,7 +58,7 @@ def rows_insert(like: Model, records: Sequence[Mapping[str, Any]], *, then: str 
     for field in like._meta.concrete_fields:
         if isinstance(field, AutoField):
             continue
-        kind = str(field.cast_db_type(connection)).split("(")[0]  # without the length: a cast would cut a text, an assignment refuses it
+        kind = _type_of(field)
         names.append(f'"{field.column}"')
         if field.attname in records[0]:
             expressions.append(f'v."{field.attname}"')
