@@ -64,10 +64,9 @@ def replica_substitute(*, job: Job) -> None:
     ended = job.replicas.filter(state__in=[ReplicaState.EXPIRED, ReplicaState.FAILED]).exclude(failure_code__in=PORTAL_CODES)
     codes = ended.values_list("state", "failure_code")
     used = Counter("silence" if state == ReplicaState.EXPIRED else str(failure_fault(code)) for state, code in codes)
-    if used.total() >= settings.NEXA_ATTEMPTS_MAX and _settlement_is_due(job):
-        job_state_derive(job=job)
-        return
-    if used.total() >= settings.NEXA_ATTEMPTS_MAX:
+    if used.total() < settings.NEXA_ATTEMPTS_MAX:
+        replicas_queue(job=job, count=1)
+    elif not _settlement_is_due(job):
         by_class = ", ".join(f"{count} by {name}" for name, count in sorted(used.items()))
         message = (
             f"{used.total()} runs ended without a result ({by_class}): hosts fell silent or reported a failure. "
@@ -75,7 +74,6 @@ def replica_substitute(*, job: Job) -> None:
         )
         job_fail(job=job, code="attempts_exhausted", message=message)
         return
-    replicas_queue(job=job, count=1)
     job_state_derive(job=job)
 
 
