@@ -16,7 +16,7 @@ export PYTHON
 
 .PHONY: help
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup:  ## Make .venv and .venv-host from the locked requirements (PYTHON=... names the interpreter)
@@ -58,6 +58,11 @@ soak: setup  ## 500 containers on two hosts, something killed every few seconds 
 fuzz: setup  ## Fuzz the parsers that read strangers' bytes (ARGS="--minutes 60 --only compare"); keeps what broke in var/fuzz
 	@source devstack/checks.env
 	exec $(PY) -m tests.fuzz $(ARGS)
+
+.PHONY: screenshots
+screenshots: setup  ## Save every page of the portal to var/screenshots: light and dark, 360 and 1280 px
+	@$(PY) -m devstack.packages
+	exec $(PY) -m tests.browser shoot $(ARGS)
 
 .PHONY: lint
 lint: setup  ## ruff, format check, import-linter, bandit

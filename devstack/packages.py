@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 TESTS_NEED: Final = {
+    "chromium": ("chromium", "fonts-dejavu-core"),  # the browser that tests look with
     "gcc": ("gcc", "libc6-dev"),  # a stub of NVIDIA's library, a clock that is off
     "mkfs.ext4": ("e2fsprogs",),  # disks that are full
     "mount": ("mount",),

@@ -56,6 +56,11 @@ def leaf_document(leaf: Leaf) -> dict[str, Any]:
     return {"index": leaf.index, **json_parse(leaf.data, limit_bytes=LEAF_BYTES_MAX)}
 
 
+def balance_micro_of(*, user_id: int) -> int:
+    """Millionths of a credit on a person's account; 0 for one that has none yet."""
+    return Account.objects.filter(owner=user_id).values_list("balance_micro", flat=True).first() or 0
+
+
 def statement_page(*, account: Account, before: int | None, limit: int) -> Sequence[Posting]:
     """Up to `limit` postings of an account below posting id `before`, newest first, with their entries and leaves."""
     postings = Posting.objects.filter(account=account).select_related("entry__item__leaf").order_by("-pk")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
+from nexaportal.charts import Point, line_chart_svg
 from nexaportal.glyphs import glyph_svg
 
 register = template.Library()
@@ -123,6 +125,13 @@ def ticks(seen: int, registered: int) -> SafeString:
         bars,
         more,
     )
+
+
+@register.simple_tag
+def line_chart(points: Sequence[Point], name: str, unit: str, meaning: str = "running", top: float | None = None) -> SafeString:
+    """A series over time (nexaportal/charts.py); words where there is too little to draw. `name`, `unit`, `meaning`: the template's own."""
+    drawn = line_chart_svg(points, name=name, unit=unit, meaning=meaning, top=top)
+    return mark_safe(drawn or '<p class="small muted">Nothing measured yet.</p>')  # noqa: S308  numbers and the template's words only
 
 
 @register.simple_tag
