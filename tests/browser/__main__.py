@@ -62,7 +62,7 @@ def shoot(shown: Sequence[PageShown], *, out: Path) -> None:
     """Saves each page in light and dark at each width; says what is wider than the screen, and what the console said."""
     out.mkdir(parents=True, exist_ok=True)
     with scene_serving() as (portal, scene), contextlib.ExitStack() as stack:
-        from tests.browser.looking import WIDTHS, Complaints, browser_open, context_open, session_cookie  # noqa: PLC0415  after django.setup
+        from tests.browser.looking import SCHEMES, WIDTHS, Complaints, browser_open, context_open, session_cookie  # noqa: PLC0415  after django.setup
 
         browser = stack.enter_context(browser_open())
         for one in shown:
@@ -70,7 +70,7 @@ def shoot(shown: Sequence[PageShown], *, out: Path) -> None:
             if one.name:
                 with portal.database():
                     cookie = session_cookie(scene.person(one.name))
-            for width, scheme in itertools.product(WIDTHS, ("light", "dark")):
+            for width, scheme in itertools.product(WIDTHS, SCHEMES):
                 context = context_open(browser, portal.origin, cookie=cookie, width=width, scheme=scheme)
                 page = context.new_page()
                 complaints = Complaints(page)

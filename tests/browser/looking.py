@@ -18,6 +18,7 @@ from people.models import User
 
 WIDTHS: Final = (360, 1280)
 Scheme = Literal["light", "dark"]
+SCHEMES: Final[tuple[Scheme, ...]] = ("light", "dark")
 
 
 @contextmanager

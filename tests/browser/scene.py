@@ -31,9 +31,8 @@ from workers.protocol.messages import Gpu
 PASSWORD: Final = "custody-of-every-figure-9"
 """Of every person of the scene."""
 SCIENCES: Final = ("protein-folding", "weather-ensemble", "surrogate-materials", "quantum-circuits")
-TABLE: Final = (
-    "step,energy_kj_mol,temperature_k\n" + "".join(f"{n},{-1400 - 9 * n**0.5:.3f},{300 + 4 * math.sin(n):.2f}\n" for n in range(120))
-).encode()
+_ROWS = "".join(f"{step},{-1400 - 9 * step**0.5:.3f},{300 + 4 * math.sin(step):.2f}\n" for step in range(120))
+TABLE: Final = f"step,energy_kj_mol,temperature_k\n{_ROWS}".encode()
 FILES: Final = {
     "energies.csv": TABLE,
     "summary.json": b'{"energy_kj_mol": -1471.2, "steps": 120, "converged": true}',

@@ -6,7 +6,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser
 
-from tests.browser.looking import Complaints, context_open, session_cookie
+from tests.browser.looking import WIDTHS, Complaints, context_open, session_cookie
 from tests.browser.pages import PAGES, PageShown
 from tests.browser.scene import Scene
 from tests.client.live_portal import LivePortal
@@ -16,15 +16,13 @@ NOT_FOUND = "Failed to load resource: the server responded with a status of 404"
 
 
 @pytest.mark.parametrize("shown", PAGES, ids=lambda shown: f"{shown.path} as {shown.name or 'nobody'}")
-@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1280, "light")])
-def test_a_page_is_accessible_quiet_and_fits(
-    shown: PageShown, width: int, scheme: str, portal: LivePortal, scene: Scene, browser: Browser
-) -> None:
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_page_is_accessible_quiet_and_fits(shown: PageShown, width: int, portal: LivePortal, scene: Scene, browser: Browser) -> None:
     cookie = ""
     if shown.name:
         with portal.database():
             cookie = session_cookie(scene.person(shown.name))
-    context = context_open(browser, portal.origin, cookie=cookie, width=width, scheme="dark" if scheme == "dark" else "light")
+    context = context_open(browser, portal.origin, cookie=cookie, width=width, scheme="dark" if width < 1000 else "light")
     page = context.new_page()
     complaints = Complaints(page)
     answer = page.goto(scene.path(shown.path), wait_until="load")
