@@ -17,8 +17,9 @@ from jobs.services.leases import ORDERS_BYTES_MAX, leases_claim, leases_reap, le
 from jobs.services.outages import expiry_horizon, portal_alive_record
 from jobs.services.transitions import replica_transition
 from jobs.states import JobState, ReplicaState
-from ledger.services import account_of, grant_post, reservation_post
+from ledger.services import account_of, grant_post, reservation_of
 from nodes.models import Node, NodeState
+from tests.factories.ledger import entry_post
 from tests.factories.nodes import node_make
 from tests.factories.people import researcher_make, user_make
 from tests.jobs.gateway.queued_jobs import queued_job
@@ -256,7 +257,7 @@ class TestQueueDeadline:
         account = account_of(user=owner)
         grant_post(to=account, amount_micro=5_000_000, reason="test", idempotency_key=f"test:{account.pk}")
         job = queued_job(owner, reserved_micro=2_000_000)
-        reservation_post(account=account, job_id=job.pk, amount_micro=2_000_000)
+        entry_post(reservation_of(account=account, job_id=job.pk, amount_micro=2_000_000))
         assert queue_deadlines_enforce(now=timezone.now()) == 0
         assert queue_deadlines_enforce(now=job.queue_deadline_at + timedelta(seconds=1)) == 1
         assert queue_deadlines_enforce(now=job.queue_deadline_at + timedelta(seconds=1)) == 0
