@@ -24,6 +24,7 @@ from workers.protocol.messages import (
     StoredObject,
     SubmittedReceipt,
 )
+from workers.protocol.plurals import counted
 from workers.protocol.problems import ProblemError
 from workers.protocol.statements import statement_parse
 from workers.protocol.strict_base64 import base64_decode
@@ -101,7 +102,8 @@ def _predicate_of(payload: bytes) -> ReceiptPredicate:
         faults = validation_errors(error)
         where = faults[0]["path"] or "the whole"
         raise ReceiptInvalidError(
-            f"The predicate is not a receipt: {len(faults)} faults, the first at {where!r}: {faults[0]['message']}.", errors=faults
+            f"The predicate is not a receipt: {counted(len(faults), 'fault')}, the first at {where!r}: {faults[0]['message']}.",
+            errors=faults,
         ) from error
     if predicate.finished_at < predicate.started_at:
         raise ReceiptInvalidError(

@@ -264,7 +264,7 @@ class TestQueueDeadline:
         job.refresh_from_db()
         account.refresh_from_db()
         assert (job.state, job.failure_code) == (JobState.FAILED, "no_eligible_host")
-        assert "1 cores" in job.failure_message
+        assert "1 core," in job.failure_message
         assert account.balance_micro == 5_000_000
         assert [one.state for one in job.replicas.all()] == [ReplicaState.CANCELLED]
 
