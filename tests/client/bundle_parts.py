@@ -43,6 +43,7 @@ IMAGE: Final = ImageReference(name="example/sum:1.0", image_id=digest_of(b"image
 FILES: Final = {"energy.csv": b"step,energy\n1,-3.5\n", "summary.json": b'{"energy": -3.5}\n'}
 PAID_MICRO: Final = 250_000
 
+STRANGER = PrivateKey.from_raw(bytes(range(100, 132)))
 PINNED = COORDINATOR.public.key_id
 SIGNED_MEMBERS = [f"replica-{number}/{name}" for number in (1, 2) for name in ("order.json", "receipt.json", "log.jsonl")]
 ALL_MEMBERS = [*SIGNED_MEMBERS, "replica-1/archive.tar", SEAL_NAME]
