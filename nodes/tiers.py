@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from workers.protocol.messages import NodeProfile, Tier
+from workers.protocol.messages.machine import NodeProfile, Tier
 from workers.protocol.plurals import counted
 
 GIGABYTE: Final = 10**9

@@ -30,7 +30,7 @@ from workers.keystore.interface import KeyStorageKind
 from workers.portal import PortalClient, PortalError
 from workers.profile import machine_profile
 from workers.protocol.join_tokens import join_token_decode
-from workers.protocol.messages import NodeProfile
+from workers.protocol.messages.machine import NodeProfile
 from workers.protocol.plurals import counted
 from workers.runtime.docker_engine import DockerRuntime
 from workers.status import status_read

@@ -24,7 +24,8 @@ from workers.keystore.interface import KeyPlace, KeyStorage, KeyStorageKind
 from workers.portal import PortalClient, PortalProtocolError
 from workers.protocol.key_rotation import KeyRotation, rotation_prove
 from workers.protocol.keys import PrivateKey
-from workers.protocol.messages import PROTOCOL_VERSION, KeyRotationRequest
+from workers.protocol.messages.base import PROTOCOL_VERSION
+from workers.protocol.messages.joining import KeyRotationRequest
 from workers.protocol.plurals import counted
 
 

@@ -34,7 +34,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from workers.hours import Span, minutes_until, next_begin
 from workers.intent import Intent, IntentKind
-from workers.protocol.messages import NoWork
+from workers.protocol.messages.exchange import NoWork
 from workers.protocol.plurals import counted
 
 Celsius = Annotated[float, Field(gt=0, le=150)]

@@ -22,7 +22,7 @@ from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, envelope_read
 from workers.protocol.errors import KeyMalformedError, SignatureInvalidError, VerificationError
 from workers.protocol.keys import PublicKey
 from workers.protocol.leaves import NodeKeyLeaf, ReceiptLeaf
-from workers.protocol.messages import RECEIPT_PREDICATE_TYPE, ReceiptPredicate
+from workers.protocol.messages.receipt import RECEIPT_PREDICATE_TYPE, ReceiptPredicate
 from workers.protocol.plurals import counted
 from workers.protocol.statements import Statement, statement_parse
 

@@ -14,7 +14,7 @@ from client.settings import authority_of
 from workers.protocol.canonical import json_parse
 from workers.protocol.errors import CheckpointMalformedError, KeyWrongError, VerificationError
 from workers.protocol.keys import PublicKey
-from workers.protocol.messages import CoordinatorInfo
+from workers.protocol.messages.joining import CoordinatorInfo
 from workers.protocol.plurals import counted
 from workers.protocol.signed_note import Checkpoint, note_open
 from workers.protocol.succession import keys_of

@@ -34,7 +34,7 @@ from workers.protocol.compute_log import LOG_BYTES_MAX, LogRefusedError, log_che
 from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, envelope_open
 from workers.protocol.errors import StatementMalformedError, VerificationError
 from workers.protocol.keys import PublicKey
-from workers.protocol.messages import RECEIPT_PREDICATE_TYPE, Manifest, ReceiptPredicate
+from workers.protocol.messages.receipt import RECEIPT_PREDICATE_TYPE, Manifest, ReceiptPredicate
 from workers.protocol.plurals import counted
 from workers.protocol.statements import Statement, statement_parse
 

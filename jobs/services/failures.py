@@ -24,7 +24,7 @@ from jobs.services.replicas import replicas_queue
 from jobs.services.settlement import NEVER
 from jobs.services.transitions import job_state_derive, replica_transition
 from jobs.states import ReplicaState
-from workers.protocol.messages import Failure, FailureCode
+from workers.protocol.messages.receipt import Failure, FailureCode
 from workers.protocol.plurals import counted
 
 NEEDS_SECOND_WITNESS: Final = frozenset({FailureCode.IMAGE_UNAVAILABLE, FailureCode.INPUT_UNAVAILABLE})

@@ -33,7 +33,8 @@ from jobs.services.transitions import JobStep, ReplicaStep, Step, job_states_der
 from jobs.states import JOB_OPEN, REPLICA_LIVE, JobState, ReplicaState
 from nodes.models import Node, NodeState
 from nodes.services import node_revoke
-from workers.protocol.messages import Command, CommandKind, FreeResources, LeaseReport, Renewal, Stage, Tier, Wishes
+from workers.protocol.messages.exchange import Command, CommandKind, FreeResources, LeaseReport, Renewal, Stage, Wishes
+from workers.protocol.messages.machine import Tier
 from workers.protocol.plurals import counted
 
 log = logging.getLogger(__name__)

@@ -16,14 +16,8 @@ from workers.protocol.digests import digest_of
 from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, envelope_read
 from workers.protocol.errors import EnvelopeMalformedError
 from workers.protocol.keys import PublicKey
-from workers.protocol.messages import (
-    RECEIPT_BLOB_BYTES_MAX,
-    RECEIPT_ENVELOPE_BYTES_MAX,
-    RECEIPT_PREDICATE_TYPE,
-    ReceiptPredicate,
-    StoredObject,
-    SubmittedReceipt,
-)
+from workers.protocol.messages.delivery import RECEIPT_BLOB_BYTES_MAX, RECEIPT_ENVELOPE_BYTES_MAX, SubmittedReceipt
+from workers.protocol.messages.receipt import RECEIPT_PREDICATE_TYPE, ReceiptPredicate, StoredObject
 from workers.protocol.plurals import counted
 from workers.protocol.problems import ProblemError
 from workers.protocol.statements import statement_parse

@@ -42,7 +42,7 @@ from ledger.movements import CreditsInsufficientError, movements_post
 from ledger.services import account_of, reservation_of
 from nodes.tiers import TIER_FLOORS
 from people.models import User
-from workers.protocol.messages import ImageReference
+from workers.protocol.messages.order import ImageReference
 from workers.protocol.pay import MICRO, payment_micro, reservation_micro
 from workers.protocol.plurals import counted
 

@@ -28,7 +28,9 @@ from workers.protocol.dsse import PAYLOAD_TYPE_ORDER, envelope_sign
 from workers.protocol.errors import VerificationError
 from workers.protocol.keys import PrivateKey
 from workers.protocol.merkle import inclusion_proof, leaf_hash, tree_root
-from workers.protocol.messages import ImageReference, Limits, Order, Tier, Usage
+from workers.protocol.messages.machine import Tier
+from workers.protocol.messages.order import ImageReference, Limits, Order
+from workers.protocol.messages.receipt import Usage
 from workers.protocol.signed_note import Checkpoint, note_sign
 from workers.protocol.strict_base64 import base64_decode, base64_encode
 from workers.receipts import RunOutcome, receipt_sign

@@ -16,7 +16,8 @@ from nodes.tiers import queues_of
 from people.models import User
 from workers.protocol.http_signatures import request_sign
 from workers.protocol.keys import PrivateKey
-from workers.protocol.messages import PROTOCOL_VERSION, EngineProfile, Gpu, NodeProfile, Tier
+from workers.protocol.messages.base import PROTOCOL_VERSION
+from workers.protocol.messages.machine import EngineProfile, Gpu, NodeProfile, Tier
 
 ORIGIN = "http://testserver"
 _numbers = itertools.count(1)

@@ -24,7 +24,8 @@ from tests.factories.nodes import node_make
 from tests.factories.people import researcher_make, user_make
 from tests.jobs.gateway.queued_jobs import queued_job
 from workers.portal import ANSWER_LIMIT_BYTES
-from workers.protocol.messages import CommandKind, FreeResources, LeaseReport, NoWork, Stage, Tier, Wishes
+from workers.protocol.messages.exchange import CommandKind, FreeResources, LeaseReport, NoWork, Stage, Wishes
+from workers.protocol.messages.machine import Tier
 
 pytestmark = pytest.mark.django_db
 FREE = FreeResources(slots=1, cpus=8, memory_bytes=2**36, disk_bytes=2**40)

@@ -14,7 +14,8 @@ from workers.journal import Fact, Journal, JournalError
 from workers.machine_reading import machine_read
 from workers.manners import Manners, holds
 from workers.portal import PortalClient, PortalError, PortalRefusedError
-from workers.protocol.messages import PROTOCOL_VERSION, CommandKind, ExchangeRequest
+from workers.protocol.messages.base import PROTOCOL_VERSION
+from workers.protocol.messages.exchange import CommandKind, ExchangeRequest
 from workers.protocol.plurals import counted
 from workers.resources import NOTHING_FREE
 from workers.status import status_read

@@ -18,7 +18,7 @@ from workers.protocol.canonical import canonical_json, json_parse
 from workers.protocol.dsse import ENVELOPE_LIMIT_BYTES, PAYLOAD_TYPE_EPOCH, envelope_encode, envelope_open, envelope_sign
 from workers.protocol.errors import KeyWrongError, VerificationError
 from workers.protocol.keys import PrivateKey, PublicKey
-from workers.protocol.messages import Message
+from workers.protocol.messages.base import Message
 from workers.protocol.plurals import counted
 from workers.protocol.signed_note import NOTE_LIMIT_BYTES
 

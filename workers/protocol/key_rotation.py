@@ -17,7 +17,7 @@ from workers.protocol.digests import Digest
 from workers.protocol.dsse import ENVELOPE_LIMIT_BYTES, PAYLOAD_TYPE_KEY_ROTATION, envelope_encode, envelope_open, envelope_sign
 from workers.protocol.errors import KeyRotationInvalidError
 from workers.protocol.keys import PrivateKey, PublicKey
-from workers.protocol.messages import Message
+from workers.protocol.messages.base import Message
 from workers.protocol.plurals import counted
 
 

@@ -21,7 +21,8 @@ from workers.protocol.canonical import canonical_json, json_parse
 from workers.protocol.dsse import ENVELOPE_LIMIT_BYTES, PAYLOAD_TYPE_SUCCESSION, envelope_encode, envelope_open, envelope_sign
 from workers.protocol.errors import SuccessionInvalidError
 from workers.protocol.keys import PrivateKey, PublicKey
-from workers.protocol.messages import PREDECESSORS_MAX, Message, PredecessorKey
+from workers.protocol.messages.base import Message
+from workers.protocol.messages.joining import PREDECESSORS_MAX, PredecessorKey
 from workers.protocol.plurals import counted
 
 SUCCESSIONS_MAX: Final = PREDECESSORS_MAX
