@@ -24,6 +24,7 @@ from jobs.states import JOB_OPEN, REPLICA_VOTES, JobState, ReplicaState
 from ledger.coordinator_key import coordinator_public_key
 from ledger.models import LogLeaf
 from people.models import User
+from workers.protocol.plurals import counted
 
 PAGE_JOBS: Final = 50
 PAGE_EVENTS: Final = 500
@@ -163,7 +164,7 @@ def _job_context(request: HttpRequest, job_id: UUID) -> dict[str, Any]:
 
 def _custody(job: Job, detail: answers.JobDetail, replicas: Sequence[Replica], ran_at: dict[UUID, datetime]) -> list[Mark]:
     """The job's line with times and evidence; of a veiled one only that it was taken."""
-    copies = f"{detail.copies} {_plural('copy', 'copies', detail.copies)}, {detail.quorum} must agree"
+    copies = f"{counted(detail.copies, 'copy', 'copies')}, {detail.quorum} must agree"
     leased = [replica.leased_at for replica in replicas if replica.leased_at]
     if selectors.is_veiled(job):
         times = [job.submitted_at, min(leased, default=None)]
@@ -173,11 +174,11 @@ def _custody(job: Job, detail: answers.JobDetail, replicas: Sequence[Replica], r
     paid = [replica for replica in replicas if replica.paid_micro]
     notes = [
         copies,
-        f"{len(leased)} {_plural('lease', 'leases', len(leased))}" if leased else "",
+        counted(len(leased), "lease") if leased else "",
         f"{len(ran_at)} started" if ran_at else "",
-        f"{len(received)} {_plural('receipt', 'receipts', len(received))}" if received else "",
+        counted(len(received), "receipt") if received else "",
         f"{(job.verdict_summary or {}).get('agreeing', 0)} agree" if completed else "",
-        f"{len(paid)} {_plural('payment', 'payments', len(paid))}" if completed else "",
+        counted(len(paid), "payment") if completed else "",
     ]
     ended_at = job.concluded_at
     return job_line(
@@ -248,10 +249,6 @@ def _before(owner: User, text: str) -> tuple[datetime, UUID] | None:
     except ValueError:
         return None
     return (job.submitted_at, job.pk) if job else None
-
-
-def _plural(one: str, many: str, count: int) -> str:
-    return one if count == 1 else many
 
 
 def _user_of(request: HttpRequest) -> User:
