@@ -22,6 +22,8 @@ class AccountKind(models.TextChoices):
 class Account(models.Model):
     """An opaque id and a balance, kept equal to the sum of its postings by the trigger that inserts them. Names stay outside the log.
 
+    Its owner may be forgotten, and is otherwise its owner for good: the database refuses any other change.
+
     Treasury and escrow have ids that every portal shares (workers.protocol.leaves) and come with the migrations.
     """
 

@@ -5,7 +5,8 @@
    and key are the item's, and no posting can be added. That each entry has its item is checked at the commit (foreign key).
 3. Balances follow from postings and from nothing else; only the treasury's is negative (check constraint). They are locked in the order of
    the accounts' ids, treasury and escrow first, so that transactions wait for each other and never deadlock.
-4. Each item waits for the log until a leaf holds it. Leaves have indexes without gaps. An item is as long as a leaf may be: a longer one
+4. An account has the owner that it was made for, until that person is forgotten: then it has none.
+5. Each item waits for the log until a leaf holds it. Leaves have indexes without gaps. An item is as long as a leaf may be: a longer one
    could not be published, and would stop the log for ever.
 
 Triggers run once a statement, over all of its rows: a transaction with thousands of postings updates each account once. They run as the
@@ -39,6 +40,9 @@ BEGIN
         RAISE EXCEPTION 'account % must start at 0, not %; post an entry', NEW.id, NEW.balance_micro USING ERRCODE = 'restrict_violation';
     ELSIF TG_OP = 'UPDATE' AND NEW.kind <> OLD.kind THEN
         RAISE EXCEPTION 'account % is a % account for good', NEW.id, OLD.kind USING ERRCODE = 'restrict_violation';
+    ELSIF TG_OP = 'UPDATE' AND NEW.owner_id IS NOT NULL AND NEW.owner_id IS DISTINCT FROM OLD.owner_id THEN
+        RAISE EXCEPTION 'account % can be nobody else''s; forget its owner, or make another account', NEW.id
+            USING ERRCODE = 'restrict_violation';
     ELSIF TG_OP = 'UPDATE' AND NEW.balance_micro <> OLD.balance_micro AND pg_trigger_depth() < 2 THEN
         RAISE EXCEPTION 'the balance of account % follows from postings; post an entry', NEW.id USING ERRCODE = 'restrict_violation';
     END IF;
