@@ -1,5 +1,5 @@
-"""Tables of the ledger. All but Account and PendingItem are append-only (ledger/append_only.py); migration 0002 says what else the
-database itself refuses."""
+"""Tables of the ledger. All but Account, EntryTotal and PendingItem are append-only (ledger/append_only.py); migration 0002 says what else
+the database itself refuses."""
 
 from __future__ import annotations
 
@@ -100,6 +100,17 @@ class Posting(models.Model):
 
     def __str__(self) -> str:
         return f"{self.amount_micro} to {self.account_id}"
+
+
+class EntryTotal(models.Model):
+    """How many entries of one kind there are, and how much they have credited. The items' trigger counts; there is a row for each kind."""
+
+    kind = models.CharField(primary_key=True, max_length=16, choices=EntryKind.choices)
+    entries = models.BigIntegerField(default=0)
+    credited_micro = models.BigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.entries} of {self.kind}"
 
 
 class PendingItem(models.Model):
