@@ -64,11 +64,11 @@ class TimeLimitedAdapter(HTTPAdapter):
     """For a session of `requests` that is used within `time_limited`, and nowhere else."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)  # type: ignore[no-untyped-call]  # types-requests leaves it so
+        super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **kwargs)  # type: ignore[no-untyped-call]  # as above
+        manager = super().proxy_manager_for(*args, **kwargs)
         if isinstance(manager, urllib3.ProxyManager):  # a SOCKS one has connections of its own
             manager.pool_classes_by_scheme = self.poolmanager.pool_classes_by_scheme
         return manager
