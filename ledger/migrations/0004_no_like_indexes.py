@@ -11,6 +11,6 @@ MAKE = "".join(f"CREATE INDEX {name} ON {table} ({column} varchar_pattern_ops);\
 
 
 class Migration(migrations.Migration):
-    dependencies = [("ledger", "0002_append_only")]
+    dependencies = [("ledger", "0003_entry_plural")]
 
     operations = [migrations.RunSQL(DROP, reverse_sql=MAKE)]
