@@ -13,6 +13,7 @@ import signal
 import tempfile
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from nexaportal.embedded import EmbeddedServices
@@ -29,6 +30,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     services = EmbeddedServices.in_temporary_root(durable=False)
     services.start()
+    _autovacuum_stop(services)
     early_config.stash[SERVICES_KEY] = services
     folder = Path(tempfile.mkdtemp(prefix="nexapod-tests-"))
     early_config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
@@ -54,3 +56,10 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
             "NEXA_INPUT_HOSTS": "data.example.org",
         }
     )
+
+
+def _autovacuum_stop(services: EmbeddedServices) -> None:
+    """Tests roll back, so what it finds of a table is that it is empty: planned by that, a join of a test's many rows takes minutes."""
+    with psycopg.connect(services.postgres_dsn, autocommit=True) as database:
+        database.execute("ALTER SYSTEM SET autovacuum = off")
+        database.execute("SELECT pg_reload_conf()")
