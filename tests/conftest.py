@@ -20,6 +20,11 @@ def _admin_connection() -> psycopg.Connection[tuple[object, ...]]:
     return psycopg.connect(host=parameters["host"], port=parameters["port"], user=parameters["user"], dbname="postgres", autocommit=True)
 
 
+def pytest_configure() -> None:
+    """Static files are looked for when they are asked for. Each test client has middleware of its own, which else reads 160 of them first."""
+    settings.WHITENOISE_AUTOREFRESH = True
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Under xdist everything that starts containers or stacks runs in one worker, one after the other: there is one engine."""
