@@ -34,6 +34,7 @@ ASKED: Final = frozenset(
     }
 )  # fmt: skip
 ANSWERS_NOTHING: Final = {
+    "design": "shows components with invented content, and reads nothing",
     "register": "makes a node",
     "register-v1": "makes a node",
     "coordinator": "the portal's key",
@@ -69,6 +70,7 @@ _STRIPPED: Final = (
     (re.compile(r'"(id|next|oldest_wait_seconds|after)": ?(\d+(\.\d+)?(e-\d+)?)'), r'"\1": NUMBER'),
     (re.compile(r"(oldest|waits|for) (\d+ (s|min|h|d)( \d+ (s|min|h))?|just now)"), r"\1 SPAN"),
     (re.compile(r'name="csrfmiddlewaretoken" value="[^"]*"'), "CSRF"),
+    (re.compile(r'"X-CSRFToken": "[^"]*"'), "CSRF"),
     (re.compile(r"/uploads/[0-9a-f-]{36}"), "/uploads/ID"),
 )
 
