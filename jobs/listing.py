@@ -67,7 +67,7 @@ class Group:
 
 @dataclass(frozen=True)
 class JobFilter:
-    """Which jobs. Empty or None: any. `words`: each begins a word of the label or the title."""
+    """Which jobs. Empty or None: any. `words`: all are words of the label or the title; the last may be the beginning of one."""
 
     state: JobState | None = None
     job_type: str = ""
@@ -111,7 +111,7 @@ def jobs_listed(*, owner: User, wanted: JobFilter, groups: Sequence[Group], befo
         jobs = jobs.filter(submitted_at__gte=wanted.since)
     if not wanted.words:
         return list(_of_group(jobs, wanted)[:limit])
-    query = SearchQuery(" & ".join(f"{word}:*" for word in wanted.words), config="simple", search_type="raw")
+    query = SearchQuery(" & ".join(wanted.words) + ":*", config="simple", search_type="raw")
     newest = jobs.values("pk")[:SEARCHED_FIRST]
     found = list(_of_group(listed.filter(pk__in=newest, words=query), wanted)[:limit])
     if len(found) == limit:
