@@ -13,7 +13,8 @@ from jobs.checking.codes import evidence_fault
 from jobs.faults import FaultClass, failure_fault
 from jobs.models import Job, JobEvent, JobInput, Replica, Ruling
 from jobs.states import JobState, ReplicaState
-from workers.protocol.messages import ImageReference, Tier
+from workers.protocol.messages.machine import Tier
+from workers.protocol.messages.order import ImageReference
 
 
 class Answer(BaseModel):

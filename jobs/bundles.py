@@ -37,7 +37,7 @@ from workers.protocol.bundles import (
 from workers.protocol.canonical import canonical_json
 from workers.protocol.digests import DIGEST_PREFIX, digest_of
 from workers.protocol.keys import PublicKey
-from workers.protocol.messages import ImageReference
+from workers.protocol.messages.order import ImageReference
 from workers.protocol.problems import ProblemError
 from workers.protocol.strict_base64 import base64_encode
 

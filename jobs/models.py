@@ -70,7 +70,7 @@ class Job(models.Model):
     descriptor = models.JSONField()
     descriptor_digest = models.CharField(max_length=71)
     image = models.JSONField()
-    """workers.protocol.messages.ImageReference, pinned at submission."""
+    """workers.protocol.messages.order.ImageReference, pinned at submission."""
     tier = models.CharField(max_length=16)
     state = models.CharField(max_length=16, choices=_choices(JobState), default=JobState.QUEUED)
     was_taken = models.BooleanField(default=False)
@@ -281,7 +281,7 @@ class Receipt(models.Model):
     digest = models.CharField(max_length=71, unique=True)
     """Digest of the envelope's payload."""
     predicate = models.JSONField()
-    """workers.protocol.messages.ReceiptPredicate, as checked at the gateway."""
+    """workers.protocol.messages.receipt.ReceiptPredicate, as checked at the gateway."""
     archive = models.ForeignKey(Blob, null=True, on_delete=models.PROTECT, related_name="+")
     log = models.ForeignKey(Blob, null=True, on_delete=models.PROTECT, related_name="+")
     result_digest = models.CharField(max_length=71, blank=True)

@@ -18,7 +18,7 @@ from ledger.checkpoints import checkpoint_latest
 from ledger.models import LogLeaf
 from nodes.models import Node, NodeState
 from people.models import User
-from workers.protocol.messages import Tier
+from workers.protocol.messages.machine import Tier
 
 SEEN_SECONDS: Final = 120
 """A node counts as online when its last exchange is at most this long ago."""

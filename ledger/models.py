@@ -77,6 +77,9 @@ class Entry(models.Model):
     evidence = models.JSONField(default=dict)
     created_at = models.DateTimeField()
 
+    class Meta:
+        verbose_name_plural = "entries"
+
     def __str__(self) -> str:
         return f"{self.kind} {self.pk}"
 

@@ -14,7 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from jobs.descriptor.formats import FileFormat, NanPolicy, RowOrder, format_of
 from workers.protocol.digests import Digest
-from workers.protocol.messages import ExpectedOutput, Limits, OutputPath, Tier
+from workers.protocol.messages.base import OutputPath
+from workers.protocol.messages.machine import Tier
+from workers.protocol.messages.order import ExpectedOutput, Limits
 from workers.protocol.room import Need, millicores_needed
 
 SCHEMA_VERSION: Final = "1.0"

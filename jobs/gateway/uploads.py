@@ -22,7 +22,7 @@ from jobs.models import Upload
 from jobs.services.uploads import upload_append, upload_create, upload_find
 from people.models import Scope
 from workers.protocol.digests import digest_parse
-from workers.protocol.messages import UPLOAD_CHUNK_BYTES_MAX
+from workers.protocol.messages.delivery import UPLOAD_CHUNK_BYTES_MAX
 from workers.protocol.problems import ProblemError
 from workers.protocol.strict_base64 import base64_decode
 

@@ -171,7 +171,7 @@ def _owner_mail(job: Job, state: str) -> Mail:
     if job.failure_message:
         lines.append(f"{job.failure_code}: {job.failure_message}")
     if job.verdict_summary:
-        lines.append(f"{job.verdict_summary['agreeing']} of {job.verdict_summary['reported']} replicas agree.")
+        lines.append(f"Replicas that agree: {job.verdict_summary['agreeing']} of {job.verdict_summary['reported']}.")
     lines.append(f"{settings.NEXA_ORIGIN}/jobs/{job.pk}/")
     return f"[NEXAPod] {job.label}: {state}", lines, job.owner.email
 

@@ -43,8 +43,9 @@ from ledger.movements import CreditsInsufficientError, movements_post
 from ledger.services import account_of, reservation_of
 from nodes.tiers import TIER_FLOORS
 from people.models import User
-from workers.protocol.messages import ImageReference
+from workers.protocol.messages.order import ImageReference
 from workers.protocol.pay import MICRO, payment_micro, reservation_micro
+from workers.protocol.plurals import counted
 
 REPLICAS_MAX: Final = 32
 SPOT_COPIES: Final = 2
@@ -270,7 +271,7 @@ def _same_jobs_check(array: JobArray, known: Mapping[str, _Known]) -> None:
         return
     label = conflicts[0][1].label
     first = known[label]
-    more = f" The same holds for {len(conflicts) - 1} others; `errors` names them." if len(conflicts) > 1 else ""
+    more = f" The same holds for {counted(len(conflicts) - 1, 'other')}; `errors` names them." if len(conflicts) > 1 else ""
     raise LabelConflictError(
         f"You have a job {label!r} with other content, submitted {first.submitted_at:%Y-%m-%d %H:%M} UTC. Use a new job_id.{more}",
         job=str(first.id),
@@ -288,7 +289,8 @@ def _same_jobs_check(array: JobArray, known: Mapping[str, _Known]) -> None:
 
 def _insufficient(count: int, each_micro: int, balance_micro: int) -> CreditsInsufficientError:
     return CreditsInsufficientError(
-        f"These {count} jobs reserve up to {count * each_micro / 1e6:.6f} credits; your balance is {balance_micro / 1e6:.6f}. "
+        f"Together {counted(count, 'new job')} would reserve up to {count * each_micro / 1e6:.6f} credits; "
+        f"your balance is {balance_micro / 1e6:.6f}. "
         "Earn some with a node, ask a moderator for a grant, send fewer, or lower estimated_flops, copies or credit_rate.",
         needed_micro=str(count * each_micro),
         balance_micro=str(balance_micro),

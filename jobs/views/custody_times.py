@@ -11,12 +11,13 @@ from jobs.custody import Mark, Progress, job_line
 from jobs.models import Job, JobEvent, Replica
 from jobs.states import REPLICA_VOTES, JobState
 from jobs.views.rows import progress_shown
+from workers.protocol.plurals import counted
 
 
 def job_custody(job: Job, state: JobState, replicas: Sequence[Replica], ran_at: dict[UUID, datetime]) -> list[Mark]:
     """The job's line with times and evidence; of a veiled one only that it was taken. `state`: as shown. `replicas`: those that are."""
     shown = selectors.copies_shown(job)
-    copies = f"{shown.copies} {plural('copy', 'copies', shown.copies)}, {shown.quorum} must agree"
+    copies = f"{counted(shown.copies, 'copy', 'copies')}, {shown.quorum} must agree"
     leased = [replica.leased_at for replica in replicas if replica.leased_at]
     if selectors.is_veiled(job):
         times = [job.submitted_at, min(leased, default=None)]
@@ -26,11 +27,11 @@ def job_custody(job: Job, state: JobState, replicas: Sequence[Replica], ran_at: 
     paid = [replica for replica in replicas if replica.paid_micro]
     notes = [
         copies,
-        f"{len(leased)} {plural('lease', 'leases', len(leased))}" if leased else "",
+        counted(len(leased), "lease") if leased else "",
         f"{len(ran_at)} started" if ran_at else "",
-        f"{len(received)} {plural('receipt', 'receipts', len(received))}" if received else "",
+        counted(len(received), "receipt") if received else "",
         f"{(job.verdict_summary or {}).get('agreeing', 0)} agree" if completed else "",
-        f"{len(paid)} {plural('payment', 'payments', len(paid))}" if completed else "",
+        counted(len(paid), "payment") if completed else "",
     ]
     ended_at = job.concluded_at
     return job_line(
@@ -47,8 +48,3 @@ def job_custody(job: Job, state: JobState, replicas: Sequence[Replica], ran_at: 
 def running_times(events: Sequence[JobEvent]) -> dict[UUID, datetime]:
     """When each replica's container started, as far as these events tell."""
     return {event.replica_id: event.created_at for event in events if event.kind == "replica.running" and event.replica_id}
-
-
-def plural(one: str, many: str, count: int) -> str:
-    """The word that goes with the number."""
-    return one if count == 1 else many

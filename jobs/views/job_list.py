@@ -22,7 +22,7 @@ from jobs.states import JobState
 from jobs.views.access import user_of
 from jobs.views.rows import job_rows
 from people.models import User
-from workers.protocol.messages import Tier
+from workers.protocol.messages.machine import Tier
 
 PAGE_JOBS: Final = 50
 SEARCH_CHARACTERS_MAX: Final = 200

@@ -26,7 +26,7 @@ from tests.factories.nodes import node_make, profile_make
 from tests.factories.people import user_make
 from tests.factories.receipts import replica_lease, replica_report
 from workers.protocol.keys import PrivateKey
-from workers.protocol.messages import Gpu
+from workers.protocol.messages.machine import Gpu
 
 PASSWORD: Final = "custody-of-every-figure-9"
 """Of every person of the scene."""

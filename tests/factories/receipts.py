@@ -25,7 +25,7 @@ from workers.protocol.compute_log import LogWriter
 from workers.protocol.digests import digest_of
 from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, envelope_sign
 from workers.protocol.keys import PrivateKey
-from workers.protocol.messages import RECEIPT_PREDICATE_TYPE, LogReference
+from workers.protocol.messages.receipt import RECEIPT_PREDICATE_TYPE, LogReference
 from workers.protocol.statements import Subject, statement_build
 
 FILES: Mapping[str, bytes] = {"energies.csv": b"step,energy\n0,-1.0\n1,-2.0\n", "summary.json": b'{"energy":-2.0}'}

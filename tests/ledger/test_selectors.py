@@ -7,17 +7,17 @@ import uuid
 import pytest
 
 from ledger.selectors import statement_page, totals
-from ledger.services import payment_post, refund_post, reservation_post
-from tests.factories.ledger import account_make, payment_make
+from ledger.services import payment_of, refund_of, reservation_of
+from tests.factories.ledger import account_make, entry_post, payment_make
 
 pytestmark = pytest.mark.django_db
 
 
 def test_totals_count_grants_and_payments_once_each() -> None:
     account, node, job = account_make(100), account_make(), uuid.uuid4()
-    reservation_post(account=account, job_id=job, amount_micro=40)
-    payment_post(job_id=job, payments=[payment_make(node, 30)], formula={})
-    refund_post(account=account, job_id=job, amount_micro=10)
+    entry_post(reservation_of(account=account, job_id=job, amount_micro=40))
+    entry_post(payment_of(job_id=job, payment=payment_make(node, 30), formula={}))
+    entry_post(refund_of(account=account, job_id=job, amount_micro=10))
     assert totals() == {"entries": 4, "granted_micro": 100, "paid_micro": 30}
 
 
@@ -29,7 +29,7 @@ def test_statement_pages_newest_first_without_others_postings() -> None:
     account = account_make(100)
     account_make(7)
     for _ in range(3):
-        reservation_post(account=account, job_id=uuid.uuid4(), amount_micro=1)
+        entry_post(reservation_of(account=account, job_id=uuid.uuid4(), amount_micro=1))
     first = statement_page(account=account, before=None, limit=3)
     assert [posting.amount_micro for posting in first] == [-1, -1, -1]
     rest = statement_page(account=account, before=first[-1].pk, limit=3)

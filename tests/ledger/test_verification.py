@@ -60,11 +60,11 @@ def verify() -> str:
 
 
 def test_an_empty_ledger_is_clean(own_database: str) -> None:
-    assert verify() == "0 leaves, 0 checkpoints, 0 files were read.\nDatabase, log and files agree.\n"
+    assert verify() == "Read: 0 leaves, 0 checkpoints, 0 files.\nDatabase, log and files agree.\n"
 
 
 def test_clean_books_are_clean_and_say_what_was_read(books: None) -> None:
-    assert verify() == f"{LEAVES} leaves, 2 checkpoints, 2 files were read.\nDatabase, log and files agree.\n"
+    assert verify() == f"Read: {LEAVES} leaves, 2 checkpoints, 2 files.\nDatabase, log and files agree.\n"
 
 
 # `:item` is the item of leaf 6, an entry.

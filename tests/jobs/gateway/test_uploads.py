@@ -17,7 +17,7 @@ from tests.factories.people import token_header, user_make
 from tests.jobs.gateway.queued_jobs import queued_job
 from tests.jobs.gateway.simulated_host import LOG, SimulatedHost, _encoded, body_of
 from workers.protocol.digests import digest_of
-from workers.protocol.messages import UPLOAD_CHUNK_BYTES_MAX
+from workers.protocol.messages.delivery import UPLOAD_CHUNK_BYTES_MAX
 
 pytestmark = pytest.mark.django_db
 DATA = bytes(range(256)) * 100
