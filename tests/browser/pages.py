@@ -8,7 +8,10 @@ from typing import Final
 
 @dataclass(frozen=True)
 class PageShown:
-    """`path` may hold {state} for the scene's job in that state and {node} for its first node, {link} for the link of its unlisted job; `name` signs in, "" is nobody."""
+    """`path` may hold {state} for the scene's job in that state, {node} for its first node, {link} for the link of its unlisted job.
+
+    `name` signs in, "" is nobody.
+    """
 
     path: str
     name: str = ""

@@ -1,4 +1,4 @@
-"""Jobs for the pages of jobs: one whose results differ within its tolerance and whose runs left long logs, one that failed, one unlisted."""
+"""Jobs for the pages of jobs: results that differ within their tolerance, long logs, a failed one, and some that are shared."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STEPS = 360
 
 
 def jobs_add(owner: User, fleet: list[tuple[Node, PrivateKey]], files: Mapping[str, bytes]) -> dict[str, Job]:
-    """By name: compared, failed, cancelled, unlisted."""
+    """By name: compared, failed, cancelled, unlisted, public."""
     verification = {"method": "numeric", "copies": 2, "quorum": 2}
     compared = job_make(
         owner,

@@ -40,8 +40,8 @@ def page_of(job: Job) -> str:
     return str(response.content.decode())
 
 
-def completed_job(**overrides: Any) -> Job:
-    job = job_make(verification=TWO, **overrides)
+def completed_job(owner: User | None = None, **overrides: Any) -> Job:
+    job = job_make(owner, verification=TWO, **overrides)
     for _ in range(2):
         replica_report(job)
     job_check(job_id=job.pk)
