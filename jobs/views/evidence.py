@@ -16,11 +16,12 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
 from jobs import selectors
+from jobs.blobs import blob_open
 from jobs.bundles import FileChunks
 from jobs.deviations import letter_of
 from jobs.evidence_files import CONTENT_TYPES, EvidenceName, evidence_file, evidence_names
 from jobs.log_reading import Series, Tail, tail_read, usage_read
-from jobs.models import Job, Replica
+from jobs.models import Blob, Job, Replica
 from jobs.views.access import job_or_404
 
 RUNS_MAX: Final = 8
@@ -73,19 +74,17 @@ def job_runs(request: HttpRequest, job_id: UUID) -> HttpResponse:
 def runs_of(job: Job) -> list[Run]:
     """Reads the logs, each within bounds."""
     numbered = [(letter_of(number), replica) for number, replica in enumerate(selectors.replicas_of(job=job))]
-    shown = [(letter, replica) for letter, replica in numbered if EvidenceName.LOG in evidence_names(replica, job=job)]
-    return [_run_of(job, replica, letter) for letter, replica in shown[:RUNS_MAX]]
+    shown = [(letter, replica) for letter, replica in numbered if EvidenceName.LOG in evidence_names(replica, job=job)][:RUNS_MAX]
+    logs = Blob.objects.in_bulk([replica.receipt.log_id for _, replica in shown])
+    return [_run_of(replica, letter, logs[replica.receipt.log_id]) for letter, replica in shown]
 
 
-def _run_of(job: Job, replica: Replica, letter: str) -> Run:
+def _run_of(replica: Replica, letter: str, blob: Blob) -> Run:
     try:
-        found = evidence_file(job=job, replica_id=replica.pk, name=EvidenceName.LOG)
+        with closing(blob_open(blob)) as log:
+            return Run(replica, letter, usage_read(log), tail_read(log))
     except OSError:
-        found = None
-    if found is None:
         return Run(replica, letter, Series(), Tail([], is_cut=False), is_away=True)
-    with closing(found.file) as log:
-        return Run(replica, letter, usage_read(log), tail_read(log))
 
 
 def _largest(runs: Sequence[Run]) -> dict[str, float]:
