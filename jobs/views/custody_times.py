@@ -17,7 +17,7 @@ from workers.protocol.plurals import counted
 def job_custody(job: Job, state: JobState, replicas: Sequence[Replica], ran_at: dict[UUID, datetime]) -> list[Mark]:
     """The job's line with times and evidence; of a veiled one only that it was taken. `state`: as shown. `replicas`: those that are."""
     shown = selectors.copies_shown(job)
-    copies = f"{counted(shown.copies, 'copy', 'copies')}, {shown.quorum} must agree"
+    copies = f"{shown.copies} copies, {shown.quorum} must agree" if shown.copies > 1 else "1 copy"
     leased = [replica.leased_at for replica in replicas if replica.leased_at]
     if selectors.is_veiled(job):
         times = [job.submitted_at, min(leased, default=None)]

@@ -8,7 +8,10 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
 
+from django.db import transaction
+
 from jobs.models import Job
+from jobs.services.closing import job_fail
 from jobs.services.settlement import job_settle
 from jobs.services.submission import job_cancel
 from nodes.models import Node
@@ -39,12 +42,8 @@ def jobs_add(owner: User, fleet: list[tuple[Node, PrivateKey]], files: Mapping[s
     job_check(job_id=compared.pk)
     job_settle(job_id=compared.pk)
     failed = job_make(owner, job_id="quench-without-inputs", type="surrogate-materials", title="Quench, inputs forgotten")
-    Job.objects.filter(pk=failed.pk).update(
-        state="failed",
-        failure_code="exit_nonzero",
-        failure_message="The program ended with exit code 2 on 2 hosts: no such file: /inputs/lattice.json",
-        concluded_at=datetime.now(UTC),
-    )
+    with transaction.atomic():
+        job_fail(job=failed, code="exit_nonzero", message="The program ended with exit code 2: no such file: /inputs/lattice.json")
     cancelled = job_cancel(job=job_make(owner, job_id="storm-track-06", type="weather-ensemble"), by=owner)
     unlisted = job_make(owner, job_id="bell-pairs", type="quantum-circuits", title="Bell pairs under noise", visibility="unlisted")
     public = job_make(owner, job_id="ising-9x9", type="surrogate-materials", title="Ising model on a 9 by 9 lattice", visibility="public")
