@@ -141,7 +141,10 @@ class EvidenceAnswer(Answer):
 
 
 class ReplicaResult(Answer):
-    """What a replica delivered and what became of it; shown once the job is concluded. A result that was never judged stays hidden."""
+    """What a replica delivered and what became of it; shown once the job is concluded. A result that was never judged stays hidden.
+
+    `archive_digest` and `log_digest` are null where the bytes can't be had: of results that were rejected and none accepted instead.
+    """
 
     verdict: str
     paid_micro: str
@@ -334,6 +337,7 @@ def _result_of(replica: Replica, *, job: Job) -> ReplicaResult:
     is_shown = disclosure.is_result_shown(job_state=JobState(job.state), state=ReplicaState(replica.state))
     taken = getattr(replica, "receipt", None)
     receipt = taken if is_shown else None
+    stored = taken if disclosure.is_bytes_shown(job_state=JobState(job.state), state=ReplicaState(replica.state)) else None
     return ReplicaResult(
         verdict=replica.verdict if is_shown else "",
         paid_micro=str(replica.paid_micro),
@@ -343,8 +347,8 @@ def _result_of(replica: Replica, *, job: Job) -> ReplicaResult:
         order_digest=replica.order_digest,
         receipt_digest=receipt.digest if receipt else None,
         result_digest=(receipt.result_digest or None) if receipt else None,
-        archive_digest=receipt.archive_id if receipt else None,
-        log_digest=receipt.log_id if receipt else None,
+        archive_digest=stored.archive_id if stored else None,
+        log_digest=stored.log_id if stored else None,
         late=taken.late if taken else False,
         evidence=[
             EvidenceAnswer(

@@ -62,7 +62,7 @@ class Job(models.Model):
     """One unit of a researcher's work. `descriptor` is as submitted and pinned; `descriptor_digest` decides idempotency of `label`."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="jobs")
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="jobs", db_index=False)
     label = models.CharField(max_length=128)
     title = models.CharField(max_length=200, blank=True)
     """As the descriptor has it."""
@@ -113,7 +113,7 @@ class Job(models.Model):
     policy = models.CharField(max_length=16, default="fixed")
     """jobs.descriptor.RedundancyPolicy."""
     spot_share = models.FloatField(null=True, blank=True)
-    spot_key = models.ForeignKey(SpotKey, null=True, blank=True, on_delete=models.PROTECT, related_name="jobs")
+    spot_key = models.ForeignKey(SpotKey, null=True, blank=True, on_delete=models.PROTECT, related_name="jobs", db_index=False)
     """The key that has chosen, or passed over, this `spot` job when it was first claimed; None before."""
     spot_chosen = models.BooleanField(null=True, blank=True)
     replicas_max = models.PositiveSmallIntegerField()
@@ -130,7 +130,7 @@ class Job(models.Model):
     failure_message = models.TextField(blank=True)
     verdict_summary = models.JSONField(null=True, blank=True)
     """{agreeing, reported, quorum, worst, and ruled where a moderator decided}; shown once concluded."""
-    canonical_replica = models.ForeignKey("Replica", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    canonical_replica = models.ForeignKey("Replica", null=True, blank=True, on_delete=models.PROTECT, related_name="+", db_index=False)
 
     class Meta:
         constraints: ClassVar = [
@@ -145,6 +145,7 @@ class Job(models.Model):
             GinIndex(fields=["words"], name="job_words"),
             models.Index(fields=["queue_deadline_at"], condition=Q(state="queued"), name="job_queued_deadline"),
             models.Index(fields=["dispute_deadline_at"], condition=Q(state="disputed"), name="job_dispute_deadline"),
+            models.Index(fields=["spot_key"], condition=Q(spot_key__isnull=False), name="job_of_spot_key"),
         ]
 
     def __str__(self) -> str:
@@ -198,7 +199,10 @@ class ImageBreaker(models.Model):
 
 
 class Replica(models.Model):
-    """One attempt at a job by one node. What it needs is copied from the job, so that a claim need not read jobs."""
+    """One attempt at a job by one node. What it needs is copied from the job, so that a claim need not read jobs.
+
+    A replica is written some five times, and each time into every index that it is in: an index has to be worth that (migration 0008).
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="replicas")
@@ -221,10 +225,12 @@ class Replica(models.Model):
     failed_nodes = ArrayField(models.UUIDField(), default=list, blank=True)
     """The nodes on which the job failed, ascending; being stopped is no failure."""
 
-    node = models.ForeignKey(Node, null=True, blank=True, on_delete=models.PROTECT, related_name="replicas")
-    node_key = models.ForeignKey(NodeKey, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    node = models.ForeignKey(Node, null=True, blank=True, on_delete=models.PROTECT, related_name="replicas", db_index=False)
+    node_key = models.ForeignKey(NodeKey, null=True, blank=True, on_delete=models.PROTECT, related_name="+", db_index=False)
     """The key that took the lease: the order names it, and the receipt verifies under it, also after a rotation."""
-    node_owner = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    node_owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+", db_index=False
+    )
     lease_id = models.UUIDField(null=True, blank=True, unique=True)
     lease_request_id = models.UUIDField(null=True, blank=True)
     """`request_id` of the exchange that took the lease: the same request gets the same order again."""
@@ -266,7 +272,7 @@ class Replica(models.Model):
             models.Index(fields=["verify_claimed_until"], condition=Q(state="reported"), name="replica_to_verify"),
             models.Index(fields=["node", "state"]),
             models.Index(fields=["kind", "concluded_at"], condition=Q(state__in=["failed", "accepted"]), name="replica_outcome_of_kind"),
-            models.Index(fields=["lease_request_id"], condition=Q(lease_request_id__isnull=False), name="replica_lease_request"),
+            models.Index(fields=["lease_request_id"], condition=Q(state__in=["leased", "running"]), name="replica_lease_request"),
         ]
 
     def __str__(self) -> str:
@@ -347,8 +353,8 @@ class VerificationBatch(models.Model):
 class Evidence(models.Model):
     """The outcome of one check of one replica, or of one pair (`other`). Written by verify workers, read by settlement and by people."""
 
-    replica = models.ForeignKey(Replica, on_delete=models.CASCADE, related_name="evidence")
-    other = models.ForeignKey(Replica, null=True, blank=True, on_delete=models.CASCADE, related_name="+")
+    replica = models.ForeignKey(Replica, on_delete=models.CASCADE, related_name="evidence", db_index=False)
+    other = models.ForeignKey(Replica, null=True, blank=True, on_delete=models.CASCADE, related_name="+", db_index=False)
     check_name = models.CharField(max_length=32)
     """signature, archive, log, outputs or comparison."""
     passed = models.BooleanField(null=True)
@@ -414,8 +420,8 @@ class JobEvent(models.Model):
     `public` events may be shown to the owner at once; others (they tell about a replica's result) only after the job is concluded.
     """
 
-    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="events")
-    replica = models.ForeignKey(Replica, null=True, blank=True, on_delete=models.CASCADE, related_name="+")
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="events", db_index=False)
+    replica = models.ForeignKey(Replica, null=True, blank=True, on_delete=models.CASCADE, related_name="+", db_index=False)
     kind = models.CharField(max_length=32)
     payload = models.JSONField(default=dict)
     public = models.BooleanField(default=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 import pytest
 
+from ledger.movements import movements_post
 from ledger.selectors import statement_page, totals
 from ledger.services import payment_of, refund_of, reservation_of
-from tests.factories.ledger import account_make, entry_post, payment_make
+from tests.factories.ledger import account_make, entries_make, entry_post, payment_make
 
 pytestmark = pytest.mark.django_db
 
@@ -23,6 +25,25 @@ def test_totals_count_grants_and_payments_once_each() -> None:
 
 def test_empty_ledger_totals_are_zero() -> None:
     assert totals() == {"entries": 0, "granted_micro": 0, "paid_micro": 0}
+
+
+def test_totals_read_no_entry_and_no_posting(django_assert_num_queries: Any) -> None:
+    """They are on public pages: what they cost must not grow with the log."""
+    entries_make(3)
+    with django_assert_num_queries(1) as captured:
+        assert totals()["entries"] == 3
+    assert "ledger_entrytotal" in captured.captured_queries[0]["sql"]
+
+
+def test_totals_count_many_movements_of_one_statement_and_none_that_was_posted_before() -> None:
+    account, job = account_make(100), uuid.uuid4()
+    movements = [
+        reservation_of(account=account, job_id=job, amount_micro=40),
+        *(payment_of(job_id=job, payment=payment_make(account_make(), amount), formula={}) for amount in (10, 20)),
+    ]
+    for _ in range(2):
+        movements_post(movements)
+    assert totals() == {"entries": 4, "granted_micro": 100, "paid_micro": 30}
 
 
 def test_statement_pages_newest_first_without_others_postings() -> None:
