@@ -3,7 +3,6 @@
 import django.contrib.postgres.indexes
 import django.contrib.postgres.search
 import django.db.models.functions.text
-from django.conf import settings
 from django.db import migrations, models
 
 FILL = """UPDATE jobs_job j SET title = coalesce(descriptor->>'title', ''),
@@ -12,10 +11,7 @@ FILL = """UPDATE jobs_job j SET title = coalesce(descriptor->>'title', ''),
 
 
 class Migration(migrations.Migration):
-    dependencies = [
-        ("jobs", "0007_envelopes_uncompressed"),
-        migrations.swappable_dependency(settings.AUTH_USER_MODEL),
-    ]
+    dependencies = [("jobs", "0008_indexes_that_earn_their_keep")]
 
     operations = [
         migrations.AddField("job", "title", models.CharField(blank=True, max_length=200, default=""), preserve_default=False),
