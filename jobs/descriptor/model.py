@@ -162,9 +162,13 @@ class Verification(DescriptorPart):
 
 
 class Visibility(StrEnum):
-    """Whether strangers may see title, type and state of the job. Inputs and results are never public by this."""
+    """Who may see title, type, state, custody and verdict of the job beside its owner: nobody, whoever has its secret link, or anybody.
+
+    Inputs and results are never public by this. Its owner can change it later.
+    """
 
     PRIVATE = "private"
+    UNLISTED = "unlisted"
     PUBLIC = "public"
 
 

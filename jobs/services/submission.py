@@ -18,7 +18,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from jobs.bulk import rows_insert
-from jobs.descriptor import Descriptor, JobArray, PlannedJob, RedundancyPolicy, array_of_one
+from jobs.descriptor import Descriptor, JobArray, PlannedJob, RedundancyPolicy, Visibility, array_of_one
 from jobs.descriptor.model import SPOT_SHARE_DEFAULT
 from jobs.errors import (
     InputMismatchError,
@@ -37,6 +37,7 @@ from jobs.requirements import LARGEST, gpu_memory_ceiling, shortfalls_of, tier_f
 from jobs.selectors import largest_node
 from jobs.services.closing import job_close
 from jobs.services.replicas import replicas_queue_all
+from jobs.services.visibility import link_secret_make
 from jobs.states import JOB_TERMINAL, JobState
 from ledger.movements import CreditsInsufficientError, movements_post
 from ledger.services import account_of, reservation_of
@@ -188,8 +189,16 @@ def _jobs_write(
     account = account_of(user=owner)
     like = Job(owner=owner, **_shared_columns(array.shared, image))
     ids = {one.label: uuid4() for one in new}
+    is_unlisted = like.visibility == Visibility.UNLISTED
     records = [
-        {"id": ids[one.label], "label": one.label, "descriptor": one.document, "descriptor_digest": one.digest}
+        {
+            "id": ids[one.label],
+            "label": one.label,
+            "title": one.document.get("title", ""),
+            "descriptor": one.document,
+            "descriptor_digest": one.digest,
+            "link_secret": link_secret_make() if is_unlisted else "",
+        }
         for one in sorted(new, key=lambda one: one.label)
     ]
     # Waits for unfinished submissions of the same labels, then leaves out what they have written, if they were committed.
@@ -242,6 +251,7 @@ def _shared_columns(descriptor: Descriptor, image: ImageReference) -> dict[str, 
         "estimated_flops": descriptor.estimated_flops,
         "credit_rate_micro": _rate_micro(descriptor),
         "reserved_micro": reserved_micro,
+        "visibility": descriptor.visibility,
         "queue_deadline_at": timezone.now() + timedelta(seconds=descriptor.queue_deadline_seconds),
     }
 

@@ -20,6 +20,7 @@ from ledger.checkpoints import checkpoint_publish
 from nodes.models import Node
 from people.models import User
 from people.services import researcher_approve
+from tests.browser.scene_jobs import jobs_add
 from tests.factories.checking import job_check
 from tests.factories.jobs import credits_grant, image_approve, job_make
 from tests.factories.nodes import node_make, profile_make
@@ -50,7 +51,7 @@ class Scene:
     moderator: User
     nodes: tuple[Node, ...]
     jobs: dict[str, Job]
-    """By state: queued, leased, completed, disputed."""
+    """By state: queued, leased, completed, disputed; and those of scene_jobs.py."""
 
     @property
     def people(self) -> tuple[User, ...]:
@@ -61,7 +62,9 @@ class Scene:
 
     def path(self, written: str) -> str:
         """A path of pages.py with the ids that it stands for."""
-        return written.format(node=self.nodes[0].pk, **{state: job.pk for state, job in self.jobs.items()})
+        return written.format(
+            node=self.nodes[0].pk, link=self.jobs["unlisted"].link_secret, **{state: job.pk for state, job in self.jobs.items()}
+        )
 
 
 def scene_make() -> Scene:
@@ -74,6 +77,7 @@ def scene_make() -> Scene:
     contributors = tuple(_person(name) for name in ("lise", "emmy", "chien-shiung", "rosalind"))
     fleet = [_node(owner, place) for owner in contributors for place in range(2)]
     jobs = _jobs(researcher, fleet)
+    jobs |= jobs_add(researcher, [pair for pair in fleet if pair[0].tier == "cpu"], FILES)
     checkpoint_publish()
     return Scene(researcher, contributors, moderator, tuple(node for node, _ in fleet), jobs)
 
