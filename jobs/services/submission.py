@@ -275,12 +275,12 @@ def _inputs_resolve(owner: User, array: JobArray, new: Sequence[PlannedJob], fet
     wanted = {each.digest for one in new for each in one.inputs}
     if not wanted and not fetched:
         return {}
-    blobs = uploads_of(owner=owner, digests=wanted)
+    blobs = blobs_uploaded(owner=owner, digests=wanted)
     index_of = {one.label: index for index, one in enumerate(array.jobs)}
     return {one.label: _job_inputs(array, index_of[one.label], one, fetched, blobs) for one in new}
 
 
-def uploads_of(*, owner: User, digests: Iterable[str]) -> dict[str, Blob]:
+def blobs_uploaded(*, owner: User, digests: Iterable[str]) -> dict[str, Blob]:
     """What `owner` has uploaded of these, by digest, without the bytes."""
     uploads = Upload.objects.filter(user=owner, digest__in=list(digests), committed_at__isnull=False)
     return Blob.objects.defer("data").in_bulk(list(uploads.values_list("digest", flat=True)))
