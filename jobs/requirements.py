@@ -78,9 +78,11 @@ def tier_fitting(descriptor: Descriptor) -> Tier | None:
 
 def tier_smallest(descriptor: Descriptor) -> Tier | None:
     """The lowest tier of all that would do, whatever tier the job names; None when no machine is expected to have what it asks for."""
-    wants_gpu = descriptor.gpus > 0 or descriptor.gpu_memory_bytes > 0
-    fitting = (tier for tier in Tier if (tier != Tier.CPU) == wants_gpu and _fits_class(descriptor.gpu_memory_bytes, tier))
-    return next(fitting, None) if not any(each.tier is None for each in shortfalls_of(descriptor)) else None
+    if any(each.tier is None for each in shortfalls_of(descriptor)):
+        return None
+    if descriptor.gpus == 0 and descriptor.gpu_memory_bytes == 0:
+        return Tier.CPU
+    return next((tier for tier in Tier if tier != Tier.CPU and _fits_class(descriptor.gpu_memory_bytes, tier)), None)
 
 
 def _fits_class(gpu_memory_bytes: int, tier: Tier) -> bool:

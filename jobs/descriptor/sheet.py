@@ -103,7 +103,7 @@ class _Drawing:
                     text=self._fields.get(name, ""),
                     choices=shape.choices,
                     is_required=shape.required,
-                    is_long=shape.kind is Kind.TEXT and (shape.length_max is None or shape.length_max > _LONG),
+                    is_long=shape.kind is Kind.TEXT and (shape.length_max or 0) > _LONG,
                     wrong=wrong,
                 )
             case Group():

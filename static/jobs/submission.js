@@ -27,6 +27,7 @@ function faultsPlace() {
   for (const fault of document.querySelectorAll("#check li[data-field]")) {
     const name = fault.dataset.field;
     if (fault.dataset.code === "missing" && !isAll && !touched.has(name)) continue;
+    if (fault.dataset.code === "input_unknown") continue; // its row says so already
     const slot = document.getElementById(name === "text" ? "w-text" : `w${name}`);
     if (!slot) continue;
     const line = document.createElement("p");
