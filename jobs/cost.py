@@ -7,6 +7,7 @@ reserves as if it were chosen.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Final
 
 from jobs.descriptor import Descriptor, RedundancyPolicy
@@ -61,7 +62,7 @@ def job_cost(descriptor: Descriptor) -> JobCost:
         replicas_max=replicas_max,
         runs=runs,
         reserved_micro=reservation_micro(estimated_flops=flops, rate_micro=rate_micro, replicas_max=replicas_max),
-        expected_micro=round(each_micro * runs),
+        expected_micro=round(each_micro * Fraction(runs)),
     )
 
 

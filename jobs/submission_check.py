@@ -27,7 +27,7 @@ def submission_faults(*, owner: User, descriptor: Descriptor) -> list[Fault]:
     faults += _faults("/docker_image", lambda: image_resolve(descriptor.docker_image))
     faults += _faults("/requirements", lambda: requirements_check(array))
     if (uri := descriptor.input_uri) is not None:
-        faults += _faults("/input_uri", lambda: uri_check(uri, FetchPolicy.from_settings()))
+        faults += _faults("/input_uri", lambda: uri_check(uri, descriptor.input_files[0], FetchPolicy.from_settings()))
     faults += _input_faults(owner, descriptor)
     faults += _faults("", lambda: _credits_check(owner, descriptor))
     return faults

@@ -27,7 +27,7 @@ from jobs.descriptor import Descriptor, Fault
 from jobs.descriptor.sheet import sections_of
 from jobs.drafts import Draft, Tab, draft_of_document, draft_of_post
 from jobs.models import Upload
-from jobs.services.submission import job_submit
+from jobs.services.submission import job_submit, researcher_check
 from jobs.services.uploads import upload_take
 from jobs.starts import BLANK, clone_document, examples, start_document
 from jobs.submission_check import problem_faults, submission_faults
@@ -218,11 +218,12 @@ def _attached(draft: Draft, posted: Mapping[str, str]) -> Draft:
     return draft.with_input(path=posted.get("path", "")[:_PATH_CHARACTERS], digest=posted.get("digest", ""), size_bytes=int(size[:16]))
 
 
-def _files_taken(user: User, draft: Draft, files: Sequence[UploadedFile]) -> tuple[Draft, list[Fault]]:
+def _files_taken(user: User, draft: Draft, files: Sequence[UploadedFile[bytes]]) -> tuple[Draft, list[Fault]]:
     """The draft with these files as inputs, and why some were not taken."""
     refused = [] if files else [Fault("/inputs", "missing", "No file was chosen. Choose one or more, then upload.")]
     for file in files:
         try:
+            researcher_check(user)
             taken = upload_take(user=user, stream=file, limit_bytes=PLAIN_FILE_BYTES_MAX)
         except ProblemError as error:
             refused += problem_faults(error, "/inputs")

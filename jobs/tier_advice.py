@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from django.db import connection
@@ -54,7 +54,7 @@ def tier_advice(descriptor: Descriptor) -> TierAdvice:
     """Two statements, however many nodes and replicas. Free disk and contributors' wishes are known only when a host asks for work."""
     smallest = tier_smallest(descriptor)
     queues = queues_waiting()
-    parameters = {
+    parameters: dict[str, float | datetime] = {
         "memory_bytes": descriptor.memory_bytes,
         "cpus": descriptor.cpus,
         "gpus": descriptor.gpus,

@@ -84,13 +84,16 @@ def row_add(fields: Mapping[str, str], rows: str) -> Fields:
 
 
 def row_remove(fields: Mapping[str, str], row: str) -> Fields:
-    """Without the row of this name."""
+    """Without the row of this name. A name that is no row's changes nothing."""
+    if not isinstance(_shape_at(row.rpartition("/")[0]), Rows | Pairs):
+        return dict(fields)
     return {name: text for name, text in fields.items() if name != row and not name.startswith(f"{row}/")}
 
 
 def without_defaults(document: Mapping[str, Any]) -> dict[str, Any]:
     """`document` without the members that say what is meant without them too."""
-    return _lean(descriptor_shape(), document)
+    lean: dict[str, Any] = _lean(descriptor_shape(), document)
+    return lean
 
 
 def _lean(shape: Shape, value: Any) -> Any:
@@ -129,8 +132,10 @@ class _Filling:
                 self.fields[name] = _leaf_text(value)
             case Leaf(), _ if value is _ABSENT:
                 self.fields[name] = ""
-            case Group(), _ if value is _ABSENT or isinstance(value, Mapping):
-                self._members(shape, name, path, {} if value is _ABSENT else value)
+            case Group(), Mapping():
+                self._members(shape, name, path, value)
+            case Group(), _ if value is _ABSENT:
+                self._members(shape, name, path, {})
             case Rows(), list():
                 for number, each in enumerate(value):
                     self.value(shape.item, f"{name}/{number}", path + pointer(number), each)
