@@ -35,15 +35,15 @@ class Browser:
         self.token = get_token(request)
         self.client.cookies["csrftoken"] = request.META["CSRF_COOKIE"]
 
-    def send(self, method: str, path: str, data: bytes = b"", **headers: str) -> Any:
+    def send(self, method: str, path: str, data: bytes = b"", /, **headers: str) -> Any:
         sent = {**TUS, "X-CSRFToken": self.token, **headers}
         return self.client.generic(method, path, data, content_type=sent.pop("Content-Type", ""), headers=sent)
 
-    def announce(self, data: bytes = DATA, **headers: str) -> Any:
+    def announce(self, data: bytes = DATA, /, **headers: str) -> Any:
         metadata = f"digest {base64.b64encode(digest_of(data).encode()).decode()}"
         return self.send("POST", "/jobs/new/uploads/", **{"Upload-Length": str(len(data)), "Upload-Metadata": metadata, **headers})
 
-    def patch(self, path: str, data: bytes, offset: int, **headers: str) -> Any:
+    def patch(self, path: str, data: bytes, offset: int, /, **headers: str) -> Any:
         return self.send(
             "PATCH", path, data, **{"Upload-Offset": str(offset), "Content-Type": "application/offset+octet-stream", **headers}
         )

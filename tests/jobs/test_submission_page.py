@@ -240,7 +240,7 @@ class TestFilesWithoutJavaScript:
     def test_files_become_uploads_and_inputs(self) -> None:
         owner = funded_researcher_make()
         files = [io.BytesIO(b"one"), io.BytesIO(b"")]
-        files[0].name, files[1].name = "one.txt", "empty.txt"  # type: ignore[attr-defined]
+        files[0].name, files[1].name = "one.txt", "empty.txt"
         response = signed_in(owner).post("/jobs/new/edit/", {**as_form(), "do": "upload", "file": files})
         text = text_of(response)
         assert 'name="/inputs/0/path" value="one.txt"' in text
@@ -254,14 +254,14 @@ class TestFilesWithoutJavaScript:
 
     def test_an_unapproved_account_uploads_nothing(self) -> None:
         file = io.BytesIO(b"data")
-        file.name = "a"  # type: ignore[attr-defined]
+        file.name = "a"
         response = signed_in(user_make()).post("/jobs/new/edit/", {**as_form(), "do": "upload", "file": file})
         assert ("/inputs", "researcher_required") in faults_in(response)
         assert not Upload.objects.exists()
 
     def test_a_file_beyond_the_limit_is_refused_and_the_limit_told(self) -> None:
         file = io.BytesIO(bytes(PLAIN_FILE_BYTES_MAX + 1))
-        file.name = "large.bin"  # type: ignore[attr-defined]
+        file.name = "large.bin"
         response = signed_in(funded_researcher_make()).post("/jobs/new/edit/", {**as_form(), "do": "upload", "file": file})
         assert f"Expected at most {PLAIN_FILE_BYTES_MAX} bytes" in text_of(response)
         assert not Upload.objects.exists()
