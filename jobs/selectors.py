@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from jobs import disclosure
 from jobs.descriptor import Visibility
-from jobs.models import Job, JobEvent, JobInput, JobKind, Replica
+from jobs.models import Job, JobEvent, JobInput, JobKind, Replica, Upload
 from jobs.states import JOB_OPEN, JobState, ReplicaState
 from ledger.checkpoints import checkpoint_latest
 from ledger.models import LogLeaf
@@ -51,6 +51,11 @@ def job_by_link(*, secret: str) -> Job | None:
 def inputs_of(*, job: Job) -> list[JobInput]:
     """The job's inputs by path, blobs fetched along."""
     return list(JobInput.objects.filter(job=job).select_related("blob").defer("blob__data").order_by("path"))
+
+
+def uploads_of(*, owner: User, digests: Iterable[str]) -> dict[str, Upload]:
+    """What `owner` has uploaded or begun to upload of these, by digest."""
+    return {upload.digest: upload for upload in Upload.objects.filter(user=owner, digest__in=list(digests))}
 
 
 def replicas_of(*, job: Job) -> list[Replica]:
@@ -143,12 +148,6 @@ def portal_status() -> dict[str, Any]:
     queued again, or verified, tells of results.
     """
     now = timezone.now()
-    queues: dict[str, Mapping[str, Any]] = {
-        row["tier"]: row
-        for row in Replica.objects.filter(_UNTAKEN_REPLICA, state=ReplicaState.QUEUED)
-        .values("tier")
-        .annotate(depth=Count("pk"), oldest=Min("created_at"))
-    }
     fleet: dict[str, Mapping[str, Any]] = {
         row["tier"]: row
         for row in Node.objects.exclude(state=NodeState.REVOKED)
@@ -164,7 +163,7 @@ def portal_status() -> dict[str, Any]:
     newest_leaf = LogLeaf.objects.order_by("-index").values_list("index", flat=True).first()
     return {
         "time": now,
-        "queues": [_queue_of(tier, queues.get(tier.value, {}), now) for tier in Tier],
+        "queues": list(queues_waiting().values()),
         "nodes": [
             {"tier": tier, "registered": fleet.get(tier.value, {}).get("registered", 0), "seen": fleet.get(tier.value, {}).get("seen", 0)}
             for tier in Tier
@@ -176,6 +175,14 @@ def portal_status() -> dict[str, Any]:
             "checkpoint_at": checkpoint.created_at if checkpoint else None,
         },
     }
+
+
+def queues_waiting() -> dict[Tier, dict[str, Any]]:
+    """Of each tier, what no host has taken any replica of yet: {tier, depth, oldest_wait_seconds}."""
+    now = timezone.now()
+    waiting = Replica.objects.filter(_UNTAKEN_REPLICA, state=ReplicaState.QUEUED).values("tier")
+    found: dict[str, Mapping[str, Any]] = {row["tier"]: row for row in waiting.annotate(depth=Count("pk"), oldest=Min("created_at"))}
+    return {tier: _queue_of(tier, found.get(tier.value, {}), now) for tier in Tier}
 
 
 def _queue_of(tier: Tier, row: Mapping[str, Any], now: datetime) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from nodes.models import Node
 from people.models import User
 from people.services import researcher_approve
 from tests.browser.scene_jobs import jobs_add
+from tests.browser.scene_submission import submission_scene_make
 from tests.factories.checking import job_check
 from tests.factories.jobs import credits_grant, image_approve, job_make
 from tests.factories.nodes import node_make, profile_make
@@ -74,6 +75,7 @@ def scene_make() -> Scene:
     researcher_approve(user=researcher, approved_by=moderator)
     credits_grant(researcher, 2_000_000_000)
     image_approve()
+    submission_scene_make()
     contributors = tuple(_person(name) for name in ("lise", "emmy", "chien-shiung", "rosalind"))
     fleet = [_node(owner, place) for owner in contributors for place in range(2)]
     jobs = _jobs(researcher, fleet)
