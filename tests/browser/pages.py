@@ -28,5 +28,6 @@ PAGES: Final = (
     PageShown("/nodes/", "ada"),
     PageShown("/ledger/"),
     PageShown("/ledger/3/"),
+    PageShown("/design/"),
     PageShown("/nowhere/"),
 )
