@@ -107,7 +107,7 @@ class ResearcherApplicationAdmin(_ApplicationAdmin):
     ) -> HttpResponse:
         application = self.get_object(request, object_id)
         if application is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+            return HttpResponseRedirect(reverse("admin:people_researcherapplication_changelist"))
         if request.method == "POST" and self.has_change_permission(request, application):
             return self._decide(request, application)
         is_open = application.state == ApplicationState.OPEN

@@ -8,7 +8,7 @@ from django import forms
 
 from people.models import ABOUT_MAX, DISPLAY_NAME_MAX, TEAM_NAME_MAX, Scope
 
-LIFETIMES: Final = (("7", "7 days"), ("30", "30 days"), ("90", "90 days"), ("365", "a year"), ("", "until it is revoked"))
+LIFETIMES: Final = (("7", "7 days"), ("30", "30 days"), ("90", "90 days"), ("365", "a year"), ("0", "until it is revoked"))
 
 
 class ProfileForm(forms.Form):
@@ -46,7 +46,7 @@ class TokenForm(forms.Form):
         label="What it may do",
         help_text="As little as will do.",
     )
-    days = forms.ChoiceField(choices=LIFETIMES, initial="90", required=False, label="How long it lives")
+    days = forms.ChoiceField(choices=LIFETIMES, initial="90", label="How long it lives")
 
 
 class ApplicationForm(forms.Form):

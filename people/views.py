@@ -96,8 +96,8 @@ def tokens_page(request: HttpRequest) -> HttpResponse:
         context["form"] = form = TokenForm(request.POST)
         status = 400
         if form.is_valid():
-            days = form.cleaned_data["days"]
-            expires_at = timezone.now() + timedelta(days=int(days)) if days else None
+            days = int(form.cleaned_data["days"])
+            expires_at = timezone.now() + timedelta(days=days) if days else None
             try:
                 token, secret = token_mint(
                     owner=owner, name=form.cleaned_data["name"], scopes=form.cleaned_data["scopes"], expires_at=expires_at
