@@ -89,7 +89,8 @@ ADDRESSES: Final[dict[str, Line]] = {
     "team-leave": people("post", 302),
     "team-remove": owner("post", 302, member_id="member"),
     "team-join": people(invitation="invitation"),
-    # the API under a session (422: a descriptor is read before anybody asks whether the person may submit it); tokens and their scopes: tests/people/test_permissions.py
+    # the API under a session; tokens and their scopes: tests/people/test_permissions.py
+    # 422: a descriptor is read before anybody asks whether the person may submit it
     "register": everybody("post", 401),
     "submit-job": api("post", 422),
     "status": everybody(),
