@@ -21,6 +21,7 @@ from tests.factories.receipts import replica_report
 from tests.jobs.gateway.simulated_host import body_of
 from tests.jobs.test_views import HOSTILE, TWO, completed_job, page_of, signed_in
 from workers.protocol.compute_log import LogWriter
+from workers.protocol.digests import digest_of
 from workers.protocol.merkle import inclusion_verify, leaf_hash
 from workers.protocol.strict_base64 import base64_decode
 
@@ -41,12 +42,12 @@ def content(client: Client, replica: Replica, name: str) -> bytes:
 def test_evidence_is_given_byte_for_byte_as_a_download() -> None:
     job = completed_job()
     checkpoint_publish()
-    replica = job.replicas.select_related("receipt__log").first()
+    replica = job.replicas.select_related("receipt").first()
     assert replica is not None
     client = signed_in(job.owner)
     assert content(client, replica, "order.json") == bytes(replica.order_envelope or b"")
     assert content(client, replica, "receipt.json") == bytes(replica.receipt.envelope)
-    assert content(client, replica, "log.jsonl") == bytes(replica.receipt.log.data)
+    assert digest_of(content(client, replica, "log.jsonl")) == replica.receipt.log_id
     for name in NAMES:
         response = client.get(address(replica, name))
         assert response.headers["Content-Disposition"] == f'attachment; filename="{replica.pk}.{name}"'
@@ -101,6 +102,7 @@ def test_evidence_is_the_owners_alone() -> None:
     other = completed_job()
     replica = job.replicas.first()
     assert replica is not None
+    assert replica.node_owner is not None
     for stranger in (user_make(), moderator_make(), other.owner, replica.node_owner):
         client = signed_in(stranger)
         assert [client.get(address(replica, name)).status_code for name in NAMES] == [404] * 4

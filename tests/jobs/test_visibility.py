@@ -64,7 +64,9 @@ def test_a_shared_page_holds_nothing_else() -> None:
     job = completed_job_with_input(owner, blob.digest)
     text = Client().get(f"/jobs/shared/{job.link_secret}/").content.decode()
     hidden = [job.label, "secret-lattice.json", blob.digest, owner.username, job.descriptor_digest, "SECRET", "energies.csv"]
-    hidden += [value for replica in job.replicas.all() for value in (replica.node.name, replica.node_key_id, replica.receipt.result_digest)]
+    for replica in job.replicas.select_related("node", "receipt"):
+        assert replica.node is not None
+        hidden += [replica.node.name, str(replica.node_key_id), replica.receipt.result_digest]
     for value in hidden:
         assert str(value) not in text
         assert str(value).removeprefix("sha256:")[:8] not in text
