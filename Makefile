@@ -27,7 +27,7 @@ demo: setup  ## From nothing to a verified, paid result; stays up until Ctrl-C (
 	@exec $(PY) -m devstack demo $(if $(filter-out 0,$(ONCE)),--once) $(ARGS)
 
 .PHONY: up
-up: setup  ## Start the stack in the background, without a job or hosts; writes var/dev.env
+up: setup  ## Start the stack in the background, without a job or hosts; writes var/dev.env and var/manage.env
 	@exec $(PY) -m devstack up $(ARGS)
 
 .PHONY: down

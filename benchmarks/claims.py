@@ -17,7 +17,10 @@ from workers.home import NodeHome
 from workers.portal import PortalClient
 from workers.protocol.join_tokens import join_token_decode
 from workers.protocol.keys import PrivateKey
-from workers.protocol.messages import PROTOCOL_VERSION, ExchangeRequest, FreeResources, RegistrationRequest, Tier, Wishes
+from workers.protocol.messages.base import PROTOCOL_VERSION
+from workers.protocol.messages.exchange import ExchangeRequest, FreeResources, Wishes
+from workers.protocol.messages.joining import RegistrationRequest
+from workers.protocol.messages.machine import Tier
 
 AHEAD: Final = 100_000
 CLAIMS: Final = 10
@@ -158,5 +161,7 @@ def _jobs_queue(database: psycopg.Connection[Any], job_id: str, *, count: int, l
 
 
 def _columns(database: psycopg.Connection[Any], table: str, *, but: Iterable[str]) -> str:
-    rows = database.execute("SELECT column_name FROM information_schema.columns WHERE table_name = %s", [table]).fetchall()
+    rows = database.execute(
+        "SELECT column_name FROM information_schema.columns WHERE table_name = %s AND is_generated = 'NEVER'", [table]
+    ).fetchall()
     return ", ".join(sorted({f'"{name}"' for (name,) in rows} - {f'"{name}"' for name in but}))

@@ -15,7 +15,7 @@ import docker
 
 from benchmarks.figures import Figure, median
 from devstack.engine import EngineHandle
-from workers.protocol.messages import Limits
+from workers.protocol.messages.order import Limits
 from workers.runtime.docker_engine import DockerRuntime
 from workers.runtime.interface import INPUTS_PATH, OUTPUTS_PATH, OutputStream, RunResult, RunSpec, Sample
 from workers.runtime.sandbox import CONTAINER_USER, container_arguments, host_config_arguments

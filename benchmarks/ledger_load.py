@@ -2,7 +2,7 @@
 
 seconds of processor per job for its three movements, in Python and in PostgreSQL, a thousand jobs at a time
 items per second of the sequencer, files included
-seconds from an item's commit to its published checkpoint, while items come at RATE_PER_SECOND and the sequencer runs each second
+seconds from an item's commit to its published checkpoint, while items come at RATE_PER_SECOND and the sequencer runs as beat runs it
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import django
 import psutil
+from django.conf import settings
 from django.core.management import call_command
 from django.db import connection, transaction
 
@@ -31,8 +32,6 @@ ROUNDS: Final = 5
 BACKLOG_ITEMS: Final = 50_000
 RATE_PER_SECOND: Final = 10_000
 LOAD_SECONDS: Final = 8
-INTERVAL_SECONDS: Final = 1.0
-"""Of beat's checkpoint task."""
 
 
 def main() -> None:
@@ -74,6 +73,7 @@ def _integration() -> dict[str, float]:
 def _lag() -> dict[str, float]:
     """The slowest of each batch's items is its first: the lag is taken from there, for each of them."""
 
+    interval_seconds = settings.NEXA_CHECKPOINT_SECONDS
     batches: list[tuple[float, int]] = []
     lags: list[float] = []
     ended = threading.Event()
@@ -99,7 +99,7 @@ def _lag() -> dict[str, float]:
             (newest,) = cursor.fetchone()
         while batches and batches[0][1] <= newest:
             lags.append(published - batches.pop(0)[0])
-        time.sleep(max(0.0, began + INTERVAL_SECONDS - time.monotonic()))
+        time.sleep(max(0.0, began + interval_seconds - time.monotonic()))
     thread.join()
     lags.sort()
     return {"lag_seconds_p99": lags[int(len(lags) * 0.99)], "lag_seconds_p50": lags[len(lags) // 2]}

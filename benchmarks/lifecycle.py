@@ -29,7 +29,9 @@ from tests.acceptance.running_stack import BASE_IMAGE, RunningStack
 from workers.portal import PortalClient
 from workers.protocol.join_tokens import join_token_decode
 from workers.protocol.keys import PrivateKey
-from workers.protocol.messages import PROTOCOL_VERSION, EngineProfile, NodeProfile, RegistrationRequest
+from workers.protocol.messages.base import PROTOCOL_VERSION
+from workers.protocol.messages.joining import RegistrationRequest
+from workers.protocol.messages.machine import EngineProfile, NodeProfile
 from workers.protocol.version import SOFTWARE_VERSION
 
 JOBS: Final = 5000

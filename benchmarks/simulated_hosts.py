@@ -24,18 +24,11 @@ from workers.protocol.compute_log import LogWriter
 from workers.protocol.digests import digest_of
 from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, envelope_sign
 from workers.protocol.keys import PrivateKey
-from workers.protocol.messages import (
-    PROTOCOL_VERSION,
-    RECEIPT_PREDICATE_TYPE,
-    ExchangeRequest,
-    FreeResources,
-    LogReference,
-    ReceiptPredicate,
-    StoredObject,
-    SubmittedReceipt,
-    Tier,
-    Usage,
-)
+from workers.protocol.messages.base import PROTOCOL_VERSION
+from workers.protocol.messages.delivery import SubmittedReceipt
+from workers.protocol.messages.exchange import ExchangeRequest, FreeResources
+from workers.protocol.messages.machine import Tier
+from workers.protocol.messages.receipt import RECEIPT_PREDICATE_TYPE, LogReference, ReceiptPredicate, StoredObject, Usage
 from workers.protocol.statements import Subject, statement_build
 from workers.protocol.strict_base64 import base64_decode, base64_encode
 

@@ -21,7 +21,8 @@ from workers.portal import PortalError, PortalProtocolError, PortalRefusedError,
 from workers.protocol.canonical import json_parse
 from workers.protocol.digests import content_digest_header, digest_stream
 from workers.protocol.errors import VerificationError
-from workers.protocol.messages import UPLOAD_CHUNK_BYTES_MAX, Problem
+from workers.protocol.messages.base import Problem
+from workers.protocol.messages.delivery import UPLOAD_CHUNK_BYTES_MAX
 from workers.protocol.strict_base64 import base64_encode
 
 ANSWER_LIMIT_BYTES: Final = 64 * 2**20

@@ -34,6 +34,7 @@ from workers.cli import COMMANDS
 from workers.portal import PortalError
 from workers.protocol.digests import digest_parse
 from workers.protocol.errors import VerificationError
+from workers.protocol.plurals import counted
 
 EXIT_REFUSED = 1
 
@@ -169,14 +170,14 @@ for _command in (audit, *COMMANDS):
 def report_print(report: Report, console: Console) -> None:
     """What a bundle proves, for people."""
     say(console, f"verified {report.label} ({report.job_id})")
-    say(console, f"  result {report.result_digest}, {report.files} files, {report.size_bytes} bytes")
-    say(console, f"  {len(report.replicas)} accepted replicas, quorum {report.quorum}")
+    say(console, f"  result {report.result_digest}, {counted(report.files, 'file')}, {counted(report.size_bytes, 'byte')}")
+    say(console, f"  {counted(len(report.replicas), 'accepted replica')}, quorum {report.quorum}")
     for replica in report.replicas:
         paid = "payment not in a checkpoint yet" if replica.paid_micro is None else f"paid {replica.paid_micro / 1e6:.6f} credits"
         mark = "canonical" if replica.canonical else "agrees"
-        say(console, f"  {replica.node_name}: key {replica.node_key_id[:15]}…, {mark}, log of {replica.log_lines} lines, {paid}")
+        say(console, f"  {replica.node_name}: key {replica.node_key_id[:15]}…, {mark}, log of {counted(replica.log_lines, 'line')}, {paid}")
     if report.checkpoint_size is not None:
-        say(console, f"  payments proved under the ledger's checkpoint of {report.checkpoint_size} leaves")
+        say(console, f"  payments proved under the ledger's checkpoint of {counted(report.checkpoint_size, 'leaf', 'leaves')}")
 
 
 def _api() -> PortalApi:
@@ -194,7 +195,9 @@ def _array_submit(api: PortalApi, document: dict[str, Any], items_path: Path, fo
         jobs = api.jobs_submit(template, request)
         new = sum(job.get("created") is True for job in jobs)
         first, last = jobs[0], jobs[-1]
-        say(console, f"{len(jobs)} jobs, {new} of them new: {first['job_id']} ({first['id']}) to {last['job_id']} ({last['id']})")
+        say(
+            console, f"{counted(len(jobs), 'job')}, {new} of them new: {first['job_id']} ({first['id']}) to {last['job_id']} ({last['id']})"
+        )
 
 
 def _watch(api: PortalApi, job: dict[str, Any], console: Console) -> None:

@@ -28,6 +28,7 @@ from client.terminal import plain, say
 from workers.portal import PortalError
 from workers.protocol.digests import digest_parse
 from workers.protocol.errors import VerificationError
+from workers.protocol.plurals import counted
 
 EXIT_FOUND = 1
 
@@ -81,20 +82,26 @@ def report_document(report: Report) -> dict[str, Any]:
 def report_print(report: Report, console: Console) -> None:
     """For people."""
     counts, findings = report.counts, report.findings
-    say(console, f"audited {report.log} at {report.source}: {report.size} leaves in {report.seconds:.1f} s")
+    say(console, f"audited {report.log} at {report.source}: {counted(report.size, 'leaf', 'leaves')} in {report.seconds:.1f} s")
     say(console, f"  root {report.root.hex()}, signed by {report.coordinator_key_id}")
     say(
         console,
-        "  first audit of this log here" if report.before is None else f"  compared with the {report.before} leaves of the last audit",
+        "  first audit of this log here"
+        if report.before is None
+        else f"  compared with the {counted(report.before, 'leaf', 'leaves')} of the last audit",
     )
-    say(console, f"  {counts.entries} entries; {counts.payments} payments of {counts.paid_micro / 1e6:.6f} credits")
-    say(console, f"  {counts.receipts} receipts, under {counts.node_keys} node keys")
+    say(
+        console,
+        f"  {counted(counts.entries, 'entry', 'entries')}; {counted(counts.payments, 'payment')} of {counts.paid_micro / 1e6:.6f} credits",
+    )
+    say(console, f"  {counted(counts.receipts, 'receipt')}, under {counted(counts.node_keys, 'node key')}")
     if counts.jobs_ruled:
-        say(console, f"  {counts.jobs_ruled} jobs decided by a moderator, whatever their quorum")
+        say(console, f"  {counted(counts.jobs_ruled, 'job')} decided by a moderator, whatever the quorum")
     if counts.spot_choices:
         say(
             console,
-            f"  {counts.spot_choices} draws, {counts.spot_choices_open} of them by a key that is not published yet: not to be checked now",
+            f"  {counted(counts.spot_choices, 'draw')}, {counts.spot_choices_open} of them by a key that is not published yet: "
+            "not to be checked now",
         )
     for warning in findings.warnings:
         say(console, f"warning: {warning}")

@@ -47,7 +47,8 @@ from workers.protocol.epochs import epoch_number_of
 from workers.protocol.errors import DigestMismatchError, KeyWrongError, VerificationError
 from workers.protocol.keys import PublicKey
 from workers.protocol.merkle import inclusion_verify, leaf_hash
-from workers.protocol.messages import RECEIPT_PREDICATE_TYPE, LogReference, Order, ReceiptPredicate, StoredObject
+from workers.protocol.messages.order import Order
+from workers.protocol.messages.receipt import RECEIPT_PREDICATE_TYPE, LogReference, ReceiptPredicate, StoredObject
 from workers.protocol.statements import Statement, statement_parse
 from workers.protocol.strict_base64 import base64_decode
 from workers.protocol.succession import keys_of

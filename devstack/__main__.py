@@ -87,7 +87,7 @@ def main() -> int:
         ("down", "stop what `up` started"),
     ):
         commands.add_parser(name, help=what).add_argument(
-            "--state", type=Path, default=STATE, help="the folder of keys, blobs, logs and dev.env"
+            "--state", type=Path, default=STATE, help="the folder of keys, blobs, logs, dev.env and manage.env"
         )
     arguments = parser.parse_args()
     match arguments.command:

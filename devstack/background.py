@@ -1,18 +1,21 @@
 """`make up` and `make down`: the same stack in the background, with lasting data, without a job or hosts.
 
 `up` starts `serve` in a session of its own and waits for var/dev.env; `serve` is the process that owns everything and ends it when told;
-`down` tells it. What `up` leaves between runs: the database, blobs and keys, below the stack's data root.
+`down` tells it. Beside dev.env lies manage.env, for management commands. What `up` leaves between runs: the database, blobs and keys,
+below the stack's data root.
 """
 
 from __future__ import annotations
 
 import os
 import select
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from devstack.processes import Interrupts, ProcessError, StackInterrupted, Supervisor
@@ -20,7 +23,8 @@ from devstack.stack import CHECKOUT, Access, Seed, Stack, StackError
 from nexaportal.embedded import EmbeddedError, EmbeddedServices, data_root
 
 STATE = CHECKOUT / "var"
-"""Where `make up` keeps dev.env, dev.pid, dev.log and the folder dev/, unless it is told another place."""
+"""Where `make up` keeps dev.env, manage.env, dev.pid, dev.log and the folder dev/, unless it is told another place."""
+MANAGE_FILE = "manage.env"
 UP_TIMEOUT_SECONDS = 120.0
 DOWN_TIMEOUT_SECONDS = 60.0
 _POLL_SECONDS = 0.1
@@ -48,15 +52,15 @@ def up(state: Path) -> int:
                 return 1
             time.sleep(_POLL_SECONDS)
     print(environment_file.read_text().splitlines()[0].removeprefix("# "))
-    shown = environment_file.relative_to(CHECKOUT) if environment_file.is_relative_to(CHECKOUT) else environment_file
-    print(f"{shown} has a researcher's and a contributor's token, and how to mint a join token.")
+    print(f"{_shown(environment_file)} has a researcher's and a contributor's token, and how to mint a join token.")
+    print(f"Management commands, as the owner of the tables: {_manage_line(state / MANAGE_FILE, 'createsuperuser')}")
     return 0
 
 
 def serve(state: Path) -> int:
     """Runs the stack until SIGTERM. Ended by `down`; run by hand, by Ctrl-C."""
     root = data_root("dev", CHECKOUT if state == STATE else state)
-    pid_file, environment_file = state / "dev.pid", state / "dev.env"
+    pid_file, environment_file, manage_file = state / "dev.pid", state / "dev.env", state / MANAGE_FILE
     keys = state / "dev"
     keys.mkdir(parents=True, exist_ok=True, mode=0o700)
     keys.chmod(0o700)
@@ -70,7 +74,8 @@ def serve(state: Path) -> int:
                     shutil.rmtree(keys / "logs", ignore_errors=True)
                     stack = Stack(folder=keys, services=services, supervisor=supervisor)
                     access = stack.start(Seed(), report=print)
-                    _environment_write(stack, access, environment_file)
+                    _manage_write(stack, manage_file)
+                    _environment_write(stack, access, environment_file)  # last: `up` waits for it
                     while True:
                         time.sleep(2.0)
                         supervisor.expect_alive()
@@ -84,6 +89,7 @@ def serve(state: Path) -> int:
         finally:
             pid_file.unlink(missing_ok=True)
             environment_file.unlink(missing_ok=True)
+            manage_file.unlink(missing_ok=True)
 
 
 def down(state: Path) -> int:
@@ -114,7 +120,7 @@ def _running_pid(state: Path) -> int | None:
 
 
 def _environment_write(stack: Stack, access: Access, path: Path) -> None:
-    """dev.env, readable by us only: to be sourced, and to be read."""
+    """dev.env: to be sourced, and to be read."""
     contributor = next(iter(access.contributor_tokens.values()))
     lines = [
         f"# portal: {stack.origin}",
@@ -127,6 +133,27 @@ def _environment_write(stack: Stack, access: Access, path: Path) -> None:
         "#     -d '{}' $NEXA_PORTAL/api/v1/join-tokens",
         f"NEXA_CONTRIBUTOR_TOKEN={contributor}",
     ]
+    _private_write(path, lines)
+
+
+def _manage_write(stack: Stack, path: Path) -> None:
+    """manage.env: to be sourced in a shell of its own, since it names the owner of the tables."""
+    settings = [f"{name}={shlex.quote(value)}" for name, value in stack.manage_settings().items()]
+    _private_write(
+        path, ["# The portal's settings, as the owner of the tables. One command at a time:", f"#   {_manage_line(path, '...')}", *settings]
+    )
+
+
+def _manage_line(path: Path, command: str) -> str:
+    return f"(set -a; . {_shown(path)}; .venv/bin/python manage.py {command})"
+
+
+def _shown(path: Path) -> Path:
+    return path.relative_to(CHECKOUT) if path.is_relative_to(CHECKOUT) else path
+
+
+def _private_write(path: Path, lines: Sequence[str]) -> None:
+    """Readable by us only, and there once it is whole."""
     draft = path.with_suffix(".new")
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")

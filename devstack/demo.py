@@ -29,6 +29,7 @@ from devstack.outcome import Outcome, faults_of, outcome_table, payments_proved,
 from devstack.processes import Supervisor
 from devstack.stack import CHECKOUT, HOST_BIN, Access, Seed, Stack
 from nexaportal.embedded import EmbeddedServices
+from workers.protocol.plurals import counted
 
 OWNERS = ("ada", "emmy", "lise")
 LEDGER_LIMIT_SECONDS = 30.0
@@ -82,7 +83,8 @@ class Demo:
         job = api.job_submit(uploaded)
         submitted = time.monotonic()
         self._report(
-            f"submitted {job['job_id']}: {job['copies']} replicas, quorum {job['quorum']}, {credits_text(job['reserved_micro'])} reserved"
+            f"submitted {job['job_id']}: {counted(job['copies'], 'replica')}, quorum {job['quorum']}, "
+            f"{credits_text(job['reserved_micro'])} reserved"
         )
         try:
             job = job_follow(
@@ -107,7 +109,7 @@ class Demo:
             return
         count = containers_remove(self._hosts, docker_host=self._engine.base_url)
         if count:
-            self._report(f"removed {count} containers that hosts had left")
+            self._report(f"removed {counted(count, 'container')} that hosts had left")
 
     def evidence(self) -> str:
         """For a demo that failed: the replicas, and the end of each log; all logs are copied below `keep`."""

@@ -91,9 +91,9 @@ class Stack:
         report("starting the portal and its workers")
         key_file = str(self.folder / "coordinator.key")
         application, verify = self._services.postgres.as_user(APPLICATION_ROLE).dsn, self._services.postgres.as_user(VERIFY_ROLE).dsn
-        keyed = self._environment(NEXA_COORDINATOR_KEY_FILE=key_file, NEXA_DATABASE_URL=application)
-        keyless = self._environment(NEXA_COORDINATOR_PUBLIC_KEY=key.public.to_base64(), NEXA_DATABASE_URL=application)
-        checking = self._environment(NEXA_COORDINATOR_PUBLIC_KEY=key.public.to_base64(), NEXA_DATABASE_URL=verify)
+        keyed = self._portal_settings(NEXA_COORDINATOR_KEY_FILE=key_file, NEXA_DATABASE_URL=application)
+        keyless = self._portal_settings(NEXA_COORDINATOR_PUBLIC_KEY=key.public.to_base64(), NEXA_DATABASE_URL=application)
+        checking = self._portal_settings(NEXA_COORDINATOR_PUBLIC_KEY=key.public.to_base64(), NEXA_DATABASE_URL=verify)
         web = self._start("web", [SERVER_BIN / "uvicorn", f"{self._app}.asgi:application", *self._uvicorn_options()], keyed, group="server")
         workers = [
             self._worker("control", keyless, "--pool=solo", "--beat", f"--schedule={self.folder / 'beat'}"),
@@ -109,6 +109,10 @@ class Stack:
         """Approves an image that was built after the start."""
         self._manage("image_approve", name, "--image-id", image_id)
 
+    def manage_settings(self) -> dict[str, str]:
+        """What a management command wants to find in its environment. In the database it is the owner of the tables."""
+        return self._portal_settings(NEXA_COORDINATOR_KEY_FILE=str(self.folder / "coordinator.key"))
+
     def _prepare(self, seed: Seed) -> Access:
         """Migrates and seeds in one process; the secrets come back through a file that only we can read."""
         wanted = self.folder / "seed.json"
@@ -120,11 +124,11 @@ class Stack:
         return Access(document["researcher_token"], document["contributor_tokens"])
 
     def _manage(self, *arguments: str) -> None:
-        """Runs a management command to its end, as the owner of the database."""
+        """Runs a management command to its end."""
         done = subprocess.run(
             [sys.executable, CHECKOUT / "manage.py", *arguments],
             cwd=CHECKOUT,
-            env=self._environment(NEXA_COORDINATOR_KEY_FILE=str(self.folder / "coordinator.key")),
+            env=_environment(self.manage_settings()),
             capture_output=True,
             text=True,
             check=False,
@@ -133,7 +137,7 @@ class Stack:
         if done.returncode:
             raise StackError(f"manage.py {arguments[0]} ended with {done.returncode}:\n{done.stderr.strip()[-2000:]}")
 
-    def _worker(self, queue: str, environment: dict[str, str], *options: str) -> Child:
+    def _worker(self, queue: str, settings: Mapping[str, str], *options: str) -> Child:
         argv: list[str | Path] = [
             SERVER_BIN / "celery",
             "-A",
@@ -148,21 +152,19 @@ class Stack:
             "--without-gossip",
             *options,
         ]
-        return self._start(queue, argv, environment, group="server")
+        return self._start(queue, argv, settings, group="server")
 
-    def _start(self, name: str, argv: Sequence[str | Path], environment: dict[str, str], *, group: str) -> Child:
+    def _start(self, name: str, argv: Sequence[str | Path], settings: Mapping[str, str], *, group: str) -> Child:
         log = self.folder / "logs" / f"{name}.log"
-        return self._supervisor.start(name, [str(part) for part in argv], env=environment, log_path=log, cwd=CHECKOUT, group=group)
+        command = [str(part) for part in argv]
+        return self._supervisor.start(name, command, env=_environment(settings), log_path=log, cwd=CHECKOUT, group=group)
 
     def _uvicorn_options(self) -> list[str]:
         return ["--host", "127.0.0.1", "--port", str(self.port), "--lifespan", "off", "--no-access-log", "--timeout-graceful-shutdown", "2"]
 
-    def _environment(self, **settings: str) -> dict[str, str]:
-        """The environment of one process: nothing of ours but what it needs. In the database it is the owner unless told otherwise."""
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE") if name in os.environ}
+    def _portal_settings(self, **settings: str) -> dict[str, str]:
+        """The settings of one process. In the database it is the owner unless told otherwise."""
         return {
-            **kept,
-            "PYTHONUNBUFFERED": "1",
             "NEXA_ROLE": "server",
             "DJANGO_SETTINGS_MODULE": "nexaportal.settings",
             "NEXA_SECRET_KEY_FILE": str(_secret_ensure(self.folder / "django.secret")),
@@ -183,6 +185,12 @@ class Stack:
             return requests.get(f"{self.origin}/status", timeout=5).ok
         except requests.RequestException:
             return False
+
+
+def _environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """The environment of one process: nothing of ours but what it needs."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE") if name in os.environ}
+    return {**kept, "PYTHONUNBUFFERED": "1", **settings}
 
 
 def _says_ready(worker: Child) -> bool:

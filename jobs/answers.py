@@ -13,7 +13,8 @@ from jobs.checking.codes import evidence_fault
 from jobs.faults import FaultClass, failure_fault
 from jobs.models import Job, JobEvent, JobInput, Replica, Ruling
 from jobs.states import JobState, ReplicaState
-from workers.protocol.messages import ImageReference, Tier
+from workers.protocol.messages.machine import Tier
+from workers.protocol.messages.order import ImageReference
 
 
 class Answer(BaseModel):
@@ -140,7 +141,10 @@ class EvidenceAnswer(Answer):
 
 
 class ReplicaResult(Answer):
-    """What a replica delivered and what became of it; shown once the job is concluded. A result that was never judged stays hidden."""
+    """What a replica delivered and what became of it; shown once the job is concluded. A result that was never judged stays hidden.
+
+    `archive_digest` and `log_digest` are null where the bytes can't be had: of results that were rejected and none accepted instead.
+    """
 
     verdict: str
     paid_micro: str
@@ -237,9 +241,7 @@ class CostAnswer(Answer):
 
 
 def summaries_of(jobs: Sequence[Job]) -> list[JobSummary]:
-    """One statement at most."""
-    states = selectors.states_shown(jobs)
-    return [JobSummary(**_summary(job, states[job.pk])) for job in jobs]
+    return [JobSummary(**_summary(job)) for job in jobs]
 
 
 def detail_of(job: Job, inputs: Sequence[JobInput]) -> JobDetail:
@@ -247,7 +249,7 @@ def detail_of(job: Job, inputs: Sequence[JobInput]) -> JobDetail:
     shown = selectors.copies_shown(job)
     is_disputed = job.state == JobState.DISPUTED and job.dispute_deadline_at is not None
     return JobDetail(
-        **_summary(job, selectors.states_shown([job])[job.pk]),
+        **_summary(job),
         descriptor=job.descriptor,
         descriptor_digest=job.descriptor_digest,
         image=ImageReference.model_validate(job.image),
@@ -301,13 +303,13 @@ def event_of(event: JobEvent) -> EventAnswer:
     return EventAnswer(id=event.pk, kind=event.kind, replica=event.replica_id, payload=event.payload, created_at=event.created_at)
 
 
-def _summary(job: Job, state: JobState) -> dict[str, Any]:
+def _summary(job: Job) -> dict[str, Any]:
     return {
         "id": job.pk,
         "job_id": job.label,
         "type": job.job_type,
-        "title": job.descriptor.get("title", ""),
-        "state": state,
+        "title": job.title,
+        "state": selectors.state_shown(job),
         "tier": Tier(job.tier),
         "submitted_at": job.submitted_at,
         "concluded_at": job.concluded_at,
@@ -335,6 +337,7 @@ def _result_of(replica: Replica, *, job: Job) -> ReplicaResult:
     is_shown = disclosure.is_result_shown(job_state=JobState(job.state), state=ReplicaState(replica.state))
     taken = getattr(replica, "receipt", None)
     receipt = taken if is_shown else None
+    stored = taken if disclosure.is_bytes_shown(job_state=JobState(job.state), state=ReplicaState(replica.state)) else None
     return ReplicaResult(
         verdict=replica.verdict if is_shown else "",
         paid_micro=str(replica.paid_micro),
@@ -344,8 +347,8 @@ def _result_of(replica: Replica, *, job: Job) -> ReplicaResult:
         order_digest=replica.order_digest,
         receipt_digest=receipt.digest if receipt else None,
         result_digest=(receipt.result_digest or None) if receipt else None,
-        archive_digest=receipt.archive_id if receipt else None,
-        log_digest=receipt.log_id if receipt else None,
+        archive_digest=stored.archive_id if stored else None,
+        log_digest=stored.log_id if stored else None,
         late=taken.late if taken else False,
         evidence=[
             EvidenceAnswer(

@@ -21,7 +21,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from jobs import answers, selectors
+from jobs import answers, listing, selectors
 from jobs.bundles import bundle_response
 from jobs.cost import job_cost
 from jobs.descriptor import Descriptor, JobArrayDocument, array_parse, descriptor_parse, descriptor_schema
@@ -129,7 +129,7 @@ class JobListView(APIView):
         """The caller's jobs, newest first."""
         query = _query_of(request, JobListQuery)
         before = _key_parse(query.before) if query.before is not None else None
-        jobs = selectors.jobs_of(owner=user_of(request), state=query.state, label=query.job_id, before=before, limit=query.limit + 1)
+        jobs = listing.jobs_of(owner=user_of(request), state=query.state, label=query.job_id, before=before, limit=query.limit + 1)
         page = jobs[: query.limit]
         following = _key_of(page[-1]) if len(jobs) > query.limit else None
         return _answered(answers.JobPage(jobs=answers.summaries_of(page), next=following))

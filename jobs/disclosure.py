@@ -1,4 +1,4 @@
-"""What may be shown of a job before it is concluded, to its owner as to anyone. Pure. Afterwards all is shown but what rule 7 says.
+"""What may be shown of a job before it is concluded, to its owner as to anyone. Pure. Afterwards all is shown but what rules 7 and 8 say.
 
 1. A host, or an owner who is one of the hosts, must learn nothing of what another replica has done: not its result or its log, not whether
    it has delivered, not whether there is one beside those that the descriptor asks for.
@@ -13,11 +13,14 @@
 6. A `fixed` job of one copy has no other replica to learn about: of it, all is shown but what was delivered.
 7. A result that was never judged is never shown, not even its digests: its host is not paid for it. So whoever cancels a job after hosts
    have delivered gets nothing for it. What a host reported as a failure is no result.
+8. Of a job that was concluded without an accepted result, archives and logs of rejected ones are not shown: nobody is paid for them, and
+   else a program whose results never agree would be run for nothing. Its owner sees their checks and how far they are apart, moderators the
+   bytes (jobs/dispute_admin.py). Where a result was accepted, the rejected ones beside it are shown too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
@@ -29,6 +32,12 @@ EVENTS_ONCE: Final = frozenset({f"job.{JobState.QUEUED}", f"job.{JobState.RUNNIN
 
 RESULT_SHOWN: Final = frozenset({ReplicaState.ACCEPTED, ReplicaState.REJECTED, ReplicaState.FAILED})
 """States of replicas of a concluded job whose receipts may be shown. Rule 7."""
+BYTES_SHOWN: Final[Mapping[JobState, frozenset[ReplicaState]]] = {
+    JobState.COMPLETED: RESULT_SHOWN,
+    JobState.FAILED: RESULT_SHOWN - {ReplicaState.REJECTED},
+    JobState.CANCELLED: RESULT_SHOWN - {ReplicaState.REJECTED},
+}
+"""States of replicas whose archives and logs the owner of a concluded job may have. Rules 7 and 8."""
 _ENDED: Final = frozenset({ReplicaState.EXPIRED, ReplicaState.FAILED, ReplicaState.CANCELLED})
 
 
@@ -63,6 +72,11 @@ def is_concluded(state: JobState) -> bool:
 def is_result_shown(*, job_state: JobState, state: ReplicaState) -> bool:
     """Rule 7: whether what a replica delivered may be shown."""
     return is_concluded(job_state) and state in RESULT_SHOWN
+
+
+def is_bytes_shown(*, job_state: JobState, state: ReplicaState) -> bool:
+    """Rule 8: whether the archive and the log that a replica delivered may be had."""
+    return state in BYTES_SHOWN.get(job_state, ())
 
 
 def copies_shown(*, state: JobState, policy: str, copies: int, quorum: int) -> CopiesShown:

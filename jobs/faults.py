@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
-from workers.protocol.messages import FailureCode
+from workers.protocol.messages.receipt import FailureCode
 
 
 class FaultClass(StrEnum):

@@ -14,7 +14,7 @@ from typing import Final
 
 from jobs.errors import ImageMalformedError, ImageNotApprovedError, ImageUnresolvableError
 from jobs.models import ImageApproval
-from workers.protocol.messages import ImageReference
+from workers.protocol.messages.order import ImageReference
 
 TAG_DEFAULT: Final = "latest"
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"

@@ -34,7 +34,8 @@ from jobs.models import Job, Replica
 from jobs.queue_looks import look_parameters, suited_find
 from jobs.states import JOB_OPEN
 from nodes.models import Node
-from workers.protocol.messages import FreeResources, Tier, Wishes
+from workers.protocol.messages.exchange import FreeResources, Wishes
+from workers.protocol.messages.machine import Tier
 from workers.protocol.room import Need, NoRoomError, Room
 
 OWNER_ATTEMPTS_MAX: Final = 3

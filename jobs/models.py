@@ -7,9 +7,13 @@ from typing import ClassVar
 
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex
+from django.contrib.postgres.search import SearchVector, SearchVectorField
 from django.db import models
-from django.db.models import Q
+from django.db.models import Case, F, Func, Q, Value, When
+from django.db.models.functions import Concat
 
+from jobs.descriptor import Visibility
 from jobs.states import REPLICA_EXCLUSIVE, JobState, ReplicaState
 from nodes.models import Node, NodeKey
 
@@ -19,6 +23,10 @@ def _choices(states: type[JobState | ReplicaState]) -> list[tuple[str, str]]:
 
 
 _NEXT_OF_JOB = Q(state="queued", queue_key__isnull=False)
+_VEILED = Q(policy="spot") | Q(copies__gt=1)
+_OPEN = Q(state__in=["queued", "running", "verifying"])
+_SPLITTING = "-_.,:;+/@()"
+"""Characters that separate words of labels and titles, beside spaces."""
 
 
 class Blob(models.Model):
@@ -54,15 +62,50 @@ class Job(models.Model):
     """One unit of a researcher's work. `descriptor` is as submitted and pinned; `descriptor_digest` decides idempotency of `label`."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="jobs")
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="jobs", db_index=False)
     label = models.CharField(max_length=128)
+    title = models.CharField(max_length=200, blank=True)
+    """As the descriptor has it."""
     job_type = models.CharField(max_length=64)
     descriptor = models.JSONField()
     descriptor_digest = models.CharField(max_length=71)
     image = models.JSONField()
-    """workers.protocol.messages.ImageReference, pinned at submission."""
+    """workers.protocol.messages.order.ImageReference, pinned at submission."""
     tier = models.CharField(max_length=16)
     state = models.CharField(max_length=16, choices=_choices(JobState), default=JobState.QUEUED)
+    was_taken = models.BooleanField(default=False)
+    """Some host has taken a replica of it at some time."""
+    shown_state = models.GeneratedField(
+        expression=Case(
+            When(_OPEN & _VEILED & Q(was_taken=True), then=Value("running")),
+            When(_OPEN & _VEILED, then=Value("queued")),
+            default=F("state"),
+        ),
+        output_field=models.CharField(max_length=16),
+        db_persist=True,
+    )
+    """`disclosure.job_state_shown` of the row, for lists: what they are filtered by must tell no more than what they show."""
+    is_archived = models.BooleanField(default=False)
+    """Out of its owner's list of jobs, and nothing else."""
+    visibility = models.CharField(max_length=16, choices=[(each.value, each.value) for each in Visibility], default=Visibility.PRIVATE)
+    """Who else may see its shared page. At first as the descriptor says."""
+    link_secret = models.CharField(max_length=43, blank=True)
+    """Of an unlisted job, what its link holds; a new one each time it becomes unlisted."""
+    words = models.GeneratedField(
+        expression=SearchVector(
+            Func(
+                Concat("label", Value(" "), "title"),
+                Value(_SPLITTING),
+                Value(" " * len(_SPLITTING)),
+                function="translate",
+                output_field=models.TextField(),
+            ),
+            config="simple",
+        ),
+        output_field=SearchVectorField(),
+        db_persist=True,
+    )
+    """Of label and title, for searches (jobs/listing.py)."""
     priority = models.SmallIntegerField(default=0)
     copies = models.PositiveSmallIntegerField()
     quorum = models.PositiveSmallIntegerField()
@@ -70,7 +113,7 @@ class Job(models.Model):
     policy = models.CharField(max_length=16, default="fixed")
     """jobs.descriptor.RedundancyPolicy."""
     spot_share = models.FloatField(null=True, blank=True)
-    spot_key = models.ForeignKey(SpotKey, null=True, blank=True, on_delete=models.PROTECT, related_name="jobs")
+    spot_key = models.ForeignKey(SpotKey, null=True, blank=True, on_delete=models.PROTECT, related_name="jobs", db_index=False)
     """The key that has chosen, or passed over, this `spot` job when it was first claimed; None before."""
     spot_chosen = models.BooleanField(null=True, blank=True)
     replicas_max = models.PositiveSmallIntegerField()
@@ -87,14 +130,22 @@ class Job(models.Model):
     failure_message = models.TextField(blank=True)
     verdict_summary = models.JSONField(null=True, blank=True)
     """{agreeing, reported, quorum, worst, and ruled where a moderator decided}; shown once concluded."""
-    canonical_replica = models.ForeignKey("Replica", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    canonical_replica = models.ForeignKey("Replica", null=True, blank=True, on_delete=models.PROTECT, related_name="+", db_index=False)
 
     class Meta:
-        constraints: ClassVar = [models.UniqueConstraint(fields=["owner", "label"], name="job_label_unique_per_owner")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["owner", "label"], name="job_label_unique_per_owner"),
+            models.UniqueConstraint(fields=["link_secret"], condition=~Q(link_secret=""), name="job_link_secret_unique"),
+        ]
         indexes: ClassVar = [
-            models.Index(fields=["owner", "-submitted_at"]),
+            models.Index(fields=["owner", "is_archived", "-submitted_at", "-id"], name="job_listed"),
+            models.Index(
+                fields=["owner", "is_archived", "shown_state", "job_type", "tier", "-submitted_at", "-id"], name="job_listed_by_group"
+            ),
+            GinIndex(fields=["words"], name="job_words"),
             models.Index(fields=["queue_deadline_at"], condition=Q(state="queued"), name="job_queued_deadline"),
             models.Index(fields=["dispute_deadline_at"], condition=Q(state="disputed"), name="job_dispute_deadline"),
+            models.Index(fields=["spot_key"], condition=Q(spot_key__isnull=False), name="job_of_spot_key"),
         ]
 
     def __str__(self) -> str:
@@ -148,7 +199,10 @@ class ImageBreaker(models.Model):
 
 
 class Replica(models.Model):
-    """One attempt at a job by one node. What it needs is copied from the job, so that a claim need not read jobs."""
+    """One attempt at a job by one node. What it needs is copied from the job, so that a claim need not read jobs.
+
+    A replica is written some five times, and each time into every index that it is in: an index has to be worth that (migration 0008).
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="replicas")
@@ -171,10 +225,12 @@ class Replica(models.Model):
     failed_nodes = ArrayField(models.UUIDField(), default=list, blank=True)
     """The nodes on which the job failed, ascending; being stopped is no failure."""
 
-    node = models.ForeignKey(Node, null=True, blank=True, on_delete=models.PROTECT, related_name="replicas")
-    node_key = models.ForeignKey(NodeKey, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    node = models.ForeignKey(Node, null=True, blank=True, on_delete=models.PROTECT, related_name="replicas", db_index=False)
+    node_key = models.ForeignKey(NodeKey, null=True, blank=True, on_delete=models.PROTECT, related_name="+", db_index=False)
     """The key that took the lease: the order names it, and the receipt verifies under it, also after a rotation."""
-    node_owner = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    node_owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+", db_index=False
+    )
     lease_id = models.UUIDField(null=True, blank=True, unique=True)
     lease_request_id = models.UUIDField(null=True, blank=True)
     """`request_id` of the exchange that took the lease: the same request gets the same order again."""
@@ -216,7 +272,7 @@ class Replica(models.Model):
             models.Index(fields=["verify_claimed_until"], condition=Q(state="reported"), name="replica_to_verify"),
             models.Index(fields=["node", "state"]),
             models.Index(fields=["kind", "concluded_at"], condition=Q(state__in=["failed", "accepted"]), name="replica_outcome_of_kind"),
-            models.Index(fields=["lease_request_id"], condition=Q(lease_request_id__isnull=False), name="replica_lease_request"),
+            models.Index(fields=["lease_request_id"], condition=Q(state__in=["leased", "running"]), name="replica_lease_request"),
         ]
 
     def __str__(self) -> str:
@@ -231,7 +287,7 @@ class Receipt(models.Model):
     digest = models.CharField(max_length=71, unique=True)
     """Digest of the envelope's payload."""
     predicate = models.JSONField()
-    """workers.protocol.messages.ReceiptPredicate, as checked at the gateway."""
+    """workers.protocol.messages.receipt.ReceiptPredicate, as checked at the gateway."""
     archive = models.ForeignKey(Blob, null=True, on_delete=models.PROTECT, related_name="+")
     log = models.ForeignKey(Blob, null=True, on_delete=models.PROTECT, related_name="+")
     result_digest = models.CharField(max_length=71, blank=True)
@@ -297,8 +353,8 @@ class VerificationBatch(models.Model):
 class Evidence(models.Model):
     """The outcome of one check of one replica, or of one pair (`other`). Written by verify workers, read by settlement and by people."""
 
-    replica = models.ForeignKey(Replica, on_delete=models.CASCADE, related_name="evidence")
-    other = models.ForeignKey(Replica, null=True, blank=True, on_delete=models.CASCADE, related_name="+")
+    replica = models.ForeignKey(Replica, on_delete=models.CASCADE, related_name="evidence", db_index=False)
+    other = models.ForeignKey(Replica, null=True, blank=True, on_delete=models.CASCADE, related_name="+", db_index=False)
     check_name = models.CharField(max_length=32)
     """signature, archive, log, outputs or comparison."""
     passed = models.BooleanField(null=True)
@@ -364,8 +420,8 @@ class JobEvent(models.Model):
     `public` events may be shown to the owner at once; others (they tell about a replica's result) only after the job is concluded.
     """
 
-    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="events")
-    replica = models.ForeignKey(Replica, null=True, blank=True, on_delete=models.CASCADE, related_name="+")
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="events", db_index=False)
+    replica = models.ForeignKey(Replica, null=True, blank=True, on_delete=models.CASCADE, related_name="+", db_index=False)
     kind = models.CharField(max_length=32)
     payload = models.JSONField(default=dict)
     public = models.BooleanField(default=True)

@@ -16,7 +16,8 @@ from jobs import queue_looks
 from jobs.matching import queues_served
 from jobs.queue_looks import CLASSES, NOT_BARRED, SUITS, look_parameters
 from nodes.models import Node, NodeState
-from workers.protocol.messages import FreeResources, NoWork, Tier, Wishes
+from workers.protocol.messages.exchange import FreeResources, NoWork, Wishes
+from workers.protocol.messages.machine import Tier
 from workers.protocol.room import Room
 
 TAKEN: Final = "taken_by_others"

@@ -18,7 +18,8 @@ from ledger.coordinator_key import coordinator_private_key
 from workers.protocol.canonical import canonical_json
 from workers.protocol.digests import digest_of
 from workers.protocol.dsse import PAYLOAD_TYPE_ORDER, envelope_sign
-from workers.protocol.messages import ImageReference, Order, OrderInput, Tier
+from workers.protocol.messages.machine import Tier
+from workers.protocol.messages.order import ImageReference, Order, OrderInput
 
 
 def order_build(*, replica: Replica, job: Job, inputs: Sequence[JobInput], lease_id: UUID, node_key_id: str, now: datetime) -> Order:

@@ -20,7 +20,8 @@ from uuid import UUID
 from django.db import connection
 
 from nodes.models import Node
-from workers.protocol.messages import Tier, Wishes
+from workers.protocol.messages.exchange import Wishes
+from workers.protocol.messages.machine import Tier
 from workers.protocol.room import Room
 
 NEAR: Final = 200

@@ -13,7 +13,7 @@ from typing import Final
 from jobs.descriptor import Descriptor
 from jobs.descriptor.model import GB
 from nodes.tiers import TIER_FLOORS
-from workers.protocol.messages import Tier
+from workers.protocol.messages.machine import Tier
 
 GPU_COUNT_MAX: Final = 64
 GPU_MEMORY_BYTES_MAX: Final = 1024 * GB

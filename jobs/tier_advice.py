@@ -12,7 +12,7 @@ from django.utils import timezone
 from jobs.descriptor import Descriptor
 from jobs.requirements import tier_smallest
 from jobs.selectors import SEEN_SECONDS, queues_waiting
-from workers.protocol.messages import Tier
+from workers.protocol.messages.machine import Tier
 
 _NODES: Final = """
 SELECT tier, count(*), count(*) FILTER (WHERE (profile->>'memory_bytes')::numeric >= %(memory_bytes)s

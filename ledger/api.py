@@ -25,7 +25,7 @@ from ledger.checkpoints import checkpoint_latest, log_origin
 from ledger.epochs import epoch_documents
 from ledger.errors import BeyondLogError, LedgerQueryInvalidError
 from ledger.publication import published_file
-from workers.protocol.messages import Problem
+from workers.protocol.messages.base import Problem
 from workers.protocol.strict_base64 import base64_encode
 from workers.protocol.tlog_tiles import TILE_WIDTH, place_parse
 

@@ -14,5 +14,5 @@ APPEND_ONLY: Final = (
     "ledger_coordinatorsuccession",
 )
 
-BY_TRIGGER: Final = ("ledger_pendingitem",)
+BY_TRIGGER: Final = ("ledger_entrytotal", "ledger_pendingitem")
 """Written by the triggers of items and leaves alone, which run as the tables' owner: a role needs SELECT."""

@@ -75,11 +75,12 @@ def checkpoint_publish() -> Checkpoint | None:
     """
     with sequencer_lock():
         published_check(epoch=log_epoch())
-        while _batch_integrate() == BATCH_ITEMS:
-            pass
-        latest = checkpoint_latest()
-        if latest is not None:
-            publish(latest)
+        is_full = True
+        while is_full:
+            is_full = _batch_integrate() == BATCH_ITEMS
+            # After each batch: what is in it doesn't wait for those behind it.
+            if (latest := checkpoint_latest()) is not None:
+                publish(latest)
         return latest
 
 

@@ -22,6 +22,7 @@ class FaultCode(StrEnum):
     ENTRY_UNBALANCED = "entry_unbalanced"
     POSTING_STRAY = "posting_stray"
     BALANCE_WRONG = "balance_wrong"
+    TOTAL_WRONG = "total_wrong"
     ACCOUNT_NEGATIVE = "account_negative"
     CHECKPOINT_ROOT_WRONG = "checkpoint_root_wrong"
     CHECKPOINT_RANGE_WRONG = "checkpoint_range_wrong"

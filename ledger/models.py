@@ -1,5 +1,5 @@
-"""Tables of the ledger. All but Account and PendingItem are append-only (ledger/append_only.py); migration 0002 says what else the
-database itself refuses."""
+"""Tables of the ledger. All but Account, EntryTotal and PendingItem are append-only (ledger/append_only.py); migration 0002 says what else
+the database itself refuses."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ class AccountKind(models.TextChoices):
 
 class Account(models.Model):
     """An opaque id and a balance, kept equal to the sum of its postings by the trigger that inserts them. Names stay outside the log.
+
+    Its owner may be forgotten, and is otherwise its owner for good: the database refuses any other change.
 
     Treasury and escrow have ids that every portal shares (workers.protocol.leaves) and come with the migrations.
     """
@@ -77,6 +79,9 @@ class Entry(models.Model):
     evidence = models.JSONField(default=dict)
     created_at = models.DateTimeField()
 
+    class Meta:
+        verbose_name_plural = "entries"
+
     def __str__(self) -> str:
         return f"{self.kind} {self.pk}"
 
@@ -98,6 +103,17 @@ class Posting(models.Model):
 
     def __str__(self) -> str:
         return f"{self.amount_micro} to {self.account_id}"
+
+
+class EntryTotal(models.Model):
+    """How many entries of one kind there are, and how much they have credited. The items' trigger counts; there is a row for each kind."""
+
+    kind = models.CharField(primary_key=True, max_length=16, choices=EntryKind.choices)
+    entries = models.BigIntegerField(default=0)
+    credited_micro = models.BigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.entries} of {self.kind}"
 
 
 class PendingItem(models.Model):

@@ -1,11 +1,11 @@
-"""Accounts, and every kind of movement: built by `*_of`, posted one at a time by `*_post`, or any number at once by `movements_post`.
+"""Accounts, and every kind of movement: built by `*_of`, posted by `movements_post`; grants and reversals, which come alone, by `*_post`.
 
 A movement is one balanced entry, idempotent by key, written inside the caller's transaction (ledger/movements.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -122,24 +122,6 @@ def reversal_of(*, entry: Entry, reason: str) -> Movement:
 def grant_post(*, to: Account, amount_micro: int, reason: str, idempotency_key: str, evidence: Mapping[str, Any] | None = None) -> Entry:
     """Posts a grant. Raises as grant_of and movements_post."""
     return _posted(grant_of(to=to, amount_micro=amount_micro, reason=reason, idempotency_key=idempotency_key, evidence=evidence))
-
-
-def reservation_post(*, account: Account, job_id: UUID, amount_micro: int) -> Entry:
-    """Posts a reservation. Raises as movements_post: CreditsInsufficientError names balance and need in credits."""
-    return _posted(reservation_of(account=account, job_id=job_id, amount_micro=amount_micro))
-
-
-def payment_post(*, job_id: UUID, payments: Sequence[Payment], formula: Mapping[str, str]) -> list[Entry]:
-    """Posts payments, an entry each. Raises as movements_post."""
-    movements = [payment_of(job_id=job_id, payment=payment, formula=formula) for payment in payments]
-    movements_post(movements)
-    return [Entry.objects.get(idempotency_key=movement.key) for movement in movements]
-
-
-def refund_post(*, account: Account, job_id: UUID, amount_micro: int) -> Entry | None:
-    """Posts a refund, if there is one. Raises as movements_post."""
-    movement = refund_of(account=account, job_id=job_id, amount_micro=amount_micro)
-    return _posted(movement) if movement else None
 
 
 def reversal_post(*, entry: Entry, reason: str) -> Entry:

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from ledger.models import CoordinatorSuccession
 from workers.protocol.keys import PrivateKey, PublicKey
-from workers.protocol.messages import PredecessorKey
+from workers.protocol.messages.joining import PredecessorKey
 from workers.protocol.succession import SUCCESSIONS_MAX, Succession, succession_sign
 
 

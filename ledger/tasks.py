@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 @shared_task(name="conclude.checkpoint_publish")
 def checkpoint_publish_task() -> None:
-    """Brings the log up to date; runs each second, and a lost run is made up for by the next.
+    """Brings the log up to date; runs twice a second, and a lost run is made up for by the next.
 
     Where an operator has to act, says so in each run's log line.
     """

@@ -2,7 +2,8 @@
 
 1. Each leaf in its place, its hash that of its item, its item what the rows of its entry say; each entry balanced.
 2. Each checkpoint's root and compact range those of the tree, its note signed by a key of the coordinator.
-3. Each balance the sum of its postings, none negative but the treasury's; no row without the rows that it belongs to.
+3. Each balance the sum of its postings, none negative but the treasury's; each kind's total that of its entries; no row without the rows
+   that it belongs to.
 4. Each item in the log, or waiting for it a minute at most.
 5. Each published file what the database has, the published checkpoint one that it knows.
 
@@ -63,6 +64,14 @@ _ROWS: Final = (
         " (SELECT account_id, sum(amount_micro) AS total FROM ledger_posting GROUP BY account_id) p ON p.account_id = a.id"
         " WHERE a.balance_micro <> coalesce(p.total, 0)",
         "expected its balance to be the sum of its postings, found another",
+    ),
+    (
+        FaultCode.TOTAL_WRONG,
+        "SELECT 'kind ' || kind FROM ledger_entrytotal t FULL JOIN (SELECT kind, count(DISTINCT item_id) AS entries,"
+        " sum(amount_micro) FILTER (WHERE amount_micro > 0) AS credited"
+        " FROM ledger_entry e LEFT JOIN ledger_posting p ON p.entry_id = e.item_id GROUP BY kind) found USING (kind)"
+        " WHERE (t.entries, t.credited_micro) IS DISTINCT FROM (coalesce(found.entries, 0), coalesce(found.credited, 0)::bigint)",
+        "expected the count of its entries and the sum of what they credit, found others",
     ),
     (
         FaultCode.ACCOUNT_NEGATIVE,

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-WIDTH: Final = 480
-HEIGHT: Final = 140
+WIDTH: Final = 320
+HEIGHT: Final = 120
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 16, 22
 _NICE: Final = (1.0, 2.0, 2.5, 5.0, 10.0)
 

@@ -152,6 +152,8 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 }
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
+NEXA_CHECKPOINT_SECONDS = environment.number("NEXA_CHECKPOINT_SECONDS", 0.5)
+"""How often what was written enters the log, under a checkpoint."""
 # Every periodic task is idempotent and cheap when there is nothing to do: it is the recovery path behind each on-commit nudge.
 CELERY_BEAT_SCHEDULE = {
     "leases": {"task": "control.leases_reap", "schedule": environment.number("NEXA_REAP_SECONDS", 2)},
@@ -162,7 +164,7 @@ CELERY_BEAT_SCHEDULE = {
     "verification": {"task": "control.verification_dispatch", "schedule": environment.number("NEXA_DISPATCH_SECONDS", 1)},
     "outbox": {"task": "control.outbox_push", "schedule": environment.number("NEXA_PUSH_SECONDS", 1)},
     "clones": {"task": "control.clones_tell", "schedule": 10.0},
-    "checkpoint": {"task": "conclude.checkpoint_publish", "schedule": environment.number("NEXA_CHECKPOINT_SECONDS", 1)},
+    "checkpoint": {"task": "conclude.checkpoint_publish", "schedule": NEXA_CHECKPOINT_SECONDS},
 }
 
 # --- rules of this portal ------------------------------------------------------------------------------------------------

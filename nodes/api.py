@@ -27,16 +27,15 @@ from people.api import PROBLEM, user_of
 from people.models import Scope
 from people.parsing import StrictJSONParser
 from people.permissions import ScopePermission
-from workers.protocol.messages import (
-    PROTOCOL_VERSION,
+from workers.protocol.messages.base import PROTOCOL_VERSION
+from workers.protocol.messages.joining import (
     CoordinatorInfo,
     KeyRotationAnswer,
     KeyRotationRequest,
-    NodeProfile,
     RegistrationAnswer,
     RegistrationRequest,
-    Tier,
 )
+from workers.protocol.messages.machine import NodeProfile, Tier
 from workers.protocol.validation import PROTOCOL_VERSIONS, message_parse
 
 ROTATION_BYTES_MAX = 16 * 1024

@@ -38,7 +38,7 @@ from workers.protocol.http_signatures import (
     request_verify,
 )
 from workers.protocol.keys import PublicKey
-from workers.protocol.messages import RegistrationRequest
+from workers.protocol.messages.joining import RegistrationRequest
 from workers.protocol.validation import message_parse
 
 REGISTRATION_BYTES_MAX: Final = 128 * 1024

@@ -20,7 +20,7 @@ from nodes.errors import KeyRegisteredError, KeyRetiredError
 from nodes.models import Node, NodeKey
 from workers.protocol.key_rotation import KeyRotation, rotation_verify
 from workers.protocol.keys import PublicKey
-from workers.protocol.messages import KeyRotationRequest
+from workers.protocol.messages.joining import KeyRotationRequest
 
 
 @transaction.atomic

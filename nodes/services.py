@@ -45,7 +45,8 @@ from nodes.tiers import queues_of, tier_classify
 from people.models import User
 from workers.protocol.join_tokens import JoinTokenContent, join_token_encode
 from workers.protocol.keys import PublicKey
-from workers.protocol.messages import NodeProfile, RegistrationRequest, Tier
+from workers.protocol.messages.joining import RegistrationRequest
+from workers.protocol.messages.machine import NodeProfile, Tier
 
 JOIN_LIFETIME_SECONDS_MIN: Final = 60
 JOIN_LIFETIME_SECONDS_MAX: Final = 7 * 86400

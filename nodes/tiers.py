@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from workers.protocol.messages import NodeProfile, Tier
+from workers.protocol.messages.machine import NodeProfile, Tier
+from workers.protocol.plurals import counted
 
 GIGABYTE: Final = 10**9
 GIBIBYTE: Final = 2**30
@@ -77,7 +78,7 @@ def _missing(profile: NodeProfile, floor: TierFloor) -> list[str]:
     if profile.memory_bytes < floor.memory_bytes:
         missing.append(f"{_gigabytes(floor.memory_bytes)} of memory (there are {_gigabytes(profile.memory_bytes)})")
     if profile.cores < floor.cores:
-        missing.append(f"{floor.cores} cores (there are {profile.cores})")
+        missing.append(f"{counted(floor.cores, 'core')} (found: {profile.cores})")
     return missing
 
 

@@ -18,6 +18,7 @@ from nodes import selectors
 from nodes.models import Node, NodeState
 from nodes.services import join_token_create
 from people.models import User
+from workers.protocol.plurals import counted
 from workers.protocol.problems import ProblemError
 
 NODES_MAX: Final = 200
@@ -84,7 +85,7 @@ def _row(node: Node, now: datetime) -> NodeRow:
 
 def _machine_of(profile: dict[str, Any]) -> str:
     """Cores, memory, GPUs as the host says them, in one line."""
-    parts = [f"{profile.get('cores', 0)} cores", f"{profile.get('memory_bytes', 0) / 10**9:.3g} GB"]
+    parts = [counted(profile.get("cores", 0), "core"), f"{profile.get('memory_bytes', 0) / 10**9:.3g} GB"]
     parts += [f"{gpu.get('name', 'GPU')} {gpu.get('memory_bytes', 0) / 10**9:.3g} GB" for gpu in profile.get("gpus", [])[:4]]
     return ", ".join(parts)
 

@@ -15,7 +15,7 @@ from people import selectors, services
 from people.models import ApiToken, Scope, User
 from people.parsing import StrictJSONParser
 from people.permissions import ScopePermission, SessionPermission, TokenItselfOrSessionPermission
-from workers.protocol.messages import Problem
+from workers.protocol.messages.base import Problem
 
 PROBLEM = OpenApiResponse(Problem, description="Problem details (RFC 9457) with a stable `code`.")
 

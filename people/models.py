@@ -42,6 +42,7 @@ class ApiToken(models.Model):
     last_used_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
+        verbose_name = "API token"
         indexes: ClassVar = [models.Index(fields=["owner", "-created_at"])]
 
     def __str__(self) -> str:

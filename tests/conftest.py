@@ -20,12 +20,20 @@ def _admin_connection() -> psycopg.Connection[tuple[object, ...]]:
     return psycopg.connect(host=parameters["host"], port=parameters["port"], user=parameters["user"], dbname="postgres", autocommit=True)
 
 
+def pytest_configure() -> None:
+    """Static files are looked for when asked for: else each test client, whose middleware is its own, first reads all 160 of them."""
+    settings.WHITENOISE_AUTOREFRESH = True
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Under xdist everything that starts containers or stacks runs in one worker, one after the other: there is one engine."""
+    """Under xdist everything that uses containers runs in one worker, one after the other: there is one engine. The other stacks of
+    processes go where there is time for them, a module's together, which share theirs."""
     for item in items:
-        if item.get_closest_marker("docker") or item.get_closest_marker("acceptance"):
+        if item.get_closest_marker("docker"):
             item.add_marker(pytest.mark.xdist_group("engine"))
+        elif item.get_closest_marker("acceptance"):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
 
 
 @pytest.fixture(scope="session")

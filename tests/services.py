@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from nexaportal.embedded import EmbeddedServices
@@ -42,6 +43,7 @@ def services_start() -> Iterator[tuple[EmbeddedServices, Path]]:
         services = EmbeddedServices.in_temporary_root(durable=False)
         stack.callback(services.stop)
         services.start()
+        _autovacuum_stop(services)
         folder = Path(tempfile.mkdtemp(prefix="nexapod-tests-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         key_file = folder / "coordinator.key"
@@ -67,3 +69,10 @@ def services_start() -> Iterator[tuple[EmbeddedServices, Path]]:
             }
         )
         yield services, folder
+
+
+def _autovacuum_stop(services: EmbeddedServices) -> None:
+    """Tests roll back, so what it finds of a table is that it is empty: planned by that, a join of a test's many rows takes minutes."""
+    with psycopg.connect(services.postgres_dsn, autocommit=True) as database:
+        database.execute("ALTER SYSTEM SET autovacuum = off")
+        database.execute("SELECT pg_reload_conf()")

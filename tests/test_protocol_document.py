@@ -28,7 +28,9 @@ from tests.workers.protocol import vector_story as story
 from tests.workers.protocol.vector_examples import EXAMPLE, document_with_examples
 from workers.protocol.errors import VerificationError
 from workers.protocol.merkle import leaf_hash
-from workers.protocol.messages import CommandKind, FailureCode, Stage, Tier
+from workers.protocol.messages.exchange import CommandKind, Stage
+from workers.protocol.messages.machine import Tier
+from workers.protocol.messages.receipt import FailureCode
 from workers.protocol.problems import ProblemError
 from workers.protocol.strict_base64 import base64_encode
 

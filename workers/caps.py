@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from workers.home_errors import HomeDamagedError
 from workers.manners import Manners
-from workers.protocol.messages import PATTERNS_MAX, Gpu, NodeProfile, Pattern, Wishes
+from workers.protocol.messages.exchange import PATTERNS_MAX, Pattern, Wishes
+from workers.protocol.messages.machine import Gpu, NodeProfile
 
 GIB = 2**30
 MEMORY_SHARE = 0.8

@@ -26,7 +26,7 @@ from workers.caps import GIB, NodeSettings
 from workers.home import HomeError, HomeLockedError, NodeHome
 from workers.host import Host
 from workers.journal import JournalError
-from workers.protocol.messages import Tier
+from workers.protocol.messages.machine import Tier
 from workers.runtime.interface import Runtime, RuntimeFailureError
 from workers.transport import QUEUE_OPTION, TASK_NAME, OrderQueue, transport_register
 from workers.worker_queues import QueuesRefusedError

@@ -30,7 +30,8 @@ from workers.keystore.interface import KeyStorageKind
 from workers.portal import PortalClient, PortalError
 from workers.profile import machine_profile
 from workers.protocol.join_tokens import join_token_decode
-from workers.protocol.messages import NodeProfile
+from workers.protocol.messages.machine import NodeProfile
+from workers.protocol.plurals import counted
 from workers.runtime.docker_engine import DockerRuntime
 from workers.status import status_read
 from workers.status_view import status_render
@@ -96,7 +97,7 @@ def profile(as_json: bool) -> None:
         click.echo(found.model_dump_json(indent=2))
         return
     gib = 2**30
-    console.print(f"Processor  {found.cpu_model}, {found.cores} cores, {found.benchmark_gflops:.1f} GFLOP/s a core")
+    console.print(f"Processor  {found.cpu_model}, {counted(found.cores, 'core')}, {found.benchmark_gflops:.1f} GFLOP/s a core")
     console.print(f"Memory     {found.memory_bytes / gib:.1f} GiB")
     console.print(f"Disk       {found.disk_free_bytes / gib:.1f} GiB free")
     for gpu in found.gpus:
@@ -139,7 +140,7 @@ def leave(yes: bool) -> None:
         owed = journal.leases_open()
         journal.close()
         if owed:
-            click.echo(f"{len(owed)} results have not been reported yet and would be lost; `nexa worker` reports them.")
+            click.echo(f"{counted(len(owed), 'result')} not reported yet and lost with it; `nexa worker` reports what is owed.")
         if not yes:
             click.confirm(f"Remove the key of node {identity.name!r} ({identity.portal}) from {home.folder}?", abort=True)
         try:

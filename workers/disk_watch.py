@@ -22,7 +22,7 @@ from uuid import UUID
 
 from rich.filesize import decimal
 
-from workers.protocol.messages import NoWork
+from workers.protocol.messages.exchange import NoWork
 from workers.runtime.interface import ImageKeeper, RuntimeFailureError
 from workers.runtime.output_watch import folder_measure
 

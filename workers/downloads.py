@@ -15,7 +15,7 @@ from typing import BinaryIO, Final
 
 from workers.portal import PortalClient, PortalRefusedError
 from workers.protocol.digests import DIGEST_PREFIX
-from workers.protocol.messages import OrderInput
+from workers.protocol.messages.order import OrderInput
 
 _READ_BYTES: Final = 2**20
 _NO_SUCH_BYTES_STATUS: Final = 416

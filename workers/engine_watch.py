@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Collection
 from typing import Final
 
-from workers.protocol.messages import NoWork
+from workers.protocol.messages.exchange import NoWork
 from workers.runtime.interface import Runtime, RuntimeFailureError
 
 log = logging.getLogger(__name__)

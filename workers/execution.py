@@ -29,7 +29,8 @@ from workers.portal import PortalClient
 from workers.protocol.compute_log import LogRefusedError, LogWriter
 from workers.protocol.errors import VerificationError
 from workers.protocol.keys import PrivateKey
-from workers.protocol.messages import NodeProfile, Stage
+from workers.protocol.messages.exchange import Stage
+from workers.protocol.messages.machine import NodeProfile
 from workers.receipts import ARCHIVE_FILE, LOG_FILE, file_sync, receipt_sign
 from workers.reporting import Reporter
 from workers.runs import Run

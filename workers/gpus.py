@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from workers.nvml import Nvml, NvmlError, nvml_open
-from workers.protocol.messages import Gpu
+from workers.protocol.messages.machine import Gpu
 
 log = logging.getLogger(__name__)
 

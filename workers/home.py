@@ -40,7 +40,7 @@ from workers.keystore.secret_file import folder_sync
 from workers.protocol.digests import Digest
 from workers.protocol.errors import KeyMalformedError
 from workers.protocol.keys import PrivateKey, PublicKey
-from workers.protocol.messages import NodeProfile, Tier
+from workers.protocol.messages.machine import NodeProfile, Tier
 
 __all__ = [
     "HomeDamagedError",

@@ -26,7 +26,9 @@ from workers.manners_watch import MannersWatch
 from workers.order_run import Launch, Workplace, container_name
 from workers.portal import PortalClient
 from workers.protocol.errors import VerificationError
-from workers.protocol.messages import FailureCode, NoWork, Tier
+from workers.protocol.messages.exchange import NoWork
+from workers.protocol.messages.machine import Tier
+from workers.protocol.messages.receipt import FailureCode
 from workers.resources import Resources, ResourcesExhaustedError
 from workers.runtime.interface import Runtime, RuntimeFailureError
 from workers.transport import OrderQueue

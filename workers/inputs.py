@@ -19,7 +19,8 @@ from workers.downloads import DownloadCancelledError, DownloadMismatchError, dow
 from workers.keyed_locks import KeyedLocks
 from workers.portal import PortalClient, PortalInterruptedError, PortalProtocolError, PortalRefusedError
 from workers.protocol.digests import DIGEST_PREFIX, digest_parse
-from workers.protocol.messages import FailureCode, OrderInput
+from workers.protocol.messages.order import OrderInput
+from workers.protocol.messages.receipt import FailureCode
 from workers.retrying import PASSING_CODES, portal_retry
 from workers.transfers import Transfer, TransferProgress, transfers_run
 

@@ -13,7 +13,9 @@ from workers.portal import PortalClient, PortalProtocolError
 from workers.protocol.errors import VerificationError
 from workers.protocol.join_tokens import JoinTokenContent
 from workers.protocol.keys import PrivateKey, PublicKey
-from workers.protocol.messages import PROTOCOL_VERSION, CoordinatorInfo, NodeProfile, RegistrationAnswer, RegistrationRequest
+from workers.protocol.messages.base import PROTOCOL_VERSION
+from workers.protocol.messages.joining import CoordinatorInfo, RegistrationAnswer, RegistrationRequest
+from workers.protocol.messages.machine import NodeProfile
 from workers.protocol.succession import keys_of
 
 

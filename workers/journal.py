@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Self
 from uuid import UUID
 
-from workers.protocol.messages import FailureCode, Stage
+from workers.protocol.messages.exchange import Stage
+from workers.protocol.messages.receipt import FailureCode
 
 SCHEMA_VERSION = 2
 LEASES_KEPT = 1000

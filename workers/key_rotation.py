@@ -24,7 +24,9 @@ from workers.keystore.interface import KeyPlace, KeyStorage, KeyStorageKind
 from workers.portal import PortalClient, PortalProtocolError
 from workers.protocol.key_rotation import KeyRotation, rotation_prove
 from workers.protocol.keys import PrivateKey
-from workers.protocol.messages import PROTOCOL_VERSION, KeyRotationRequest
+from workers.protocol.messages.base import PROTOCOL_VERSION
+from workers.protocol.messages.joining import KeyRotationRequest
+from workers.protocol.plurals import counted
 
 
 class LeasesUnreportedError(HomeError):
@@ -109,7 +111,7 @@ def _leases_unsigned(journal: Journal, *, give_up: bool) -> list[UUID]:
     unsigned = [row.lease_id for row in journal.leases_open() if row.receipt is None]
     if unsigned and not give_up:
         raise LeasesUnreportedError(
-            f"{len(unsigned)} leases of this node have no receipt yet, and only the present key can sign one. Start `nexa worker` and "
-            "stop it again, which reports them; or give them up with `--give-up`."
+            f"{counted(len(unsigned), 'lease')} of this node without a receipt, and only the present key can sign one. "
+            "Start `nexa worker` and stop it again, which reports them; or give them up with `--give-up`."
         )
     return unsigned

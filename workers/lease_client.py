@@ -27,20 +27,20 @@ from workers.journal import Fact, Journal, JournalError
 from workers.patience import Patience
 from workers.portal import PortalClient, PortalError, PortalInterruptedError, PortalRefusedError
 from workers.protocol.errors import VerificationError
-from workers.protocol.messages import (
+from workers.protocol.messages.base import PROTOCOL_VERSION
+from workers.protocol.messages.exchange import (
     EXCHANGE_WAIT_SECONDS_MAX,
-    PROTOCOL_VERSION,
     Command,
     CommandKind,
     ExchangeAnswer,
     ExchangeRequest,
-    FailureCode,
     FreeResources,
     LeaseReport,
     NoWork,
     Stage,
-    Tier,
 )
+from workers.protocol.messages.machine import Tier
+from workers.protocol.messages.receipt import FailureCode
 from workers.resources import NOTHING_FREE, Resources
 from workers.runs import Runs
 

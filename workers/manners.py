@@ -34,7 +34,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from workers.hours import Span, minutes_until, next_begin
 from workers.intent import Intent, IntentKind
-from workers.protocol.messages import NoWork
+from workers.protocol.messages.exchange import NoWork
+from workers.protocol.plurals import counted
 
 Celsius = Annotated[float, Field(gt=0, le=150)]
 
@@ -127,7 +128,7 @@ def _user(manners: Manners, reading: MachineReading) -> NoWork | None:
     idle_seconds = reading.idle_seconds
     if not manners.pause_when_active or idle_seconds is None or idle_seconds >= manners.idle_minutes * 60:
         return None
-    message = f"Somebody uses this machine. It takes work after {manners.idle_minutes:g} minutes without input."
+    message = f"Somebody uses this machine. It takes work after {counted(manners.idle_minutes, 'minute')} without input."
     return NoWork(code=HoldCode.USER_ACTIVE, message=message)
 
 

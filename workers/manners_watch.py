@@ -17,7 +17,7 @@ from workers.home import HomeError
 from workers.intent_file import intent_read
 from workers.journal import JournalError
 from workers.manners import HoldCode, MachineReading, Manners, holds
-from workers.protocol.messages import NoWork
+from workers.protocol.messages.exchange import NoWork
 
 log = logging.getLogger(__name__)
 

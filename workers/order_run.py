@@ -31,7 +31,10 @@ from workers.portal import PortalClient
 from workers.protocol.archives import ArchiveInfo, ArchiveLimits, OutputRefusedError, archive_write
 from workers.protocol.compute_log import LogWriter
 from workers.protocol.digests import Digest
-from workers.protocol.messages import Failure, FailureCode, Gpu, Order, Stage
+from workers.protocol.messages.exchange import Stage
+from workers.protocol.messages.machine import Gpu
+from workers.protocol.messages.order import Order
+from workers.protocol.messages.receipt import Failure, FailureCode
 from workers.receipts import ARCHIVE_FILE, RunOutcome, file_sync
 from workers.resources import Resources, ResourcesExhaustedError
 from workers.run_recorder import RESULT, RunRecorder

@@ -21,7 +21,7 @@ from workers.protocol.digests import digest_of
 from workers.protocol.dsse import ENVELOPE_LIMIT_BYTES, PAYLOAD_TYPE_ORDER, envelope_open
 from workers.protocol.errors import NotCanonicalError, VerificationError
 from workers.protocol.keys import PublicKey
-from workers.protocol.messages import Order
+from workers.protocol.messages.order import Order
 from workers.protocol.room import Need, NoRoomError, Room
 from workers.protocol.wishes import wish_unmet
 from workers.resources import lent

@@ -27,21 +27,15 @@ from workers.protocol.canonical import json_parse
 from workers.protocol.errors import VerificationError
 from workers.protocol.http_signatures import request_sign
 from workers.protocol.keys import PrivateKey
-from workers.protocol.messages import (
-    PROTOCOL_VERSION,
+from workers.protocol.messages.base import PROTOCOL_VERSION, Problem
+from workers.protocol.messages.delivery import ReceiptAnswer, ReceiptResult, ReceiptsAnswer, ReceiptSubmission, SubmittedReceipt
+from workers.protocol.messages.exchange import ExchangeAnswer, ExchangeRequest
+from workers.protocol.messages.joining import (
     CoordinatorInfo,
-    ExchangeAnswer,
-    ExchangeRequest,
     KeyRotationAnswer,
     KeyRotationRequest,
-    Problem,
-    ReceiptAnswer,
-    ReceiptResult,
-    ReceiptsAnswer,
-    ReceiptSubmission,
     RegistrationAnswer,
     RegistrationRequest,
-    SubmittedReceipt,
 )
 from workers.protocol.strict_base64 import base64_encode
 

@@ -12,7 +12,7 @@ import psutil
 
 from workers.benchmark import benchmark_gflops
 from workers.gpus import gpus_found
-from workers.protocol.messages import EngineProfile, NodeProfile
+from workers.protocol.messages.machine import EngineProfile, NodeProfile
 from workers.protocol.version import SOFTWARE_VERSION
 
 _CPU_FILE = Path("/proc/cpuinfo")

@@ -12,15 +12,8 @@ from workers.orders import OpenedOrder
 from workers.protocol.archives import ArchiveInfo
 from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, envelope_sign
 from workers.protocol.keys import PrivateKey
-from workers.protocol.messages import (
-    RECEIPT_ENVELOPE_BYTES_MAX,
-    RECEIPT_PREDICATE_TYPE,
-    Failure,
-    LogReference,
-    ReceiptPredicate,
-    StoredObject,
-    Usage,
-)
+from workers.protocol.messages.delivery import RECEIPT_ENVELOPE_BYTES_MAX
+from workers.protocol.messages.receipt import RECEIPT_PREDICATE_TYPE, Failure, LogReference, ReceiptPredicate, StoredObject, Usage
 from workers.protocol.statements import Subject, statement_build
 
 LOG_FILE = "log.jsonl"

@@ -22,7 +22,7 @@ from workers.portal import PortalClient, PortalProtocolError, PortalRefusedError
 from workers.protocol.canonical import json_parse
 from workers.protocol.digests import digest_of
 from workers.protocol.dsse import ENVELOPE_LIMIT_BYTES
-from workers.protocol.messages import RECEIPT_BLOB_BYTES_MAX, SubmittedReceipt
+from workers.protocol.messages.delivery import RECEIPT_BLOB_BYTES_MAX, SubmittedReceipt
 from workers.protocol.strict_base64 import base64_encode
 from workers.receipts import ARCHIVE_FILE, LOG_FILE
 from workers.retrying import portal_retry

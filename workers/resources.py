@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from workers.caps import Caps
-from workers.protocol.messages import FreeResources, Gpu, Limits
+from workers.protocol.messages.exchange import FreeResources
+from workers.protocol.messages.machine import Gpu
+from workers.protocol.messages.order import Limits
 from workers.protocol.room import Need, NoRoomError, Room, millicores_free, millicores_needed
 
 

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from workers.journal import Journal, JournalError
 from workers.progress import ProgressReader
 from workers.protocol.compute_log import LogWriter
-from workers.protocol.messages import Usage
+from workers.protocol.messages.receipt import Usage
 from workers.runs import Run
 from workers.runtime.interface import OutputStream, RunResult, Sample
 

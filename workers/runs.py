@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from workers.protocol.messages import Failure, FailureCode, LeaseReport, Stage
+from workers.protocol.messages.exchange import LeaseReport, Stage
+from workers.protocol.messages.receipt import Failure, FailureCode
 from workers.runtime.interface import RunResult
 
 

@@ -17,7 +17,7 @@ from workers.intent import IntentKind
 from workers.intent_file import intent_read
 from workers.journal import Fact, Journal, LeaseRow
 from workers.portal import PortalClient, PortalError
-from workers.protocol.messages import NoWork, Stage
+from workers.protocol.messages.exchange import NoWork, Stage
 from workers.runtime.output_watch import folder_measure
 
 RECENT_LEASES = 5

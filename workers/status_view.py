@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from workers.intent import IntentKind
+from workers.protocol.plurals import counted
 from workers.status import LeaseStatus, NodeStatus
 
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -46,12 +47,13 @@ def _facts(status: NodeStatus, now: datetime) -> Table:
     if owed:
         left = sum(lease.owed_bytes - lease.sent_bytes for lease in owed)
         when = "" if status.worker_running else "; the next start of a worker sends them"
-        table.add_row("to report", Text(f"{_count(len(owed), 'result')}, {_size(left)} still to send{when}"))
+        table.add_row("to report", Text(f"{counted(len(owed), 'result')}, {_size(left)} still to send{when}"))
     lent, disk = status.lent, status.disk
-    gpus = f", {_count(len(lent.gpus), 'GPU')}" if lent.gpus else ""
-    runs = _count(lent.slots, "run")
+    gpus = f", {counted(len(lent.gpus), 'GPU')}" if lent.gpus else ""
+    runs = counted(lent.slots, "run")
     table.add_row(
-        "lends", Text(f"{lent.cpus:g} cores, {_size(lent.memory_bytes)} of memory, {_size(lent.disk_bytes)} of disk{gpus}; {runs} at once")
+        "lends",
+        Text(f"{counted(lent.cpus, 'core')}, {_size(lent.memory_bytes)} of memory, {_size(lent.disk_bytes)} of disk{gpus}; {runs} at once"),
     )
     table.add_row("disk", Text(f"{_size(disk.free_bytes)} free; runs use {_size(disk.work_bytes)}, the cache {_size(disk.cache_bytes)}"))
     return table
@@ -139,7 +141,3 @@ def _duration(seconds: float) -> str:
     if seconds < 48 * 3600:
         return f"{seconds // 3600} h {seconds % 3600 // 60} min"
     return f"{seconds // 86400} days"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

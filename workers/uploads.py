@@ -18,7 +18,7 @@ from workers.portal import (
     PortalUnreachableError,
     UploadState,
 )
-from workers.protocol.messages import UPLOAD_CHUNK_BYTES_MAX
+from workers.protocol.messages.delivery import UPLOAD_CHUNK_BYTES_MAX
 
 CHUNK_BYTES_MIN: Final = 16 * 1024
 CHUNK_BYTES_FIRST: Final = 256 * 1024

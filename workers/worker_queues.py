@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from workers.protocol.messages import Tier
+from workers.protocol.messages.machine import Tier
 
 
 class QueuesRefusedError(Exception):

@@ -2,7 +2,8 @@
 
 AuditError
 ├── SourceError             the log can't be read: unreachable, refused, or no such folder
-│   └── AbsentError         it is readable, but has no such object
+│   ├── AbsentError         it is readable, but has no such object
+│   └── SourceTooSlowError  an object did not arrive in time, however steadily it came
 ├── CoordinatorWrongError   another coordinator's log than the one that was pinned
 ├── MemoryUnusableError     what the last run left behind can't be read or written
 └── WorkFolderError         the temporary folder can't hold what the audit must remember: a full disk, most likely
@@ -29,6 +30,12 @@ class AbsentError(SourceError):
     """There is no such object: no checkpoint yet, or a partial tile that has become a full one."""
 
     code = "source_absent"
+
+
+class SourceTooSlowError(SourceError):
+    """An object would not arrive in the time that it may take. Whoever serves it is overloaded, or wants to keep the auditor waiting."""
+
+    code = "source_too_slow"
 
 
 class CoordinatorWrongError(AuditError):

@@ -1,4 +1,7 @@
-"""A log over HTTP: bounded reads, time-outs, a few tries, connections kept. Redirects are not followed, credentials are not sent."""
+"""A log over HTTP: bounded reads, a time for each object, a few tries, connections kept.
+
+Redirects are not followed, credentials are not sent.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,13 @@ import urllib3
 from requests.auth import AuthBase
 
 from client.api import origin_parse
-from client.audit.errors import AbsentError, SourceError
+from client.audit.errors import AbsentError, SourceError, SourceTooSlowError
+from client.audit.time_limit import TimeLimitedAdapter, time_limited
 from client.settings import authority_of
 
 TIMEOUT_SECONDS: Final = (5.0, 30.0)
 OBJECT_SECONDS_MAX: Final = 120.0
-"""For one object, however steadily it drips."""
+"""For one object, from the connection to its last byte, however steadily it drips. What took longer is not tried again."""
 TRIES: Final = 4
 PAUSE_SECONDS: Final = 0.5
 """Before the second try; twice as long before each further one."""
@@ -47,7 +51,7 @@ class PortalSource:
         self._threads = threading.local()
 
     def read(self, path: str, *, limit_bytes: int) -> bytes:
-        """The body of `/api/v1/<path>`. Raises AbsentError, SourceError."""
+        """The body of `/api/v1/<path>`. Raises AbsentError, SourceTooSlowError, SourceError."""
         url = f"{self.origin}/api/v1/{path}"
         pause_seconds = self._pause_seconds
         for tried in range(1, TRIES + 1):
@@ -61,7 +65,18 @@ class PortalSource:
         raise AssertionError("the last try returns or raises")
 
     def _read_once(self, url: str, limit_bytes: int) -> bytes:
-        limit_seconds = time.monotonic() + OBJECT_SECONDS_MAX
+        with time_limited(OBJECT_SECONDS_MAX) as limit:
+            try:
+                data = self._body_read(url, limit_bytes)
+            except (_PassingError, SourceError):
+                if not limit.is_over:
+                    raise
+            else:
+                if not limit.is_over:  # else the end that was read may be that of our patience
+                    return data
+        raise SourceTooSlowError(f"{url} did not arrive in {OBJECT_SECONDS_MAX:g} seconds.")
+
+    def _body_read(self, url: str, limit_bytes: int) -> bytes:
         # Not decoded, so that a few bytes can't become many: who asks for identity gets it, or something that is refused later.
         headers = {"Accept-Encoding": "identity"}
         try:
@@ -73,8 +88,6 @@ class PortalSource:
                     data += chunk
                     if len(data) > limit_bytes:
                         raise SourceError(f"{url} is larger than the {limit_bytes} bytes that it may have.")
-                    if time.monotonic() > limit_seconds:
-                        raise _PassingError(f"it did not arrive in {OBJECT_SECONDS_MAX:.0f} seconds")
                 announced = response.headers.get("Content-Length", "")
                 if announced.isdecimal() and int(announced[:18]) != len(data):
                     raise _PassingError(f"the connection ended after {len(data)} of {announced[:18]} bytes")
@@ -96,4 +109,6 @@ class PortalSource:
         if session is None:
             session = self._threads.session = requests.Session()
             session.auth = _NoCredentials()
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, TimeLimitedAdapter())
         return session

@@ -22,7 +22,8 @@ from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, envelope_read
 from workers.protocol.errors import KeyMalformedError, SignatureInvalidError, VerificationError
 from workers.protocol.keys import PublicKey
 from workers.protocol.leaves import NodeKeyLeaf, ReceiptLeaf
-from workers.protocol.messages import RECEIPT_PREDICATE_TYPE, ReceiptPredicate
+from workers.protocol.messages.receipt import RECEIPT_PREDICATE_TYPE, ReceiptPredicate
+from workers.protocol.plurals import counted
 from workers.protocol.statements import Statement, statement_parse
 
 ACCEPTED_MAX: Final = 64
@@ -95,7 +96,7 @@ def _receipt_open(books: Books, index: int, leaf: ReceiptLeaf) -> tuple[str, str
         add(FindingCode.RECEIPT_SIGNATURE_INVALID, index, str(error))
         return None
     except (VerificationError, ValidationError) as error:
-        what = f"{error.error_count()} faults in its predicate" if isinstance(error, ValidationError) else str(error)
+        what = f"{counted(error.error_count(), 'fault')} in its predicate" if isinstance(error, ValidationError) else str(error)
         add(FindingCode.RECEIPT_MALFORMED, index, f"Not a receipt: {what}")
         return None
     if contradiction := _contradiction(leaf, statement, predicate, key_id):

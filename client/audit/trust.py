@@ -14,7 +14,8 @@ from client.settings import authority_of
 from workers.protocol.canonical import json_parse
 from workers.protocol.errors import CheckpointMalformedError, KeyWrongError, VerificationError
 from workers.protocol.keys import PublicKey
-from workers.protocol.messages import CoordinatorInfo
+from workers.protocol.messages.joining import CoordinatorInfo
+from workers.protocol.plurals import counted
 from workers.protocol.signed_note import Checkpoint, note_open
 from workers.protocol.succession import keys_of
 
@@ -52,7 +53,7 @@ def coordinator_read(source: LogSource) -> Coordinator:
         keys = keys_of(info.predecessors, present=PublicKey.from_base64(info.public_key), origin=info.origin)
         authority = authority_of(info.origin)
     except (VerificationError, ValidationError, ValueError) as error:
-        why = f"{error.error_count()} faults" if isinstance(error, ValidationError) else str(error)
+        why = f"{counted(error.error_count(), 'fault')}" if isinstance(error, ValidationError) else str(error)
         raise SourceError(f"{source.name} does not say who its coordinator is as protocol version 1 says it: {why}") from error
     # Under another name it would have another last run, and could show another history.
     if source.authority is not None and authority != source.authority:

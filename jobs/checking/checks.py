@@ -34,7 +34,8 @@ from workers.protocol.compute_log import LOG_BYTES_MAX, LogRefusedError, log_che
 from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, envelope_open
 from workers.protocol.errors import StatementMalformedError, VerificationError
 from workers.protocol.keys import PublicKey
-from workers.protocol.messages import RECEIPT_PREDICATE_TYPE, Manifest, ReceiptPredicate
+from workers.protocol.messages.receipt import RECEIPT_PREDICATE_TYPE, Manifest, ReceiptPredicate
+from workers.protocol.plurals import counted
 from workers.protocol.statements import Statement, statement_parse
 
 
@@ -120,7 +121,7 @@ class ReplicaCheck:
         try:
             self._predicate = ReceiptPredicate.model_validate(self._statement.predicate)
         except ValidationError as error:
-            raise StatementMalformedError(f"The receipt's predicate has {error.error_count()} faults.") from error
+            raise StatementMalformedError(f"The receipt's predicate has {counted(error.error_count(), 'fault')}.") from error
         expected = {
             "order_digest": replica.order_digest,
             "replica_id": UUID(replica.replica_id),

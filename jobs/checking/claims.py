@@ -32,7 +32,7 @@ BATCH_KEPT: Final = timedelta(days=1)
 """A batch whose chord was lost is forgotten after this; its jobs have been claimed again long before."""
 SLICE_SECONDS: Final = 0.5
 """Less work than this is not cut: a task and a child of its own cost more than they save."""
-_JOB_SECONDS: Final = 0.01
+_JOB_SECONDS: Final = 0.002
 """What a job costs beside the bytes of its archives: it weighs slices, nothing else."""
 
 

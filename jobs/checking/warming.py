@@ -17,7 +17,7 @@ from jobs.checking.pairs import JobCheck
 from jobs.comparison import FileUnreadableError, results_compare
 from jobs.descriptor import Descriptor
 from workers.protocol.digests import digest_of
-from workers.protocol.messages import Manifest, ManifestFile
+from workers.protocol.messages.receipt import Manifest, ManifestFile
 
 _JOB: Final = {
     "schema_version": "1.0",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from jobs.descriptor.formats import FileFormat
+from workers.protocol.plurals import counted
 
 PLACE_CHARACTERS_MAX: Final = 200
 VALUE_CHARACTERS_MAX: Final = 80
@@ -174,10 +175,10 @@ def share_of(difference: float, allowed: float) -> float:
 
 
 def _sentence(files: Sequence[FileReport], identical: int, worst: Deviation | None, compared: int, exceeding: int) -> str:
-    same = f"{identical} files have the same bytes. " if identical != 1 else "1 file has the same bytes. "
+    same = f"{counted(identical, 'file')} {'has' if identical == 1 else 'have'} the same bytes. "
     if not files:
         return same.strip()
-    found = f"{exceeding} of {compared} values in {len(files)} other files exceed what is allowed."
+    found = f"{exceeding} of {compared} values in {counted(len(files), 'other file')} exceed what is allowed."
     if worst is None:
         return f"{same}{found} Nothing differs."
     shown = worst.document()

@@ -9,7 +9,7 @@ from jobs.comparison.report import Comparison, FileReport, Tally
 from jobs.comparison.rules import FileRule, Tolerance
 from jobs.descriptor import ComparedFile, Descriptor, VerificationMethod
 from jobs.descriptor.formats import FileFormat, format_of
-from workers.protocol.messages import Manifest
+from workers.protocol.messages.receipt import Manifest
 
 
 def rules_of(descriptor: Descriptor, manifests: tuple[Manifest, Manifest]) -> tuple[list[FileRule], list[str]]:

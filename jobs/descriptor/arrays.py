@@ -37,7 +37,7 @@ from jobs.descriptor.parsing import descriptor_document, validation_faults, well
 from workers.protocol.canonical import canonical_json, json_parse
 from workers.protocol.digests import digest_of
 from workers.protocol.errors import VerificationError
-from workers.protocol.messages import OutputPath
+from workers.protocol.messages.base import OutputPath
 
 ARRAY_ITEMS_MAX: Final = 1000
 ARRAY_BYTES_MAX: Final = 4 * 1024 * 1024

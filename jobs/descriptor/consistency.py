@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from jobs.descriptor.errors import Fault, pointer
 from jobs.descriptor.formats import STRUCTURES, TABLES, WITH_COLUMNS, FileFormat, NanPolicy, RowOrder
 from jobs.descriptor.model import GB, MB, ComparedFile, Descriptor, RedundancyPolicy, VerificationMethod
-from workers.protocol.messages import Tier
+from workers.protocol.messages.machine import Tier
 
 ENVIRONMENT_BYTES_MAX = 64 * 1024
 ARGUMENTS_BYTES_MAX = 64 * 1024

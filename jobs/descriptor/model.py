@@ -14,7 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from jobs.descriptor.formats import FileFormat, NanPolicy, RowOrder, format_of
 from workers.protocol.digests import Digest
-from workers.protocol.messages import ExpectedOutput, Limits, OutputPath, Tier
+from workers.protocol.messages.base import OutputPath
+from workers.protocol.messages.machine import Tier
+from workers.protocol.messages.order import ExpectedOutput, Limits
 from workers.protocol.room import Need, millicores_needed
 
 SCHEMA_VERSION: Final = "1.0"
@@ -188,9 +190,13 @@ class Verification(DescriptorPart):
 
 
 class Visibility(StrEnum):
-    """Whether strangers may see title, type and state of the job. Inputs and results are never public by this."""
+    """Who may see title, type, state, custody and verdict of the job beside its owner: nobody, whoever has its secret link, or anybody.
+
+    Inputs and results are never public by this. Its owner can change it later.
+    """
 
     PRIVATE = "private"
+    UNLISTED = "unlisted"
     PUBLIC = "public"
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import BinaryIO, ClassVar, Final
 
 from asgiref.sync import sync_to_async
@@ -20,11 +22,11 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
 from jobs.blobs import READ_BYTES, blob_open
-from jobs.disclosure import RESULT_SHOWN
+from jobs.disclosure import BYTES_SHOWN
 from jobs.gateway.database import in_database
 from jobs.gateway.requests import sender_identify
 from jobs.models import Blob, JobInput, Receipt, Replica, Upload
-from jobs.states import JOB_OPEN, JOB_TERMINAL, REPLICA_LIVE, ReplicaState
+from jobs.states import JOB_OPEN, REPLICA_LIVE, ReplicaState
 from nodes.models import Node
 from people.models import Scope, User
 from workers.protocol.digests import digest_parse
@@ -111,8 +113,8 @@ def _readable_blob(reader: Node | User, digest: str) -> Blob:
         held = Replica.objects.filter(Q(state__in=REPLICA_LIVE) | late, node=reader)
         may_read = JobInput.objects.filter(blob=digest, job__in=held.values("job")).exists()
     else:
-        of_owner = Receipt.objects.filter(replica__job__owner=reader)
-        of_concluded = of_owner.filter(replica__job__state__in=JOB_TERMINAL, replica__state__in=RESULT_SHOWN)
+        shown = reduce(or_, (Q(replica__job__state=job, replica__state__in=states) for job, states in BYTES_SHOWN.items()))
+        of_concluded = Receipt.objects.filter(shown, replica__job__owner=reader)
         may_read = (
             Upload.objects.filter(user=reader, digest=digest, committed_at__isnull=False).exists()
             or JobInput.objects.filter(job__owner=reader, blob=digest).exists()

@@ -30,15 +30,8 @@ from ledger.checkpoints import checkpoint_latest
 from nodes.clones import clone_record
 from nodes.errors import SessionSupersededError
 from nodes.models import Node, NodeState
-from workers.protocol.messages import (
-    PROTOCOL_VERSION,
-    Command,
-    CommandKind,
-    ExchangeAnswer,
-    ExchangeRequest,
-    NoWork,
-    Renewal,
-)
+from workers.protocol.messages.base import PROTOCOL_VERSION
+from workers.protocol.messages.exchange import Command, CommandKind, ExchangeAnswer, ExchangeRequest, NoWork, Renewal
 from workers.protocol.validation import message_parse
 
 RETRY_SECONDS: Final = 0.03

@@ -7,7 +7,8 @@ from typing import Any, Final
 from pydantic.json_schema import models_json_schema
 
 from nodes.openapi import HTTP_SIGNATURE_NAME, HTTP_SIGNATURE_SCHEME
-from workers.protocol.messages import ExchangeAnswer, ExchangeRequest, ReceiptsAnswer, ReceiptSubmission
+from workers.protocol.messages.delivery import ReceiptsAnswer, ReceiptSubmission
+from workers.protocol.messages.exchange import ExchangeAnswer, ExchangeRequest
 
 _REFERENCE: Final = "#/components/schemas/{model}"
 _SIGNED: Final[list[dict[str, list[str]]]] = [{HTTP_SIGNATURE_NAME: []}]

@@ -10,7 +10,8 @@ from django.views.decorators.http import require_POST
 from jobs.gateway.database import in_database
 from jobs.gateway.requests import json_body, node_identify
 from jobs.services.receipts import Result, TakenReceipt, receipts_accept
-from workers.protocol.messages import RECEIPTS_BYTES_MAX, Problem, ReceiptAnswer, ReceiptResult, ReceiptsAnswer, ReceiptSubmission
+from workers.protocol.messages.base import Problem
+from workers.protocol.messages.delivery import RECEIPTS_BYTES_MAX, ReceiptAnswer, ReceiptResult, ReceiptsAnswer, ReceiptSubmission
 from workers.protocol.problems import problem_document
 from workers.protocol.validation import message_parse
 

@@ -24,7 +24,7 @@ from jobs.services.uploads import upload_append, upload_create, upload_find
 from nodes.models import Node
 from people.models import Scope, User
 from workers.protocol.digests import digest_parse
-from workers.protocol.messages import UPLOAD_CHUNK_BYTES_MAX
+from workers.protocol.messages.delivery import UPLOAD_CHUNK_BYTES_MAX
 from workers.protocol.problems import ProblemError
 from workers.protocol.strict_base64 import base64_decode
 

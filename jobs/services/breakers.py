@@ -25,7 +25,8 @@ from jobs.faults import FAILURES, JOB_CODES, OF_THE_JOB, FaultClass
 from jobs.models import ImageBreaker, Job, JobKind, Replica
 from jobs.nudges import exchanges_wake
 from jobs.states import ReplicaState
-from workers.protocol.messages import FailureCode, Tier
+from workers.protocol.messages.machine import Tier
+from workers.protocol.messages.receipt import FailureCode
 
 CLOSED_SECONDS_MAX: Final = 86_400.0
 

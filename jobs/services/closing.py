@@ -7,14 +7,17 @@ from django.utils import timezone
 from jobs.models import Job
 from jobs.services.transitions import ReplicaStep, job_transition, steps_take
 from jobs.states import REPLICA_LIVE, JobState, ReplicaState
-from ledger.services import account_of, refund_post
+from ledger.movements import movements_post
+from ledger.services import account_of, refund_of
 
 
 def job_close(*, job: Job, to: JobState, code: str, message: str) -> None:
     """Ends a job without a result: cancels what is queued or out, gives the reservation back. The caller holds the job's row lock."""
     _replicas_cancel(job, message)
     job_transition(job=job, to=to, payload={"code": code}, failure_code=code, failure_message=message)
-    refund_post(account=account_of(user=job.owner), job_id=job.pk, amount_micro=job.reserved_micro)
+    refund = refund_of(account=account_of(user=job.owner), job_id=job.pk, amount_micro=job.reserved_micro)
+    if refund:
+        movements_post([refund])
 
 
 def job_fail(*, job: Job, code: str, message: str) -> None:

@@ -27,7 +27,7 @@ from ledger.models import Account
 from ledger.movements import Movement, movements_post
 from ledger.services import Payment, accounts_of, payment_of, refund_of
 from workers.protocol.leaves import SpotChoice
-from workers.protocol.messages import ReceiptPredicate
+from workers.protocol.messages.receipt import ReceiptPredicate
 from workers.protocol.pay import CLIP_FACTOR, payment_micro
 
 ImageAndType = tuple[str, str]

@@ -24,7 +24,8 @@ from jobs.services.replicas import replicas_queue
 from jobs.services.settlement import NEVER
 from jobs.services.transitions import job_state_derive, replica_transition
 from jobs.states import ReplicaState
-from workers.protocol.messages import Failure, FailureCode
+from workers.protocol.messages.receipt import Failure, FailureCode
+from workers.protocol.plurals import counted
 
 NEEDS_SECOND_WITNESS: Final = frozenset({FailureCode.IMAGE_UNAVAILABLE, FailureCode.INPUT_UNAVAILABLE})
 """Of one copy too: what one host can't fetch may be that host's network."""
@@ -69,7 +70,7 @@ def replica_substitute(*, job: Job) -> None:
     elif not _settlement_is_due(job):
         by_class = ", ".join(f"{count} by {name}" for name, count in sorted(used.items()))
         message = (
-            f"{used.total()} runs ended without a result ({by_class}): hosts fell silent or reported a failure. "
+            f"{counted(used.total(), 'run')} ended without a result ({by_class}): hosts fell silent or reported a failure. "
             "The job's replicas show which; submit it again under another label when the reason is gone."
         )
         job_fail(job=job, code="attempts_exhausted", message=message)

@@ -8,7 +8,7 @@ from typing import Final
 
 from jobs.services.outages import portal_alive_record, silence_permitted
 from nodes.models import Node
-from workers.protocol.messages import NoWork
+from workers.protocol.messages.exchange import NoWork
 
 SEEN_SECONDS: Final = 10
 """`last_seen_at` of a node is that exact."""

@@ -33,7 +33,9 @@ from jobs.services.transitions import JobStep, ReplicaStep, Step, job_states_der
 from jobs.states import JOB_OPEN, REPLICA_LIVE, JobState, ReplicaState
 from nodes.models import Node, NodeState
 from nodes.services import node_revoke
-from workers.protocol.messages import Command, CommandKind, FreeResources, LeaseReport, Renewal, Stage, Tier, Wishes
+from workers.protocol.messages.exchange import Command, CommandKind, FreeResources, LeaseReport, Renewal, Stage, Wishes
+from workers.protocol.messages.machine import Tier
+from workers.protocol.plurals import counted
 
 log = logging.getLogger(__name__)
 
@@ -325,12 +327,13 @@ def _queue_deadline_enforce(job_id: UUID, now: datetime) -> bool:
 def _no_host_message(job: Job, permitted: timedelta) -> str:
     needs = job.replicas.order_by("created_at").first()
     asked = (
-        f"{needs.cpus:g} cores, {needs.memory_bytes / 2**30:.1f} GiB of memory, {needs.disk_bytes / 2**30:.1f} GiB of disk "
-        f"and {needs.gpus} GPUs"
+        f"{counted(needs.cpus, 'core')}, {needs.memory_bytes / 2**30:.1f} GiB of memory, {needs.disk_bytes / 2**30:.1f} GiB of disk "
+        f"and {counted(needs.gpus, 'GPU')}"
         if needs
         else "nothing"
     )
     return (
-        f"No host took it within {permitted.total_seconds():.0f} seconds. It needs a node of tier {job.tier} or above with {asked} "
-        "free, of an owner who has not run it yet. Ask for less, wait longer, or find more hosts."
+        f"No host took it within {counted(round(permitted.total_seconds()), 'second')}. "
+        f"It needs a node of tier {job.tier} or above with {asked} free, of an owner who has not run it yet. "
+        "Ask for less, wait longer, or find more hosts."
     )

@@ -18,7 +18,7 @@ from channels.layers import get_channel_layer
 from channels_redis.pubsub import RedisPubSubChannelLayer
 from django.conf import settings
 from django.core.mail import get_connection, send_mail
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from jobs.models import Job, JobEvent
@@ -34,6 +34,7 @@ DIGEST_LABELS: Final = 20
 FLEET_GROUP: Final = "fleet"
 Mail = tuple[str, list[str], str]
 """Subject, paragraphs, address."""
+_PUSHED: Final = "UPDATE jobs_jobevent SET pushed_at = %s WHERE id = ANY(%s)"
 _MAILED: Final = {f"job.{state}" for state in (JobState.COMPLETED, JobState.FAILED, JobState.DISPUTED)}
 
 
@@ -68,13 +69,17 @@ def _batch_push() -> int:
     with transaction.atomic():
         unpushed = JobEvent.objects.select_for_update(skip_locked=True).filter(pushed_at=None).order_by("pk")
         found = list(unpushed.values_list("pk", "job_id", "kind")[:BATCH_EVENTS])
+        if not found:
+            return 0
         try:
-            async_to_sync(_sockets_send)(_messages([(pk, job_id) for pk, job_id, _ in found]))
+            if messages := _messages([(pk, job_id) for pk, job_id, _ in found]):
+                async_to_sync(_sockets_send)(messages)
         except (redis.RedisError, OSError) as error:
             log.warning("outbox waits, the channel layer is away: %s", error)
             return 0
         _mails_send([(job_id, kind.removeprefix("job.")) for _, job_id, kind in found if kind in _MAILED])
-        JobEvent.objects.filter(pk__in=[pk for pk, *_ in found]).update(pushed_at=timezone.now())
+        with connection.cursor() as cursor:
+            cursor.execute(_PUSHED, [timezone.now(), [pk for pk, *_ in found]])
     return len(found)
 
 
@@ -131,7 +136,8 @@ def _mails_send(ends: Sequence[tuple[UUID, str]]) -> None:
     """
     if not ends:
         return
-    jobs = Job.objects.select_related("owner").defer("descriptor").in_bulk([job_id for job_id, _ in ends])
+    told = ("label", "job_type", "dispute_deadline_at", "failure_code", "failure_message", "verdict_summary", "owner__email")
+    jobs = Job.objects.select_related("owner").only(*told).in_bulk([job_id for job_id, _ in ends])
     by_owner: dict[int, list[tuple[Job, str]]] = defaultdict(list)
     mails: list[Mail] = []
     for job_id, state in ends:
@@ -171,7 +177,7 @@ def _owner_mail(job: Job, state: str) -> Mail:
     if job.failure_message:
         lines.append(f"{job.failure_code}: {job.failure_message}")
     if job.verdict_summary:
-        lines.append(f"{job.verdict_summary['agreeing']} of {job.verdict_summary['reported']} replicas agree.")
+        lines.append(f"Replicas that agree: {job.verdict_summary['agreeing']} of {job.verdict_summary['reported']}.")
     lines.append(f"{settings.NEXA_ORIGIN}/jobs/{job.pk}/")
     return f"[NEXAPod] {job.label}: {state}", lines, job.owner.email
 

@@ -16,14 +16,9 @@ from workers.protocol.digests import digest_of
 from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, envelope_read
 from workers.protocol.errors import EnvelopeMalformedError
 from workers.protocol.keys import PublicKey
-from workers.protocol.messages import (
-    RECEIPT_BLOB_BYTES_MAX,
-    RECEIPT_ENVELOPE_BYTES_MAX,
-    RECEIPT_PREDICATE_TYPE,
-    ReceiptPredicate,
-    StoredObject,
-    SubmittedReceipt,
-)
+from workers.protocol.messages.delivery import RECEIPT_BLOB_BYTES_MAX, RECEIPT_ENVELOPE_BYTES_MAX, SubmittedReceipt
+from workers.protocol.messages.receipt import RECEIPT_PREDICATE_TYPE, ReceiptPredicate, StoredObject
+from workers.protocol.plurals import counted
 from workers.protocol.problems import ProblemError
 from workers.protocol.statements import statement_parse
 from workers.protocol.strict_base64 import base64_decode
@@ -101,7 +96,8 @@ def _predicate_of(payload: bytes) -> ReceiptPredicate:
         faults = validation_errors(error)
         where = faults[0]["path"] or "the whole"
         raise ReceiptInvalidError(
-            f"The predicate is not a receipt: {len(faults)} faults, the first at {where!r}: {faults[0]['message']}.", errors=faults
+            f"The predicate is not a receipt: {counted(len(faults), 'fault')}, the first at {where!r}: {faults[0]['message']}.",
+            errors=faults,
         ) from error
     if predicate.finished_at < predicate.started_at:
         raise ReceiptInvalidError(

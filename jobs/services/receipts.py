@@ -41,7 +41,8 @@ from jobs.services.uploads import LeaseUnknownError
 from jobs.states import JOB_OPEN, REPLICA_LIVE, REPLICA_VOTES, JobState, ReplicaState
 from nodes.models import Node
 from workers.protocol.errors import VerificationError
-from workers.protocol.messages import FailureCode, StoredObject, SubmittedReceipt
+from workers.protocol.messages.delivery import SubmittedReceipt
+from workers.protocol.messages.receipt import FailureCode, StoredObject
 from workers.protocol.problems import ProblemError
 
 log = logging.getLogger(__name__)

@@ -29,7 +29,7 @@ from jobs.services.transitions import JobStep, event_record, job_states_derive, 
 from jobs.states import JOB_OPEN, REPLICA_LIVE, REPLICA_VOTES, JobState, ReplicaState
 from jobs.verdicts import AskForMore, CheckedReplica, Conclude, Decision, Dispute, NoValidResult, Wait, decide, pair
 
-SLICE_JOBS: Final = 50
+SLICE_JOBS: Final = 100
 
 NEVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
 """`verify_claimed_until` of a replica that is checked and waits for others."""
@@ -63,8 +63,9 @@ def _alone_settle(job_id: UUID) -> None:
 
 def _slice_settle(job_ids: Sequence[UUID]) -> dict[UUID, Decision]:
     with transaction.atomic():
-        jobs = Job.objects.select_for_update(no_key=True).filter(pk__in=job_ids, state__in=sorted(JOB_OPEN)).order_by("pk")
-        found = [_Settling(job) for job in jobs]
+        # The descriptor, most of a job's row, is read only where more replicas are asked for.
+        jobs = Job.objects.select_for_update(no_key=True).filter(pk__in=job_ids, state__in=sorted(JOB_OPEN)).defer("descriptor")
+        found = [_Settling(job) for job in jobs.order_by("pk")]
         _replicas_read({settling.job.pk: settling for settling in found})
         decided = {settling.job.pk: settling for settling in found if settling.reported}
         _decide(decided)

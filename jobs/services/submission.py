@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from jobs.bulk import rows_insert
 from jobs.cost import job_cost, spot_share_of
-from jobs.descriptor import Descriptor, InputFile, JobArray, PlannedJob, RedundancyPolicy, array_of_one
+from jobs.descriptor import Descriptor, InputFile, JobArray, PlannedJob, RedundancyPolicy, Visibility, array_of_one
 from jobs.errors import (
     InputMismatchError,
     InputUnknownError,
@@ -37,12 +37,14 @@ from jobs.requirements import LARGEST, gpu_memory_ceiling, shortfalls_of, tier_f
 from jobs.selectors import largest_node
 from jobs.services.closing import job_close
 from jobs.services.replicas import replicas_queue_all
+from jobs.services.visibility import link_secret_make
 from jobs.states import JOB_TERMINAL, JobState
 from ledger.movements import CreditsInsufficientError, movements_post
 from ledger.services import account_of, reservation_of
 from nodes.tiers import TIER_FLOORS
 from people.models import User
-from workers.protocol.messages import ImageReference
+from workers.protocol.messages.order import ImageReference
+from workers.protocol.plurals import counted
 
 CONFLICTS_MAX: Final = 50
 """Jobs of other content that one answer names."""
@@ -171,8 +173,16 @@ def _jobs_write(
     account = account_of(user=owner)
     like = Job(owner=owner, **_shared_columns(array.shared, image))
     ids = {one.label: uuid4() for one in new}
+    is_unlisted = like.visibility == Visibility.UNLISTED
     records = [
-        {"id": ids[one.label], "label": one.label, "descriptor": one.document, "descriptor_digest": one.digest}
+        {
+            "id": ids[one.label],
+            "label": one.label,
+            "title": one.document.get("title", ""),
+            "descriptor": one.document,
+            "descriptor_digest": one.digest,
+            "link_secret": link_secret_make() if is_unlisted else "",
+        }
         for one in sorted(new, key=lambda one: one.label)
     ]
     # Waits for unfinished submissions of the same labels, then leaves out what they have written, if they were committed.
@@ -225,6 +235,7 @@ def _shared_columns(descriptor: Descriptor, image: ImageReference) -> dict[str, 
         "estimated_flops": descriptor.estimated_flops,
         "credit_rate_micro": cost.rate_micro,
         "reserved_micro": cost.reserved_micro,
+        "visibility": descriptor.visibility,
         "queue_deadline_at": timezone.now() + timedelta(seconds=descriptor.queue_deadline_seconds),
     }
 
@@ -236,7 +247,7 @@ def same_jobs_check(array: JobArray, known: Mapping[str, _Known]) -> None:
         return
     label = conflicts[0][1].label
     first = known[label]
-    more = f" The same holds for {len(conflicts) - 1} others; `errors` names them." if len(conflicts) > 1 else ""
+    more = f" The same holds for {counted(len(conflicts) - 1, 'other')}; `errors` names them." if len(conflicts) > 1 else ""
     raise LabelConflictError(
         f"You have a job {label!r} with other content, submitted {first.submitted_at:%Y-%m-%d %H:%M} UTC. Use a new job_id.{more}",
         job=str(first.id),
@@ -254,7 +265,8 @@ def same_jobs_check(array: JobArray, known: Mapping[str, _Known]) -> None:
 
 def _insufficient(count: int, each_micro: int, balance_micro: int) -> CreditsInsufficientError:
     return CreditsInsufficientError(
-        f"These {count} jobs reserve up to {count * each_micro / 1e6:.6f} credits; your balance is {balance_micro / 1e6:.6f}. "
+        f"Together {counted(count, 'new job')} would reserve up to {count * each_micro / 1e6:.6f} credits; "
+        f"your balance is {balance_micro / 1e6:.6f}. "
         "Earn some with a node, ask a moderator for a grant, send fewer, or lower estimated_flops, copies or credit_rate.",
         needed_micro=str(count * each_micro),
         balance_micro=str(balance_micro),

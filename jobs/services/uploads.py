@@ -3,6 +3,7 @@
 1. Whether the portal has a blob already is never answered: each lease and each person uploads in full what they refer to.
 2. An offset moves only by a chunk that starts at it. Two requests at once: one gets on, the other is told the offset.
 3. The last byte commits: the whole must have the digest that was announced, else the upload is gone and starts anew.
+4. All uploads of a lease together have at most what its order allows for outputs, and ARCHIVE_AND_LOG_BYTES for what holds them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from django.db.models import Q, Sum
 from django.utils import timezone
 
 from jobs.blobs import BlobDigestMismatchError, BlobTooLargeError, blob_discard, blob_of_upload, blob_store, blob_write
+from jobs.descriptor import Descriptor
 from jobs.models import Replica, Upload
 from jobs.states import JOB_OPEN, REPLICA_LIVE, JobState, ReplicaState
 from nodes.models import Node
@@ -26,6 +28,10 @@ from workers.protocol.problems import ProblemError
 
 UPLOADS_PER_LEASE_MAX: Final = 16
 UPLOADS_OPEN_PER_USER_MAX: Final = 64
+
+ARCHIVE_AND_LOG_BYTES: Final = 128 * 2**20
+"""Beyond the outputs themselves. A log has at most half of it; headers, padding and manifest of as many files as an archive may hold, with
+the longest paths, have less than the other half."""
 
 UPLOAD_ABANDONED: Final = timedelta(days=2)
 """Age at which an unfinished upload is given up; one for a lease only once the lease is over."""
@@ -222,7 +228,9 @@ def _create_for_lease(node: Node, lease_id: UUID | None, digest: str, size_bytes
             f"A lease has at most {UPLOADS_PER_LEASE_MAX} uploads, and this one has them: an archive and a log are enough."
         )
     announced = uploads.aggregate(total=Sum("size_bytes"))["total"] or 0
-    _size_check(announced + size_bytes, settings.NEXA_UPLOAD_BYTES_MAX, "all uploads of a lease")
+    output_bytes = Descriptor.model_validate(replica.job.descriptor).run_limits.output_bytes
+    limit_bytes = min(output_bytes + ARCHIVE_AND_LOG_BYTES, settings.NEXA_UPLOAD_BYTES_MAX)
+    _size_check(announced + size_bytes, limit_bytes, f"all uploads of this lease, whose order allows {output_bytes} bytes of outputs")
     return Upload.objects.create(replica=replica, digest=digest, size_bytes=size_bytes)
 
 

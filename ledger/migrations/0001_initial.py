@@ -105,6 +105,28 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
+            name="EntryTotal",
+            fields=[
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("grant", "Grant"),
+                            ("reservation", "Reservation"),
+                            ("payment", "Payment"),
+                            ("refund", "Refund"),
+                            ("reversal", "Reversal"),
+                        ],
+                        max_length=16,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                ("entries", models.BigIntegerField(default=0)),
+                ("credited_micro", models.BigIntegerField(default=0)),
+            ],
+        ),
+        migrations.CreateModel(
             name="PendingItem",
             fields=[
                 (

@@ -5,7 +5,10 @@
    and key are the item's, and no posting can be added. That each entry has its item is checked at the commit (foreign key).
 3. Balances follow from postings and from nothing else; only the treasury's is negative (check constraint). They are locked in the order of
    the accounts' ids, treasury and escrow first, so that transactions wait for each other and never deadlock.
-4. Each item waits for the log until a leaf holds it. Leaves have indexes without gaps. An item is as long as a leaf may be: a longer one
+4. An account has the owner that it was made for, until that person is forgotten: then it has none.
+5. Entries and what they credit are counted by kind, when their item completes them: public pages show it, and must not sum for it. A
+   kind's row is locked after the accounts, by kind; but for reversals, whoever wants it holds an account that others want first.
+6. Each item waits for the log until a leaf holds it. Leaves have indexes without gaps. An item is as long as a leaf may be: a longer one
    could not be published, and would stop the log for ever.
 
 Triggers run once a statement, over all of its rows: a transaction with thousands of postings updates each account once. They run as the
@@ -39,6 +42,9 @@ BEGIN
         RAISE EXCEPTION 'account % must start at 0, not %; post an entry', NEW.id, NEW.balance_micro USING ERRCODE = 'restrict_violation';
     ELSIF TG_OP = 'UPDATE' AND NEW.kind <> OLD.kind THEN
         RAISE EXCEPTION 'account % is a % account for good', NEW.id, OLD.kind USING ERRCODE = 'restrict_violation';
+    ELSIF TG_OP = 'UPDATE' AND NEW.owner_id IS NOT NULL AND NEW.owner_id IS DISTINCT FROM OLD.owner_id THEN
+        RAISE EXCEPTION 'account % can be nobody else''s; forget its owner, or make another account', NEW.id
+            USING ERRCODE = 'restrict_violation';
     ELSIF TG_OP = 'UPDATE' AND NEW.balance_micro <> OLD.balance_micro AND pg_trigger_depth() < 2 THEN
         RAISE EXCEPTION 'the balance of account % follows from postings; post an entry', NEW.id USING ERRCODE = 'restrict_violation';
     END IF;
@@ -82,6 +88,7 @@ END $$;
 CREATE FUNCTION ledger_items_take() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     wrong record;
+    counted record;
 BEGIN
     -- OFFSET 0 keeps the sub-selects apart: each is a look-up for a row that was added, never the other way round.
     SELECT added.id, added.kind, added.key, side.count, side.total, entry.key IS NOT NULL AS has_entry INTO wrong FROM added
@@ -100,6 +107,14 @@ BEGIN
         RAISE EXCEPTION 'item % (% %) is not that of an entry as its kind says', wrong.id, wrong.kind, wrong.key
             USING ERRCODE = 'check_violation';
     END IF;
+    FOR counted IN
+        SELECT added.kind, count(*) AS entries, sum(side.credited)::bigint AS credited FROM added
+        CROSS JOIN LATERAL (SELECT sum(amount_micro) AS credited FROM ledger_posting WHERE entry_id = added.id AND amount_micro > 0) side
+        WHERE side.credited IS NOT NULL GROUP BY added.kind ORDER BY added.kind
+    LOOP
+        UPDATE ledger_entrytotal SET entries = entries + counted.entries, credited_micro = credited_micro + counted.credited
+            WHERE kind = counted.kind;
+    END LOOP;
     INSERT INTO ledger_pendingitem (item_id) SELECT id FROM added;
     RETURN NULL;
 END $$;
@@ -139,6 +154,8 @@ ALTER TABLE ledger_logitem ADD CONSTRAINT item_fits_a_bundle CHECK (octet_length
 INSERT INTO ledger_account (id, kind, balance_micro, created_at) VALUES
     ('00000000-0000-4000-8000-000000000001', 'treasury', 0, now()),
     ('00000000-0000-4000-8000-000000000002', 'escrow', 0, now());
+INSERT INTO ledger_entrytotal (kind, entries, credited_micro)
+    SELECT kind, 0, 0 FROM unnest(ARRAY['grant', 'reservation', 'payment', 'refund', 'reversal']) AS kind;
 """
 FORWARD += "".join(
     f"CREATE TRIGGER {table}_append_only BEFORE UPDATE OR DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION ledger_refuse_change();\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from devstack.stack import CHECKOUT, HOST_BIN
+from devstack.stack import CHECKOUT, HOST_BIN, SERVER_BIN
 from nexaportal.embedded import data_root
 from tests.acceptance.conftest import KEPT
 
@@ -31,9 +31,15 @@ class Background:
 
     def nexa(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """`nexa` in a shell that has sourced dev.env."""
-        script = 'set -a; source "$0"; exec "$@"'
-        command = ["bash", "-c", script, str(self.state / "dev.env"), str(HOST_BIN / "nexa"), *arguments]
-        return subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=60, check=False)
+        return self._with("dev.env", str(HOST_BIN / "nexa"), *arguments)
+
+    def manage(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """`manage.py` in a shell that has sourced manage.env."""
+        return self._with("manage.env", str(SERVER_BIN / "python"), "manage.py", *arguments)
+
+    def _with(self, settings: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = ["bash", "-c", 'set -a; source "$0"; exec "$@"', str(self.state / settings), *arguments]
+        return subprocess.run(command, cwd=CHECKOUT, env=self._environment, capture_output=True, text=True, timeout=60, check=False)
 
     def setting(self, name: str) -> str:
         lines = (self.state / "dev.env").read_text().splitlines()
@@ -68,7 +74,12 @@ def test_stack_comes_up_serves_nexa_keeps_its_data_and_goes_down(background: Bac
 
     assert up.returncode == 0, up.stderr
     assert background.setting("NEXA_PORTAL") in up.stdout
-    assert (background.state / "dev.env").stat().st_mode & 0o777 == 0o600
+    assert f". {background.state / 'manage.env'};" in up.stdout
+    assert [(background.state / name).stat().st_mode & 0o777 for name in ("dev.env", "manage.env")] == [0o600, 0o600]
+    roles = background.manage("database_roles")
+    assert roles.returncode == 0, f"only the owner of the tables may grant rights to them: {roles.stderr}"
+    books = background.manage("ledger_verify")
+    assert books.returncode == 0, books.stdout + books.stderr
     jobs = background.nexa("jobs")
     assert jobs.returncode == 0, jobs.stderr
     key_id, portal = background.setting("NEXA_COORDINATOR"), background.setting("NEXA_PORTAL")
@@ -79,7 +90,7 @@ def test_stack_comes_up_serves_nexa_keeps_its_data_and_goes_down(background: Bac
 
     assert (down.returncode, down.stdout.strip().splitlines()[-1]) == (0, "Stopped.")
     assert not background.processes()
-    assert not (background.state / "dev.env").exists()
+    assert not [*background.state.glob("*.env")]
     assert background.make("up").returncode == 0
     assert background.setting("NEXA_COORDINATOR") == key_id
     assert background.nexa("jobs").returncode == 0

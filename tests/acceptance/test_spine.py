@@ -22,7 +22,7 @@ from tests.acceptance.conftest import TINY
 from tests.acceptance.running_stack import LEASE_SECONDS, RunningStack, stack_running
 from tests.acceptance.traces import wait_for
 from workers.protocol.archives import ArchiveReader
-from workers.protocol.messages import Manifest
+from workers.protocol.messages.receipt import Manifest
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.docker]
 

@@ -18,7 +18,8 @@ import psutil
 
 from tests.adversary import attacks
 from workers.folders import folder_remove
-from workers.protocol.messages import FailureCode, Limits
+from workers.protocol.messages.order import Limits
+from workers.protocol.messages.receipt import FailureCode
 from workers.runtime.docker_engine import DockerRuntime
 from workers.runtime.interface import RunResult, RunSpec, Sample
 

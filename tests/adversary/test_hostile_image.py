@@ -11,7 +11,7 @@ import pytest
 
 from tests.adversary import attacks, probes
 from tests.adversary.arena import MIB, Arena
-from workers.protocol.messages import FailureCode
+from workers.protocol.messages.receipt import FailureCode
 
 pytestmark = pytest.mark.docker
 

@@ -29,10 +29,8 @@ from ledger.append_only import APPEND_ONLY
 from ledger.checkpoints import checkpoint_publish, log_origin
 from ledger.coordinator_key import coordinator_private_key
 from ledger.epochs import epoch_begin
-from ledger.items import node_key_log
 from ledger.models import Checkpoint, LogItem, LogLeaf
 from ledger.publication import PublishedAheadError
-from ledger.services import account_of
 from tests.client.live_portal import LivePortal
 from tests.factories.checking import job_check
 from tests.factories.honest_ledger import WORTH, HonestLedger
@@ -219,7 +217,6 @@ def test_what_the_portal_settles_itself_is_clean_also_when_a_moderator_rules(
         replicas = []
         for one in files:
             node, key = node_make(user_make())
-            node_key_log(node_id=node.pk, key=key.public, account=account_of(user=node.owner))
             replicas.append(replica_report(job, one, node=node, key=key))
         job_check(job_id=job.pk)
         job_settle(job_id=job.pk)

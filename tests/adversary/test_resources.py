@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.adversary.arena import MIB, Arena
-from workers.protocol.messages import FailureCode
+from workers.protocol.messages.receipt import FailureCode
 
 pytestmark = pytest.mark.docker
 

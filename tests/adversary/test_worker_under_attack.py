@@ -25,7 +25,8 @@ from workers.protocol.archives import archive_check
 from workers.protocol.canonical import json_parse
 from workers.protocol.compute_log import LogLine, log_check
 from workers.protocol.digests import digest_of
-from workers.protocol.messages import FailureCode, ImageReference, Limits, Order, OrderInput, ReceiptPredicate
+from workers.protocol.messages.order import ImageReference, Limits, Order, OrderInput
+from workers.protocol.messages.receipt import FailureCode, ReceiptPredicate
 
 pytestmark = [pytest.mark.docker, pytest.mark.acceptance]
 

@@ -8,7 +8,10 @@ from typing import Final
 
 @dataclass(frozen=True)
 class PageShown:
-    """`path` may hold {state} for the scene's job in that state and {node} for its first node; `name` signs in, "" is nobody."""
+    """`path` may hold {state} for the scene's job in that state, {node} for its first node, {link} for the link of its unlisted job.
+
+    `name` signs in, "" is nobody.
+    """
 
     path: str
     name: str = ""
@@ -30,9 +33,21 @@ PAGES: Final = (
     PageShown("/jobs/{completed}/", "ada"),
     PageShown("/jobs/{disputed}/", "ada"),
     PageShown("/jobs/{leased}/", "ada"),
+    PageShown("/jobs/?state=completed&type=protein-folding&q=chignolin", "ada"),
+    PageShown("/jobs/?q=nowhere", "ada"),
+    PageShown("/jobs/?archived=yes", "ada"),
+    PageShown("/jobs/{compared}/", "ada"),
+    PageShown("/jobs/{compared}/runs/", "ada"),
+    PageShown("/jobs/{failed}/", "ada"),
+    PageShown("/jobs/{cancelled}/", "ada"),
+    PageShown("/jobs/{completed}/retry/", "ada"),
+    PageShown("/jobs/{unlisted}/visibility/", "ada"),
+    PageShown("/jobs/shared/{link}/"),
+    PageShown("/jobs/{public}/"),
     PageShown("/nodes/", "lise"),
     PageShown("/nodes/", "ada"),
     PageShown("/ledger/"),
     PageShown("/ledger/3/"),
+    PageShown("/design/"),
     PageShown("/nowhere/"),
 )

@@ -20,6 +20,7 @@ from ledger.checkpoints import checkpoint_publish
 from nodes.models import Node
 from people.models import User
 from people.services import researcher_approve
+from tests.browser.scene_jobs import jobs_add
 from tests.browser.scene_submission import submission_scene_make
 from tests.factories.checking import job_check
 from tests.factories.jobs import credits_grant, image_approve, job_make
@@ -27,7 +28,7 @@ from tests.factories.nodes import node_make, profile_make
 from tests.factories.people import user_make
 from tests.factories.receipts import replica_lease, replica_report
 from workers.protocol.keys import PrivateKey
-from workers.protocol.messages import Gpu
+from workers.protocol.messages.machine import Gpu
 
 PASSWORD: Final = "custody-of-every-figure-9"
 """Of every person of the scene."""
@@ -51,7 +52,7 @@ class Scene:
     moderator: User
     nodes: tuple[Node, ...]
     jobs: dict[str, Job]
-    """By state: queued, leased, completed, disputed."""
+    """By state: queued, leased, completed, disputed; and those of scene_jobs.py."""
 
     @property
     def people(self) -> tuple[User, ...]:
@@ -62,7 +63,9 @@ class Scene:
 
     def path(self, written: str) -> str:
         """A path of pages.py with the ids that it stands for."""
-        return written.format(node=self.nodes[0].pk, **{state: job.pk for state, job in self.jobs.items()})
+        return written.format(
+            node=self.nodes[0].pk, link=self.jobs["unlisted"].link_secret, **{state: job.pk for state, job in self.jobs.items()}
+        )
 
 
 def scene_make() -> Scene:
@@ -76,6 +79,7 @@ def scene_make() -> Scene:
     contributors = tuple(_person(name) for name in ("lise", "emmy", "chien-shiung", "rosalind"))
     fleet = [_node(owner, place) for owner in contributors for place in range(2)]
     jobs = _jobs(researcher, fleet)
+    jobs |= jobs_add(researcher, [pair for pair in fleet if pair[0].tier == "cpu"], FILES)
     checkpoint_publish()
     return Scene(researcher, contributors, moderator, tuple(node for node, _ in fleet), jobs)
 

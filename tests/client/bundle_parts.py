@@ -28,7 +28,9 @@ from workers.protocol.dsse import PAYLOAD_TYPE_ORDER, envelope_sign
 from workers.protocol.errors import VerificationError
 from workers.protocol.keys import PrivateKey
 from workers.protocol.merkle import inclusion_proof, leaf_hash, tree_root
-from workers.protocol.messages import ImageReference, Limits, Order, Tier, Usage
+from workers.protocol.messages.machine import Tier
+from workers.protocol.messages.order import ImageReference, Limits, Order
+from workers.protocol.messages.receipt import Usage
 from workers.protocol.signed_note import Checkpoint, note_sign
 from workers.protocol.strict_base64 import base64_decode, base64_encode
 from workers.receipts import RunOutcome, receipt_sign
@@ -43,6 +45,7 @@ IMAGE: Final = ImageReference(name="example/sum:1.0", image_id=digest_of(b"image
 FILES: Final = {"energy.csv": b"step,energy\n1,-3.5\n", "summary.json": b'{"energy": -3.5}\n'}
 PAID_MICRO: Final = 250_000
 
+STRANGER = PrivateKey.from_raw(bytes(range(100, 132)))
 PINNED = COORDINATOR.public.key_id
 SIGNED_MEMBERS = [f"replica-{number}/{name}" for number in (1, 2) for name in ("order.json", "receipt.json", "log.jsonl")]
 ALL_MEMBERS = [*SIGNED_MEMBERS, "replica-1/archive.tar", SEAL_NAME]

@@ -21,7 +21,7 @@ from tests.services import COORDINATOR_KEY_RAW
 from workers.portal import PortalError, PortalProtocolError, PortalRefusedError, PortalUnreachableError
 from workers.protocol.digests import digest_of
 from workers.protocol.keys import PrivateKey
-from workers.protocol.messages import UPLOAD_CHUNK_BYTES_MAX
+from workers.protocol.messages.delivery import UPLOAD_CHUNK_BYTES_MAX
 
 TOKEN = "nexa_" + "t" * 43
 MIB = 2**20

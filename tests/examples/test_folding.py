@@ -20,7 +20,7 @@ from jobs.comparison.report import Comparison
 from jobs.comparison.results import results_compare
 from jobs.descriptor import Descriptor, descriptor_parse
 from workers.protocol.digests import digest_of
-from workers.protocol.messages import Manifest, ManifestFile
+from workers.protocol.messages.receipt import Manifest, ManifestFile
 
 FOLDER = Path(__file__).parents[2] / "examples" / "folding"
 OTHER_PROCESSOR = {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-FMA,-AVX2_Usable,-AVX2"}

@@ -7,7 +7,8 @@ from uuid import UUID, uuid4
 
 from ledger.items import ConcludedReceipt, node_key_log, receipts_log
 from ledger.models import Account, AccountKind
-from ledger.services import Payment, grant_post, payment_post, refund_post, reservation_post
+from ledger.movements import movements_post
+from ledger.services import Payment, grant_post, payment_of, refund_of, reservation_of
 from tests.factories.logs import FLOPS, RATE_MICRO, Host, LogMaker, receipt_payload
 from workers.protocol.digests import digest_of
 from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, envelope_sign
@@ -39,7 +40,7 @@ class HonestLedger:
     def reserve(self) -> UUID:
         """A job for which credits are set aside."""
         job = uuid4()
-        reservation_post(account=self.person, job_id=job, amount_micro=RESERVED)
+        movements_post([reservation_of(account=self.person, job_id=job, amount_micro=RESERVED)])
         return job
 
     def receipt(self, job: UUID, host: Host, *, quorum: int = 1, sign_key: PrivateKey | None = None, key_id: str = "") -> Payment:
@@ -70,8 +71,9 @@ class HonestLedger:
             "rate_micro": str(RATE_MICRO),
             "share_micro": str(RESERVED // len(payments)),
         }
-        payment_post(job_id=job, payments=payments, formula=formula)
-        refund_post(account=self.person, job_id=job, amount_micro=RESERVED - sum(one.amount_micro for one in payments))
+        left_micro = RESERVED - sum(one.amount_micro for one in payments)
+        refund = refund_of(account=self.person, job_id=job, amount_micro=left_micro)
+        movements_post([*(payment_of(job_id=job, payment=one, formula=formula) for one in payments), *([refund] if refund else [])])
 
     def conclude(self, *, hosts: int = 1) -> UUID:
         """A whole job."""

@@ -9,7 +9,7 @@ from django.db import connection
 from django.utils import timezone
 
 from ledger.models import Account, AccountKind, Entry, LogItem, LogLeaf
-from ledger.movements import movements_post
+from ledger.movements import Movement, movements_post
 from ledger.services import Payment, grant_of, grant_post
 from workers.protocol.merkle import leaf_hash
 
@@ -22,6 +22,13 @@ def account_make(balance_micro: int = 0) -> Account:
     if balance_micro:
         grant_post(to=account, amount_micro=balance_micro, reason="test", idempotency_key=f"made:{account.pk}")
     return account
+
+
+def entry_post(movement: Movement | None) -> Entry:
+    """Posts one movement: its entry, also where it was written before."""
+    assert movement is not None
+    movements_post([movement])
+    return Entry.objects.get(idempotency_key=movement.key)
 
 
 def payment_make(account: Account, amount_micro: int = 1) -> Payment:

@@ -18,7 +18,8 @@ from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, pae
 from workers.protocol.keys import PrivateKey
 from workers.protocol.leaves import ACCOUNT_ESCROW, ACCOUNT_TREASURY, spot_chosen
 from workers.protocol.merkle import leaf_hash
-from workers.protocol.messages import RECEIPT_PREDICATE_TYPE, CoordinatorInfo, PredecessorKey
+from workers.protocol.messages.joining import CoordinatorInfo, PredecessorKey
+from workers.protocol.messages.receipt import RECEIPT_PREDICATE_TYPE
 from workers.protocol.pay import payment_micro, reservation_micro
 from workers.protocol.signed_note import Checkpoint, note_sign
 from workers.protocol.statements import STATEMENT_TYPE

@@ -9,12 +9,15 @@ from typing import Any
 
 from django.test import Client
 
+from ledger.items import node_key_log
+from ledger.services import account_of
 from nodes.models import Node, NodeKey
 from nodes.tiers import queues_of
 from people.models import User
 from workers.protocol.http_signatures import request_sign
 from workers.protocol.keys import PrivateKey
-from workers.protocol.messages import PROTOCOL_VERSION, EngineProfile, Gpu, NodeProfile, Tier
+from workers.protocol.messages.base import PROTOCOL_VERSION
+from workers.protocol.messages.machine import EngineProfile, Gpu, NodeProfile, Tier
 
 ORIGIN = "http://testserver"
 _numbers = itertools.count(1)
@@ -40,7 +43,7 @@ def profile_make(*, gpu_gb: float | None = None, **fields: Any) -> NodeProfile:
 
 
 def node_make(owner: User, key: PrivateKey | None = None, **fields: Any) -> tuple[Node, PrivateKey]:
-    """A registered node of `owner` and its key; `tier` and other columns may be given."""
+    """A registered node of `owner` and its key, which is in the log; `tier` and other columns may be given."""
     key = key or PrivateKey.generate()
     profile: NodeProfile = fields.pop("profile", None) or profile_make()
     tier = Tier(fields.pop("tier", Tier.CPU))
@@ -55,6 +58,7 @@ def node_make(owner: User, key: PrivateKey | None = None, **fields: Any) -> tupl
     }
     node = Node.objects.create(owner=owner, **{**values, **fields})
     NodeKey.objects.create(key_id=node.key_id, node=node, public_key=node.public_key)
+    node_key_log(node_id=node.pk, key=key.public, account=account_of(user=owner))
     return node, key
 
 

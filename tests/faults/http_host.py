@@ -16,15 +16,11 @@ from workers.portal import PortalClient
 from workers.protocol.canonical import json_parse
 from workers.protocol.join_tokens import join_token_decode
 from workers.protocol.keys import PrivateKey, PublicKey
-from workers.protocol.messages import (
-    PROTOCOL_VERSION,
-    ExchangeRequest,
-    FreeResources,
-    ReceiptAnswer,
-    RegistrationRequest,
-    SubmittedReceipt,
-    Tier,
-)
+from workers.protocol.messages.base import PROTOCOL_VERSION
+from workers.protocol.messages.delivery import ReceiptAnswer, SubmittedReceipt
+from workers.protocol.messages.exchange import ExchangeRequest, FreeResources
+from workers.protocol.messages.joining import RegistrationRequest
+from workers.protocol.messages.machine import Tier
 from workers.receipts import RunOutcome, receipt_sign
 
 OUTPUTS: Final[Mapping[str, bytes]] = {"sum.json": b'{"count": 20, "sum_of_squares": 2870}'}

@@ -31,7 +31,10 @@ from workers.protocol.errors import VerificationError
 from workers.protocol.http_signatures import request_sign, request_verify
 from workers.protocol.join_tokens import join_token_decode, join_token_encode
 from workers.protocol.keys import PrivateKey
-from workers.protocol.messages import RECEIPT_PREDICATE_TYPE, ExchangeRequest, Message, ReceiptPredicate, RegistrationRequest
+from workers.protocol.messages.base import Message
+from workers.protocol.messages.exchange import ExchangeRequest
+from workers.protocol.messages.joining import RegistrationRequest
+from workers.protocol.messages.receipt import RECEIPT_PREDICATE_TYPE, ReceiptPredicate
 from workers.protocol.problems import ProblemError
 from workers.protocol.signed_note import Checkpoint, note_open, note_sign
 from workers.protocol.statements import statement_parse

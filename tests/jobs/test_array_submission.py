@@ -121,7 +121,7 @@ def test_array_that_cannot_be_afforded_whole_is_not_begun() -> None:
     image_approve()
     owner = researcher_make()
     credits_grant(owner, 3 * EACH_MICRO - 1)
-    with pytest.raises(CreditsInsufficientError, match="These 3 jobs reserve") as caught:
+    with pytest.raises(CreditsInsufficientError, match="Together 3 new jobs would reserve") as caught:
         jobs_submit(owner=owner, array=array_make(["a", "b", "c"]))
     assert (caught.value.extra["needed_micro"], caught.value.extra["balance_micro"]) == (str(3 * EACH_MICRO), str(3 * EACH_MICRO - 1))
     assert nothing_written()

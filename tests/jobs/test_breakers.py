@@ -19,7 +19,7 @@ from tests.factories.nodes import node_make
 from tests.factories.people import researcher_make, user_make
 from tests.factories.receipts import replica_lease
 from tests.jobs.gateway.queued_jobs import queued_job
-from workers.protocol.messages import Failure, FailureCode
+from workers.protocol.messages.receipt import Failure, FailureCode
 
 pytestmark = pytest.mark.django_db
 

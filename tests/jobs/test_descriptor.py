@@ -15,7 +15,7 @@ from jobs.descriptor import Descriptor, DescriptorInvalidError, descriptor_diges
 from jobs.descriptor.errors import FAULTS_MAX
 from jobs.descriptor.formats import FileFormat, format_of
 from jobs.descriptor.model import DESCRIPTOR_BYTES_MAX
-from workers.protocol.messages import Tier
+from workers.protocol.messages.machine import Tier
 from workers.protocol.room import Need, millicores_needed
 
 ROOT = Path(__file__).parents[2]

@@ -60,6 +60,19 @@ def test_the_state_is_running_from_the_first_lease_on() -> None:
         assert disclosure.job_state_shown(state=state, was_taken=True) == state
 
 
+@pytest.mark.parametrize(("job_state", "shown"), [("completed", True), ("failed", False), ("cancelled", False), ("disputed", False)])
+def test_rejected_bytes_are_shown_beside_accepted_ones_only(job_state: str, shown: bool) -> None:
+    assert disclosure.is_bytes_shown(job_state=JobState(job_state), state=ReplicaState.REJECTED) is shown
+
+
+def test_bytes_are_shown_of_nothing_that_is_not() -> None:
+    for job_state in JobState:
+        for state in ReplicaState:
+            is_had = disclosure.is_bytes_shown(job_state=job_state, state=state)
+            assert is_had <= disclosure.is_result_shown(job_state=job_state, state=state)
+            assert not (is_had and disclosure.is_concluded(job_state) is False)
+
+
 @pytest.mark.parametrize(
     ("states", "copies", "lines"),
     [

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission
+from django.test import Client
 
+from jobs.answers import replica_of
 from jobs.checking.codes import CHECK_IMPOSSIBLE
 from jobs.errors import JobNotDisputedError, RulingForbiddenError, RulingInterestError, RulingInvalidError
 from jobs.models import Evidence, Job, Replica, Ruling
+from jobs.selectors import replicas_of
 from jobs.services.disputes import REASON_CHARACTERS_MAX, dispute_rule, disputes_rule, moderators
 from jobs.services.settlement import job_settle
 from jobs.states import JobState
@@ -19,9 +22,11 @@ from ledger.services import account_of
 from people.models import User
 from tests.factories.checking import job_check
 from tests.factories.jobs import job_make
-from tests.factories.people import moderator_make, user_make
+from tests.factories.people import moderator_make, token_header, user_make
 from tests.factories.receipts import FILES, replica_report
+from tests.jobs.gateway.simulated_host import body_of
 from tests.jobs.verification.test_settlement import balance, books_check
+from workers.protocol.digests import digest_of
 from workers.protocol.problems import ProblemError
 
 pytestmark = pytest.mark.django_db
@@ -90,6 +95,45 @@ def test_upholding_none_fails_unpaid_and_refunds() -> None:
     assert [balance(replica) for replica in replicas] == [0, 0, 0]
     assert account_of(user=job.owner).balance_micro == before + job.reserved_micro
     books_check()
+
+
+def readable(user: User, replicas: list[Replica]) -> list[bool]:
+    """Whether `user` may have the archive and the log of each."""
+    blobs = [digest for replica in replicas for digest in (replica.receipt.archive_id, replica.receipt.log_id)]
+    return [Client().get(f"/api/v1/blobs/{digest}", headers=token_header(user)).status_code == 200 for digest in blobs]
+
+
+def digests_shown(job: Job) -> list[tuple[bool, bool, bool]]:
+    """Of each replica, whether its owner is told where the archive and the log are, and how it compares."""
+    shown = [replica_of(replica, job=job).result for replica in replicas_of(job=job)]
+    return [(one.archive_digest is not None, one.log_digest is not None, bool(one.evidence)) for one in shown if one]
+
+
+@pytest.mark.parametrize("is_ruled", [True, False])
+def test_results_that_nobody_was_paid_for_are_not_handed_out_but_how_they_differ_is(is_ruled: bool) -> None:
+    job, replicas = disputed_job(1, 2, 3)
+    if is_ruled:
+        dispute_rule(job=job, by=moderator_make(), canonical=None, reason="The program is not deterministic.")
+    else:
+        disputes_rule(now=job.dispute_deadline_at)  # type: ignore[arg-type]  # a disputed job had one
+    job.refresh_from_db()
+    assert job.state == JobState.FAILED
+    assert readable(job.owner, replicas) == [False] * 6
+    assert digests_shown(job) == [(False, False, True)] * 3
+    moderator = Client()
+    moderator.force_login(moderator_make())
+    for replica in replicas:
+        for name, digest in (("archive", replica.receipt.archive_id), ("log", replica.receipt.log_id)):
+            answer = moderator.get(f"/admin/jobs/job/{job.pk}/dispute/{replica.pk}/{name}")
+            assert digest_of(body_of(answer)) == digest
+
+
+def test_rejected_results_beside_an_upheld_one_are_handed_out() -> None:
+    job, replicas = disputed_job(1, 2, 3)
+    dispute_rule(job=job, by=moderator_make(), canonical=replicas[0], reason="This one.")
+    job.refresh_from_db()
+    assert readable(job.owner, replicas) == [True] * 6
+    assert digests_shown(job) == [(True, True, True)] * 3
 
 
 def test_a_job_is_ruled_on_once() -> None:

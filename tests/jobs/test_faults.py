@@ -20,7 +20,7 @@ from tests.factories.jobs import job_make
 from tests.factories.nodes import node_make
 from tests.factories.people import user_make
 from tests.factories.receipts import replica_lease, replica_report
-from workers.protocol.messages import Failure, FailureCode
+from workers.protocol.messages.receipt import Failure, FailureCode
 
 TWO = {"method": "exact", "copies": 2, "quorum": 2}
 

@@ -48,7 +48,10 @@ from workers.protocol.archives import ArchiveInfo
 from workers.protocol.digests import digest_of
 from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, envelope_sign
 from workers.protocol.keys import PrivateKey
-from workers.protocol.messages import RECEIPT_PREDICATE_TYPE, FreeResources, SubmittedReceipt, Tier, Wishes
+from workers.protocol.messages.delivery import SubmittedReceipt
+from workers.protocol.messages.exchange import FreeResources, Wishes
+from workers.protocol.messages.machine import Tier
+from workers.protocol.messages.receipt import RECEIPT_PREDICATE_TYPE
 from workers.protocol.statements import Subject, statement_build
 
 FREE = FreeResources(slots=1, cpus=8, memory_bytes=2**36, disk_bytes=2**40)

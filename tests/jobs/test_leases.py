@@ -17,13 +17,15 @@ from jobs.services.leases import ORDERS_BYTES_MAX, leases_claim, leases_reap, le
 from jobs.services.outages import expiry_horizon, portal_alive_record
 from jobs.services.transitions import replica_transition
 from jobs.states import JobState, ReplicaState
-from ledger.services import account_of, grant_post, reservation_post
+from ledger.services import account_of, grant_post, reservation_of
 from nodes.models import Node, NodeState
+from tests.factories.ledger import entry_post
 from tests.factories.nodes import node_make
 from tests.factories.people import researcher_make, user_make
 from tests.jobs.gateway.queued_jobs import queued_job
 from workers.portal import ANSWER_LIMIT_BYTES
-from workers.protocol.messages import CommandKind, FreeResources, LeaseReport, NoWork, Stage, Tier, Wishes
+from workers.protocol.messages.exchange import CommandKind, FreeResources, LeaseReport, NoWork, Stage, Wishes
+from workers.protocol.messages.machine import Tier
 
 pytestmark = pytest.mark.django_db
 FREE = FreeResources(slots=1, cpus=8, memory_bytes=2**36, disk_bytes=2**40)
@@ -256,14 +258,14 @@ class TestQueueDeadline:
         account = account_of(user=owner)
         grant_post(to=account, amount_micro=5_000_000, reason="test", idempotency_key=f"test:{account.pk}")
         job = queued_job(owner, reserved_micro=2_000_000)
-        reservation_post(account=account, job_id=job.pk, amount_micro=2_000_000)
+        entry_post(reservation_of(account=account, job_id=job.pk, amount_micro=2_000_000))
         assert queue_deadlines_enforce(now=timezone.now()) == 0
         assert queue_deadlines_enforce(now=job.queue_deadline_at + timedelta(seconds=1)) == 1
         assert queue_deadlines_enforce(now=job.queue_deadline_at + timedelta(seconds=1)) == 0
         job.refresh_from_db()
         account.refresh_from_db()
         assert (job.state, job.failure_code) == (JobState.FAILED, "no_eligible_host")
-        assert "1 cores" in job.failure_message
+        assert "1 core," in job.failure_message
         assert account.balance_micro == 5_000_000
         assert [one.state for one in job.replicas.all()] == [ReplicaState.CANCELLED]
 

@@ -23,7 +23,9 @@ from tests.factories.nodes import node_make
 from tests.factories.people import user_make
 from tests.jobs.gateway.queued_jobs import queued_job
 from tests.jobs.long_queue import queue_lengthen
-from workers.protocol.messages import PATTERNS_MAX, FailureCode, FreeResources, Tier, Wishes
+from workers.protocol.messages.exchange import PATTERNS_MAX, FreeResources, Wishes
+from workers.protocol.messages.machine import Tier
+from workers.protocol.messages.receipt import FailureCode
 
 FREE = FreeResources(slots=1, cpus=8, memory_bytes=2**35, disk_bytes=2**37)
 LONG = 20_000

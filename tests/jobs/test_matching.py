@@ -28,7 +28,10 @@ from tests.jobs.long_queue import queue_lengthen
 from tests.services import COORDINATOR_KEY_RAW
 from workers.orders import order_open
 from workers.protocol.keys import PrivateKey
-from workers.protocol.messages import FailureCode, FreeResources, Gpu, Order, Tier, Wishes
+from workers.protocol.messages.exchange import FreeResources, Wishes
+from workers.protocol.messages.machine import Gpu, Tier
+from workers.protocol.messages.order import Order
+from workers.protocol.messages.receipt import FailureCode
 from workers.protocol.room import Room
 from workers.protocol.wishes import pattern_matches, wish_unmet
 

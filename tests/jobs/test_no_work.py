@@ -19,7 +19,9 @@ from tests.factories.people import user_make
 from tests.jobs.gateway.queued_jobs import queued_job
 from tests.jobs.gateway.simulated_host import SimulatedHost
 from tests.jobs.test_matching import ANYTHING, GIB, claim, free_make
-from workers.protocol.messages import FailureCode, Tier, Wishes
+from workers.protocol.messages.exchange import Wishes
+from workers.protocol.messages.machine import Tier
+from workers.protocol.messages.receipt import FailureCode
 
 pytestmark = pytest.mark.django_db
 

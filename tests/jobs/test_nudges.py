@@ -86,6 +86,25 @@ def test_task_asked_for_often_is_sent_once_and_nobody_waits_for_it() -> None:
     assert time.monotonic() - started >= 0.2
 
 
+@pytest.mark.usefixtures("_queue_emptied")
+def test_task_asked_for_again_after_it_was_sent_waits_for_others_but_another_task_does_not() -> None:
+    sender = TaskSender()
+    sender.nudge("control.outbox_push", delay_seconds=0)
+    with current_app.connection_for_write() as broker, broker.SimpleQueue("control") as queue:
+        first = queue.get(timeout=5)
+        first.ack()
+        sent_at = time.monotonic()
+        sender.nudge("control.outbox_push", delay_seconds=0)
+        sender.nudge("control.verification_dispatch", delay_seconds=0)
+        found = []
+        for _ in range(2):
+            message = queue.get(timeout=5)
+            found.append(message.headers["task"])
+            message.ack()
+    assert found == ["control.verification_dispatch", "control.outbox_push"]
+    assert time.monotonic() - sent_at >= nudges.BETWEEN_SECONDS / 2
+
+
 def test_one_transaction_nudges_once_and_a_rolled_back_savepoint_takes_no_nudge_with_it(own_database: str) -> None:
     calls: list[int] = []
 

@@ -23,7 +23,8 @@ from workers.protocol.digests import digest_of
 from workers.protocol.dsse import PAYLOAD_TYPE_ORDER, PAYLOAD_TYPE_STATEMENT, envelope_open
 from workers.protocol.errors import EnvelopeTypeWrongError, KeyWrongError, SignatureInvalidError
 from workers.protocol.keys import PrivateKey
-from workers.protocol.messages import Limits, Order, Tier
+from workers.protocol.messages.machine import Tier
+from workers.protocol.messages.order import Limits, Order
 
 pytestmark = pytest.mark.django_db
 

@@ -124,7 +124,7 @@ def test_owner_is_mailed_at_the_end_and_told_why() -> None:
     outbox_push()
     by_subject = {message.subject: message for message in mail.outbox}
     assert set(by_subject) == {f"[NEXAPod] {done.label}: completed", f"[NEXAPod] {failed.label}: failed"}
-    assert "1 of 1 replicas agree." in by_subject[f"[NEXAPod] {done.label}: completed"].body
+    assert "Replicas that agree: 1 of 1." in by_subject[f"[NEXAPod] {done.label}: completed"].body
     body = by_subject[f"[NEXAPod] {failed.label}: failed"].body
     assert "no_eligible_host: No host took it." in body
     assert f"http://testserver/jobs/{failed.pk}" in body

@@ -20,7 +20,7 @@ from nodes.models import Node
 from tests.factories.nodes import node_make
 from tests.factories.people import user_make
 from tests.jobs.gateway.queued_jobs import queued_job
-from workers.protocol.messages import FailureCode
+from workers.protocol.messages.receipt import FailureCode
 
 CODES = [FailureCode.EXIT_NONZERO, FailureCode.HOST_STOPPED, FailureCode.HOST_ERROR]
 Move = tuple[int, int, int, int]

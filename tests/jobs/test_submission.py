@@ -31,7 +31,7 @@ from people.models import User
 from tests.factories.jobs import credits_grant, descriptor_make, funded_researcher_make, image_approve, job_make, upload_make
 from tests.factories.nodes import node_make, profile_make
 from tests.factories.people import researcher_make, user_make
-from workers.protocol.messages import Tier
+from workers.protocol.messages.machine import Tier
 
 DATA = Path(__file__).parent / "data"
 

@@ -16,7 +16,7 @@ from tests.factories.jobs import descriptor_make, job_make
 from tests.factories.nodes import node_make, profile_make
 from tests.factories.people import user_make
 from workers.protocol.keys import PrivateKey
-from workers.protocol.messages import Gpu, Tier
+from workers.protocol.messages.machine import Gpu, Tier
 
 GB = 10**9
 

@@ -11,8 +11,9 @@ from django.db import DatabaseError, IntegrityError, connection, transaction
 from ledger.append_only import APPEND_ONLY, BY_TRIGGER
 from ledger.checkpoints import checkpoint_publish
 from ledger.models import Account, AccountKind, CoordinatorSuccession, Entry, EntryKind, Epoch
-from ledger.services import escrow_account, treasury_account
+from ledger.services import account_of, escrow_account, treasury_account
 from tests.factories.ledger import account_make, entries_make, leaves_insert
+from tests.factories.people import user_make
 from workers.protocol.leaves import LEAF_BYTES_MAX
 
 pytestmark = pytest.mark.django_db
@@ -114,6 +115,19 @@ def test_balance_set_by_hand_is_refused() -> None:
         execute("UPDATE ledger_account SET kind = 'escrow' WHERE id = %s", [account.pk])
     with pytest.raises(DatabaseError, match="must start at 0"):
         Account.objects.create(kind=AccountKind.PERSON, balance_micro=1)
+
+
+def test_an_account_keeps_its_owner_until_that_person_is_forgotten() -> None:
+    owner, other = user_make(), user_make()
+    account = account_of(user=owner)
+    repoint = "UPDATE ledger_account SET owner_id = %s WHERE id = %s"
+    with pytest.raises(DatabaseError, match="nobody else's"):
+        execute(repoint, [other.pk, account.pk])
+    execute(repoint, [owner.pk, account.pk])
+    execute(repoint, [None, account.pk])
+    for person in (owner, other):
+        with pytest.raises(DatabaseError, match="nobody else's"):
+            execute(repoint, [person.pk, account.pk])
 
 
 def test_posting_added_to_an_entry_that_is_in_the_log_is_refused() -> None:

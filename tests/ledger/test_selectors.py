@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 import pytest
 
+from ledger.movements import movements_post
 from ledger.selectors import statement_page, totals
-from ledger.services import payment_post, refund_post, reservation_post
-from tests.factories.ledger import account_make, payment_make
+from ledger.services import payment_of, refund_of, reservation_of
+from tests.factories.ledger import account_make, entries_make, entry_post, payment_make
 
 pytestmark = pytest.mark.django_db
 
 
 def test_totals_count_grants_and_payments_once_each() -> None:
     account, node, job = account_make(100), account_make(), uuid.uuid4()
-    reservation_post(account=account, job_id=job, amount_micro=40)
-    payment_post(job_id=job, payments=[payment_make(node, 30)], formula={})
-    refund_post(account=account, job_id=job, amount_micro=10)
+    entry_post(reservation_of(account=account, job_id=job, amount_micro=40))
+    entry_post(payment_of(job_id=job, payment=payment_make(node, 30), formula={}))
+    entry_post(refund_of(account=account, job_id=job, amount_micro=10))
     assert totals() == {"entries": 4, "granted_micro": 100, "paid_micro": 30}
 
 
@@ -25,11 +27,30 @@ def test_empty_ledger_totals_are_zero() -> None:
     assert totals() == {"entries": 0, "granted_micro": 0, "paid_micro": 0}
 
 
+def test_totals_read_no_entry_and_no_posting(django_assert_num_queries: Any) -> None:
+    """They are on public pages: what they cost must not grow with the log."""
+    entries_make(3)
+    with django_assert_num_queries(1) as captured:
+        assert totals()["entries"] == 3
+    assert "ledger_entrytotal" in captured.captured_queries[0]["sql"]
+
+
+def test_totals_count_many_movements_of_one_statement_and_none_that_was_posted_before() -> None:
+    account, job = account_make(100), uuid.uuid4()
+    movements = [
+        reservation_of(account=account, job_id=job, amount_micro=40),
+        *(payment_of(job_id=job, payment=payment_make(account_make(), amount), formula={}) for amount in (10, 20)),
+    ]
+    for _ in range(2):
+        movements_post(movements)
+    assert totals() == {"entries": 4, "granted_micro": 100, "paid_micro": 30}
+
+
 def test_statement_pages_newest_first_without_others_postings() -> None:
     account = account_make(100)
     account_make(7)
     for _ in range(3):
-        reservation_post(account=account, job_id=uuid.uuid4(), amount_micro=1)
+        entry_post(reservation_of(account=account, job_id=uuid.uuid4(), amount_micro=1))
     first = statement_page(account=account, before=None, limit=3)
     assert [posting.amount_micro for posting in first] == [-1, -1, -1]
     rest = statement_page(account=account, before=first[-1].pk, limit=3)

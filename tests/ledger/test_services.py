@@ -15,14 +15,14 @@ from ledger.services import (
     account_of,
     escrow_account,
     grant_post,
-    payment_post,
-    refund_post,
-    reservation_post,
+    payment_of,
+    refund_of,
+    reservation_of,
     reversal_post,
     start_grant_post,
     treasury_account,
 )
-from tests.factories.ledger import account_make, payment_make
+from tests.factories.ledger import account_make, entry_post, payment_make
 from tests.factories.people import user_make
 from workers.protocol.leaves import LEAF_BYTES_MAX
 
@@ -98,7 +98,7 @@ def test_evidence_that_could_stop_the_log_is_refused(evidence: dict[str, object]
 
 def test_reservation_waits_in_escrow() -> None:
     account, job = account_make(10), uuid.uuid4()
-    reservation_post(account=account, job_id=job, amount_micro=7)
+    entry_post(reservation_of(account=account, job_id=job, amount_micro=7))
     constraints_check()
     assert (balance(account), balance(escrow_account())) == (3, 7)
 
@@ -106,24 +106,25 @@ def test_reservation_waits_in_escrow() -> None:
 def test_reservation_beyond_the_balance_names_need_and_balance() -> None:
     account = account_make(10)
     with pytest.raises(CreditsInsufficientError, match=r"reserves up to 0\.000011 credits; your balance is 0\.000010") as caught:
-        reservation_post(account=account, job_id=uuid.uuid4(), amount_micro=11)
+        entry_post(reservation_of(account=account, job_id=uuid.uuid4(), amount_micro=11))
     assert caught.value.code == "credits_insufficient"
     assert balance(account) == 10
 
 
 def test_reservation_repeated_is_the_same_entry_also_when_the_rest_would_not_do() -> None:
     account, job = account_make(10), uuid.uuid4()
-    first = reservation_post(account=account, job_id=job, amount_micro=7)
-    assert reservation_post(account=account, job_id=job, amount_micro=7) == first
+    first = entry_post(reservation_of(account=account, job_id=job, amount_micro=7))
+    assert entry_post(reservation_of(account=account, job_id=job, amount_micro=7)) == first
     assert (balance(account), balance(escrow_account())) == (3, 7)
 
 
 def test_payment_is_an_entry_for_each_receipt_and_repeated_changes_nothing() -> None:
     account, nodes, job = account_make(10), [account_make(), account_make()], uuid.uuid4()
-    reservation_post(account=account, job_id=job, amount_micro=10)
+    entry_post(reservation_of(account=account, job_id=job, amount_micro=10))
     payments = [payment_make(node, 4) for node in nodes]
-    entries = payment_post(job_id=job, payments=payments, formula={"version": "1"})
-    assert payment_post(job_id=job, payments=payments, formula={"version": "1"}) == entries
+    movements = [payment_of(job_id=job, payment=payment, formula={"version": "1"}) for payment in payments]
+    entries = [entry_post(one) for one in movements]
+    assert [entry_post(one) for one in movements] == entries
     constraints_check()
     assert [balance(node) for node in nodes] == [4, 4]
     assert balance(escrow_account()) == 2
@@ -138,18 +139,18 @@ def test_payment_is_an_entry_for_each_receipt_and_repeated_changes_nothing() -> 
 
 def test_refund_gives_the_rest_back_once() -> None:
     account, job = account_make(10), uuid.uuid4()
-    reservation_post(account=account, job_id=job, amount_micro=7)
-    first = refund_post(account=account, job_id=job, amount_micro=7)
-    assert refund_post(account=account, job_id=job, amount_micro=7) == first
+    entry_post(reservation_of(account=account, job_id=job, amount_micro=7))
+    first = entry_post(refund_of(account=account, job_id=job, amount_micro=7))
+    assert entry_post(refund_of(account=account, job_id=job, amount_micro=7)) == first
     assert (balance(account), balance(escrow_account())) == (10, 0)
-    assert refund_post(account=account, job_id=uuid.uuid4(), amount_micro=0) is None
+    assert refund_of(account=account, job_id=uuid.uuid4(), amount_micro=0) is None
 
 
 def test_reversed_payment_goes_back_to_who_reserved() -> None:
     account, node, job = account_make(10), account_make(), uuid.uuid4()
-    reservation_post(account=account, job_id=job, amount_micro=10)
-    (entry,) = payment_post(job_id=job, payments=[payment_make(node, 4)], formula={})
-    refund_post(account=account, job_id=job, amount_micro=6)
+    entry_post(reservation_of(account=account, job_id=job, amount_micro=10))
+    entry = entry_post(payment_of(job_id=job, payment=payment_make(node, 4), formula={}))
+    entry_post(refund_of(account=account, job_id=job, amount_micro=6))
     reversal = reversal_post(entry=entry, reason="fraud")
     assert reversal_post(entry=entry, reason="fraud") == reversal
     constraints_check()
@@ -166,28 +167,27 @@ def test_reversed_grant_goes_back_to_the_treasury() -> None:
 def test_reversal_of_spent_credits_is_refused() -> None:
     account = account_make()
     entry = grant_post(to=account, amount_micro=5, reason="", idempotency_key="k")
-    reservation_post(account=account, job_id=uuid.uuid4(), amount_micro=1)
+    entry_post(reservation_of(account=account, job_id=uuid.uuid4(), amount_micro=1))
     with pytest.raises(CreditsInsufficientError, match=r"takes 0\.000005 credits; the account holds 0\.000004"):
         reversal_post(entry=entry, reason="mistake")
 
 
 def test_reservations_refunds_reversals_and_payments_to_oneself_are_not_reversible() -> None:
     account, job = account_make(10), uuid.uuid4()
-    reservation = reservation_post(account=account, job_id=job, amount_micro=10)
-    (to_oneself,) = payment_post(job_id=job, payments=[payment_make(account, 4)], formula={})
-    refund = refund_post(account=account, job_id=job, amount_micro=6)
+    reservation = entry_post(reservation_of(account=account, job_id=job, amount_micro=10))
+    to_oneself = entry_post(payment_of(job_id=job, payment=payment_make(account, 4), formula={}))
+    refund = entry_post(refund_of(account=account, job_id=job, amount_micro=6))
     grant = grant_post(to=account, amount_micro=5, reason="", idempotency_key="k")
     reversal = reversal_post(entry=grant, reason="mistake")
     for entry in (reservation, refund, reversal, to_oneself):
-        assert entry is not None
         with pytest.raises(EntryNotReversibleError, match="expected a grant"):
             reversal_post(entry=entry, reason="no")
 
 
 def test_payment_without_reservation_is_not_reversible_to_anyone() -> None:
     funds = account_make(10)
-    reservation_post(account=funds, job_id=uuid.uuid4(), amount_micro=10)
-    (stray,) = payment_post(job_id=uuid.uuid4(), payments=[payment_make(account_make(), 4)], formula={})
+    entry_post(reservation_of(account=funds, job_id=uuid.uuid4(), amount_micro=10))
+    stray = entry_post(payment_of(job_id=uuid.uuid4(), payment=payment_make(account_make(), 4), formula={}))
     with pytest.raises(EntryNotReversibleError):
         reversal_post(entry=stray, reason="no")
 

@@ -26,7 +26,7 @@ from tests.factories.jobs import job_make
 from tests.factories.nodes import ORIGIN
 from tests.factories.receipts import replica_report
 from workers.protocol.keys import PrivateKey, PublicKey
-from workers.protocol.messages import CoordinatorInfo
+from workers.protocol.messages.joining import CoordinatorInfo
 from workers.protocol.succession import SUCCESSIONS_MAX, keys_of
 
 pytestmark = pytest.mark.django_db

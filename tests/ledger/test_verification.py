@@ -60,11 +60,11 @@ def verify() -> str:
 
 
 def test_an_empty_ledger_is_clean(own_database: str) -> None:
-    assert verify() == "0 leaves, 0 checkpoints, 0 files were read.\nDatabase, log and files agree.\n"
+    assert verify() == "Read: 0 leaves, 0 checkpoints, 0 files.\nDatabase, log and files agree.\n"
 
 
 def test_clean_books_are_clean_and_say_what_was_read(books: None) -> None:
-    assert verify() == f"{LEAVES} leaves, 2 checkpoints, 2 files were read.\nDatabase, log and files agree.\n"
+    assert verify() == f"Read: {LEAVES} leaves, 2 checkpoints, 2 files.\nDatabase, log and files agree.\n"
 
 
 # `:item` is the item of leaf 6, an entry.
@@ -131,6 +131,8 @@ TAMPERINGS: dict[str, tuple[str, set[FaultCode]]] = {
         "UPDATE ledger_account SET balance_micro = balance_micro + 1 WHERE kind = 'person' AND balance_micro = 5",
         {FaultCode.BALANCE_WRONG},
     ),
+    "total altered": ("UPDATE ledger_entrytotal SET entries = entries + 1 WHERE kind = 'refund'", {FaultCode.TOTAL_WRONG}),
+    "total removed": ("DELETE FROM ledger_entrytotal WHERE kind = 'grant'", {FaultCode.TOTAL_WRONG}),
     "root altered": ("UPDATE ledger_checkpoint SET root = sha256('') WHERE size = :size", {FaultCode.CHECKPOINT_ROOT_WRONG}),
     "compact range altered": ("UPDATE ledger_checkpoint SET compact_range = '[]' WHERE size = 12", {FaultCode.CHECKPOINT_RANGE_WRONG}),
     "note altered": ("UPDATE ledger_checkpoint SET note = replace(note, 'A', 'B') WHERE size = 12", {FaultCode.CHECKPOINT_NOTE_WRONG}),
@@ -152,8 +154,9 @@ def test_tampering_with_the_database_is_found(books: None, name: str) -> None:
     tamper(statement)
     found = {FaultCode(code) for code in codes()}
     assert expected <= found
-    # What else is found follows from it: a wrong root means wrong ranges and notes, a missing leaf no root at all.
-    follow = {FaultCode.CHECKPOINT_RANGE_WRONG, FaultCode.CHECKPOINT_NOTE_WRONG, FaultCode.PUBLISHED_AHEAD}
+    # What else is found follows from it: a wrong root means wrong ranges and notes, a missing leaf no root at all, another amount
+    # another total.
+    follow = {FaultCode.CHECKPOINT_RANGE_WRONG, FaultCode.CHECKPOINT_NOTE_WRONG, FaultCode.PUBLISHED_AHEAD, FaultCode.TOTAL_WRONG}
     assert found - expected <= follow
     with pytest.raises(CommandError, match="The ledger has"):
         verify()

@@ -44,4 +44,4 @@ def test_it_says_in_words_what_it_draws() -> None:
     drawn = line_chart_svg(_points(10, 80, 40), name="cpu", unit="%", top=100)
     assert 'aria-label="cpu: 40 % at the end, at most 80 %"' in drawn
     ends = [float(found) for found in re.findall(r'class="line" d="M[\d.]+ ([\d.]+)', drawn)]
-    assert ends == [pytest.approx(118 - 0.1 * 102, abs=0.1)]
+    assert ends == [pytest.approx(98 - 0.1 * 82, abs=0.1)]

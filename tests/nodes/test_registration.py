@@ -36,7 +36,8 @@ from tests.factories.people import user_make
 from workers.protocol.errors import KeyMalformedError
 from workers.protocol.join_tokens import join_token_decode
 from workers.protocol.keys import PrivateKey
-from workers.protocol.messages import EngineProfile, RegistrationRequest
+from workers.protocol.messages.joining import RegistrationRequest
+from workers.protocol.messages.machine import EngineProfile
 from workers.protocol.problems import ProblemError
 
 PODMAN = EngineProfile(name="podman", version="4.3", cgroup_version="1", rootless=True, limits_ignored=("memory", "pids"))

@@ -21,7 +21,7 @@ from tests.factories.people import user_make
 from workers.protocol.join_tokens import join_token_decode
 from workers.protocol.key_rotation import KeyRotation, rotation_prove
 from workers.protocol.keys import PrivateKey
-from workers.protocol.messages import KeyRotationRequest
+from workers.protocol.messages.joining import KeyRotationRequest
 
 ADDRESS = "/api/v1/nodes/self/key"
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nodes.tiers import TIER_FLOORS, queues_of, tier_classify
 from tests.factories.nodes import profile_make
-from workers.protocol.messages import Gpu, Tier
+from workers.protocol.messages.machine import Gpu, Tier
 
 
 def gpus_of(*sizes: int) -> tuple[Gpu, ...]:
@@ -53,7 +53,7 @@ def test_memory_and_cores_at_each_floor(tier: Tier, floor: str) -> None:
     assert tier_classify(profile_make(**exact)).tier is tier
     below = exact[floor] - 1
     if below == 0:
-        return  # no profile has zero cores: messages.NodeProfile refuses it
+        return  # no profile has zero cores: messages.machine.NodeProfile refuses it
     short = tier_classify(profile_make(**{**exact, floor: below}))
     assert short.tier is (Tier.of_rank(tier.rank - 1) if tier.rank else None)
     assert ("cores" if floor == "cores" else "of memory") in short.reasons[0]

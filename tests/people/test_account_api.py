@@ -9,9 +9,10 @@ import pytest
 from django.test import Client
 
 from ledger.checkpoints import checkpoint_publish
-from ledger.services import account_of, reservation_post
+from ledger.services import account_of, reservation_of
 from people.models import Scope
 from tests.factories.jobs import credits_grant
+from tests.factories.ledger import entry_post
 from tests.factories.people import token_header, user_make
 
 pytestmark = pytest.mark.django_db
@@ -38,7 +39,7 @@ def test_statement_pages_through_ones_own_postings_only(client: Client) -> None:
     checkpoint_publish()
     credits_grant(stranger, 7)
     for _ in range(2):
-        reservation_post(account=account_of(user=user), job_id=uuid.uuid4(), amount_micro=10)
+        entry_post(reservation_of(account=account_of(user=user), job_id=uuid.uuid4(), amount_micro=10))
     header = token_header(user, [Scope.LEDGER_READ])
     first: dict[str, Any] = client.get("/api/v1/account/statement?limit=2", headers=header).json()
     rest: dict[str, Any] = client.get(f"/api/v1/account/statement?limit=2&before={first['next_before']}", headers=header).json()

@@ -16,7 +16,7 @@ from workers.journal import Journal
 from workers.order_run import Workplace
 from workers.orders import order_open
 from workers.portal import PortalClient
-from workers.protocol.messages import Order
+from workers.protocol.messages.order import Order
 from workers.resources import Resources
 from workers.runs import Runs
 

@@ -11,7 +11,7 @@ from workers.home_place import place_of
 from workers.keystore.interface import KeyPlace
 from workers.keystore.plain_file import PlainFileStorage
 from workers.protocol.keys import PrivateKey
-from workers.protocol.messages import EngineProfile, Gpu, NodeProfile, Tier
+from workers.protocol.messages.machine import EngineProfile, Gpu, NodeProfile, Tier
 
 GIB = 2**30
 

@@ -24,34 +24,27 @@ from workers.protocol.errors import VerificationError
 from workers.protocol.http_signatures import request_key_id, request_verify
 from workers.protocol.key_rotation import KeyRotation, rotation_verify
 from workers.protocol.keys import PrivateKey, PublicKey
-from workers.protocol.messages import (
-    PROTOCOL_VERSION,
+from workers.protocol.messages.base import PROTOCOL_VERSION, Problem
+from workers.protocol.messages.delivery import (
     RECEIPT_BLOB_BYTES_MAX,
-    RECEIPT_PREDICATE_TYPE,
-    Command,
-    CommandKind,
-    CoordinatorInfo,
-    ExchangeAnswer,
-    ExchangeRequest,
-    ImageReference,
-    KeyRotationAnswer,
-    KeyRotationRequest,
-    Limits,
-    NoWork,
-    Order,
-    PredecessorKey,
-    Problem,
     ReceiptAnswer,
-    ReceiptPredicate,
     ReceiptResult,
     ReceiptsAnswer,
     ReceiptSubmission,
+    SubmittedReceipt,
+)
+from workers.protocol.messages.exchange import Command, CommandKind, ExchangeAnswer, ExchangeRequest, NoWork, Renewal
+from workers.protocol.messages.joining import (
+    CoordinatorInfo,
+    KeyRotationAnswer,
+    KeyRotationRequest,
+    PredecessorKey,
     RegistrationAnswer,
     RegistrationRequest,
-    Renewal,
-    SubmittedReceipt,
-    Tier,
 )
+from workers.protocol.messages.machine import Tier
+from workers.protocol.messages.order import ImageReference, Limits, Order
+from workers.protocol.messages.receipt import RECEIPT_PREDICATE_TYPE, ReceiptPredicate
 from workers.protocol.statements import Statement, statement_parse
 from workers.protocol.strict_base64 import base64_decode
 from workers.protocol.succession import Succession, succession_sign

@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from workers.protocol.messages import EngineProfile, Failure, FailureCode, ImageReference, Usage
+from workers.protocol.messages.machine import EngineProfile
+from workers.protocol.messages.order import ImageReference
+from workers.protocol.messages.receipt import Failure, FailureCode, Usage
 from workers.runtime.interface import PullProgress, RunLostError, RunResult, RunSink, RunSpec, RuntimeFailureError, Sample
 
 IMAGE_ID = "sha256:" + "1a" * 32

@@ -22,7 +22,8 @@ from workers.keystore.plain_file import PlainFileStorage
 from workers.portal import PortalProtocolError, PortalRefusedError, PortalUnreachableError
 from workers.protocol.join_tokens import JoinTokenContent, join_token_encode
 from workers.protocol.keys import PrivateKey
-from workers.protocol.messages import CoordinatorInfo, Tier
+from workers.protocol.messages.joining import CoordinatorInfo
+from workers.protocol.messages.machine import Tier
 
 VERSION = DOCKER | {"ApiVersion": "1.41"}
 

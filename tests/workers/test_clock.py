@@ -11,7 +11,9 @@ from tests.workers.portal_fake import FakePortal
 from workers.clock import PortalClock
 from workers.home import NodeHome
 from workers.portal import PortalClient
-from workers.protocol.messages import PROTOCOL_VERSION, ExchangeRequest, Tier
+from workers.protocol.messages.base import PROTOCOL_VERSION
+from workers.protocol.messages.exchange import ExchangeRequest
+from workers.protocol.messages.machine import Tier
 from workers.resources import NOTHING_FREE
 
 LOCAL = 1_800_000_000.0

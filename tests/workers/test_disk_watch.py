@@ -19,7 +19,7 @@ from tests.workers.runtime_fake import FakeImages, FakeRuntime
 from workers.disk_watch import DiskWatch
 from workers.home import NodeHome
 from workers.host import Host
-from workers.protocol.messages import NoWork
+from workers.protocol.messages.exchange import NoWork
 from workers.transport import OrderQueue
 
 GIB = 2**30

@@ -10,7 +10,7 @@ import pytest
 from tests.workers.runtime_fake import FakeRuntime
 from workers import engine_watch
 from workers.engine_watch import EngineWatch
-from workers.protocol.messages import NoWork
+from workers.protocol.messages.exchange import NoWork
 
 LIMIT_SECONDS = 10
 

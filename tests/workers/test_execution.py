@@ -20,7 +20,10 @@ from workers.orders import order_open
 from workers.protocol.archives import archive_check
 from workers.protocol.digests import digest_of
 from workers.protocol.keys import PrivateKey, PublicKey
-from workers.protocol.messages import RECEIPT_BLOB_BYTES_MAX, ExpectedOutput, FailureCode, ImageReference, Limits, OrderInput, Stage
+from workers.protocol.messages.delivery import RECEIPT_BLOB_BYTES_MAX
+from workers.protocol.messages.exchange import Stage
+from workers.protocol.messages.order import ExpectedOutput, ImageReference, Limits, OrderInput
+from workers.protocol.messages.receipt import FailureCode
 from workers.reporting import REPORT_GRACE, UPLOADS_AGAIN_MAX
 
 _CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h

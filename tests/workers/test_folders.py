@@ -12,7 +12,8 @@ from tests.workers.runtime_fake import FakeRuntime
 from workers.folders import folder_remove
 from workers.home import NodeHome
 from workers.host import Host
-from workers.protocol.messages import FailureCode, Limits
+from workers.protocol.messages.order import Limits
+from workers.protocol.messages.receipt import FailureCode
 from workers.runtime.output_watch import excess_of, folder_measure
 from workers.transport import OrderQueue
 

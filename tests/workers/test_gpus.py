@@ -27,7 +27,9 @@ from tests.workers.nvml.machine import (
 )
 from workers.caps import Caps, NodeSettings
 from workers.gpus import LOOK_SECONDS, GpuReading, GpuWatch
-from workers.protocol.messages import FreeResources, Gpu, Limits, NodeProfile, Tier
+from workers.protocol.messages.exchange import FreeResources
+from workers.protocol.messages.machine import Gpu, NodeProfile, Tier
+from workers.protocol.messages.order import Limits
 from workers.resources import Resources, ResourcesExhaustedError
 
 SMALL = StubGpu("GPU-small", "NVIDIA GTX 1660", 6 * 10**9)
@@ -42,7 +44,7 @@ print(json.dumps([[gpu.model_dump() for gpu in reading.gpus], reading.troubles])
 """
 PROFILE = """
 from workers.profile import machine_profile
-from workers.protocol.messages import EngineProfile
+from workers.protocol.messages.machine import EngineProfile
 print(machine_profile(EngineProfile(name="docker", version="1", cgroup_version="2", rootless=False), gflops=1.5).model_dump_json())
 """
 

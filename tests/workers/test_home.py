@@ -9,7 +9,8 @@ import pytest
 from tests.workers.homes import GIB, profile_make
 from workers.caps import Caps, NodeSettings
 from workers.home import HomeDamagedError, HomeError, HomeLockedError, HomeMissingError, NodeHome, portal_origin_parse
-from workers.protocol.messages import Gpu, Tier, Wishes
+from workers.protocol.messages.exchange import Wishes
+from workers.protocol.messages.machine import Gpu, Tier
 from workers.worker_queues import QueuesRefusedError, queues_check
 
 GPUS = tuple(Gpu(index=index, uuid=f"GPU-{index}", name="T", memory_bytes=8 * GIB) for index in range(2))

@@ -8,7 +8,8 @@ from tests.workers.runtime_fake import FakeRuntime
 from workers.home import NodeHome
 from workers.host import Host
 from workers.journal import JournalError
-from workers.protocol.messages import FailureCode, Tier
+from workers.protocol.messages.machine import Tier
+from workers.protocol.messages.receipt import FailureCode
 from workers.runtime.interface import RuntimeFailureError
 from workers.transport import OrderQueue
 from workers.worker_queues import QueuesRefusedError

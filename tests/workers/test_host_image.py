@@ -19,7 +19,7 @@ from tests.workers.homes import home_make
 from tests.workers.portal_fake import FakePortal
 from tests.workers.runtime.engines import ENGINE_SOCKET
 from workers.home import NodeHome
-from workers.protocol.messages import ImageReference
+from workers.protocol.messages.order import ImageReference
 from workers.runtime.docker_engine import DockerRuntime
 
 ROOT = Path(__file__).parents[2]

@@ -19,7 +19,8 @@ from workers.home import NodeHome
 from workers.inputs import InputCache, InputCancelledError, InputFailedError, inputs_place
 from workers.portal import PortalClient, PortalProtocolError, PortalUnreachableError
 from workers.protocol.digests import digest_of
-from workers.protocol.messages import FailureCode, OrderInput
+from workers.protocol.messages.order import OrderInput
+from workers.protocol.messages.receipt import FailureCode
 
 MIB = 2**20
 SLACK = 2**29
@@ -122,7 +123,7 @@ from pathlib import Path
 from workers.home import NodeHome
 from workers.inputs import InputCache
 from workers.portal import PortalClient
-from workers.protocol.messages import OrderInput
+from workers.protocol.messages.order import OrderInput
 home, origin, folder, wanted = sys.argv[1:]
 folder = Path(folder)
 client = PortalClient(origin, NodeHome(Path(home)).key())

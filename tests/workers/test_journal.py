@@ -9,7 +9,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from workers.journal import Fact, Journal, JournalError, UploadRow
-from workers.protocol.messages import FailureCode, Stage
+from workers.protocol.messages.exchange import Stage
+from workers.protocol.messages.receipt import FailureCode
 
 
 def add(journal: Journal, lease_id: UUID) -> bool:

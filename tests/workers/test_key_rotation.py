@@ -116,7 +116,7 @@ class TestRotation:
         lease_add(journal, receipt=None)
         lease_add(journal, receipt=b"signed by the old key")
         old = home.key()
-        with pytest.raises(LeasesUnreportedError, match="1 leases"):
+        with pytest.raises(LeasesUnreportedError, match="1 lease of this node"):
             key_rotate(home, journal)
         assert home.key().raw == old.raw
         key_rotate(home, journal, give_up=True)

@@ -19,7 +19,8 @@ from workers.orders import order_open
 from workers.protocol.archives import ArchiveInfo, archive_write
 from workers.protocol.compute_log import LogWriter, log_check
 from workers.protocol.keys import PublicKey
-from workers.protocol.messages import Failure, FailureCode, Order, Usage
+from workers.protocol.messages.order import Order
+from workers.protocol.messages.receipt import Failure, FailureCode, Usage
 from workers.run_recorder import RESULT
 from workers.runtime.interface import RunResult
 

@@ -28,7 +28,9 @@ from workers.protocol.digests import digest_of
 from workers.protocol.dsse import PAYLOAD_TYPE_ORDER, envelope_sign
 from workers.protocol.errors import EnvelopeMalformedError, KeyWrongError
 from workers.protocol.keys import PrivateKey, PublicKey
-from workers.protocol.messages import PROTOCOL_VERSION, ExchangeRequest, Tier
+from workers.protocol.messages.base import PROTOCOL_VERSION
+from workers.protocol.messages.exchange import ExchangeRequest
+from workers.protocol.messages.machine import Tier
 from workers.resources import NOTHING_FREE
 from workers.uploads import ChunkSize, upload_send
 

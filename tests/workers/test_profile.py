@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 
 from workers.profile import machine_profile
-from workers.protocol.messages import EngineProfile
+from workers.protocol.messages.machine import EngineProfile
 from workers.protocol.version import SOFTWARE_VERSION
 
 ENGINE = EngineProfile(name="docker", version="1", cgroup_version="2", rootless=False)

@@ -12,16 +12,8 @@ from tests.workers.protocol import vector_story as story
 from workers.protocol.canonical import json_parse
 from workers.protocol.digests import digest_of
 from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, envelope_encode, envelope_open, envelope_read, envelope_sign
-from workers.protocol.messages import (
-    RECEIPT_ENVELOPE_BYTES_MAX,
-    RECEIPT_PREDICATE_TYPE,
-    Failure,
-    FailureCode,
-    GpuUsage,
-    LogReference,
-    ReceiptPredicate,
-    Usage,
-)
+from workers.protocol.messages.delivery import RECEIPT_ENVELOPE_BYTES_MAX
+from workers.protocol.messages.receipt import RECEIPT_PREDICATE_TYPE, Failure, FailureCode, GpuUsage, LogReference, ReceiptPredicate, Usage
 from workers.protocol.statements import statement_parse
 from workers.receipts import RunOutcome, receipt_sign
 

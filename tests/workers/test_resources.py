@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.caps import Caps
-from workers.protocol.messages import Gpu, Limits
+from workers.protocol.messages.machine import Gpu
+from workers.protocol.messages.order import Limits
 from workers.resources import Resources, ResourcesExhaustedError
 
 GIB = 2**30

@@ -18,7 +18,8 @@ from workers.home import HomeLock, NodeHome
 from workers.intent import Intent, IntentKind
 from workers.intent_file import intent_write
 from workers.journal import Fact, Journal, UploadRow
-from workers.protocol.messages import FailureCode, Stage
+from workers.protocol.messages.exchange import Stage
+from workers.protocol.messages.receipt import FailureCode
 from workers.status import WORKER_SILENCE_SECONDS, NodeStatus, status_read
 from workers.status_view import status_render
 

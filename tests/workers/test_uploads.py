@@ -16,7 +16,8 @@ from workers.home import NodeHome
 from workers.journal import Journal, UploadRow
 from workers.portal import PortalClient, PortalInterruptedError, PortalUnreachableError, UploadState
 from workers.protocol.digests import digest_of
-from workers.protocol.messages import UPLOAD_CHUNK_BYTES_MAX, Order
+from workers.protocol.messages.delivery import UPLOAD_CHUNK_BYTES_MAX
+from workers.protocol.messages.order import Order
 from workers.reporting import Reporter
 from workers.uploads import CHUNK_BYTES_FIRST, CHUNK_BYTES_MIN, CHUNK_SECONDS, ChunkSize, upload_send
 

@@ -16,7 +16,8 @@ from workers.journal import Journal
 from workers.keystore.interface import KeyPlace
 from workers.keystore.plain_file import PlainFileStorage
 from workers.protocol.keys import PrivateKey, PublicKey
-from workers.protocol.messages import FailureCode, Stage
+from workers.protocol.messages.exchange import Stage
+from workers.protocol.messages.receipt import FailureCode
 
 pytestmark = pytest.mark.acceptance
 

@@ -16,7 +16,7 @@ from workers.protocol.archives import archive_check
 from workers.protocol.compute_log import log_check
 from workers.protocol.digests import digest_of
 from workers.protocol.keys import PublicKey
-from workers.protocol.messages import ExpectedOutput, ImageReference, Limits, OrderInput
+from workers.protocol.messages.order import ExpectedOutput, ImageReference, Limits, OrderInput
 
 pytestmark = [pytest.mark.docker, pytest.mark.acceptance]
 

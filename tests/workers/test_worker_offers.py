@@ -12,7 +12,8 @@ from tests.workers.nvml.machine import GIB, StubGpu, StubMachine
 from tests.workers.portal_fake import FakePortal
 from tests.workers.test_worker_process import Worker
 from workers.home import NodeHome
-from workers.protocol.messages import ExchangeRequest, Gpu, Wishes
+from workers.protocol.messages.exchange import ExchangeRequest, Wishes
+from workers.protocol.messages.machine import Gpu
 
 pytestmark = pytest.mark.acceptance
 

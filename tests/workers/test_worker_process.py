@@ -17,7 +17,8 @@ from workers.home import NodeHome
 from workers.journal import Fact, Journal, JournalError
 from workers.protocol.compute_log import log_check
 from workers.protocol.keys import PublicKey
-from workers.protocol.messages import FailureCode, Stage
+from workers.protocol.messages.exchange import Stage
+from workers.protocol.messages.receipt import FailureCode
 
 ROOT = Path(__file__).parents[2]
 CELERY = ROOT / ".venv-host" / "bin" / "celery"

@@ -15,7 +15,8 @@ from workers.home import NodeHome
 from workers.journal import Journal
 from workers.protocol.digests import digest_of
 from workers.protocol.keys import PublicKey
-from workers.protocol.messages import Limits, OrderInput, Stage
+from workers.protocol.messages.exchange import Stage
+from workers.protocol.messages.order import Limits, OrderInput
 from workers.status import status_read
 
 pytestmark = pytest.mark.acceptance

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from workers.doctor.findings import Finding, fail, ok, warn
-from workers.protocol.messages import Gpu
+from workers.protocol.messages.machine import Gpu
 
 PYTHON_MIN: Final = (3, 11)
 

@@ -14,7 +14,9 @@ from workers.journal import Fact, Journal, JournalError
 from workers.machine_reading import machine_read
 from workers.manners import Manners, holds
 from workers.portal import PortalClient, PortalError, PortalRefusedError
-from workers.protocol.messages import PROTOCOL_VERSION, CommandKind, ExchangeRequest
+from workers.protocol.messages.base import PROTOCOL_VERSION
+from workers.protocol.messages.exchange import CommandKind, ExchangeRequest
+from workers.protocol.plurals import counted
 from workers.resources import NOTHING_FREE
 from workers.status import status_read
 
@@ -26,7 +28,10 @@ def settings_check(home: NodeHome) -> Finding:
     except HomeError as error:
         return fail("settings", str(error), "Correct it; docs/host.md describes every setting.")
     gpus = f", {len(caps.gpus)} of the GPUs" if caps.gpus else ""
-    return ok("settings", f"lends {caps.cpus:g} cores, {caps.memory_bytes / 2**30:.1f} GiB of memory{gpus}; {caps.slots} runs at once")
+    return ok(
+        "settings",
+        f"lends {counted(caps.cpus, 'core')}, {caps.memory_bytes / 2**30:.1f} GiB of memory{gpus}; {counted(caps.slots, 'run')} at once",
+    )
 
 
 def key_check(home: NodeHome) -> Finding:

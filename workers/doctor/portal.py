@@ -13,7 +13,8 @@ from workers.doctor.findings import Finding, fail, ok, warn
 from workers.portal import PortalClient, PortalError
 from workers.protocol.errors import VerificationError
 from workers.protocol.keys import PublicKey
-from workers.protocol.messages import PROTOCOL_VERSION, CoordinatorInfo
+from workers.protocol.messages.base import PROTOCOL_VERSION
+from workers.protocol.messages.joining import CoordinatorInfo
 from workers.protocol.succession import keys_of
 
 CLOCK_GOOD_SECONDS: Final = 5.0

@@ -18,7 +18,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from workers.protocol.digests import DIGEST_PREFIX, digest_of
 from workers.protocol.errors import ProtocolError
-from workers.protocol.messages import Manifest, ManifestFile, OutputPath
+from workers.protocol.messages.base import OutputPath
+from workers.protocol.messages.receipt import Manifest, ManifestFile
 from workers.protocol.tar_headers import (
     CHUNK_BYTES,
     END_OF_ARCHIVE,

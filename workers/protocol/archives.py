@@ -5,8 +5,8 @@ An archive is an uncompressed tar with one byte form for one set of files:
 1. Members are `outputs/<path>`, in ascending order of the bytes of the path, then `manifest.json`; then two zero blocks, then the end.
 2. Only regular files; directories exist through their files, so an empty one is lost. Mode 0644, owner 0, time 0, no names of owners.
 3. A pax header (POSIX.1-2001) stands before a member exactly when ustar cannot say its path (over 100 bytes, not ASCII) or size (8 GiB).
-4. Paths are those of `messages.OutputPath`; no two are equal after normalisation and case folding, nor is one the folder of another.
-5. `manifest.json` is the canonical JSON of `messages.Manifest`; its digest is the result digest.
+4. Paths are those of `messages.base.OutputPath`; no two are equal after normalisation and case folding, nor is one the folder of another.
+5. `manifest.json` is the canonical JSON of `messages.receipt.Manifest`; its digest is the result digest.
 
 Hence equal files give equal archives and digests on any host at any time. The headers are made by `tar_headers`, not `tarfile`, whose
 bytes changed between Python versions; the reader makes each header again and compares, so there is nothing in a header for it to misread.
@@ -25,7 +25,8 @@ from workers.protocol.archive_writing import OutputRefusedError, archive_write
 from workers.protocol.canonical import json_parse
 from workers.protocol.digests import DIGEST_PREFIX, digest_of
 from workers.protocol.errors import ArchiveRefusedError, VerificationError
-from workers.protocol.messages import Manifest, ManifestFile, OutputPath
+from workers.protocol.messages.base import OutputPath
+from workers.protocol.messages.receipt import Manifest, ManifestFile
 from workers.protocol.tar_headers import (
     BLOCK_BYTES,
     CHUNK_BYTES,

@@ -24,7 +24,9 @@ from workers.protocol.canonical import json_parse
 from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, envelope_open, envelope_sign
 from workers.protocol.errors import VerificationError
 from workers.protocol.keys import PrivateKey, PublicKey
-from workers.protocol.messages import PREDECESSORS_MAX, ImageReference, Message, PredecessorKey
+from workers.protocol.messages.base import Message
+from workers.protocol.messages.joining import PREDECESSORS_MAX, PredecessorKey
+from workers.protocol.messages.order import ImageReference
 from workers.protocol.statements import Subject, statement_build, statement_parse
 
 BUNDLE_VERSION: Final = 1

@@ -28,7 +28,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from workers.protocol.canonical import canonical_json, json_parse
 from workers.protocol.digests import DIGEST_PREFIX, Digest, digest_of
 from workers.protocol.errors import LogRefusedError, VerificationError
-from workers.protocol.messages import LogReference
+from workers.protocol.messages.receipt import LogReference
 from workers.protocol.strict_base64 import base64_decode, base64_encode
 
 LINE_BYTES_MAX: Final = 64 * 1024

@@ -18,7 +18,8 @@ from workers.protocol.canonical import canonical_json, json_parse
 from workers.protocol.dsse import ENVELOPE_LIMIT_BYTES, PAYLOAD_TYPE_EPOCH, envelope_encode, envelope_open, envelope_sign
 from workers.protocol.errors import KeyWrongError, VerificationError
 from workers.protocol.keys import PrivateKey, PublicKey
-from workers.protocol.messages import Message
+from workers.protocol.messages.base import Message
+from workers.protocol.plurals import counted
 from workers.protocol.signed_note import NOTE_LIMIT_BYTES
 
 EPOCHS_MAX: Final = 1000
@@ -81,7 +82,7 @@ def epoch_open(envelope: Mapping[str, Any], *, key: PublicKey) -> Epoch:
     try:
         return Epoch.model_validate(json_parse(payload, limit_bytes=ENVELOPE_LIMIT_BYTES))
     except ValidationError as error:
-        raise EpochInvalidError(f"The payload of an epoch's statement has {error.error_count()} faults.") from error
+        raise EpochInvalidError(f"The payload of an epoch's statement has {counted(error.error_count(), 'fault')}.") from error
 
 
 def epochs_open(envelopes: Sequence[Mapping[str, Any]], *, keys: Collection[PublicKey], authority: str) -> tuple[Epoch, ...]:

@@ -17,7 +17,7 @@ from pydantic import Field, StringConstraints, ValidationError
 from workers.protocol.canonical import canonical_json, json_parse
 from workers.protocol.digests import Digest
 from workers.protocol.errors import VerificationError
-from workers.protocol.messages import Message
+from workers.protocol.messages.base import Message
 
 JOIN_TOKEN_PREFIX: Final = "nexa-join1."  # noqa: S105  no secret: what every token starts with
 JOIN_TOKEN_CHARACTERS_MAX: Final = 1024

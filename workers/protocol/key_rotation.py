@@ -17,7 +17,8 @@ from workers.protocol.digests import Digest
 from workers.protocol.dsse import ENVELOPE_LIMIT_BYTES, PAYLOAD_TYPE_KEY_ROTATION, envelope_encode, envelope_open, envelope_sign
 from workers.protocol.errors import KeyRotationInvalidError
 from workers.protocol.keys import PrivateKey, PublicKey
-from workers.protocol.messages import Message
+from workers.protocol.messages.base import Message
+from workers.protocol.plurals import counted
 
 
 class KeyRotation(Message):
@@ -44,7 +45,9 @@ def rotation_verify(proof: Mapping[str, Any], *, new_key: PublicKey, expected: K
     try:
         found = KeyRotation.model_validate(json_parse(payload, limit_bytes=ENVELOPE_LIMIT_BYTES))
     except ValidationError as error:
-        raise KeyRotationInvalidError(f"The proof's payload has {error.error_count()} faults; docs/PROTOCOL.md shows its form.") from error
+        raise KeyRotationInvalidError(
+            f"The proof's payload has {counted(error.error_count(), 'fault')}; docs/PROTOCOL.md shows its form."
+        ) from error
     for name in KeyRotation.model_fields:
         wanted, stated = getattr(expected, name), getattr(found, name)
         if wanted != stated:

@@ -23,7 +23,7 @@ from pydantic import AwareDatetime, Field, StringConstraints, TypeAdapter, Valid
 from workers.protocol.canonical import json_parse
 from workers.protocol.digests import Digest, DigestHex
 from workers.protocol.errors import JsonMalformedError, JsonTooLargeError, VerificationError
-from workers.protocol.messages import Message
+from workers.protocol.messages.base import Message
 
 LEAF_BYTES_MAX: Final = 65_535
 """Two bytes of length in tlog-tiles."""

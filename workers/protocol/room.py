@@ -14,7 +14,9 @@ import math
 from dataclasses import dataclass
 from typing import Self
 
-from workers.protocol.messages import FreeResources, Gpu, Limits
+from workers.protocol.messages.exchange import FreeResources
+from workers.protocol.messages.machine import Gpu
+from workers.protocol.messages.order import Limits
 
 
 @dataclass(frozen=True, slots=True)

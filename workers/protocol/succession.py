@@ -21,7 +21,9 @@ from workers.protocol.canonical import canonical_json, json_parse
 from workers.protocol.dsse import ENVELOPE_LIMIT_BYTES, PAYLOAD_TYPE_SUCCESSION, envelope_encode, envelope_open, envelope_sign
 from workers.protocol.errors import SuccessionInvalidError
 from workers.protocol.keys import PrivateKey, PublicKey
-from workers.protocol.messages import PREDECESSORS_MAX, Message, PredecessorKey
+from workers.protocol.messages.base import Message
+from workers.protocol.messages.joining import PREDECESSORS_MAX, PredecessorKey
+from workers.protocol.plurals import counted
 
 SUCCESSIONS_MAX: Final = PREDECESSORS_MAX
 """Of one portal. A yearly one lasts."""
@@ -50,7 +52,7 @@ def succession_open(envelope: Mapping[str, Any], *, key: PublicKey, origin: str)
     try:
         succession = Succession.model_validate(json_parse(payload, limit_bytes=ENVELOPE_LIMIT_BYTES))
     except ValidationError as error:
-        raise SuccessionInvalidError(f"The payload of a succession has {error.error_count()} faults.") from error
+        raise SuccessionInvalidError(f"The payload of a succession has {counted(error.error_count(), 'fault')}.") from error
     if succession.origin != origin:
         raise SuccessionInvalidError(f"Expected a succession of the portal {origin}; found one of {succession.origin[:200]!r}.")
     return PublicKey.from_base64(succession.successor)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from workers.protocol.canonical import canonical_json
-from workers.protocol.messages import Manifest
+from workers.protocol.messages.receipt import Manifest
 
 BLOCK_BYTES: Final = 512
 CHUNK_BYTES: Final = 1024 * 1024

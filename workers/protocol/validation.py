@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import ValidationError
 
 from workers.protocol.canonical import json_parse
-from workers.protocol.messages import PROTOCOL_VERSION, Message
+from workers.protocol.messages.base import PROTOCOL_VERSION, Message
 from workers.protocol.problems import ProblemError
 
 PROTOCOL_VERSIONS: tuple[int, ...] = (PROTOCOL_VERSION,)

@@ -1,4 +1,4 @@
-"""The version of this software, as hosts and portals tell each other. Not the protocol's: that is messages.PROTOCOL_VERSION."""
+"""The version of this software, as hosts and portals tell each other. Not the protocol's: that is messages.base.PROTOCOL_VERSION."""
 
 from typing import Final
 

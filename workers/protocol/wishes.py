@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
-from workers.protocol.messages import Wishes
+from workers.protocol.messages.exchange import Wishes
 
 
 def pattern_matches(pattern: str, text: str) -> bool:

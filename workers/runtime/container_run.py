@@ -27,7 +27,7 @@ from requests.exceptions import ReadTimeout, RequestException
 from urllib3.exceptions import ReadTimeoutError
 
 from workers.folders import folder_remove
-from workers.protocol.messages import Failure, FailureCode
+from workers.protocol.messages.receipt import Failure, FailureCode
 from workers.runtime.cgroups import Cgroup, CgroupReading, cgroup_of, cgroup_usual
 from workers.runtime.container_history import end_remembered, killed_by_others, seconds_running, time_of
 from workers.runtime.docker_images import ENGINE_ERRORS

@@ -20,7 +20,9 @@ import psutil
 from docker.errors import APIError, ImageNotFound, NotFound
 from docker.utils import kwargs_from_env
 
-from workers.protocol.messages import EngineProfile, FailureCode, ImageReference
+from workers.protocol.messages.machine import EngineProfile
+from workers.protocol.messages.order import ImageReference
+from workers.protocol.messages.receipt import FailureCode
 from workers.runtime.container_run import ContainerRun, engine_failure
 from workers.runtime.docker_image_store import DockerImageStore, ImageLimits
 from workers.runtime.docker_images import ENGINE_ERRORS

@@ -26,7 +26,8 @@ from docker.errors import APIError, ImageNotFound
 from requests.exceptions import RequestException
 
 from workers.keyed_locks import KeyedLocks
-from workers.protocol.messages import FailureCode, ImageReference
+from workers.protocol.messages.order import ImageReference
+from workers.protocol.messages.receipt import FailureCode
 from workers.runtime.docker_images import ENGINE_ERRORS, image_present, image_pull
 from workers.runtime.image_record import ImageRecord, PulledImage
 from workers.runtime.interface import PullProgress, RuntimeFailureError

@@ -16,7 +16,8 @@ from requests import Response
 from requests.exceptions import RequestException
 
 from workers.backoff import Backoff
-from workers.protocol.messages import FailureCode, ImageReference
+from workers.protocol.messages.order import ImageReference
+from workers.protocol.messages.receipt import FailureCode
 from workers.runtime.interface import PullProgress, RuntimeFailureError
 
 ENGINE_ERRORS = (DockerException, RequestException, OSError)

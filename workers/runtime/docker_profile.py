@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from workers.protocol.messages import EngineProfile, FailureCode
+from workers.protocol.messages.machine import EngineProfile
+from workers.protocol.messages.receipt import FailureCode
 from workers.runtime.interface import RuntimeFailureError
 
 AUTO: Final = "auto"

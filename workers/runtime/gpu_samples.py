@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import repeat
 
 from workers.nvml import ON_THE_CHIP, Nvml, NvmlError, nvml_open
-from workers.protocol.messages import Gpu
+from workers.protocol.messages.machine import Gpu
 from workers.runtime.interface import GpuSample
 
 

@@ -19,7 +19,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from workers.protocol.messages import EngineProfile, Failure, FailureCode, Gpu, ImageReference, Limits, Usage
+from workers.protocol.messages.machine import EngineProfile, Gpu
+from workers.protocol.messages.order import ImageReference, Limits
+from workers.protocol.messages.receipt import Failure, FailureCode, Usage
 
 OutputStream = Literal["stdout", "stderr"]
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from workers.protocol.messages import Failure, FailureCode, Limits
+from workers.protocol.messages.order import Limits
+from workers.protocol.messages.receipt import Failure, FailureCode
 
 ENTRIES_MAX: Final = 20_000
 """Files and folders that outputs may hold while a container runs; an archive takes half as many files."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from workers.protocol.messages import GpuUsage, Usage
+from workers.protocol.messages.receipt import GpuUsage, Usage
 from workers.runtime.cgroups import CgroupReading
 from workers.runtime.interface import GpuSample, Sample
 

@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from ledger.coordinator_key import CoordinatorKeyMissingError
 from ledger.verification import LedgerVerification
+from workers.protocol.plurals import counted
 
 
 class Command(BaseCommand):
@@ -27,7 +28,12 @@ class Command(BaseCommand):
                 self.stdout.write(str(fault))
         except CoordinatorKeyMissingError as error:
             raise CommandError(str(error)) from error
-        self.stdout.write(f"{verification.leaves} leaves, {verification.checkpoints} checkpoints, {verification.files} files were read.")
+        read = (
+            counted(verification.leaves, "leaf", "leaves"),
+            counted(verification.checkpoints, "checkpoint"),
+            counted(verification.files, "file"),
+        )
+        self.stdout.write(f"Read: {', '.join(read)}.")
         if count:
-            raise CommandError(f"The ledger has {count} fault{'s' if count > 1 else ''}.")
+            raise CommandError(f"The ledger has {counted(count, 'fault')}.")
         self.stdout.write("Database, log and files agree.")

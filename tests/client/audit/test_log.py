@@ -22,7 +22,7 @@ from workers.protocol.canonical import canonical_json
 from workers.protocol.errors import CheckpointMalformedError, KeyWrongError, SignatureInvalidError
 from workers.protocol.keys import PrivateKey
 from workers.protocol.merkle import tree_root
-from workers.protocol.messages import PredecessorKey
+from workers.protocol.messages.joining import PredecessorKey
 from workers.protocol.signed_note import Checkpoint, note_sign
 from workers.protocol.succession import Succession, succession_sign
 from workers.protocol.tlog_tiles import TILE_WIDTH

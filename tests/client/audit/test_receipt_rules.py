@@ -9,8 +9,8 @@ import pytest
 
 from client.audit.findings import FindingCode
 from client.audit.receipt_rules import ACCEPTED_MAX
+from tests.client.audit.cheats import RESERVED, STRANGER, started
 from tests.client.audit.conftest import Audit
-from tests.client.audit.test_rules import RESERVED, STRANGER, started
 from workers.protocol.keys import PrivateKey
 
 

@@ -16,11 +16,12 @@ import pytest
 
 from client.audit import portal_source
 from client.audit.auditing import log_audit
-from client.audit.errors import AbsentError, SourceError, WorkFolderError
+from client.audit.errors import AbsentError, SourceError, SourceTooSlowError, WorkFolderError
 from client.audit.folder_source import FolderSource
 from client.audit.last_run import Memory
 from client.audit.portal_source import TRIES, PortalSource
 from client.audit.source import BundleMalformedError, bundle_split, entries_read
+from client.audit.time_limit import TimeLimit
 from tests.client.audit.test_log import long_log
 from tests.client.scripted_portal import Answer, Asked, scripted_portal
 from tests.factories.logs import COORDINATOR, ORIGIN, log_write
@@ -96,34 +97,66 @@ def test_an_answer_that_is_cut_off_is_asked_for_again() -> None:
     assert len(asked) == 2
 
 
-def test_an_answer_that_takes_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(portal_source, "OBJECT_SECONDS_MAX", -1.0)
-    with pytest.raises(SourceError, match="did not arrive"):
-        source_of(lambda _: Answer(body=b"x"), read)
+OK = b"HTTP/1.1 200 OK\r\n"
+DRIPPING: dict[str, tuple[bytes, bytes]] = {
+    "status line": (b"HTTP/1.1 200 ", b"x"),
+    "a header": (OK + b"Server: ", b"x"),
+    "headers": (OK, b"a: b\r\n"),
+    "before the answer": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "body": (OK + b"Content-Length: 600\r\n\r\n", b"x"),
+    "body of no length": (OK + b"Connection: close\r\n\r\n", b"x"),
+    "length of a chunk": (OK + b"Transfer-Encoding: chunked\r\n\r\n1;", b"x"),
+    "trailers": (OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"a: b\r\n"),
+    "nothing": (b"", b""),
+}
+"""What a server sends at once, and what it sends twenty times a second from then on."""
 
 
-def test_an_answer_that_drips_is_given_up_long_before_it_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(portal_source, "OBJECT_SECONDS_MAX", 0.2)
-    monkeypatch.setattr(portal_source, "TRIES", 1)
+@pytest.mark.parametrize("what", DRIPPING)
+def test_an_answer_that_drips_is_given_up_long_before_it_is_whole(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(portal_source, "OBJECT_SECONDS_MAX", 0.3)
     stopped = threading.Event()
+    first, drop = DRIPPING[what]
 
     def drip(server: socket.socket) -> None:
         connection, _ = server.accept()
         with connection, suppress(OSError):
             connection.recv(4096)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 600\r\n\r\n")
+            connection.sendall(first)
             while not stopped.wait(0.05):
-                connection.sendall(b"x")
+                connection.sendall(drop)
 
     with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as dripping:
         dripping.submit(drip, server)
         began = time.monotonic()
         try:
-            with pytest.raises(SourceError, match="did not arrive"):
+            with pytest.raises(SourceTooSlowError, match="did not arrive") as caught:
                 PortalSource(f"http://127.0.0.1:{server.getsockname()[1]}").read("ledger/checkpoint", limit_bytes=1000)
         finally:
             stopped.set()
-    assert time.monotonic() - began < 10  # whole it would be after 30
+    assert caught.value.code == "source_too_slow"
+    assert time.monotonic() - began < 10  # a whole one would take 30, and most of these have no end
+
+
+def test_a_time_limit_ends_with_its_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection is kept, and the next request over it has a time of its own."""
+    monkeypatch.setattr(portal_source, "OBJECT_SECONDS_MAX", 1.0)
+    with scripted_portal(lambda _: Answer(body=b"x")) as portal:
+        source, began = PortalSource(portal.origin, pause_seconds=0.0), time.monotonic()
+        asked = 0
+        while time.monotonic() - began < 1.3:
+            assert read(source) == b"x"
+            asked += 1
+        assert len(portal.asked) == asked
+
+
+def test_a_connection_that_comes_after_the_time_is_cut_at_once() -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        limit = TimeLimit()
+        limit.end()
+        limit.connection_watch(here)
+        assert there.recv(1) == b""
 
 
 def test_a_portal_that_is_not_there() -> None:

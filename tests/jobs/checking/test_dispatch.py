@@ -266,7 +266,7 @@ def test_slices_cut_a_batch_into_at_most_parallel_parts(count: int, widths: list
     assert {one for part in slices for one in part} == set(ids)
 
 
-@pytest.mark.parametrize(("jobs", "slices"), [(1, 1), (50, 1), (51, 2), (200, 4), (900, 8)])
+@pytest.mark.parametrize(("jobs", "slices"), [(1, 1), (250, 1), (251, 2), (1000, 4), (2500, 8)])
 def test_a_batch_is_cut_where_there_is_work_for_several(jobs: int, slices: int) -> None:
     assert len(claims._batch({uuid.uuid4(): 0.0 for _ in range(jobs)}).slices) == slices
 

@@ -95,16 +95,16 @@ def test_document_counts_all_and_describes_the_worst_files() -> None:
         (Comparison(), "0 files have the same bytes."),
         (
             Comparison((report("a.csv", 7.0),), identical=1),
-            "1 file has the same bytes. 1 of 10 values in 1 other files exceed what is allowed. "
+            "1 file has the same bytes. 1 of 10 values in 1 other file exceed what is allowed. "
             "The worst is in a.csv at row 1, x: 1 against 2, 7 apart where 1 is allowed.",
         ),
         (
             Comparison((report("a.csv", 0.0),)),
-            "0 files have the same bytes. 0 of 10 values in 1 other files exceed what is allowed. Nothing differs.",
+            "0 files have the same bytes. 0 of 10 values in 1 other file exceed what is allowed. Nothing differs.",
         ),
         (
             Comparison((report("a.csv", math.inf),)),
-            "0 files have the same bytes. 1 of 10 values in 1 other files exceed what is allowed. "
+            "0 files have the same bytes. 1 of 10 values in 1 other file exceed what is allowed. "
             "The worst is in a.csv at row 1, x: 1 against 2.",
         ),
     ],

@@ -15,7 +15,7 @@ from jobs.descriptor.formats import FileFormat
 from tests.jobs.comparison.seeds import MMCIF, PDB
 from tests.jobs.comparison.sides import npy, npz
 from workers.protocol.digests import digest_of
-from workers.protocol.messages import Manifest, ManifestFile
+from workers.protocol.messages.receipt import Manifest, ManifestFile
 
 CSV = b"t,x\n0,1.0\n"
 

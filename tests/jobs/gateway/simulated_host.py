@@ -20,7 +20,8 @@ from workers.protocol.canonical import canonical_json
 from workers.protocol.digests import digest_of
 from workers.protocol.dsse import PAYLOAD_TYPE_ORDER, PAYLOAD_TYPE_STATEMENT, envelope_open, envelope_sign
 from workers.protocol.keys import PrivateKey
-from workers.protocol.messages import RECEIPT_PREDICATE_TYPE, Order
+from workers.protocol.messages.order import Order
+from workers.protocol.messages.receipt import RECEIPT_PREDICATE_TYPE
 from workers.protocol.statements import Subject, statement_build
 
 GIB = 2**30

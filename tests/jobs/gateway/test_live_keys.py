@@ -35,7 +35,7 @@ from workers.journal import Journal
 from workers.key_rotation import key_rotate
 from workers.portal import PortalClient, PortalRefusedError
 from workers.protocol.join_tokens import join_token_decode
-from workers.protocol.messages import ExchangeRequest
+from workers.protocol.messages.exchange import ExchangeRequest
 
 pytestmark = pytest.mark.acceptance
 

@@ -19,7 +19,8 @@ from workers.inputs import InputCache
 from workers.journal import UploadRow
 from workers.portal import PortalClient, PortalInterruptedError, PortalRefusedError, UploadState
 from workers.protocol.digests import digest_of
-from workers.protocol.messages import ExchangeRequest, Order
+from workers.protocol.messages.exchange import ExchangeRequest
+from workers.protocol.messages.order import Order
 from workers.uploads import ChunkSize, upload_send
 
 DATA = os.urandom(2 * 2**20)

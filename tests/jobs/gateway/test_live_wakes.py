@@ -26,7 +26,7 @@ from tests.jobs.gateway.queued_jobs import queued_job
 from tests.jobs.gateway.simulated_host import SimulatedHost, exchange_make
 from workers.portal import PortalClient, PortalRefusedError
 from workers.protocol.http_signatures import request_sign
-from workers.protocol.messages import ExchangeRequest
+from workers.protocol.messages.exchange import ExchangeRequest
 
 WOKEN_SECONDS_MAX = POLL_SECONDS / 2
 """Far above what a wake takes on the busiest machine (`make bench` measures it), below any polling: only a wake is that quick."""

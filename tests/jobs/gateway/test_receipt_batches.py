@@ -24,7 +24,8 @@ from tests.jobs.gateway.queued_jobs import queued_job
 from tests.jobs.gateway.simulated_host import ARCHIVE, LOG, SimulatedHost, order_open, receipt_make, submitted_make
 from tests.jobs.test_leases import silence
 from workers.protocol.digests import digest_of
-from workers.protocol.messages import RECEIPT_BLOB_BYTES_MAX, RECEIPTS_MAX, Order, SubmittedReceipt
+from workers.protocol.messages.delivery import RECEIPT_BLOB_BYTES_MAX, RECEIPTS_MAX, SubmittedReceipt
+from workers.protocol.messages.order import Order
 
 BLOBS = {"log": LOG, "archive": ARCHIVE}
 

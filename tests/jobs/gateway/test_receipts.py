@@ -22,7 +22,7 @@ from tests.jobs.test_leases import silence
 from workers.protocol.digests import digest_of
 from workers.protocol.dsse import PAYLOAD_TYPE_ORDER, PAYLOAD_TYPE_STATEMENT, envelope_sign
 from workers.protocol.keys import PrivateKey
-from workers.protocol.messages import RECEIPT_ENVELOPE_BYTES_MAX, RECEIPTS_BYTES_MAX
+from workers.protocol.messages.delivery import RECEIPT_ENVELOPE_BYTES_MAX, RECEIPTS_BYTES_MAX
 
 OTHER_DIGEST = digest_of(b"other")
 

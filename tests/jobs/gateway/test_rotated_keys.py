@@ -29,7 +29,9 @@ from tests.jobs.gateway.queued_jobs import queued_job
 from tests.jobs.gateway.simulated_host import SimulatedHost, receipt_make
 from workers.protocol.key_rotation import KeyRotation, rotation_prove
 from workers.protocol.keys import PrivateKey
-from workers.protocol.messages import FreeResources, KeyRotationRequest, Tier, Wishes
+from workers.protocol.messages.exchange import FreeResources, Wishes
+from workers.protocol.messages.joining import KeyRotationRequest
+from workers.protocol.messages.machine import Tier
 
 pytestmark = pytest.mark.django_db
 

@@ -16,7 +16,8 @@ from jobs.states import ReplicaState
 from tests.jobs.gateway.queued_jobs import queued_job
 from tests.jobs.gateway.simulated_host import SimulatedHost
 from tests.jobs.gateway.test_exchange import subscribed, waiting_exchange
-from workers.protocol.messages import FreeResources, Tier, Wishes
+from workers.protocol.messages.exchange import FreeResources, Wishes
+from workers.protocol.messages.machine import Tier
 
 FREE = FreeResources(slots=1, cpus=8, memory_bytes=2**36, disk_bytes=2**40)
 

@@ -13,11 +13,15 @@ from django.test import Client
 
 from jobs.blobs import BlobTooLargeError, blob_open, blob_store, blob_write, blobs_keep
 from jobs.models import Blob, Upload
+from jobs.services.uploads import ARCHIVE_AND_LOG_BYTES
 from tests.factories.people import token_header, user_make
 from tests.jobs.gateway.queued_jobs import queued_job
 from tests.jobs.gateway.simulated_host import LOG, SimulatedHost, _encoded, body_of
+from workers.protocol.compute_log import LOG_BYTES_MAX
 from workers.protocol.digests import digest_of
-from workers.protocol.messages import UPLOAD_CHUNK_BYTES_MAX
+from workers.protocol.messages.delivery import UPLOAD_CHUNK_BYTES_MAX
+from workers.protocol.messages.receipt import Manifest, ManifestFile
+from workers.protocol.tar_headers import BLOCK_BYTES, OUTPUTS_PREFIX, ArchiveLimits, header_encode, manifest_encode
 
 pytestmark = pytest.mark.django_db
 DATA = bytes(range(256)) * 100
@@ -202,6 +206,24 @@ class TestPermissions:
         settings.NEXA_UPLOAD_BYTES_MAX = 150
         assert host.upload_create(lease_id, digest_of(b"a"), 100).status_code == 201
         assert code_of(host.upload_create(lease_id, digest_of(b"b"), 51)) == (413, "upload_too_large")
+
+    def test_a_lease_uploads_no_more_than_its_order_allows(self, host: SimulatedHost) -> None:
+        queued_job()
+        order = host.order()
+        most_bytes = order.limits.output_bytes + ARCHIVE_AND_LOG_BYTES
+        refused = host.upload_create(order.lease_id, digest_of(b"a"), most_bytes + 1)
+        assert code_of(refused) == (413, "upload_too_large")
+        assert refused.json()["limit_bytes"] == most_bytes
+        assert host.upload_create(order.lease_id, digest_of(b"a"), most_bytes - 1).status_code == 201
+        assert code_of(host.upload_create(order.lease_id, digest_of(b"b"), 2)) == (413, "upload_too_large")
+        assert host.upload_create(order.lease_id, digest_of(b"c"), 1).status_code == 201
+
+    def test_what_is_allowed_beyond_outputs_holds_the_largest_log_and_the_headers_of_any_archive(self) -> None:
+        """The largest file header, padding and line of the manifest that a path can need, for as many files as an archive holds."""
+        path = "\U0001f9ec" * 255
+        line = manifest_encode(Manifest(files=(ManifestFile(path=path, digest=digest_of(b""), size_bytes=2**53 - 1),)))
+        each_bytes = len(header_encode(OUTPUTS_PREFIX + path, 2**53 - 1)) + BLOCK_BYTES + len(line)
+        assert ArchiveLimits().files * each_bytes + 4 * BLOCK_BYTES + LOG_BYTES_MAX <= ARCHIVE_AND_LOG_BYTES
 
 
 class TestPeople:

@@ -11,7 +11,7 @@ import pytest
 from tests.workers.doctor.small_disk import FOLDER, checked_on_disk
 from workers.doctor.findings import Level
 from workers.doctor.machine import disk_check, gpu_check, python_check
-from workers.protocol.messages import Gpu
+from workers.protocol.messages.machine import Gpu
 
 GIB = 2**30
 A100 = Gpu(index=0, uuid="GPU-a", name="A100", memory_bytes=80 * GIB)

@@ -16,7 +16,7 @@ from workers.intent_file import intent_write
 from workers.journal import Fact, Journal
 from workers.manners import Manners
 from workers.protocol.keys import PrivateKey
-from workers.protocol.messages import Command, CommandKind
+from workers.protocol.messages.exchange import Command, CommandKind
 from workers.protocol.strict_base64 import base64_encode
 
 

@@ -8,7 +8,7 @@ from tests.workers.portal_fake import FakePortal
 from workers.doctor.findings import Level
 from workers.doctor.portal import clock_check, coordinator_key_check, portal_ask, portal_check, protocol_check
 from workers.protocol.keys import PrivateKey
-from workers.protocol.messages import CoordinatorInfo
+from workers.protocol.messages.joining import CoordinatorInfo
 
 
 def coordinator_of(portal: FakePortal) -> CoordinatorInfo:

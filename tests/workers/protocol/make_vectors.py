@@ -32,7 +32,8 @@ from workers.protocol.http_signatures import LABEL, REQUIRED_ALWAYS, REQUIRED_WI
 from workers.protocol.join_tokens import join_token_encode
 from workers.protocol.keys import PrivateKey
 from workers.protocol.merkle import leaf_hash
-from workers.protocol.messages import PROTOCOL_VERSION, Message, ReceiptSubmission, SubmittedReceipt
+from workers.protocol.messages.base import PROTOCOL_VERSION, Message
+from workers.protocol.messages.delivery import ReceiptSubmission, SubmittedReceipt
 from workers.protocol.signed_note import note_key_hash, note_verifier_key
 from workers.protocol.strict_base64 import base64_decode, base64_encode
 from workers.protocol.validation import MessageInvalidError

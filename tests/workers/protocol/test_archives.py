@@ -28,7 +28,7 @@ from workers.protocol.archives import (
     archive_write,
 )
 from workers.protocol.digests import digest_of
-from workers.protocol.messages import Manifest, ManifestFile
+from workers.protocol.messages.receipt import Manifest, ManifestFile
 from workers.protocol.tar_headers import END_OF_ARCHIVE, header_encode, manifest_encode, padding_bytes
 
 

@@ -24,7 +24,7 @@ from workers.protocol.digests import digest_of
 from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, envelope_sign
 from workers.protocol.errors import KeyWrongError, StatementTypeWrongError, VerificationError
 from workers.protocol.keys import PrivateKey
-from workers.protocol.messages import RECEIPT_PREDICATE_TYPE
+from workers.protocol.messages.receipt import RECEIPT_PREDICATE_TYPE
 from workers.protocol.statements import Subject, statement_build
 
 KEY = PrivateKey.from_raw(bytes(range(32)))

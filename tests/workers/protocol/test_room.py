@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.caps import Caps
-from workers.protocol.messages import FreeResources, Gpu, Limits
+from workers.protocol.messages.exchange import FreeResources
+from workers.protocol.messages.machine import Gpu
+from workers.protocol.messages.order import Limits
 from workers.protocol.room import Need, NoRoomError, Room
 from workers.resources import Resources, ResourcesExhaustedError
 

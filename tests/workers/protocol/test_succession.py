@@ -20,7 +20,7 @@ from workers.protocol.errors import (
     VerificationError,
 )
 from workers.protocol.keys import PrivateKey
-from workers.protocol.messages import PredecessorKey
+from workers.protocol.messages.joining import PredecessorKey
 from workers.protocol.succession import Succession, keys_of, succession_open, succession_sign
 
 KEYS = [PrivateKey.from_raw(bytes([number] * 32)) for number in range(1, 5)]

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.protocol.errors import JsonMalformedError, JsonTooLargeError
-from workers.protocol.messages import Message, ReceiptSubmission, RegistrationRequest
+from workers.protocol.messages.base import Message
+from workers.protocol.messages.delivery import ReceiptSubmission
+from workers.protocol.messages.joining import RegistrationRequest
 from workers.protocol.validation import (
     ERRORS_MAX,
     MessageInvalidError,

@@ -30,23 +30,18 @@ from workers.protocol.http_signatures import request_verify
 from workers.protocol.join_tokens import join_token_decode
 from workers.protocol.key_rotation import KeyRotation, rotation_verify
 from workers.protocol.keys import PublicKey
-from workers.protocol.messages import (
-    RECEIPT_PREDICATE_TYPE,
+from workers.protocol.messages.base import Message, Problem
+from workers.protocol.messages.delivery import ReceiptsAnswer, ReceiptSubmission
+from workers.protocol.messages.exchange import ExchangeAnswer, ExchangeRequest
+from workers.protocol.messages.joining import (
     CoordinatorInfo,
-    ExchangeAnswer,
-    ExchangeRequest,
     KeyRotationAnswer,
     KeyRotationRequest,
-    Manifest,
-    Message,
-    Order,
-    Problem,
-    ReceiptPredicate,
-    ReceiptsAnswer,
-    ReceiptSubmission,
     RegistrationAnswer,
     RegistrationRequest,
 )
+from workers.protocol.messages.order import Order
+from workers.protocol.messages.receipt import RECEIPT_PREDICATE_TYPE, Manifest, ReceiptPredicate
 from workers.protocol.succession import Succession, keys_of
 
 RECEIPTS = ("completed", "failed")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from workers.protocol.messages import PATTERNS_MAX, Wishes
+from workers.protocol.messages.exchange import PATTERNS_MAX, Wishes
 from workers.protocol.wishes import pattern_matches, wish_unmet
 
 

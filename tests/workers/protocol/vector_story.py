@@ -22,41 +22,31 @@ from workers.protocol.dsse import PAYLOAD_TYPE_ORDER, envelope_sign
 from workers.protocol.join_tokens import JoinTokenContent
 from workers.protocol.key_rotation import KeyRotation, rotation_prove
 from workers.protocol.keys import PrivateKey
-from workers.protocol.messages import (
-    PROTOCOL_VERSION,
+from workers.protocol.messages.base import PROTOCOL_VERSION, Problem
+from workers.protocol.messages.delivery import ReceiptAnswer, ReceiptResult, ReceiptsAnswer
+from workers.protocol.messages.exchange import (
     Command,
     CommandKind,
-    CoordinatorInfo,
-    EngineProfile,
     ExchangeAnswer,
     ExchangeRequest,
-    ExpectedOutput,
-    Failure,
-    FailureCode,
     FreeResources,
-    ImageReference,
-    KeyRotationAnswer,
-    KeyRotationRequest,
     LeaseReport,
-    Limits,
-    LogReference,
-    NodeProfile,
     NoWork,
-    Order,
-    OrderInput,
-    PredecessorKey,
-    Problem,
-    ReceiptAnswer,
-    ReceiptResult,
-    ReceiptsAnswer,
-    RegistrationAnswer,
-    RegistrationRequest,
     Renewal,
     Stage,
-    Tier,
-    Usage,
     Wishes,
 )
+from workers.protocol.messages.joining import (
+    CoordinatorInfo,
+    KeyRotationAnswer,
+    KeyRotationRequest,
+    PredecessorKey,
+    RegistrationAnswer,
+    RegistrationRequest,
+)
+from workers.protocol.messages.machine import EngineProfile, NodeProfile, Tier
+from workers.protocol.messages.order import ExpectedOutput, ImageReference, Limits, Order, OrderInput
+from workers.protocol.messages.receipt import Failure, FailureCode, LogReference, Usage
 from workers.protocol.succession import Succession, succession_sign
 from workers.receipts import RunOutcome, receipt_sign
 

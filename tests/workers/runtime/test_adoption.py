@@ -12,7 +12,7 @@ import docker
 import pytest
 
 from tests.workers.runtime.test_docker_engine import HOME, Sink, _run, _spec, image_id, runtime
-from workers.protocol.messages import FailureCode
+from workers.protocol.messages.receipt import FailureCode
 from workers.runtime import container_run
 from workers.runtime.docker_engine import DockerRuntime
 from workers.runtime.interface import RunLostError, RunSpec

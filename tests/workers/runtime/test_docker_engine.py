@@ -22,7 +22,8 @@ import docker
 import pytest
 
 from devstack.images import base_image_ensure
-from workers.protocol.messages import FailureCode, ImageReference, Limits
+from workers.protocol.messages.order import ImageReference, Limits
+from workers.protocol.messages.receipt import FailureCode
 from workers.runtime.docker_engine import DockerRuntime
 from workers.runtime.interface import RunResult, RunSpec, RuntimeFailureError, Sample
 

@@ -13,7 +13,8 @@ import pytest
 from tests.workers.runtime.engines import EngineWire, engine_telling
 from tests.workers.runtime.test_docker_engine import Sink, _spec, image_id, runtime
 from tests.workers.runtime.test_docker_profile import DOCKER, DOCKER_V1
-from workers.protocol.messages import FailureCode, Gpu
+from workers.protocol.messages.machine import Gpu
+from workers.protocol.messages.receipt import FailureCode
 from workers.runtime.docker_engine import DockerRuntime
 from workers.runtime.interface import RunLostError, RuntimeFailureError
 

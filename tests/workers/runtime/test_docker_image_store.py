@@ -14,7 +14,8 @@ import pytest
 from docker.errors import ImageNotFound
 
 from tests.workers.runtime.registry import Registry
-from workers.protocol.messages import FailureCode, ImageReference
+from workers.protocol.messages.order import ImageReference
+from workers.protocol.messages.receipt import FailureCode
 from workers.runtime.docker_engine import DockerRuntime
 from workers.runtime.docker_image_store import ImageLimits
 from workers.runtime.image_record import ImageRecord

@@ -13,7 +13,8 @@ import pytest
 from docker.errors import ImageNotFound
 
 from tests.workers.runtime.registry import Registry
-from workers.protocol.messages import FailureCode, ImageReference
+from workers.protocol.messages.order import ImageReference
+from workers.protocol.messages.receipt import FailureCode
 from workers.runtime import docker_images
 from workers.runtime.docker_engine import DockerRuntime
 from workers.runtime.interface import PullProgress, RuntimeFailureError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from workers.protocol.messages import FailureCode
+from workers.protocol.messages.receipt import FailureCode
 from workers.runtime.docker_profile import engine_profile, runtime_choose
 from workers.runtime.interface import RuntimeFailureError
 

@@ -18,7 +18,9 @@ import pytest
 from devstack.images import base_image_ensure
 from tests.workers.nvml.machine import StubGpu, StubMachine
 from tests.workers.runtime.engines import EngineWire
-from workers.protocol.messages import FailureCode, Gpu, Limits
+from workers.protocol.messages.machine import Gpu
+from workers.protocol.messages.order import Limits
+from workers.protocol.messages.receipt import FailureCode
 from workers.runtime.docker_engine import DockerRuntime
 from workers.runtime.interface import RunResult, RunSpec, RuntimeFailureError, Sample
 from workers.runtime.sandbox import CONTAINER_USER, container_arguments, host_config_arguments
@@ -130,7 +132,8 @@ def test_engine_that_cannot_give_the_gpus_is_the_hosts_fault_and_nothing_is_left
 ADOPT = """
 import dataclasses, json, sys, threading
 from pathlib import Path
-from workers.protocol.messages import Gpu, Limits
+from workers.protocol.messages.machine import Gpu
+from workers.protocol.messages.order import Limits
 from workers.runtime.docker_engine import DockerRuntime
 from workers.runtime.interface import RunSpec
 

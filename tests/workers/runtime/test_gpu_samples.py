@@ -24,7 +24,7 @@ NOTHING = {"utilisation": None, "memory_bytes": None, "temperature_celsius": Non
 
 SAMPLER = """
 import dataclasses, json, sys
-from workers.protocol.messages import Gpu
+from workers.protocol.messages.machine import Gpu
 from workers.runtime.gpu_samples import gpu_samples
 granted = [Gpu(index=0, uuid=f"GPU-{name}", name=name, memory_bytes=1) for name in sys.argv[1:]]
 samples = gpu_samples(granted)

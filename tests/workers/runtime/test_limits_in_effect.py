@@ -13,7 +13,8 @@ import pytest
 
 from tests.workers.runtime.engines import EngineWire
 from tests.workers.runtime.test_docker_engine import Sink, _spec, image_id, runtime
-from workers.protocol.messages import FailureCode, Limits
+from workers.protocol.messages.order import Limits
+from workers.protocol.messages.receipt import FailureCode
 from workers.runtime.cgroups import CgroupLimits, cgroup_of, cgroup_usual
 from workers.runtime.docker_engine import DockerRuntime
 from workers.runtime.interface import RuntimeFailureError

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.protocol.messages import Gpu, Limits
+from workers.protocol.messages.machine import Gpu
+from workers.protocol.messages.order import Limits
 from workers.runtime.interface import RunSpec
 from workers.runtime.sandbox import CONTAINER_USER, container_arguments, host_config_arguments
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.protocol.messages import GpuUsage
+from workers.protocol.messages.receipt import GpuUsage
 from workers.runtime.cgroups import Cgroup, CgroupReading, cgroup_of, cgroup_usual
 from workers.runtime.interface import GpuSample, Sample
 from workers.runtime.usage import Integral, UsageMeter
