@@ -23,7 +23,6 @@ from jobs.descriptor import Visibility, descriptor_parse
 from jobs.models import Job
 from jobs.services.chosen import Outcome, jobs_archive, jobs_cancel, jobs_unarchive
 from jobs.services.retry import job_retry, label_free
-from jobs.services.submission import job_cost
 from jobs.services.visibility import job_visibility_set
 from jobs.states import JOB_OPEN
 from jobs.views.access import job_or_404, user_of
