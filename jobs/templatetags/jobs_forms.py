@@ -35,12 +35,13 @@ def upload_state(row: Node, uploads: Mapping[str, Upload]) -> SafeString:
     texts = {child.name.rpartition("/")[2]: child.text for child in row.children}
     upload = uploads.get(texts.get("digest", ""))
     if upload is None:
+        words = ("not uploaded by you yet", "choose the file above")
         return format_html(
-            '<p class="upload-state"><span class="state state-queued">{}</span></p>', "not uploaded by you yet: choose the file above"
+            '<p class="upload-state"><span class="state state-queued">{}</span> <span class="muted small">{}</span></p>', *words
         )
     if upload.committed_at is None:
-        words = f"{filesizeformat(upload.offset_bytes)} of {filesizeformat(upload.size_bytes)} uploaded"
-        return format_html('<p class="upload-state"><span class="state state-running">{}</span></p>', words)
+        how_far = f"{filesizeformat(upload.offset_bytes)} of {filesizeformat(upload.size_bytes)} uploaded"
+        return format_html('<p class="upload-state"><span class="state state-running">{}</span></p>', how_far)
     return format_html(
         '<p class="upload-state"><span class="state state-passed">uploaded, {}</span></p>', filesizeformat(upload.size_bytes)
     )

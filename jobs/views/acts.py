@@ -18,11 +18,11 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
 from jobs import selectors
+from jobs.cost import job_cost
 from jobs.descriptor import Visibility, descriptor_parse
 from jobs.models import Job
 from jobs.services.chosen import Outcome, jobs_archive, jobs_cancel, jobs_unarchive
 from jobs.services.retry import job_retry, label_free
-from jobs.services.submission import job_cost
 from jobs.services.visibility import job_visibility_set
 from jobs.states import JOB_OPEN
 from jobs.views.access import job_or_404, user_of
@@ -85,13 +85,13 @@ def job_retry_page(request: HttpRequest, job_id: UUID) -> HttpResponse:
             wrong = error.detail
         else:
             return redirect("job-page", made.pk)
-    reserved_micro, expected_micro, _ = job_cost(descriptor_parse(job.descriptor))
+    cost = job_cost(descriptor_parse(job.descriptor))
     context = {
         "job": job,
         "label": label or label_free(job=job),
         "wrong": wrong,
-        "reserved_micro": reserved_micro,
-        "expected_micro": expected_micro,
+        "reserved_micro": cost.reserved_micro,
+        "expected_micro": cost.expected_micro,
     }
     return render(request, "jobs/retry.html", context, status=409 if wrong else 200)
 

@@ -17,7 +17,7 @@ from jobs.descriptor import DescriptorInvalidError, descriptor_parse
 from jobs.descriptor.form import fields_of
 from jobs.models import Job, Upload
 from jobs.services.submission import job_submit
-from jobs.submission_views import PLAIN_FILE_BYTES_MAX
+from jobs.views.submission import PLAIN_FILE_BYTES_MAX
 from ledger.selectors import balance_micro_of
 from people.models import User
 from tests.factories.jobs import descriptor_make, funded_researcher_make, image_approve, job_make, upload_make
