@@ -35,6 +35,7 @@ RECEIPT_BLOB_BYTES_MAX: Final = 64 * 1024
 
 Json = Any
 ShortText = Annotated[str, StringConstraints(max_length=200)]
+NodeName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f]+$")]
 _PATH_PART = r"(?:[^./\\\x00-\x1f][^/\\\x00-\x1f]*|\.[^./\\\x00-\x1f][^/\\\x00-\x1f]*|\.\.[^/\\\x00-\x1f]+)"
 OutputPath = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=rf"^{_PATH_PART}(?:/{_PATH_PART})*$")]
 """A relative POSIX path without empty, ``.`` or ``..`` components, backslashes or control characters."""
@@ -120,11 +121,14 @@ class NodeProfile(Message):
 
 
 class RegistrationRequest(Message):
-    """`POST /api/v1/nodes`, signed (RFC 9421) with the key that it registers."""
+    """`POST /api/v1/nodes`, signed (RFC 9421) with the key that it registers.
+
+    `name` None: the one that was chosen with the join token; if none was, the profile's `hostname_hint`.
+    """
 
     protocol_version: int
     join_token: ShortText
-    name: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f]+$")]
+    name: NodeName | None = None
     public_key: str
     profile: NodeProfile
 
@@ -227,6 +231,19 @@ class LeaseReport(Message):
     memory_bytes: int | None = Field(default=None, ge=0)
 
 
+class MachineLoad(Message):
+    """What the whole machine does, its owner's own work included, as its sensors tell. None: not told, or no such thing.
+
+    Percentages are means over the host's last few seconds, of all cores and of the lent GPUs; temperatures the highest of their kind.
+    """
+
+    cpu_percent: float | None = Field(default=None, ge=0, le=100)
+    memory_percent: float | None = Field(default=None, ge=0, le=100)
+    gpu_percent: float | None = Field(default=None, ge=0, le=100)
+    cpu_celsius: float | None = Field(default=None, ge=0, le=200)
+    gpu_celsius: float | None = Field(default=None, ge=0, le=200)
+
+
 class NoWork(Message):
     """Why a host gets no work, or wants none: a stable code and a sentence for the contributor."""
 
@@ -248,6 +265,7 @@ class ExchangeRequest(Message):
     hold: NoWork | None = Field(
         default=None, description="why the host itself wants no work now; None when it does, or only has no slot free"
     )
+    machine: MachineLoad | None = Field(default=None, description="shown to the node's owner and to nobody else; decides nothing")
 
 
 class CommandKind(StrEnum):
