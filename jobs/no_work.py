@@ -56,9 +56,7 @@ def no_work_reason(*, node: Node, wanted: Sequence[Tier], free: FreeResources, w
         case NodeState.PAUSED:
             return NoWork(code="node_paused", message="This node is paused. Resume it on its page in the portal.")
         case NodeState.DRAINING:
-            message = (
-                "This node is draining: it finishes what it has, then its worker ends. Resume it on its page in the portal, and start it."
-            )
+            message = "This node is draining: it finishes what it has and ends. Resume it on its page in the portal, then start it."
             return NoWork(code="node_draining", message=message)
         case NodeState.QUARANTINED:
             message = "This node is quarantined: a moderator looks at its results. Its page in the portal says more."

@@ -72,7 +72,7 @@ class EventRow:
 @login_required
 def jobs_page(request: HttpRequest) -> HttpResponse:
     """The caller's newest jobs, by state if one is asked for. Older ones follow behind `before`, a job's id."""
-    owner = _user_of(request)
+    owner = user_of_page(request)
     state = request.GET.get("state", "")
     wanted = JobState(state) if state in set(JobState) else None
     jobs = selectors.jobs_of(owner=owner, state=wanted, before=_before(owner, request.GET.get("before", "")), limit=PAGE_JOBS + 1)
@@ -135,7 +135,7 @@ def _progress_shown(job: Job, state: JobState) -> Progress:
 
 
 def _job_context(request: HttpRequest, job_id: UUID) -> dict[str, Any]:
-    job = selectors.job_of(owner=_user_of(request), job_id=job_id)
+    job = selectors.job_of(owner=user_of_page(request), job_id=job_id)
     if job is None:
         raise Http404("You have no job with this id.")
     inputs = selectors.inputs_of(job=job)
@@ -254,7 +254,7 @@ def _plural(one: str, many: str, count: int) -> str:
     return one if count == 1 else many
 
 
-def _user_of(request: HttpRequest) -> User:
+def user_of_page(request: HttpRequest) -> User:
     user = request.user
     if not isinstance(user, User):
         raise TypeError("a page without login_required asked for the user")

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 from uuid import UUID
 
-from django.db.models import Q, QuerySet
+from django.db.models import Avg, F, Func, Q, QuerySet, Value
 
-from nodes.models import Node, NodeKey
+from nodes.models import JoinToken, Node, NodeKey, NodeSample
 from people.models import User
 from workers.protocol.keys import PublicKey
+
+SAMPLE_FRESH_SECONDS: Final = 180
+"""A sample this old still tells what a machine does now."""
+SAMPLED: Final = ("cpu_percent", "memory_percent", "gpu_percent", "cpu_celsius", "gpu_celsius")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def node_key(*, key_id: str) -> NodeKey | None:
@@ -42,3 +50,32 @@ def nodes_of(*, owner: User, after: UUID | None = None, limit: int = 100) -> lis
             return []
         nodes = nodes.filter(Q(created_at__gt=anchor.created_at) | Q(created_at=anchor.created_at, pk__gt=anchor.pk))
     return list(nodes[:limit])
+
+
+def join_token_of(*, owner: User, token_id: int) -> JoinToken | None:
+    """The join token with this id if it is `owner`'s, its node fetched along; else None."""
+    return JoinToken.objects.select_related("node").filter(owner=owner, pk=token_id).first()
+
+
+def join_tokens_waiting(*, owner: User, now: datetime, limit: int) -> list[JoinToken]:
+    """The owner's join tokens that a host may still use, newest first, at most `limit`."""
+    return list(JoinToken.objects.filter(owner=owner, used_at=None, expires_at__gt=now).order_by("-created_at", "-pk")[:limit])
+
+
+def keys_of(*, node: Node) -> list[NodeKey]:
+    """The node's keys, the present one first, then those before it, newest first."""
+    return list(node.keys.order_by("-created_at", "key_id"))
+
+
+def samples_newest(*, nodes: Sequence[Node], now: datetime) -> dict[UUID, NodeSample]:
+    """The newest sample of each of these nodes that is at most SAMPLE_FRESH_SECONDS old. One statement."""
+    fresh = NodeSample.objects.filter(node__in=[node.pk for node in nodes], minute_at__gte=now - timedelta(seconds=SAMPLE_FRESH_SECONDS))
+    return {sample.node_id: sample for sample in fresh.order_by("minute_at")}
+
+
+def samples_of(*, node: Node, since: datetime, step_minutes: int) -> list[dict[str, Any]]:
+    """`at` and the means of what the node's machine did in each stretch of `step_minutes` since then, oldest first. Empty ones are left out."""
+    means = {name: Avg(name) for name in SAMPLED}
+    found = NodeSample.objects.filter(node=node, minute_at__gte=since)
+    binned = found.annotate(at=Func(Value(timedelta(minutes=step_minutes)), F("minute_at"), Value(_EPOCH), function="date_bin"))
+    return list(binned.values("at").annotate(**means).order_by("at"))

@@ -137,15 +137,18 @@ def node_pause(*, node: Node) -> Node:
 
 
 def node_drain(*, node: Node) -> Node:
-    """No further work for the node; when what it runs is reported, its worker ends, and does so at each start until it is resumed. Idempotent.
+    """No further work for the node; when what it runs is reported, its worker ends, at each start, until it is resumed.
 
-    Raises NodeRevokedError, NodeQuarantinedError.
+    Idempotent. Raises NodeRevokedError, NodeQuarantinedError.
     """
     return _state_set(node, NodeState.DRAINING)
 
 
 def node_resume(*, node: Node) -> Node:
-    """Work for the node again; a worker that a drain has ended must be started. Idempotent. Raises NodeRevokedError, NodeQuarantinedError."""
+    """Work for the node again; a worker that a drain has ended must be started. Idempotent.
+
+    Raises NodeRevokedError, NodeQuarantinedError.
+    """
     return _state_set(node, NodeState.ACTIVE)
 
 

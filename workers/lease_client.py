@@ -306,9 +306,7 @@ class LeaseClient:
         if answer.checkpoint is not None:
             self._journal.fact_note(Fact.CHECKPOINT, answer.checkpoint)
         if was_sent_away and self._sent_away and not self.stopping and not self._journal.leases_open():
-            log.warning(
-                "drained by the portal: nothing is left to do or to report. Resume the node on its page there, then start it again."
-            )
+            log.warning("drained by the portal: nothing is left to do or report. Resume the node on its page there, then start it again.")
             self._drained()
 
     def _renewals_apply(self, answer: ExchangeAnswer) -> None:

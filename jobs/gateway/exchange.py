@@ -182,8 +182,6 @@ def _node_commands(node: Node) -> list[Command]:
         case NodeState.QUARANTINED:
             return [Command(kind=CommandKind.PAUSE, reason="This node is quarantined: a moderator looks at its results.")]
         case NodeState.DRAINING:
-            return [
-                Command(kind=CommandKind.DRAIN, reason="This node is drained in the portal: it finishes what it has, then its worker ends.")
-            ]
+            return [Command(kind=CommandKind.DRAIN, reason="This node is drained: it finishes what it has and ends.")]
         case NodeState.ACTIVE | NodeState.REVOKED:  # the next exchange of a revoked node is refused
             return []
