@@ -39,7 +39,7 @@ class JobConsumer(AsyncJsonWebsocketConsumer):
 
 
 class NodesConsumer(AsyncJsonWebsocketConsumer):
-    """Says to the owner of nodes that something about them changed: one joined, took work, delivered, was paid. What it was the page reads."""
+    """Says to the owner of nodes that one joined, took work, delivered or was paid. Which and what, the page reads."""
 
     async def connect(self) -> None:
         user = self.scope.get("user")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID
 
-from django.db.models import Avg, F, Func, Q, QuerySet, Value
+from django.db.models import Q, QuerySet
 
 from nodes.models import JoinToken, Node, NodeKey, NodeSample
 from people.models import User
@@ -15,8 +15,6 @@ from workers.protocol.keys import PublicKey
 
 SAMPLE_FRESH_SECONDS: Final = 180
 """A sample this old still tells what a machine does now."""
-SAMPLED: Final = ("cpu_percent", "memory_percent", "gpu_percent", "cpu_celsius", "gpu_celsius")
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def node_key(*, key_id: str) -> NodeKey | None:
@@ -73,9 +71,6 @@ def samples_newest(*, nodes: Sequence[Node], now: datetime) -> dict[UUID, NodeSa
     return {sample.node_id: sample for sample in fresh.order_by("minute_at")}
 
 
-def samples_of(*, node: Node, since: datetime, step_minutes: int) -> list[dict[str, Any]]:
-    """`at` and the means of what the node's machine did in each stretch of `step_minutes` since then, oldest first. Empty ones are left out."""
-    means = {name: Avg(name) for name in SAMPLED}
-    found = NodeSample.objects.filter(node=node, minute_at__gte=since)
-    binned = found.annotate(at=Func(Value(timedelta(minutes=step_minutes)), F("minute_at"), Value(_EPOCH), function="date_bin"))
-    return list(binned.values("at").annotate(**means).order_by("at"))
+def samples_of(*, node: Node, since: datetime) -> list[NodeSample]:
+    """What the node's machine did since then, oldest first: a sample a minute, none where nothing was heard."""
+    return list(NodeSample.objects.filter(node=node, minute_at__gte=since).order_by("minute_at"))

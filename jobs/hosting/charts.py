@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, Final
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
-from nodes.models import Node
+from nodes.models import Node, NodeSample
 from nodes.selectors import samples_of
 
 Series = list[tuple[datetime, float | None]]
@@ -48,18 +50,25 @@ _HEAT: Final = (("cpu_celsius", "Processor, hottest sensor", "temperature"), ("g
 
 def charts_of(*, node: Node, span: Span, now: datetime) -> list[Chart]:
     """A chart for everything that the machine told in the span; [] if it told nothing. One statement."""
-    rows = samples_of(node=node, since=now - span.length, step_minutes=span.step_minutes)
-    charts = [Chart(caption, name, "%", "running", 100.0, _series(rows, key, span, now)) for key, caption, name in _LOAD]
-    charts += [Chart(caption, name, "°C", "waiting", 100.0, _series(rows, key, span, now)) for key, caption, name in _HEAT]
+    samples = samples_of(node=node, since=now - span.length)
+    charts = [Chart(caption, name, "%", "running", 100.0, series_of(samples, key, span, now)) for key, caption, name in _LOAD]
+    charts += [Chart(caption, name, "°C", "waiting", 100.0, series_of(samples, key, span, now)) for key, caption, name in _HEAT]
     return [chart for chart in charts if any(value is not None for _, value in chart.points)]
 
 
-def _series(rows: list[dict[str, Any]], key: str, span: Span, now: datetime) -> Series:
-    """From the span's begin to its end. Two missing steps are a gap; a single one is a heartbeat that came a little late."""
+def series_of(samples: Sequence[NodeSample], key: str, span: Span, now: datetime) -> Series:
+    """From the span's begin to its end, the mean of each step. More than a missing step or two is a gap: a heartbeat may be a little late."""
+    step = timedelta(minutes=span.step_minutes)
+    steps: dict[int, list[float]] = defaultdict(list)
+    for sample in samples:
+        value = getattr(sample, key)
+        if value is not None:
+            steps[int(sample.minute_at.timestamp() // step.total_seconds())].append(value)
     points: Series = [(now - span.length, None)]
-    for row in rows:
-        at, last = row["at"], points[-1][0]
-        if points[-1][1] is not None and at - last > timedelta(minutes=3 * span.step_minutes):
-            points.append((last + timedelta(minutes=span.step_minutes), None))
-        points.append((at, row[key]))
+    for number, values in sorted(steps.items()):
+        at = datetime.fromtimestamp(number * step.total_seconds(), UTC)
+        last, told = points[-1]
+        if told is not None and at - last > 3 * step:
+            points.append((last + step, None))
+        points.append((max(at, points[0][0]), sum(values) / len(values)))
     return [*points, (now, None)]

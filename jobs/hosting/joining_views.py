@@ -46,7 +46,7 @@ class JoinForm(forms.Form):
     name = forms.CharField(
         required=False,
         max_length=64,
-        validators=[RegexValidator(r"^[^\x00-\x1f]+$", "Expected letters, digits and signs, no control characters.")],
+        validators=[RegexValidator(r"^[^\x00-\x1f]+$", "Expected no control characters.")],
     )
 
 
@@ -88,7 +88,10 @@ def join_fragment(request: HttpRequest, token_id: int) -> HttpResponse:
 
 def ways_of(token: str) -> list[Way]:
     """The ways to run a host, each with its command for this token."""
-    engine = '--volume /var/lib/nexa:/var/lib/nexa --volume /var/run/docker.sock:/var/run/docker.sock \\\n    --group-add "$(stat -c %g /var/run/docker.sock)" nexapod/host'
+    engine = (
+        "--volume /var/lib/nexa:/var/lib/nexa --volume /var/run/docker.sock:/var/run/docker.sock \\\n"
+        '    --group-add "$(stat -c %g /var/run/docker.sock)" nexapod/host'
+    )
     return [
         Way(
             "shell",
@@ -109,7 +112,7 @@ def ways_of(token: str) -> list[Way]:
         Way(
             "docker",
             "In a container",
-            "Anything with Docker Engine and the image nexapod/host. It starts the jobs’ containers beside itself, not inside.",
+            "Anything with Docker Engine and the image nexapod/host. Jobs' containers are started beside it, not inside.",
             "sudo install -d -m 700 -o 10001 -g 10001 /var/lib/nexa &&\n"
             f"docker run --rm {engine} \\\n    join {token} &&\n"
             f"docker run --detach --name nexa --restart unless-stopped --stop-timeout 660 \\\n    {engine}",

@@ -1,4 +1,4 @@
-"""What the owner of a node may know of its work: what the order told the host, what the host said of itself, and, afterwards, what it earned.
+"""What the owner of a node may know of its work: what order and host said, and afterwards what it earned.
 
 1. Never the job's id, label, title, owner, or how often it is run: orders don't tell them, so pages don't either.
 2. What a host has delivered is `delivered` until the job is concluded, whatever has become of it in between (jobs/disclosure.py).

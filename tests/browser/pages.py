@@ -8,7 +8,8 @@ from typing import Final
 
 @dataclass(frozen=True)
 class PageShown:
-    """`path` may hold {state} for the scene's job in that state and {node} for its first node; `name` signs in, "" is nobody."""
+    """`path` may hold {state} for the scene's job in that state and {node} for its first node, and
+    the names of scene_nodes.py; `name` signs in, "" is nobody."""
 
     path: str
     name: str = ""
@@ -26,6 +27,12 @@ PAGES: Final = (
     PageShown("/jobs/{leased}/", "ada"),
     PageShown("/nodes/", "lise"),
     PageShown("/nodes/", "ada"),
+    PageShown("/nodes/join/", "ada"),
+    PageShown("/nodes/join/{join_waiting}/", "lise"),
+    PageShown("/nodes/join/{join_arrived}/", "lise"),
+    PageShown("/nodes/{node}/", "lise"),
+    PageShown("/nodes/{node}/?span=day", "lise"),
+    PageShown("/nodes/{node}/revoke/", "lise"),
     PageShown("/ledger/"),
     PageShown("/ledger/3/"),
     PageShown("/design/"),

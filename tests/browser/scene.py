@@ -20,6 +20,7 @@ from ledger.checkpoints import checkpoint_publish
 from nodes.models import Node
 from people.models import User
 from people.services import researcher_approve
+from tests.browser.scene_nodes import nodes_furnish
 from tests.factories.checking import job_check
 from tests.factories.jobs import credits_grant, image_approve, job_make
 from tests.factories.nodes import node_make, profile_make
@@ -51,6 +52,8 @@ class Scene:
     nodes: tuple[Node, ...]
     jobs: dict[str, Job]
     """By state: queued, leased, completed, disputed."""
+    ids: dict[str, object]
+    """Of what else a path of pages.py names."""
 
     @property
     def people(self) -> tuple[User, ...]:
@@ -61,7 +64,7 @@ class Scene:
 
     def path(self, written: str) -> str:
         """A path of pages.py with the ids that it stands for."""
-        return written.format(node=self.nodes[0].pk, **{state: job.pk for state, job in self.jobs.items()})
+        return written.format(node=self.nodes[0].pk, **{state: job.pk for state, job in self.jobs.items()}, **self.ids)
 
 
 def scene_make() -> Scene:
@@ -75,7 +78,8 @@ def scene_make() -> Scene:
     fleet = [_node(owner, place) for owner in contributors for place in range(2)]
     jobs = _jobs(researcher, fleet)
     checkpoint_publish()
-    return Scene(researcher, contributors, moderator, tuple(node for node, _ in fleet), jobs)
+    nodes = tuple(node for node, _ in fleet)
+    return Scene(researcher, contributors, moderator, nodes, jobs, ids=nodes_furnish(nodes))
 
 
 def _person(name: str, **fields: bool) -> User:
