@@ -57,7 +57,7 @@ def charts_of(*, node: Node, span: Span, now: datetime) -> list[Chart]:
 
 
 def series_of(samples: Sequence[NodeSample], key: str, span: Span, now: datetime) -> Series:
-    """From the span's begin to its end, the mean of each step. More than a missing step or two is a gap: a heartbeat may be a little late."""
+    """From the span's begin to its end, the mean of each step. More than two missing steps are a gap: a heartbeat may be late."""
     step = timedelta(minutes=span.step_minutes)
     steps: dict[int, list[float]] = defaultdict(list)
     for sample in samples:

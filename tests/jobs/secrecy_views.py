@@ -29,7 +29,8 @@ from tests.jobs.gateway.simulated_host import SimulatedHost, body_of
 ASKED: Final = frozenset(
     {
         "home", "status", "status-v1", "jobs-page", "job-page", "job-fragment", "jobs", "job", "job-replicas", "job-events", "job-bundle",
-        "submit-job", "submit-job-v1", "blob", "uploads", "exchange", "receipts", "nodes", "node", "nodes-page", "account",
+        "submit-job", "submit-job-v1", "blob", "uploads", "exchange", "receipts", "nodes", "node", "nodes-page", "node-page", "node-fragment",
+        "account",
         "account-statement", "ledger-checkpoint", "ledger-entries", "ledger-export", "ledger-page",
     }
 )  # fmt: skip
@@ -38,7 +39,12 @@ ANSWERS_NOTHING: Final = {
     "register-v1": "makes a node",
     "coordinator": "the portal's key",
     "join-tokens": "makes a token",
-    "join-token-page": "makes a token",
+    "join-page": "makes a token",
+    "join-watch-page": "about a token, and the first of the runs that `node-page` lists",
+    "join-fragment": "as `join-watch-page`",
+    "node-act": "changes a node, and leads to `node-page`",
+    "node-revoke-page": "ends a node",
+    "node-drain": "changes a node, and answers like `node`",
     "node-key": "changes a key",
     "node-leave": "ends a node",
     "node-revoke": "ends a node",
@@ -110,11 +116,13 @@ def statements_of(ask: Callable[[], Any]) -> list[str]:
 def _people(watch: Watch) -> Iterator[tuple[str, str]]:
     job = watch.job
     descriptor = json.dumps(job.descriptor)
-    for who, user in (("owner", job.owner), ("stranger", watch.stranger), ("anybody", None)):
+    who_asks = (("owner", job.owner), ("host's owner", watch.host.node.owner), ("stranger", watch.stranger), ("anybody", None))
+    for who, user in who_asks:
         client, headers = Client(), token_header(user) if user else {}
         if user is not None:
             client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
         pages = ["/", "/jobs/", f"/jobs/{job.pk}/", f"/jobs/{job.pk}/fragment/", "/nodes/", "/ledger/"]
+        pages += [f"/nodes/{watch.host.node.pk}/", f"/nodes/{watch.host.node.pk}/fragment/"]
         states = ("queued", "running", "verifying", "disputed") if who == "owner" else ()
         pages += [f"/jobs/?state={state}" for state in states]
         rest = ["/status", "/api/v1/status", "/api/v1/ledger/checkpoint", "/api/v1/ledger/entries", "/api/v1/ledger/export"]
