@@ -141,7 +141,7 @@ def node_revoke_page(request: HttpRequest, node_id: UUID) -> HttpResponse:
     node = _node_or_404(request, node_id)
     if request.method == "GET":
         return render(request, "nodes/revoke.html", {"node": node, "runs": runs_now(nodes=[node])[node.pk]})
-    node_leave(node=node)
+    node_leave(node=node, now=timezone.now())
     messages.add_message(request, messages.SUCCESS, f"{node.name} is revoked; its key opens nothing any more.", extra_tags="done")
     return redirect("node-page", node_id=node.pk)
 

@@ -29,8 +29,8 @@ from tests.jobs.gateway.simulated_host import SimulatedHost, body_of
 ASKED: Final = frozenset(
     {
         "home", "status", "status-v1", "jobs-page", "job-page", "job-fragment", "jobs", "job", "job-replicas", "job-events", "job-bundle",
-        "submit-job", "submit-job-v1", "blob", "uploads", "exchange", "receipts", "nodes", "node", "nodes-page", "node-page", "node-fragment",
-        "account",
+        "submit-job", "submit-job-v1", "blob", "uploads", "exchange", "receipts", "nodes", "node", "nodes-page",
+        "node-page", "node-fragment", "account",
         "account-statement", "ledger-checkpoint", "ledger-entries", "ledger-export", "ledger-page",
     }
 )  # fmt: skip
