@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import Browser, expect
-from pytest_django import DjangoDbBlocker
 
 from jobs.services.outbox import outbox_push
 from jobs.services.settlement import job_settle
@@ -30,20 +27,10 @@ SECONDS = 20_000
 """What playwright waits at most, in its milliseconds. The page is told by its socket; without it, it asks every 5 seconds."""
 
 
-@pytest.fixture
-def own_portal(django_db_setup: None, django_db_blocker: DjangoDbBlocker, tmp_path: Path) -> Iterator[LivePortal]:
-    live = LivePortal(django_db_blocker)
-    try:
-        live.start(tmp_path / "uvicorn.log")
-        yield live
-    finally:
-        live.stop()
-
-
-def test_a_host_that_joins_is_seen_arriving(own_portal: LivePortal, browser: Browser, tmp_path: Path) -> None:
-    with own_portal.database():
+def test_a_host_that_joins_is_seen_arriving(portal: LivePortal, browser: Browser, tmp_path: Path) -> None:
+    with portal.database():
         cookie = session_cookie(user_make())
-    context = context_open(browser, own_portal.origin, cookie=cookie)
+    context = context_open(browser, portal.origin, cookie=cookie)
     page = context.new_page()
     complaints = Complaints(page)
     page.goto("/nodes/join/")
@@ -66,13 +53,13 @@ def test_a_host_that_joins_is_seen_arriving(own_portal: LivePortal, browser: Bro
     expect(arrived).to_contain_text("8 cores, 64 GB")
     expect(arrived.locator("svg.glyph").first).to_be_visible()
 
-    with own_portal.database():
-        node = Node.objects.get()
+    with portal.database():
+        node = Node.objects.get(pk=answer.node_id)
         job = job_make(verification={"method": "exact", "copies": 1, "quorum": 1})
         replica_report(job, node=node, key=home.key())
         outbox_push()
     expect(arrived).to_contain_text(f"First job: {job.job_type}", timeout=SECONDS)
-    with own_portal.database():
+    with portal.database():
         job_check(job_id=job.pk)
         job_settle(job_id=job.pk)
         checkpoint_publish()
