@@ -129,8 +129,8 @@ def ticks(seen: int, registered: int) -> SafeString:
 
 @register.filter
 def percent(value: object) -> str:
-    """A share in whole percent; a dash for None."""
-    return "\u2013" if value is None else f"{float(str(value)):.0f} %"
+    """A share in whole percent; a dash for None and for nothing."""
+    return "\u2013" if value is None or value == "" else f"{float(str(value)):.0f} %"
 
 
 @register.simple_tag
