@@ -167,6 +167,7 @@ CELERY_BEAT_SCHEDULE = {
     "spot keys": {"task": "control.spot_keys_tend", "schedule": 10.0},
     "verification": {"task": "control.verification_dispatch", "schedule": environment.number("NEXA_DISPATCH_SECONDS", 1)},
     "outbox": {"task": "control.outbox_push", "schedule": environment.number("NEXA_PUSH_SECONDS", 1)},
+    "node samples": {"task": "control.node_samples_forget", "schedule": 600.0},
     "clones": {"task": "control.clones_tell", "schedule": 10.0},
     "checkpoint": {"task": "conclude.checkpoint_publish", "schedule": NEXA_CHECKPOINT_SECONDS},
 }

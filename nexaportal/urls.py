@@ -26,7 +26,7 @@ urlpatterns = [
     path("", home_page, name="home"),
     path("design/", design_page, name="design"),
     path("", include("jobs.page_urls")),
-    path("", include("nodes.page_urls")),
+    path("", include("jobs.hosting.page_urls")),
     path("", include("ledger.page_urls")),
     path("", include("people.page_urls")),
     path("register", RegistrationView.as_view(), name="register"),

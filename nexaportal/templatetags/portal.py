@@ -133,6 +133,12 @@ def ticks(seen: int, registered: int) -> SafeString:
     )
 
 
+@register.filter
+def percent(value: object) -> str:
+    """A share in whole percent; a dash for None and for nothing."""
+    return "\u2013" if value is None or value == "" else f"{float(str(value)):.0f} %"
+
+
 @register.simple_tag
 def line_chart(points: Sequence[Point], name: str, unit: str, meaning: str = "running", top: float | None = None) -> SafeString:
     """A series over time (nexaportal/charts.py); words where there is too little to draw. `name`, `unit`, `meaning`: the template's own."""

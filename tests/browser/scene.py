@@ -21,6 +21,7 @@ from nodes.models import Node
 from people.models import User
 from people.services import researcher_approve
 from tests.browser.scene_jobs import jobs_add
+from tests.browser.scene_nodes import nodes_furnish
 from tests.browser.scene_submission import submission_scene_make
 from tests.factories.checking import job_check
 from tests.factories.jobs import credits_grant, image_approve, job_make
@@ -53,6 +54,8 @@ class Scene:
     nodes: tuple[Node, ...]
     jobs: dict[str, Job]
     """By state: queued, leased, completed, disputed; and those of scene_jobs.py."""
+    ids: dict[str, object]
+    """Of what else a path of pages.py names."""
 
     @property
     def people(self) -> tuple[User, ...]:
@@ -63,9 +66,8 @@ class Scene:
 
     def path(self, written: str) -> str:
         """A path of pages.py with the ids that it stands for."""
-        return written.format(
-            node=self.nodes[0].pk, link=self.jobs["unlisted"].link_secret, **{state: job.pk for state, job in self.jobs.items()}
-        )
+        ids = {state: job.pk for state, job in self.jobs.items()} | self.ids
+        return written.format(node=self.nodes[0].pk, link=self.jobs["unlisted"].link_secret, **ids)
 
 
 def scene_make() -> Scene:
@@ -81,7 +83,8 @@ def scene_make() -> Scene:
     jobs = _jobs(researcher, fleet)
     jobs |= jobs_add(researcher, [pair for pair in fleet if pair[0].tier == "cpu"], FILES)
     checkpoint_publish()
-    return Scene(researcher, contributors, moderator, tuple(node for node, _ in fleet), jobs)
+    nodes = tuple(node for node, _ in fleet)
+    return Scene(researcher, contributors, moderator, nodes, jobs, ids=nodes_furnish(nodes))
 
 
 def _person(name: str, **fields: bool) -> User:
