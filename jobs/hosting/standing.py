@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from nodes.models import Node, NodeState
+from workers.protocol.plurals import counted
 
 SEEN_SECONDS: Final = 120
 """A node counts as online when its last exchange is at most this long ago."""
@@ -52,6 +53,6 @@ def no_work_words(node: Node) -> str:
 
 def machine_words(profile: Mapping[str, Any]) -> str:
     """Cores, memory, GPUs as the host says them, in one line."""
-    parts = [f"{profile.get('cores', 0)} cores", f"{profile.get('memory_bytes', 0) / 10**9:.3g} GB"]
+    parts = [counted(profile.get("cores", 0), "core"), f"{profile.get('memory_bytes', 0) / 10**9:.3g} GB"]
     parts += [f"{gpu.get('name', 'GPU')} {gpu.get('memory_bytes', 0) / 10**9:.3g} GB" for gpu in profile.get("gpus", [])[:GPUS_NAMED]]
     return ", ".join(parts)
