@@ -118,12 +118,12 @@ ADDRESSES: Final[dict[str, Line]] = {
     "status-v1": everybody(),
     "descriptor-schema": everybody(),
     "openapi": everybody(),
-    # hosts sign their requests; a session is nothing here
+    # hosts sign their requests; a session is nothing here (uploads: the length is asked for before the signature)
     "node-key": everybody("post", 401),
     "exchange": everybody("post", 401),
     "node-leave": everybody("post", 401, body=b""),
     "receipts": everybody("post", 401),
-    "uploads": everybody("post", 401, body=b""),
+    "uploads": everybody("post", 400, body=b""),
     "upload": everybody("head", 401, upload_id="job"),
     "blob": everybody("get", 401, digest="digest"),
     # the public ledger
