@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 from jobs.comparison.rules import FileRule
 from jobs.descriptor.formats import FileFormat
-from jobs.results import arrays, images, plots, structures, tables, texts, trees
+from jobs.results import arrays, drawings, images, plots, structures, tables, texts, trees
 from jobs.results.archive_index import ArchiveIndex, IndexedFile
 from jobs.results.kinds import Way
 
@@ -87,7 +87,7 @@ def _image(file: IndexedFile, data: bytes) -> images.ImageHeader:
 def _structure(rule: FileRule, data: bytes, asked: Asked) -> dict[str, Any]:
     shown = structures.structure_read(rule.path, _format_of(rule), data, model=asked.get("model", ""))
     is_backbone = asked.get("draw", "") == "backbone" and bool(shown.traces)
-    drawing = structures.drawing_of(shown, is_backbone=is_backbone)
+    drawing = drawings.drawing_of(shown, is_backbone=is_backbone)
     return {"shown": shown, "drawing": drawing, "is_backbone": is_backbone, "atoms_max": structures.ATOMS_MAX}
 
 

@@ -73,8 +73,8 @@ def panel_of(name: str, xs: Sequence[float], ys: Sequence[float]) -> Panel:
         dots,
         [Tick(place(at, bottom)[0], label) for at, label in _ticks(left, right)],
         [Tick(place(left, at)[1], label) for at, label in _ticks(bottom, top)],
-        f"{min(values):.3g}",
-        f"{max(values):.3g}",
+        f"{min(values):.5g}",
+        f"{max(values):.5g}",
         len(points),
     )
 

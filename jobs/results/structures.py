@@ -1,4 +1,4 @@
-"""A molecular structure to be looked at: atoms with their elements and bonds, chains as traces, and a flat drawing of it. Pure.
+"""A molecular structure to be looked at: atoms with their elements and bonds, chains as traces. Pure.
 
 1. One model at a time, of at most ATOMS_MAX atoms; what is beyond is counted. Of alternate locations the first is taken.
 2. Atoms are moved to their centre and turned so that their longest extent lies across and the shortest towards the viewer: the first look
@@ -26,8 +26,6 @@ from jobs.descriptor.formats import FileFormat
 
 STRUCTURE_BYTES: Final = 8 * 2**20
 ATOMS_MAX: Final = 20_000
-DRAWN_MAX: Final = 3000
-"""Atoms in the flat drawing."""
 _BONDS_AN_ATOM: Final = 8
 _CELL_ATOMS: Final = 24
 """Real matter has at most about ten atoms in a cell; more are a stranger's, and would cost time."""
@@ -182,39 +180,3 @@ def _traces(points: NDArray[np.float64], names: list[AtomName]) -> list[list[int
             traces.append([place])
         last = (atom.chain, reach)
     return [trace for trace in traces if len(trace) > 1]
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """The flat drawing: lines from far to near and circles likewise, in `size` by `size` units."""
-
-    size: int
-    lines: list[tuple[str, float, float, float, float]]
-    """(colour class, from, to)."""
-    circles: list[tuple[str, float, float, float]]
-    """(colour class, centre, radius)."""
-    paths: list[str]
-    left_out: int
-
-
-def drawing_of(shown: Shown, *, is_backbone: bool) -> Drawing:
-    """Traces only, or atoms and bonds, seen along z."""
-    size = 480
-    reach = max(float(np.abs(shown.points[:, :2]).max(initial=0.0)), 1.0) + 2.0
-    scale = size / 2 / reach
-    flat = [(round(size / 2 + x * scale, 1), round(size / 2 - y * scale, 1)) for x, y, _ in shown.points.tolist()]
-    if is_backbone and shown.traces:
-        paths = ["M" + "L".join(f"{flat[place][0]} {flat[place][1]}" for place in trace) for trace in shown.traces]
-        ends = [("c", *flat[place], 3.0) for trace in shown.traces for place in (trace[0], trace[-1])]
-        return Drawing(size, [], ends, paths, 0)
-    depth = shown.points[:, 2]
-    nearest = sorted(range(len(flat)), key=lambda place: float(depth[place]))[-DRAWN_MAX:]
-    drawn = set(nearest)
-    radius = round(max(2.0, min(0.38 * scale, 14.0)), 1)
-    lines: list[tuple[str, float, float, float, float]] = []
-    for one, other in shown.bonds:
-        if one in drawn and other in drawn:
-            middle = (round((flat[one][0] + flat[other][0]) / 2, 1), round((flat[one][1] + flat[other][1]) / 2, 1))
-            lines += [(shown.colours[one], *flat[one], *middle), (shown.colours[other], *middle, *flat[other])]
-    circles = [(shown.colours[place], *flat[place], round(radius * 0.6, 1) if shown.colours[place] == "h" else radius) for place in nearest]
-    return Drawing(size, lines, circles, [], len(flat) - len(nearest))

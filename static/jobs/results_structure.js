@@ -110,8 +110,8 @@ function picture() {
   const [width, height] = [Math.round(canvas.clientWidth * ratio), Math.round(canvas.clientHeight * ratio)];
   if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
   context.clearRect(0, 0, width, height);
-  const { count, coordinates, reach, colours, at } = model;
-  const scale = ((Math.min(width, height) / 2 - 12 * ratio) / reach) * zoom;
+  const { count, coordinates, reach, girth, colours, at } = model;
+  const scale = Math.min((width / 2 - 12 * ratio) / reach, (height / 2 - 12 * ratio) / girth) * zoom;
   const [r0, r1, r2, r3, r4, r5, r6, r7, r8] = rotation;
   for (let atom = 0; atom < count; atom++) {
     const [x, y, z] = [coordinates[3 * atom], coordinates[3 * atom + 1], coordinates[3 * atom + 2]];
@@ -157,7 +157,12 @@ function taken(document_) {
   const coordinates = Float64Array.from(document_.coordinates);
   const count = coordinates.length / 3;
   let reach = 1;
-  for (let atom = 0; atom < count; atom++) reach = Math.max(reach, Math.hypot(coordinates[3 * atom], coordinates[3 * atom + 1], coordinates[3 * atom + 2]));
+  let girth = 1; // how far it reaches from its long axis, which lies across: what must fit the height while it turns
+  for (let atom = 0; atom < count; atom++) {
+    const [x, y, z] = [coordinates[3 * atom], coordinates[3 * atom + 1], coordinates[3 * atom + 2]];
+    reach = Math.max(reach, Math.hypot(x, y, z));
+    girth = Math.max(girth, Math.abs(y), 0.8 * Math.hypot(y, z));
+  }
   const isTrace = figure.dataset.draw === "backbone";
   const parts = [];
   if (isTrace) {
@@ -166,7 +171,7 @@ function taken(document_) {
     for (let atom = 0; atom < count; atom++) parts.push([atom]);
     for (let place = 0; place < document_.bonds.length; place += 2) parts.push([document_.bonds[place], document_.bonds[place + 1]]);
   }
-  return { coordinates, count, reach: reach + 1, colours: [...document_.colours], parts, isTrace, at: new Float64Array(4 * count) };
+  return { coordinates, count, reach: reach + 1, girth: girth + 1, colours: [...document_.colours], parts, isTrace, at: new Float64Array(4 * count) };
 }
 
 function turning(wanted) {
