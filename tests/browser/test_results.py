@@ -14,7 +14,10 @@ from tests.client.live_portal import LivePortal
 _STRUCTURE = "/jobs/{folded}/results/files/final.pdb"
 _INK = """() => {
   const canvas = document.getElementById("structure-canvas");
-  const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+  const copy = Object.assign(document.createElement("canvas"), { width: canvas.width, height: canvas.height });
+  const context = copy.getContext("2d", { willReadFrequently: true });
+  context.drawImage(canvas, 0, 0);
+  const data = context.getImageData(0, 0, copy.width, copy.height).data;
   let count = 0, mark = 0;
   for (let place = 3; place < data.length; place += 4) if (data[place] > 0) { count += 1; mark = (mark * 31 + place) % 1000000007; }
   return { count, mark };
