@@ -43,11 +43,14 @@ class _Part:
         self._stream, self._offset_bytes, self._size_bytes = stream, offset_bytes, size_bytes
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        await sync_to_async(self._stream.seek)(self._offset_bytes)
-        left = self._size_bytes
-        while left > 0 and (chunk := await sync_to_async(self._stream.read)(min(_READ_BYTES, left))):
-            left -= len(chunk)
-            yield chunk
+        try:
+            await sync_to_async(self._stream.seek)(self._offset_bytes)
+            left = self._size_bytes
+            while left > 0 and (chunk := await sync_to_async(self._stream.read)(min(_READ_BYTES, left))):
+                left -= len(chunk)
+                yield chunk
+        finally:
+            self.close()
 
     def close(self) -> None:
         self._stream.close()
