@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
-from nexaportal.charts import Point, line_chart_svg
+from nexaportal.charts import Point, line_chart_svg, scale_top
 from nexaportal.glyphs import glyph_svg
 
 register = template.Library()
@@ -51,6 +51,12 @@ def short(digest: object) -> str:
 def glyph(digest: object, size: int = 15) -> SafeString:
     """The drawing alone."""
     return mark_safe(glyph_svg(str(digest or ""), size_px=size))  # noqa: S308  made of numbers; the digest itself is not in it
+
+
+@register.filter
+def figure(value: object) -> str:
+    """A number with three significant digits; a dash for None."""
+    return "\u2013" if value is None or value == "" else f"{float(str(value)):.3g}"
 
 
 @register.simple_tag
@@ -138,6 +144,12 @@ def line_chart(points: Sequence[Point], name: str, unit: str, meaning: str = "ru
     """A series over time (nexaportal/charts.py); words where there is too little to draw. `name`, `unit`, `meaning`: the template's own."""
     drawn = line_chart_svg(points, name=name, unit=unit, meaning=meaning, top=top)
     return mark_safe(drawn or '<p class="small muted">Nothing measured yet.</p>')  # noqa: S308  numbers and the template's words only
+
+
+@register.filter
+def axis_top(largest: float) -> float:
+    """Where an axis ends that is to show `largest`: for charts that share one scale."""
+    return scale_top(largest)
 
 
 @register.simple_tag

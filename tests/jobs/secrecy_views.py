@@ -30,10 +30,13 @@ ASKED: Final = frozenset(
     {
         "home", "status", "status-v1", "jobs-page", "job-page", "job-fragment", "jobs", "job", "job-replicas", "job-events", "job-bundle",
         "submit-job", "submit-job-v1", "blob", "uploads", "exchange", "receipts", "nodes", "node", "nodes-page", "account",
-        "account-statement", "ledger-checkpoint", "ledger-entries", "ledger-export", "ledger-page",
+        "account-statement", "ledger-checkpoint", "ledger-entries", "ledger-export", "ledger-page", "jobs-rows", "job-runs", "job-retry",
+        "job-visibility", "job-shared", "job-results", "job-results-archive", "job-result-file", "job-result-bytes",
+        "job-result-image", "job-result-atoms",
     }
 )  # fmt: skip
 ANSWERS_NOTHING: Final = {
+    "design": "shows components with invented content, and reads nothing",
     "register": "makes a node",
     "register-v1": "makes a node",
     "coordinator": "the portal's key",
@@ -46,6 +49,8 @@ ANSWERS_NOTHING: Final = {
     "node-resume": "changes a node, and answers like `node`",
     "jobs-array": "makes jobs",
     "jobs-estimate": "about a descriptor, not a job",
+    "jobs-act": "ends jobs, as `job-cancel` does, or moves them between list and archive",
+    "job-evidence": "nothing before the conclusion, of any replica; test_evidence_pages.py asks",
     "job-cancel": "ends the job, after which all that was judged is shown",
     "descriptor-schema": "a fixed document",
     "openapi": "a fixed document",
@@ -60,8 +65,10 @@ ANSWERS_NOTHING: Final = {
     "ledger-export-csv": "the leaves that `ledger-export` gives, in another form",
     "ledger-entry-page": "about leaves that `ledger-entries` lists",
     "redoc": "a fixed page",
+    "design": "a fixed page",
 }
 
+_RESULT_VIEWS: Final = ("files", "bytes", "image", "atoms")
 _STRIPPED: Final = (
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|\+00:00| UTC)?"), "TIME"),
     (re.compile(r"(<time[^>]*>)[^<]*"), r"\1WORDS"),
@@ -69,6 +76,7 @@ _STRIPPED: Final = (
     (re.compile(r'"(id|next|oldest_wait_seconds|after)": ?(\d+(\.\d+)?(e-\d+)?)'), r'"\1": NUMBER'),
     (re.compile(r"(oldest|waits|for) (\d+ (s|min|h|d)( \d+ (s|min|h))?|just now)"), r"\1 SPAN"),
     (re.compile(r'name="csrfmiddlewaretoken" value="[^"]*"'), "CSRF"),
+    (re.compile(r'"X-CSRFToken": "[^"]*"'), "CSRF"),
     (re.compile(r"/uploads/[0-9a-f-]{36}"), "/uploads/ID"),
 )
 
@@ -115,6 +123,9 @@ def _people(watch: Watch) -> Iterator[tuple[str, str]]:
         if user is not None:
             client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
         pages = ["/", "/jobs/", f"/jobs/{job.pk}/", f"/jobs/{job.pk}/fragment/", "/nodes/", "/ledger/"]
+        pages += [f"/jobs/rows/?row={job.pk}:0", f"/jobs/{job.pk}/runs/", f"/jobs/{job.pk}/visibility/"]
+        pages += [f"/jobs/{job.pk}/retry/", "/jobs/shared/unknown/", "/jobs/?q=job&type=test&tier=cpu", "/jobs/?archived=yes"]
+        pages += [f"/jobs/{job.pk}/results/{part}" for part in ("", "archive/", *(f"{view}/summary.json" for view in _RESULT_VIEWS))]
         states = ("queued", "running", "verifying", "disputed") if who == "owner" else ()
         pages += [f"/jobs/?state={state}" for state in states]
         rest = ["/status", "/api/v1/status", "/api/v1/ledger/checkpoint", "/api/v1/ledger/entries", "/api/v1/ledger/export"]
