@@ -21,7 +21,7 @@ from jobs.results.downloads import bytes_response, image_response
 from jobs.results.kinds import HEAD_BYTES, Way, media_type_of, ways_of
 from jobs.results.looks import image_of, look_at, structure_of
 from jobs.results.selectors import archive_opened, result_of, rule_for
-from jobs.selectors import states_shown
+from  import states_shown
 from people.models import User
 from workers.protocol.errors import VerificationError
 

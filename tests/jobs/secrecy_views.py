@@ -65,7 +65,6 @@ ANSWERS_NOTHING: Final = {
     "ledger-export-csv": "the leaves that `ledger-export` gives, in another form",
     "ledger-entry-page": "about leaves that `ledger-entries` lists",
     "redoc": "a fixed page",
-    "design": "a fixed page",
 }
 
 _RESULT_VIEWS: Final = ("files", "bytes", "image", "atoms")
