@@ -21,7 +21,7 @@ from jobs.results.downloads import bytes_response, image_response
 from jobs.results.kinds import HEAD_BYTES, Way, media_type_of, ways_of
 from jobs.results.looks import image_of, look_at, structure_of
 from jobs.results.selectors import archive_opened, result_of, rule_for
-from  import states_shown
+from jobs.selectors import state_shown
 from people.models import User
 from workers.protocol.errors import VerificationError
 
@@ -47,7 +47,7 @@ def results_page(request: HttpRequest, job_id: UUID) -> HttpResponse:
     if found is None:
         raise Http404("You have no job with this id.")
     job, receipt = found
-    context: dict[str, Any] = {"job": job, "state": states_shown([job])[job.pk], "receipt": receipt}
+    context: dict[str, Any] = {"job": job, "state": state_shown(job), "receipt": receipt}
     if receipt is not None and receipt.archive is not None:
         try:
             with archive_opened(receipt.archive) as index:
