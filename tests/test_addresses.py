@@ -73,6 +73,13 @@ ADDRESSES: Final[dict[str, Line]] = {
     "jobs-page": people(),
     "job-page": owner(job_id="job"),
     "job-fragment": owner(job_id="job"),
+    # an open job's files are not there, its owner's own ones too; of a concluded job: tests/jobs/results/test_pages.py
+    "job-results": owner(job_id="job"),
+    "job-results-archive": owner(status=404, job_id="job"),
+    "job-result-file": owner(status=404, job_id="job", path="word"),
+    "job-result-bytes": owner(status=404, job_id="job", path="word"),
+    "job-result-image": owner(status=404, job_id="job", path="word"),
+    "job-result-atoms": owner(status=404, job_id="job", path="word"),
     "nodes-page": people(),
     "join-token-page": people("post"),
     "ledger-page": everybody(),

@@ -77,6 +77,12 @@ def credits(micro: object) -> str:  # noqa: A001  the glossary's word
 
 
 @register.filter
+def significant(value: float) -> str:
+    """A measured number with six significant digits: what a column of statistics needs to be compared."""
+    return f"{value:.6g}".replace("-", "\u2212")
+
+
+@register.filter
 def seconds(value: object) -> str:
     """A duration with its unit: `42 s`, `3 min 20 s`, `5 h 12 min`, `2 d 4 h`; a dash for None."""
     if value is None or value == "":
