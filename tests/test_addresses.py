@@ -19,6 +19,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
 from ledger.checkpoints import checkpoint_publish
+from nodes.services import join_token_create
 from people.models import Scope, TeamMember, User
 from people.selectors import invitation_text
 from people.services import token_mint
@@ -80,8 +81,27 @@ ADDRESSES: Final[dict[str, Line]] = {
     "job-result-bytes": owner(status=404, job_id="job", path="word"),
     "job-result-image": owner(status=404, job_id="job", path="word"),
     "job-result-atoms": owner(status=404, job_id="job", path="word"),
+    "jobs-rows": people(status=286),  # nothing to follow any more
+    "jobs-act": people("post", 302),
+    "job-shared": everybody(status=404, secret="word"),
+    "job-runs": owner(status=404, job_id="job"),  # an open job's
+    "job-retry": owner(job_id="job"),
+    "job-visibility": owner(job_id="job"),
+    "job-evidence": owner(status=404, job_id="job", replica_id="job", name="word"),
+    "job-clone": owner(job_id="job"),
+    "new-job": people(),
+    "new-job-check": people("post"),
+    "new-job-edit": people("post"),
+    "browser-uploads": everybody("post", 413),  # of no stated length
+    "browser-upload": Line((401, 403, 404, 403), "head", (("upload_id", "job"),)),
     "nodes-page": people(),
-    "join-token-page": people("post"),
+    "node-page": owner(node_id="node"),
+    "node-fragment": owner(node_id="node"),
+    "node-act": owner("post", 302, node_id="node", act="pause"),
+    "node-revoke-page": owner(node_id="node"),
+    "join-page": people(),
+    "join-watch-page": owner(token_id="join token"),
+    "join-fragment": owner(token_id="join token"),
     "ledger-page": everybody(),
     "ledger-entry-page": everybody(index="0"),
     # the account
@@ -111,6 +131,7 @@ ADDRESSES: Final[dict[str, Line]] = {
     "nodes": api(),
     "node": owner(refused=401, node_id="node"),
     "node-revoke": owner("post", refused=401, node_id="node"),
+    "node-drain": owner("post", 200, 401, node_id="node"),
     "node-pause": owner("post", refused=401, node_id="node"),
     "node-resume": owner("post", refused=401, node_id="node"),
     "jobs": api(),
@@ -238,6 +259,8 @@ def scene(db: None) -> Scene:
         "invitation": invitation_text(team=team),
         "digest": "sha256:" + "0" * 64,
         "place": "x999/999",
+        "join token": join_token_create(owner=owner_, lifetime_seconds=60)[0].pk,
+        "pause": "pause",
         "word": "none",
         "0": 0,
     }
