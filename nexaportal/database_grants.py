@@ -35,6 +35,8 @@ APPLICATION: Final[Mapping[str, Grant]] = {
     # nodes
     **dict.fromkeys(("nodes_node", "nodes_nodekey"), _KEEP),
     "nodes_jointoken": _ALL,
+    "nodes_workday": _KEEP,
+    "nodes_standing": _ALL,
     # jobs
     **dict.fromkeys(("jobs_blob", "jobs_jobinput", "jobs_receipt", "jobs_ruling"), _ADD),
     **dict.fromkeys(("jobs_calibration", "jobs_coordinatorclock", "jobs_job", "jobs_jobevent"), _KEEP),

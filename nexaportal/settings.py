@@ -162,6 +162,7 @@ CELERY_BEAT_SCHEDULE = {
     "verification": {"task": "control.verification_dispatch", "schedule": environment.number("NEXA_DISPATCH_SECONDS", 1)},
     "outbox": {"task": "control.outbox_push", "schedule": environment.number("NEXA_PUSH_SECONDS", 1)},
     "clones": {"task": "control.clones_tell", "schedule": 10.0},
+    "standings": {"task": "control.standings_sum", "schedule": environment.number("NEXA_STANDINGS_SECONDS", 10)},
     "checkpoint": {"task": "conclude.checkpoint_publish", "schedule": environment.number("NEXA_CHECKPOINT_SECONDS", 0.5)},
 }
 

@@ -5,6 +5,7 @@ from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularJSONAPIView
 
 from jobs.api import StatusView, SubmitJobView
+from nexaportal.bank import bank_page, statement_download
 from nexaportal.design import design_page
 from nexaportal.views import home_page
 from nodes.api import RegistrationView
@@ -21,6 +22,8 @@ api_v1: list[URLPattern | URLResolver] = [
 urlpatterns = [
     path("", home_page, name="home"),
     path("design/", design_page, name="design"),
+    path("bank/", bank_page, name="bank-page"),
+    path("bank/statement.<str:form>", statement_download, name="bank-statement"),
     path("", include("jobs.page_urls")),
     path("", include("nodes.page_urls")),
     path("", include("ledger.page_urls")),

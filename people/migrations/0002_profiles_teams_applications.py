@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     dependencies = [
         ("auth", "0012_alter_user_first_name_max_length"),
-        ("people", "0001_initial"),
+        ("people", "0002_api_token_name"),
     ]
 
     operations = [
