@@ -60,7 +60,7 @@ def balance_micro_of(*, user_id: int) -> int:
 
 
 def statement_page(*, account: Account, before: int | None, limit: int) -> Sequence[Posting]:
-    """Up to `limit` postings of an account below posting id `before`, newest first, with their entries, leaves and the account as it is now."""
+    """Up to `limit` postings of an account below posting id `before`, newest first: entries, leaves and the account along."""
     postings = Posting.objects.filter(account=account).select_related("entry__item__leaf", "account").order_by("-pk")
     return list((postings.filter(pk__lt=before) if before is not None else postings)[:limit])
 

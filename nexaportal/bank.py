@@ -38,8 +38,7 @@ def bank_page(request: HttpRequest) -> HttpResponse:
     page = statement_lines(account=account, cursor=cursor, limit=PAGE_LINES)
     context = {
         "account": account,
-        "lines": page.lines,
-        "older": page.older,
+        "page": page,
         "is_newest": not cursor,
         "reservations": reservations_open(owner=user, limit=RESERVATIONS_SHOWN),
     }

@@ -40,9 +40,8 @@ def calendar_svg(days: Sequence[WorkedDay], *, today: date) -> str:
             parts.append(f'<text x="{x}" y="10">{day:%b}</text>')
         work, receipts = done.get(day, (0, 0))
         words = f"{day:%Y-%m-%d}: {receipts} accepted, {work / 1e6:.3g} TFLOP-hours" if receipts else f"{day:%Y-%m-%d}: none"
-        parts.append(
-            f'<rect class="level-{calendar_level(work, most)}" x="{x}" y="{y}" width="{_SIZE}" height="{_SIZE}"><title>{words}</title></rect>'
-        )
+        level = calendar_level(work, most)
+        parts.append(f'<rect class="level-{level}" x="{x}" y="{y}" width="{_SIZE}" height="{_SIZE}"><title>{words}</title></rect>')
     width, height = _LEFT + WEEKS * _CELL, _TOP + 7 * _CELL
     return (
         f'<svg class="calendar" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img" '

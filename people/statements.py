@@ -46,6 +46,12 @@ class StatementPage:
     lines: Sequence[StatementLine]
     older: str | None
 
+    @property
+    def decimals(self) -> int:
+        """How many decimals the amounts and balances need, 2 at least: with as many each, they stand in line."""
+        shown = [micro for line in self.lines for micro in (line.posting.amount_micro, line.balance_micro)]
+        return max((2, *(len(f"{abs(micro) % 1_000_000:06d}".rstrip("0")) for micro in shown)))
+
 
 def statement_lines(*, account: Account, cursor: str, limit: int) -> StatementPage:
     """Up to `limit` lines behind `cursor`; the newest for "" and for one that isn't this account's."""
@@ -114,7 +120,13 @@ def _cells(line: StatementLine) -> list[str]:
     entry = line.posting.entry
     index = "" if line.index is None else str(line.index)
     amounts = [_decimal(line.posting.amount_micro), _decimal(line.balance_micro)]
-    return [index, entry.created_at.isoformat(), entry.kind, *amounts, *(spreadsheet_cell(str(entry.evidence.get(one, ""))) for one in _EVIDENCE)]
+    return [
+        index,
+        entry.created_at.isoformat(),
+        entry.kind,
+        *amounts,
+        *(spreadsheet_cell(str(entry.evidence.get(one, ""))) for one in _EVIDENCE),
+    ]
 
 
 def _rows(rows: Sequence[Sequence[str]]) -> bytes:

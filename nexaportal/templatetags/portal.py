@@ -64,11 +64,11 @@ def digest(value: object) -> SafeString:
 
 
 @register.filter
-def credits(micro: object) -> str:  # noqa: A001  the glossary's word
-    """Millionths as credits: up to 6 decimals, at least 2, thousands apart."""
+def credits(micro: object, least: int = 2) -> str:  # noqa: A001  the glossary's word
+    """Millionths as credits: up to 6 decimals, at least `least`, thousands apart."""
     whole, part = divmod(abs(int(str(micro or 0))), 1_000_000)
     sign = "\u2212" if int(str(micro or 0)) < 0 else ""
-    return f"{sign}{whole:,}".replace(",", "\u202f") + "." + f"{part:06d}".rstrip("0").ljust(2, "0")
+    return f"{sign}{whole:,}".replace(",", "\u202f") + "." + f"{part:06d}".rstrip("0").ljust(least, "0")
 
 
 @register.filter

@@ -6,47 +6,56 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('nodes', '0003_node_keys'),
+        ("nodes", "0003_node_keys"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Standing',
+            name="Standing",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('period_days', models.PositiveSmallIntegerField()),
-                ('science', models.CharField(max_length=64)),
-                ('accepted', models.BigIntegerField()),
-                ('rejected', models.BigIntegerField()),
-                ('work_micro', models.BigIntegerField()),
-                ('paid_micro', models.BigIntegerField()),
-                ('since', models.DateField()),
-                ('owner', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='standings', to=settings.AUTH_USER_MODEL)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("period_days", models.PositiveSmallIntegerField()),
+                ("science", models.CharField(max_length=64)),
+                ("accepted", models.BigIntegerField()),
+                ("rejected", models.BigIntegerField()),
+                ("work_micro", models.BigIntegerField()),
+                ("paid_micro", models.BigIntegerField()),
+                ("since", models.DateField()),
+                (
+                    "owner",
+                    models.ForeignKey(
+                        db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name="standings", to=settings.AUTH_USER_MODEL
+                    ),
+                ),
             ],
             options={
-                'indexes': [models.Index(fields=['period_days', 'science', '-work_micro', 'owner'], name='standing_rank')],
-                'constraints': [models.UniqueConstraint(fields=('owner', 'period_days', 'science'), name='standing_unique')],
+                "indexes": [models.Index(fields=["period_days", "science", "-work_micro", "owner"], name="standing_rank")],
+                "constraints": [models.UniqueConstraint(fields=("owner", "period_days", "science"), name="standing_unique")],
             },
         ),
         migrations.CreateModel(
-            name='Workday',
+            name="Workday",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('day', models.DateField()),
-                ('science', models.CharField(max_length=64)),
-                ('accepted', models.PositiveIntegerField()),
-                ('rejected', models.PositiveIntegerField()),
-                ('work_micro', models.BigIntegerField()),
-                ('paid_micro', models.BigIntegerField()),
-                ('due_on', models.DateField(blank=True, null=True)),
-                ('owner', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='workdays', to=settings.AUTH_USER_MODEL)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("day", models.DateField()),
+                ("science", models.CharField(max_length=64)),
+                ("accepted", models.PositiveIntegerField()),
+                ("rejected", models.PositiveIntegerField()),
+                ("work_micro", models.BigIntegerField()),
+                ("paid_micro", models.BigIntegerField()),
+                ("due_on", models.DateField(blank=True, null=True)),
+                (
+                    "owner",
+                    models.ForeignKey(
+                        db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name="workdays", to=settings.AUTH_USER_MODEL
+                    ),
+                ),
             ],
             options={
-                'indexes': [models.Index(condition=models.Q(('due_on__isnull', False)), fields=['due_on'], name='workday_due')],
-                'constraints': [models.UniqueConstraint(fields=('owner', 'day', 'science'), name='workday_unique')],
+                "indexes": [models.Index(condition=models.Q(("due_on__isnull", False)), fields=["due_on"], name="workday_due")],
+                "constraints": [models.UniqueConstraint(fields=("owner", "day", "science"), name="workday_unique")],
             },
         ),
     ]

@@ -63,7 +63,9 @@ class WallTotals:
 def people_ranked(*, period_days: int, science: str, first: int, limit: int) -> list[WallRow]:
     """Up to `limit` people from place `first` (1 is the top) by verified work; `science` "" is all of them."""
     standings = list(
-        _standings(period_days, science).select_related("owner__membership__team").order_by("-work_micro", "owner")[first - 1 : first - 1 + limit]
+        _standings(period_days, science)
+        .select_related("owner__membership__team")
+        .order_by("-work_micro", "owner")[first - 1 : first - 1 + limit]
     )
     accounts = dict(Account.objects.filter(owner__in=[one.owner_id for one in standings]).values_list("owner_id", "pk"))
     return [
@@ -140,10 +142,11 @@ def _standings(period_days: int, science: str) -> QuerySet[Standing]:
 
 def _row(standing: Standing, *, rank: int, account_id: str) -> WallRow:
     owner = standing.owner
-    membership = getattr(owner, "membership", None) if owner.is_public else None
+    is_shown = owner.is_public and owner.is_active
+    membership = getattr(owner, "membership", None) if is_shown else None
     return WallRow(
         rank=rank,
-        name=owner.public_name if owner.is_public else "",
+        name=owner.public_name if is_shown else "",
         team=membership.team.name if membership else "",
         account_id=account_id,
         members=1,

@@ -1,13 +1,6 @@
 // Checks one leaf of the ledger's log with nothing but what this page shows: RFC 9162 hashes and inclusion proof, C2SP signed note, Ed25519.
 // The server's word is not asked. What fails is said; what this browser can't do is said too.
 
-const MARKS = {
-  open: '<circle class="line" cx="8.5" cy="8.5" r="6"/>',
-  done: '<circle class="fill" cx="8.5" cy="8.5" r="7"/><path class="tick" d="M5 8.8l2.4 2.4 4.6-5"/>',
-  broken: '<path class="line" d="M3 3l11 11m0-11l-11 11"/>',
-  waiting: '<circle class="line" cx="8.5" cy="8.5" r="6"/>',
-};
-
 const section = document.querySelector("[data-proof]");
 const shown = (id) => document.getElementById(id).textContent;
 const utf8 = (text) => new TextEncoder().encode(text);
@@ -78,7 +71,7 @@ async function signedBy(note, keys) {
 function say(name, state, words) {
   const item = section.querySelector(`[data-check="${name}"]`);
   item.className = `is-${state}`;
-  item.querySelector("svg").innerHTML = MARKS[state];
+  item.querySelector("svg").replaceWith(section.querySelector(`template[data-mark="${state}"]`).content.cloneNode(true));
   item.querySelector("[data-said]").textContent = words;
 }
 

@@ -15,7 +15,7 @@ HOSTILE_NAME = "<img src=x onerror=alert(1)>"
 
 
 def wall_scene_make(contributors: Sequence[User], sciences: Sequence[str]) -> None:
-    """Two of them are public, one under a hostile name, two in a team. Their earlier days are invented; the last ones are the scene's jobs."""
+    """Two of them are public, one under a hostile name, two in a team. Days before today are invented."""
     lise, emmy, chien, _ = contributors
     lise.display_name, lise.about, lise.is_public = "Lise M.", "Nights and weekends, two desktops under the stairs.", True
     chien.display_name, chien.is_public = HOSTILE_NAME, True
