@@ -8,10 +8,10 @@ from typing import Final
 
 WEEKS: Final = 53
 LEVELS: Final = 4
-_CELL: Final = 12
-_SIZE: Final = 10
-_LEFT: Final = 30
-_TOP: Final = 18
+_CELL: Final = 20
+_SIZE: Final = 17
+_LEFT: Final = 36
+_TOP: Final = 20
 
 WorkedDay = tuple[date, int, int]
 """A day, the verified work of it in millionths of a TFLOP/s-hour, and how many receipts were accepted."""
@@ -32,12 +32,12 @@ def calendar_svg(days: Sequence[WorkedDay], *, today: date) -> str:
     first = calendar_first(today)
     done = {day: (work, receipts) for day, work, receipts in days if first <= day <= today}
     most = max((work for work, _ in done.values()), default=0)
-    parts = [f'<text x="0" y="{_TOP + row * _CELL + _SIZE - 1}">{name}</text>' for row, name in ((0, "Mon"), (2, "Wed"), (4, "Fri"))]
+    parts = [f'<text x="0" y="{_TOP + row * _CELL + _SIZE - 4}">{name}</text>' for row, name in ((0, "Mon"), (2, "Wed"), (4, "Fri"))]
     for place in range((today - first).days + 1):
         day, week = first + timedelta(days=place), place // 7
         x, y = _LEFT + week * _CELL, _TOP + place % 7 * _CELL
         if day.day <= 7 and place % 7 == 0 and week < WEEKS - 1:
-            parts.append(f'<text x="{x}" y="10">{day:%b}</text>')
+            parts.append(f'<text x="{x}" y="12">{day:%b}</text>')
         work, receipts = done.get(day, (0, 0))
         words = f"{day:%Y-%m-%d}: {receipts} accepted, {work / 1e6:.3g} TFLOP-hours" if receipts else f"{day:%Y-%m-%d}: none"
         level = calendar_level(work, most)

@@ -35,7 +35,7 @@ APPLICATION: Final[Mapping[str, Grant]] = {
     # nodes
     **dict.fromkeys(("nodes_node", "nodes_nodekey"), _KEEP),
     "nodes_jointoken": _ALL,
-    "nodes_workday": _KEEP,
+    **dict.fromkeys(("nodes_workday", "nodes_walltotal"), _KEEP),
     "nodes_standing": _ALL,
     # jobs
     **dict.fromkeys(("jobs_blob", "jobs_jobinput", "jobs_receipt", "jobs_ruling"), _ADD),

@@ -97,7 +97,7 @@ class Workday(models.Model):
     Settlement adds to it in the transaction that pays, so the sum of `paid_micro` is what the ledger paid for work.
     """
 
-    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="workdays", db_index=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="workdays", db_index=False)
     day = models.DateField()
     science = models.CharField(max_length=64)
     """The type of the jobs."""
@@ -120,7 +120,7 @@ class Workday(models.Model):
 class Standing(models.Model):
     """A person's sums over a period, what the wall is sorted by. Follows from workdays (nodes/wall/summing.py), some seconds later."""
 
-    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="standings", db_index=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="standings", db_index=False)
     period_days = models.PositiveSmallIntegerField()
     """The last so many days, today among them; 0: all days."""
     science = models.CharField(max_length=64)
@@ -134,7 +134,31 @@ class Standing(models.Model):
 
     class Meta:
         constraints: ClassVar = [models.UniqueConstraint(fields=["owner", "period_days", "science"], name="standing_unique")]
-        indexes: ClassVar = [models.Index(fields=["period_days", "science", "-work_micro", "owner"], name="standing_rank")]
+        indexes: ClassVar = [
+            # Places are counted, and teams summed, from the index alone.
+            models.Index(
+                fields=["period_days", "science", "-work_micro", "owner"],
+                include=["id", "accepted", "rejected", "paid_micro", "since"],
+                name="standing_rank",
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.owner_id} {self.period_days} {self.science}"
+
+
+class WallTotal(models.Model):
+    """The sums of all standings of a period and science; moves with them, in their transaction."""
+
+    period_days = models.PositiveSmallIntegerField()
+    science = models.CharField(max_length=64)
+    contributors = models.BigIntegerField()
+    """Who have verified work."""
+    work_micro = models.BigIntegerField()
+    paid_micro = models.BigIntegerField()
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["period_days", "science"], name="wall_total_unique")]
+
+    def __str__(self) -> str:
+        return f"{self.period_days} {self.science}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from django.db import connection
 
@@ -40,7 +40,7 @@ def work_record(works: Sequence[JudgedWork], *, at: datetime) -> None:
     """
     if not works:
         return
-    parameters = {
+    parameters: dict[str, Any] = {
         "day": at.date(),
         "owners": [work.owner_id for work in works],
         "sciences": [work.science for work in works],

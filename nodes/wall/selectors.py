@@ -8,23 +8,25 @@ from datetime import date
 from typing import Final
 
 from django.db import connection
-from django.db.models import Count, Min, QuerySet, Sum
+from django.db.models import QuerySet, Sum
 
 from ledger.models import Account
-from nodes.models import Standing, Workday
+from nodes.models import Standing, WallTotal, Workday
 from people.models import User
 
 SCIENCES_MAX: Final = 40
+"""In the filter; others are found by their address."""
 PLACE_MAX: Final = 1_000_000
 """The last place that a page begins at: each place before it is passed over in the index."""
 
-_SCIENCES: Final = """
-WITH RECURSIVE found (science) AS (
-    (SELECT science FROM nodes_standing WHERE period_days = 0 AND science > '' ORDER BY science LIMIT 1)
-    UNION ALL
-    SELECT (SELECT science FROM nodes_standing WHERE period_days = 0 AND science > found.science ORDER BY science LIMIT 1)
-    FROM found WHERE found.science IS NOT NULL
-) SELECT science FROM found WHERE science IS NOT NULL LIMIT %s
+_TEAMS: Final = """
+SELECT team.name, ranked.* FROM (
+    SELECT member.team_id, count(*) AS members, sum(accepted) AS accepted, sum(rejected) AS rejected, sum(work_micro) AS work,
+           sum(paid_micro) AS paid, min(since) AS since
+    FROM nodes_standing standing JOIN people_teammember member ON member.user_id = standing.owner_id
+    WHERE period_days = %s AND science = %s AND work_micro > 0
+    GROUP BY member.team_id ORDER BY work DESC, member.team_id OFFSET %s LIMIT %s
+) ranked JOIN people_team team ON team.id = ranked.team_id ORDER BY ranked.work DESC, ranked.team_id
 """
 
 
@@ -51,22 +53,12 @@ class WallRow:
         return self.accepted / judged if judged else None
 
 
-@dataclass(frozen=True)
-class WallTotals:
-    """All of a period and science."""
-
-    contributors: int
-    work_micro: int
-    paid_micro: int
-
-
 def people_ranked(*, period_days: int, science: str, first: int, limit: int) -> list[WallRow]:
     """Up to `limit` people from place `first` (1 is the top) by verified work; `science` "" is all of them."""
-    standings = list(
-        _standings(period_days, science)
-        .select_related("owner__membership__team")
-        .order_by("-work_micro", "owner")[first - 1 : first - 1 + limit]
-    )
+    # Places are passed over in the index; what is shown of a person is looked up for those on the page only.
+    places = _standings(period_days, science).order_by("-work_micro", "owner").values_list("pk", flat=True)
+    shown = list(places[first - 1 : first - 1 + limit])
+    standings = list(Standing.objects.filter(pk__in=shown).select_related("owner__membership__team").order_by("-work_micro", "owner"))
     accounts = dict(Account.objects.filter(owner__in=[one.owner_id for one in standings]).values_list("owner_id", "pk"))
     return [
         _row(standing, rank=first + place, account_id=str(accounts.get(standing.owner_id, ""))) for place, standing in enumerate(standings)
@@ -75,48 +67,36 @@ def people_ranked(*, period_days: int, science: str, first: int, limit: int) -> 
 
 def teams_ranked(*, period_days: int, science: str, first: int, limit: int) -> list[WallRow]:
     """As people_ranked, by team: the work of those who are in it now, public or not. Only teams with work are there."""
-    summed = (
-        _standings(period_days, science)
-        .filter(owner__membership__isnull=False)
-        .values("owner__membership__team", "owner__membership__team__name")
-        .annotate(
-            members=Count("owner"),
-            accepted_all=Sum("accepted"),
-            rejected_all=Sum("rejected"),
-            work_all=Sum("work_micro"),
-            paid_all=Sum("paid_micro"),
-            first=Min("since"),
-        )
-        .order_by("-work_all", "owner__membership__team")
-    )
+    with connection.cursor() as cursor:
+        cursor.execute(_TEAMS, [period_days, science, first - 1, limit])
+        teams = cursor.fetchall()
     return [
         WallRow(
             rank=first + place,
-            name=team["owner__membership__team__name"],
+            name=name,
             team="",
             account_id="",
-            members=team["members"],
-            accepted=team["accepted_all"],
-            rejected=team["rejected_all"],
-            work_micro=team["work_all"],
-            paid_micro=team["paid_all"],
-            since=team["first"],
+            members=members,
+            accepted=int(accepted),
+            rejected=int(rejected),
+            work_micro=int(work),
+            paid_micro=int(paid),
+            since=since,
         )
-        for place, team in enumerate(summed[first - 1 : first - 1 + limit])
+        for place, (name, _, members, accepted, rejected, work, paid, since) in enumerate(teams)
     ]
 
 
-def wall_totals(*, period_days: int, science: str) -> WallTotals:
-    """How many people have work in this period and science, and how much it is."""
-    found = _standings(period_days, science).aggregate(people=Count("pk"), work=Sum("work_micro"), paid=Sum("paid_micro"))
-    return WallTotals(contributors=found["people"], work_micro=found["work"] or 0, paid_micro=found["paid"] or 0)
+def wall_totals(*, period_days: int, science: str) -> WallTotal:
+    """How many people have work in this period and science, and how much it is; all 0 where nobody has."""
+    found = WallTotal.objects.filter(period_days=period_days, science=science).first()
+    return found or WallTotal(period_days=period_days, science=science, contributors=0, work_micro=0, paid_micro=0)
 
 
 def sciences_seen() -> list[str]:
-    """The first SCIENCES_MAX types of jobs that anybody has judged receipts of, by name. Each costs one look into an index."""
-    with connection.cursor() as cursor:
-        cursor.execute(_SCIENCES, [SCIENCES_MAX])
-        return [science for (science,) in cursor.fetchall()]
+    """The SCIENCES_MAX types of jobs with the most verified work, by name."""
+    seen = WallTotal.objects.filter(period_days=0, contributors__gt=0).exclude(science="").order_by("-work_micro", "science")
+    return sorted(seen.values_list("science", flat=True)[:SCIENCES_MAX])
 
 
 def standing_of(*, owner: User) -> WallRow | None:

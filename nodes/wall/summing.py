@@ -2,7 +2,8 @@
 
 1. A workday is due when something was added to it, and on the day on which it leaves a period: `due_on` says when next.
 2. A person's standings are summed anew from all of their workdays, never added to: a run that is repeated changes nothing.
-3. One run at a time. A workday that settlement holds at this moment is passed over, and found by the next run.
+3. The totals of all move by what the persons' standings moved, in the same transaction.
+4. One run at a time. A workday that settlement holds at this moment is passed over, and found by the next run.
 """
 
 from __future__ import annotations
@@ -22,12 +23,27 @@ UPDATE nodes_workday SET due_on = CASE WHEN %(today)s < day + 7 THEN day + 7 WHE
 WHERE id IN (SELECT id FROM nodes_workday WHERE due_on <= %(today)s ORDER BY due_on, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
 RETURNING owner_id
 """
+_REMOVE: Final = """
+WITH gone AS (DELETE FROM nodes_standing WHERE owner_id = ANY(%(owners)s) RETURNING *)
+UPDATE nodes_walltotal total SET
+    contributors = total.contributors - gone.people, work_micro = total.work_micro - gone.work, paid_micro = total.paid_micro - gone.paid
+FROM (SELECT period_days, science, count(*) FILTER (WHERE work_micro > 0) AS people, sum(work_micro) AS work, sum(paid_micro) AS paid
+      FROM gone GROUP BY period_days, science) gone
+WHERE total.period_days = gone.period_days AND total.science = gone.science
+"""
 _SUM: Final = """
-INSERT INTO nodes_standing (owner_id, period_days, science, accepted, rejected, work_micro, paid_micro, since)
+WITH made AS (INSERT INTO nodes_standing (owner_id, period_days, science, accepted, rejected, work_micro, paid_micro, since)
 SELECT work.owner_id, period, coalesce(science, ''), sum(accepted), sum(rejected), sum(work_micro), sum(paid_micro), min(since)
 FROM (SELECT *, min(day) OVER (PARTITION BY owner_id) AS since FROM nodes_workday WHERE owner_id = ANY(%(owners)s)) work
 JOIN unnest(%(periods)s::smallint[]) AS period ON period = 0 OR day > %(today)s - period
 GROUP BY GROUPING SETS ((work.owner_id, period, science), (work.owner_id, period))
+RETURNING *)
+INSERT INTO nodes_walltotal (period_days, science, contributors, work_micro, paid_micro)
+SELECT period_days, science, count(*) FILTER (WHERE work_micro > 0), sum(work_micro), sum(paid_micro)
+FROM made GROUP BY period_days, science
+ON CONFLICT (period_days, science) DO UPDATE SET
+    contributors = nodes_walltotal.contributors + EXCLUDED.contributors,
+    work_micro = nodes_walltotal.work_micro + EXCLUDED.work_micro, paid_micro = nodes_walltotal.paid_micro + EXCLUDED.paid_micro
 """
 
 
@@ -49,6 +65,6 @@ def _batch_sum(today: date) -> int:
         taken = [owner for (owner,) in cursor.fetchall()]
         if taken:
             owners = sorted(set(taken))
-            cursor.execute("DELETE FROM nodes_standing WHERE owner_id = ANY(%s)", [owners])
+            cursor.execute(_REMOVE, {"owners": owners})
             cursor.execute(_SUM, {"today": today, "owners": owners, "periods": list(PERIODS)})
     return len(taken)

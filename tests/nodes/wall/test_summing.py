@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from uuid import UUID
 
 import pytest
-from django.db.models import Sum
+from django.db.models import Count, Sum
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobs.services.settlement import job_settle
 from ledger.models import EntryKind, Posting
 from ledger.selectors import totals
-from nodes.models import Standing, Workday
+from nodes.models import Standing, WallTotal, Workday
 from nodes.wall.recording import JudgedWork, work_record
 from nodes.wall.selectors import people_ranked, sciences_seen, standing_of, teams_ranked, wall_totals, workdays_of
 from nodes.wall.summing import standings_sum
@@ -45,7 +46,10 @@ def test_payments_of_settled_jobs_and_the_wall_have_one_sum() -> None:
     nodes = [(node, key) for key in (PrivateKey.generate() for _ in range(3)) for node, _ in [node_make(user_make(), key)]]
     for number in range(3):
         job = job_make(
-            researcher, type=("folding", "climate")[number % 2], verification={"method": "numeric", "copies": 2, "quorum": 2}, tolerance=1e-5
+            researcher,
+            type=("folding", "climate")[number % 2],
+            verification={"method": "numeric", "copies": 2, "quorum": 2},
+            tolerance=1e-5,
         )
         for node, key in (nodes[number], nodes[(number + 1) % 3]):
             replica_report(job, FILES if number < 2 else {"summary.json": node.key_id.encode()}, node=node, key=key)
@@ -59,10 +63,17 @@ def test_payments_of_settled_jobs_and_the_wall_have_one_sum() -> None:
     for period_days in (0, 7, 30):
         assert wall_totals(period_days=period_days, science="").paid_micro == paid
     assert sum(wall_totals(period_days=0, science=science).paid_micro for science in sciences_seen()) == paid
-    by_account = {row.account_id: row.paid_micro for row in people_ranked(period_days=0, science="", first=1, limit=10)}
+    by_account = {UUID(row.account_id): row.paid_micro for row in people_ranked(period_days=0, science="", first=1, limit=10)}
     for account_id, found in by_account.items():
         postings = Posting.objects.filter(account=account_id, entry__kind=EntryKind.PAYMENT)
         assert postings.aggregate(paid=Sum("amount_micro"))["paid"] == found
+
+
+def totals_follow() -> bool:
+    """Whether the totals are the sums of the standings."""
+    kept = {(one.period_days, one.science): (one.contributors, one.work_micro) for one in WallTotal.objects.filter(contributors__gt=0)}
+    summed = Standing.objects.filter(work_micro__gt=0).values("period_days", "science").annotate(people=Count("pk"), work=Sum("work_micro"))
+    return kept == {(one["period_days"], one["science"]): (one["people"], one["work"]) for one in summed}
 
 
 def test_a_receipt_that_was_rejected_earns_nothing_and_lowers_accuracy() -> None:
@@ -119,6 +130,9 @@ def test_sums_are_those_of_the_days_however_often_they_are_made(steps: list[tupl
             expected = 10 * sum(step[3] for step in within)
             assert sums(owner).get((period, ""), 0) == expected
             assert sum(sums(owner).get((period, science), 0) for science in "ab") == expected
+    assert totals_follow()
+    standings_sum(today=TODAY + timedelta(days=15))
+    assert totals_follow()
 
 
 def test_ranks_are_by_work_and_go_on_over_pages() -> None:
