@@ -47,21 +47,21 @@ ON CONFLICT (period_days, science) DO UPDATE SET
 """
 
 
-def standings_sum(*, today: date) -> int:
-    """Sums again what is due on `today` (UTC); how many workdays were. 0 where another run is at it."""
+def standings_sum(*, today: date, batch_workdays: int = BATCH_WORKDAYS) -> int:
+    """Sums again what is due on `today` (UTC), `batch_workdays` in a transaction; how many were. 0 where another run is at it."""
     summed = 0
-    while taken := _batch_sum(today):
+    while taken := _batch_sum(today, batch_workdays):
         summed += taken
     return summed
 
 
 @transaction.atomic
-def _batch_sum(today: date) -> int:
+def _batch_sum(today: date, workdays: int) -> int:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [_LOCK])
         if cursor.fetchone() == (False,):
             return 0
-        cursor.execute(_TAKE, {"today": today, "limit": BATCH_WORKDAYS})
+        cursor.execute(_TAKE, {"today": today, "limit": workdays})
         taken = [owner for (owner,) in cursor.fetchall()]
         if taken:
             owners = sorted(set(taken))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
 import json
 import re
 import uuid
 from itertools import accumulate
+from typing import Any
 
 import pytest
+from channels.db import database_sync_to_async
 from django.core import signing
 from django.test import AsyncClient, Client
 from pytest_django import DjangoAssertNumQueries
@@ -20,12 +21,10 @@ from ledger.models import Account, Posting
 from ledger.services import account_of, grant_post, reservation_of
 from nexaportal.bank import PAGE_LINES
 from people.models import User
-from people.statements import EXPORT_LINES, chunks_async, statement_json, statement_lines
+from people.statements import EXPORT_LINES, statement_json, statement_lines
 from tests.factories.jobs import credits_grant, funded_researcher_make, job_make
 from tests.factories.ledger import entry_post
 from tests.factories.people import user_make
-
-pytestmark = pytest.mark.django_db
 
 PATHS = ("/bank/", "/bank/statement.csv", "/bank/statement.json")
 
@@ -55,6 +54,7 @@ def account_with(amounts: list[int]) -> tuple[User, Account]:
     return user, account
 
 
+@pytest.mark.django_db
 def test_nobody_sees_an_account_without_signing_in_and_each_sees_their_own() -> None:
     owner, account = account_with([1_234_567])
     stranger = user_make()
@@ -68,12 +68,14 @@ def test_nobody_sees_an_account_without_signing_in_and_each_sees_their_own() -> 
     assert signed_in(owner).post("/bank/").status_code == 405
 
 
+@pytest.mark.django_db
 def test_an_account_that_was_never_used_says_where_credits_come_from() -> None:
     text = body_of(signed_in(user_make()), "/bank/")
     assert "Nothing has moved on this account yet." in text
     assert "sending them to another person is not possible" in text
 
 
+@pytest.mark.django_db
 def test_each_line_has_the_balance_that_it_left_on_every_page() -> None:
     amounts = [100, -30, 7, -1, 50, -20, 9]
     _, account = account_with(amounts)
@@ -86,6 +88,7 @@ def test_each_line_has_the_balance_that_it_left_on_every_page() -> None:
     assert found == list(zip(amounts, accumulate(amounts), strict=True))[::-1]
 
 
+@pytest.mark.django_db
 def test_what_comes_in_between_changes_no_older_page() -> None:
     user, account = account_with([100, 50, 25])
     first = statement_lines(account=account, cursor="", limit=2)
@@ -94,6 +97,7 @@ def test_what_comes_in_between_changes_no_older_page() -> None:
     assert (line.posting.amount_micro, line.balance_micro) == (100, 100)
 
 
+@pytest.mark.django_db
 @pytest.mark.parametrize("kind", ["nonsense", "another's", "own words"])
 def test_a_cursor_that_is_not_this_accounts_shows_the_newest(kind: str) -> None:
     user, account = account_with([100, 50, 25])
@@ -108,6 +112,7 @@ def test_a_cursor_that_is_not_this_accounts_shows_the_newest(kind: str) -> None:
     assert "175" in body_of(signed_in(user), f"/bank/?before={cursor}")
 
 
+@pytest.mark.django_db
 def test_the_page_links_leaves_and_own_jobs_and_shows_what_is_reserved() -> None:
     researcher = funded_researcher_make()
     job = job_make(researcher)
@@ -121,6 +126,7 @@ def test_the_page_links_leaves_and_own_jobs_and_shows_what_is_reserved() -> None
     assert '<span class="muted" title="the next checkpoint takes it in">soon</span>' in body_of(signed_in(researcher), "/bank/")
 
 
+@pytest.mark.django_db
 def test_downloads_hold_the_whole_statement_oldest_first() -> None:
     amounts = [100, -30, 7]
     user, account = account_with(amounts)
@@ -142,6 +148,7 @@ def test_downloads_hold_the_whole_statement_oldest_first() -> None:
     assert empty["lines"] == []
 
 
+@pytest.mark.django_db
 def test_reasons_are_text_on_the_page_and_no_formula_in_a_spreadsheet() -> None:
     user = user_make()
     for number, reason in enumerate(("<script>alert(1)</script>", "=cmd|' /C calc'!A0")):
@@ -150,6 +157,7 @@ def test_reasons_are_text_on_the_page_and_no_formula_in_a_spreadsheet() -> None:
     assert "'=cmd|" in body_of(signed_in(user), "/bank/statement.csv")
 
 
+@pytest.mark.django_db
 def test_statements_do_not_grow_with_lines(django_assert_max_num_queries: DjangoAssertNumQueries) -> None:
     user, _ = account_with([100] * (PAGE_LINES + 2))
     client = signed_in(user)
@@ -160,17 +168,10 @@ def test_statements_do_not_grow_with_lines(django_assert_max_num_queries: Django
     assert EXPORT_LINES > PAGE_LINES
 
 
-@pytest.mark.django_db(transaction=True)
-def test_under_an_event_loop_a_download_is_the_same() -> None:
-    user, account = account_with([100, 50])
-
-    async def fetched() -> bytes:
-        client = AsyncClient()
-        await client.aforce_login(user, backend="django.contrib.auth.backends.ModelBackend")
-        response = await client.get("/bank/statement.json")
-        return b"".join([part async for part in response.streaming_content])  # type: ignore[attr-defined]
-
-    async def streamed() -> bytes:
-        return b"".join([part async for part in chunks_async(statement_json(account))])
-
-    assert asyncio.run(fetched()) == asyncio.run(streamed()) == b"".join(statement_json(account))
+async def test_under_an_event_loop_a_download_is_the_same(own_database: str, async_client: AsyncClient) -> None:
+    user, account = await database_sync_to_async(account_with)([100, 50])
+    await async_client.aforce_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    response: Any = await async_client.get("/bank/statement.json")
+    assert response.is_async
+    whole = b"".join([chunk async for chunk in response.streaming_content])
+    assert whole == b"".join(await database_sync_to_async(lambda: list(statement_json(account)))())
