@@ -19,7 +19,7 @@ from jobs.checking import claims
 from jobs.checking.making import jobs_check
 from jobs.models import VerificationBatch
 from jobs.services import disputes, leases, outbox, settlement, spot_keys, uploads
-from nodes import clones
+from nodes import clones, services
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +66,12 @@ def outbox_push() -> None:
 def clones_tell() -> None:
     """Tells owners that a node's key is used in two places."""
     clones.clones_tell()
+
+
+@shared_task(name="control.node_samples_forget")
+def node_samples_forget() -> None:
+    """Forgets what machines did long ago."""
+    services.node_samples_forget(now=timezone.now())
 
 
 @shared_task(name="control.verification_dispatch")

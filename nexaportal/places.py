@@ -34,19 +34,19 @@ PLACES: Final = (
 
 
 def frame(request: HttpRequest) -> dict[str, Any]:
-    """`places` of the bar, and `balance_micro` of who is signed in, looked up only where a template shows it."""
-    user = request.user
-    role = _role(user)
-    places = [
-        {
-            "name": place.name,
-            "href": reverse(place.url_name),
-            "is_here": request.path.startswith(place.prefix),
-            "on_phone": role in place.on_phone,
-        }
+    """`places` of the bar, and `balance_micro` of who is signed in. Looked up by a template that shows it only: error pages don't."""
+    user = getattr(request, "user", None)  # an error page may be shown before anybody knows who asked
+    return {
+        "places": SimpleLazyObject(lambda: _places(request.path, _role(user))),
+        "balance_micro": SimpleLazyObject(lambda: _balance(user)),
+    }
+
+
+def _places(path: str, role: str) -> list[dict[str, Any]]:
+    return [
+        {"name": place.name, "href": reverse(place.url_name), "is_here": path.startswith(place.prefix), "on_phone": role in place.on_phone}
         for place in PLACES
     ]
-    return {"places": places, "balance_micro": SimpleLazyObject(lambda: _balance(user))}
 
 
 def _role(user: object) -> str:

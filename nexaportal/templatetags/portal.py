@@ -12,7 +12,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
 from nexaportal.calendars import WorkedDay, calendar_svg
-from nexaportal.charts import Point, line_chart_svg
+from nexaportal.charts import Point, line_chart_svg, scale_top
 from nexaportal.glyphs import glyph_svg
 
 register = template.Library()
@@ -54,6 +54,12 @@ def glyph(digest: object, size: int = 15) -> SafeString:
     return mark_safe(glyph_svg(str(digest or ""), size_px=size))  # noqa: S308  made of numbers; the digest itself is not in it
 
 
+@register.filter
+def figure(value: object) -> str:
+    """A number with three significant digits; a dash for None."""
+    return "\u2013" if value is None or value == "" else f"{float(str(value)):.3g}"
+
+
 @register.simple_tag
 def digest(value: object) -> SafeString:
     """Glyph and 8 characters; the whole value as title and for copying. A dash where there is none."""
@@ -91,7 +97,7 @@ def tflop_hours(micro: object) -> str:
 
 
 @register.filter
-def percent(share: float | None) -> str:
+def accuracy(share: float | None) -> str:
     """A share of 1 as per cent: never 100 % where something is missing. A dash for None."""
     if share is None:
         return "\u2013"
@@ -155,11 +161,23 @@ def ticks(seen: int, registered: int) -> SafeString:
     )
 
 
+@register.filter
+def percent(value: object) -> str:
+    """A share in whole percent; a dash for None and for nothing."""
+    return "\u2013" if value is None or value == "" else f"{float(str(value)):.0f} %"
+
+
 @register.simple_tag
 def line_chart(points: Sequence[Point], name: str, unit: str, meaning: str = "running", top: float | None = None) -> SafeString:
     """A series over time (nexaportal/charts.py); words where there is too little to draw. `name`, `unit`, `meaning`: the template's own."""
     drawn = line_chart_svg(points, name=name, unit=unit, meaning=meaning, top=top)
     return mark_safe(drawn or '<p class="small muted">Nothing measured yet.</p>')  # noqa: S308  numbers and the template's words only
+
+
+@register.filter
+def axis_top(largest: float) -> float:
+    """Where an axis ends that is to show `largest`: for charts that share one scale."""
+    return scale_top(largest)
 
 
 @register.simple_tag

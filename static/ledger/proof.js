@@ -50,7 +50,7 @@ function noteParts(note) {
   const end = note.lastIndexOf("\n\n");
   const [origin, size, root, rest] = note.slice(0, end + 1).split("\n");
   if (end < 0 || rest !== "" || !/^\d{1,19}$/.test(size)) throw new Error("This is no checkpoint: three lines, an empty one, signatures.");
-  const lines = note.slice(end + 2).split("\n").map((line) => /^— (\S+) (\S+)$/.exec(line)).filter(Boolean);
+  const lines = note.slice(end + 2).split("\n").map((line) => /^— (\S+) ((?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)$/.exec(line)).filter(Boolean);
   return { text: note.slice(0, end + 1), origin, size: BigInt(size), root, signatures: lines.map(([, name, blob]) => ({ name, blob: fromBase64(blob) })) };
 }
 
@@ -94,18 +94,19 @@ async function checkAll() {
     if (toBase64(found) !== shown("leaf-hash").trim()) throw new Error(`The hash of these ${data.length} bytes is ${toBase64(found)}, not the one shown.`);
     return { value: found, words: `SHA-256 of these ${data.length} bytes is the leaf hash.` };
   });
-  const note = noteParts(shown("checkpoint-note"));
   const proof = shown("inclusion-proof").split("\n").filter((line) => /^[A-Za-z0-9+/]{43}=$/.test(line)).map(fromBase64);
   const root = await check("fold", async () => {
-    const found = await rootOf(hash ?? (await leafHash(data)), BigInt(section.dataset.index), note.size, proof);
+    const { size } = noteParts(shown("checkpoint-note"));
+    const found = await rootOf(hash ?? (await leafHash(data)), BigInt(section.dataset.index), size, proof);
     return { value: found, words: `${proof.length} hashes lead from leaf ${section.dataset.index} to the root ${toBase64(found).slice(0, 8)}….` };
   });
   await check("root", async () => {
+    const note = noteParts(shown("checkpoint-note"));
     if (!root || toBase64(root) !== note.root) throw new Error(`The checkpoint over ${note.size} leaves has the root ${note.root.slice(0, 8)}…: this leaf is not in it.`);
     return { words: `It is the root of the checkpoint over ${note.size} leaves of ${note.origin}.` };
   });
   await check("signature", async () => {
-    const key = await signedBy(note, shown("coordinator-keys").trim().split("\n").map(fromBase64));
+    const key = await signedBy(noteParts(shown("checkpoint-note")), shown("coordinator-keys").trim().split("\n").map(fromBase64));
     return { words: `The key ${toBase64(key).slice(0, 8)}… signed that checkpoint.` };
   });
   section.dataset.checked = section.querySelector(".is-broken") ? "broken" : section.querySelector(".is-waiting") ? "partly" : "holds";
