@@ -27,6 +27,8 @@ class Place:
 PLACES: Final = (
     Place("Jobs", "jobs-page", "/jobs/", frozenset({"researcher", "moderator"})),
     Place("Nodes", "nodes-page", "/nodes/", frozenset({"contributor", "moderator"})),
+    Place("Wall", "wall-page", "/wall/", frozenset({"visitor", "contributor"})),
+    Place("Bank", "bank-page", "/bank/", frozenset({"contributor", "researcher"})),
     Place("Ledger", "ledger-page", "/ledger/", frozenset({"visitor", "contributor", "researcher", "moderator"})),
 )
 

@@ -6,6 +6,7 @@ from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularJSONAPIView
 
 from jobs.api import StatusView, SubmitJobView
+from nexaportal.bank import bank_page, statement_download
 from nexaportal.design import design_page
 from nexaportal.views import home_page
 from nodes.api import RegistrationView
@@ -25,8 +26,11 @@ api_v1: list[URLPattern | URLResolver] = [
 urlpatterns = [
     path("", home_page, name="home"),
     path("design/", design_page, name="design"),
+    path("bank/", bank_page, name="bank-page"),
+    path("bank/statement.<str:form>", statement_download, name="bank-statement"),
     path("", include("jobs.page_urls")),
     path("", include("jobs.hosting.page_urls")),
+    path("", include("nodes.page_urls")),
     path("", include("ledger.page_urls")),
     path("", include("people.page_urls")),
     path("register", RegistrationView.as_view(), name="register"),
