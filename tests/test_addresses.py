@@ -165,7 +165,7 @@ ADDRESSES: Final[dict[str, Line]] = {
     "ledger-tile": everybody(status=404, level="0", place="place"),
     # signing in (allauth)
     "account_login": strangers(),
-    "account_logout": strangers("post", 302),
+    "account_logout": everybody("post"),  # to a document of JSON, in JSON
     "account_inactive": everybody(),
     "account_signup": strangers(),
     "account_reauthenticate": people(),
