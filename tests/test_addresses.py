@@ -102,7 +102,13 @@ ADDRESSES: Final[dict[str, Line]] = {
     "join-page": people(),
     "join-watch-page": owner(token_id="join token"),
     "join-fragment": owner(token_id="join token"),
+    "wall-page": everybody(),
+    "wall": everybody(),
+    "contributor-page": everybody(status=404, name="word"),
+    "bank-page": people(),
+    "bank-statement": people(form="csv"),
     "ledger-page": everybody(),
+    "ledger-checkpoints-page": everybody(),
     "ledger-entry-page": everybody(index="0"),
     # the account
     "account-page": people(),
@@ -262,6 +268,7 @@ def scene(db: None) -> Scene:
         "join token": join_token_create(owner=owner_, lifetime_seconds=60)[0].pk,
         "pause": "pause",
         "word": "none",
+        "csv": "csv",
         "0": 0,
     }
     return Scene(found, objects)

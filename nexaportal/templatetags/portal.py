@@ -105,7 +105,7 @@ def accuracy(share: float | None) -> str:
 
 
 @register.filter
-def significant(value: float) -> str:
+def statistic(value: float) -> str:
     """A measured number with six significant digits: what a column of statistics needs to be compared."""
     return f"{value:.6g}".replace("-", "\u2212")
 
