@@ -27,6 +27,7 @@ class Place:
 PLACES: Final = (
     Place("Jobs", "jobs-page", "/jobs/", frozenset({"researcher", "moderator"})),
     Place("Nodes", "nodes-page", "/nodes/", frozenset({"contributor", "moderator"})),
+    Place("Live", "live", "/live/", frozenset({"visitor"})),
     Place("Ledger", "ledger-page", "/ledger/", frozenset({"visitor", "contributor", "researcher", "moderator"})),
 )
 

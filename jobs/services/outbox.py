@@ -21,11 +21,12 @@ from django.core.mail import get_connection, send_mail
 from django.db import connection, transaction
 from django.utils import timezone
 
+from jobs.disclosure import EVENTS_ONCE
 from jobs.models import Job, JobEvent
 from jobs.nudges import redis_client
 from jobs.selectors import events_shown
 from jobs.services.disputes import moderators
-from jobs.states import JobState
+from jobs.states import JOB_TERMINAL, JobState
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ FLEET_GROUP: Final = "fleet"
 Mail = tuple[str, list[str], str]
 """Subject, paragraphs, address."""
 _PUSHED: Final = "UPDATE jobs_jobevent SET pushed_at = %s WHERE id = ANY(%s)"
+_FLEET_KINDS: Final = EVENTS_ONCE | {f"job.{state}" for state in JOB_TERMINAL | {JobState.DISPUTED}}
 _MAILED: Final = {f"job.{state}" for state in (JobState.COMPLETED, JobState.FAILED, JobState.DISPUTED)}
 
 
@@ -86,7 +88,7 @@ def _batch_push() -> int:
 def _messages(events: Sequence[tuple[int, UUID]]) -> list[tuple[str, dict[str, Any]]]:
     """(group, message) for events given by their id and job: owners see at once what may be shown, the rest once the job is concluded.
 
-    Strangers see kinds, types and tiers only. First asks who watches, then reads what they watch.
+    Strangers are told how many, no more. First asks who watches, then reads what they watch.
     """
     watched = _watched([FLEET_GROUP, *dict.fromkeys(job_group(job_id) for _, job_id in events)])
     wanted = [pk for pk, job_id in events if FLEET_GROUP in watched or job_group(job_id) in watched]
@@ -100,13 +102,9 @@ def _messages(events: Sequence[tuple[int, UUID]]) -> list[tuple[str, dict[str, A
     messages: list[tuple[str, dict[str, Any]]] = [
         (group, {"type": "job.events", "events": documents}) for group, documents in by_job.items()
     ]
-    coarse = [
-        {"kind": event.kind, "job_type": event.job.job_type, "tier": event.job.tier, "at": event.created_at.isoformat()}
-        for event in shown
-        if event.kind.startswith("job.")
-    ]
-    if coarse and FLEET_GROUP in watched:
-        messages.append((FLEET_GROUP, {"type": "fleet.events", "events": coarse}))
+    moved = sum(event.kind in _FLEET_KINDS for event in shown)
+    if moved and FLEET_GROUP in watched:
+        messages.append((FLEET_GROUP, {"type": "fleet.moved", "events": moved}))
     return messages
 
 

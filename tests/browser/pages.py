@@ -28,6 +28,7 @@ PAGES: Final = (
     PageShown("/nodes/", "ada"),
     PageShown("/ledger/"),
     PageShown("/ledger/3/"),
+    PageShown("/live/"),
     PageShown("/design/"),
     PageShown("/nowhere/"),
 )
