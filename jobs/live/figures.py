@@ -135,7 +135,10 @@ class Reason:
 
 @dataclass(frozen=True)
 class History:
-    """The newest hour, a minute a point, and the reasons of a day. `changes`: by tier and minute, jobs that came less those taken or ended."""
+    """The newest hour, a minute a point, and the reasons of a day.
+
+    `changes`: by tier and minute, how many jobs came, less those that were taken or ended.
+    """
 
     since: datetime
     changes: Mapping[tuple[str, datetime], int]
@@ -160,7 +163,8 @@ class History:
 
     def depths_of(self, now: TierNow) -> list[Point]:
         """How many jobs waited at the end of each minute, counted back from how many wait now."""
-        depth, points = now.waiting, []
+        depth = now.waiting
+        points: list[Point] = []
         for at in reversed(_minutes(self.since)):
             points.append((at + STEP, float(max(depth, 0))))
             depth -= self.changes.get((now.tier, at), 0)
@@ -241,7 +245,8 @@ def _happening(event: JobEvent, *, was_taken: bool) -> Happening:
 def _rows(statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
-        return cursor.fetchall()
+        found: list[tuple[Any, ...]] = cursor.fetchall()
+        return found
 
 
 def _minutes(since: datetime) -> list[datetime]:

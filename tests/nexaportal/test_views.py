@@ -69,7 +69,7 @@ def test_pages_hold_nothing_that_the_policy_would_block(path: str) -> None:
     assert "unsafe" not in policy
     text = response.content.decode()
     assert not re.search(r"\sstyle=|\son[a-z]+=|<style|javascript:", text)
-    assert re.findall(r"<script[^>]*>(.*?)</script>", text, re.DOTALL) in ([], [""])
+    assert set(re.findall(r"<script[^>]*>(.*?)</script>", text, re.DOTALL)) <= {""}
     assert not re.search(r"""(?:src|href)=["'](?:https?:)?//""", text)
 
 
@@ -101,7 +101,7 @@ def test_home_takes_a_bounded_number_of_statements(django_assert_max_num_queries
     for _ in range(3):
         completed_job_owner = funded_researcher_make()
         job_make(completed_job_owner)
-    with django_assert_max_num_queries(11):
+    with django_assert_max_num_queries(13):
         Client().get("/")
 
 

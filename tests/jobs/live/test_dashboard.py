@@ -112,7 +112,7 @@ def test_a_job_that_ends_untaken_leaves_the_queue() -> None:
 
 
 def test_conclusions_reasons_and_delays_are_of_concluded_jobs() -> None:
-    job = completed()
+    completed()
     job_fail(job=job_make(), code="no_eligible_host", message="No host took it.")
     replica_report(job_make(verification=TWICE))
     hour = figures.history(now=timezone.now() + timedelta(seconds=1))
