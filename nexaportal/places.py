@@ -29,6 +29,7 @@ PLACES: Final = (
     Place("Nodes", "nodes-page", "/nodes/", frozenset({"contributor", "moderator"})),
     Place("Live", "live", "/live/", frozenset({"visitor"})),
     Place("Ledger", "ledger-page", "/ledger/", frozenset({"visitor", "contributor", "researcher", "moderator"})),
+    Place("Docs", "docs", "/docs/", frozenset({"visitor", "contributor", "researcher"})),
 )
 
 

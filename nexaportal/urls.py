@@ -5,7 +5,9 @@ from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularJSONAPIView
 
 from jobs.api import StatusView, SubmitJobView
+from nexaportal.api_reference import api_reference
 from nexaportal.design import design_page
+from nexaportal.docs import docs_index, docs_page
 from nexaportal.views import home_page
 from nodes.api import RegistrationView
 
@@ -21,6 +23,9 @@ api_v1: list[URLPattern | URLResolver] = [
 urlpatterns = [
     path("", home_page, name="home"),
     path("design/", design_page, name="design"),
+    path("docs/", docs_index, name="docs"),
+    path("docs/api/", api_reference, name="docs-api"),
+    path("docs/<slug:slug>/", docs_page, name="docs-page"),
     path("", include("jobs.page_urls")),
     path("", include("nodes.page_urls")),
     path("", include("ledger.page_urls")),

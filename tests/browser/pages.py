@@ -29,6 +29,10 @@ PAGES: Final = (
     PageShown("/ledger/"),
     PageShown("/ledger/3/"),
     PageShown("/live/"),
+    PageShown("/docs/"),
+    PageShown("/docs/researcher/"),
+    PageShown("/docs/protocol/"),
+    PageShown("/docs/api/"),
     PageShown("/design/"),
     PageShown("/nowhere/"),
 )
