@@ -31,6 +31,7 @@ APPLICATION: Final[Mapping[str, Grant]] = {
     **dict.fromkeys(("account_emailaddress", "account_emailconfirmation"), _ALL),
     # people
     **dict.fromkeys(("people_apitoken", "people_user", "people_user_groups", "people_user_user_permissions"), _ALL),
+    **dict.fromkeys(("people_notification", "people_notificationsetting", "people_webhook", "people_webhookdelivery"), _ALL),
     # nodes
     **dict.fromkeys(("nodes_node", "nodes_nodekey"), _KEEP),
     "nodes_jointoken": _ALL,

@@ -11,6 +11,7 @@ from django.utils.functional import SimpleLazyObject
 
 from ledger.selectors import balance_micro_of
 from people.models import User
+from people.notifications.selectors import unread_count
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ PLACES: Final = (
 
 
 def frame(request: HttpRequest) -> dict[str, Any]:
-    """`places` of the bar, and `balance_micro` of who is signed in, looked up only where a template shows it."""
+    """`places` of the bar, and `balance_micro` and `unread` notifications of who is signed in, looked up only where a template shows it."""
     user = request.user
     role = _role(user)
     places = [
@@ -46,7 +47,11 @@ def frame(request: HttpRequest) -> dict[str, Any]:
         }
         for place in PLACES
     ]
-    return {"places": places, "balance_micro": SimpleLazyObject(lambda: _balance(user))}
+    return {
+        "places": places,
+        "balance_micro": SimpleLazyObject(lambda: _balance(user)),
+        "unread": SimpleLazyObject(lambda: unread_count(owner=user) if isinstance(user, User) else 0),
+    }
 
 
 def _role(user: object) -> str:

@@ -162,6 +162,8 @@ CELERY_BEAT_SCHEDULE = {
     "verification": {"task": "control.verification_dispatch", "schedule": environment.number("NEXA_DISPATCH_SECONDS", 1)},
     "outbox": {"task": "control.outbox_push", "schedule": environment.number("NEXA_PUSH_SECONDS", 1)},
     "clones": {"task": "control.clones_tell", "schedule": 10.0},
+    "silent nodes": {"task": "control.nodes_silent_tell", "schedule": 60.0},
+    "webhooks": {"task": "control.webhooks_deliver", "schedule": 5.0},
     "checkpoint": {"task": "conclude.checkpoint_publish", "schedule": environment.number("NEXA_CHECKPOINT_SECONDS", 0.5)},
 }
 

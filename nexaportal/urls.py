@@ -29,6 +29,7 @@ urlpatterns = [
     path("", include("jobs.page_urls")),
     path("", include("nodes.page_urls")),
     path("", include("ledger.page_urls")),
+    path("", include("people.notifications.page_urls")),
     path("register", RegistrationView.as_view(), name="register"),
     path("submit-job", SubmitJobView.as_view(), name="submit-job"),
     path("status", StatusView.as_view(), name="status"),
