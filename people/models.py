@@ -8,6 +8,13 @@ from django.contrib.auth.models import AbstractUser
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
+from people.notifications.models import (  # noqa: F401  Django looks for tables in this module
+    Notification,
+    NotificationSetting,
+    Webhook,
+    WebhookDelivery,
+)
+
 
 class User(AbstractUser):
     """A person. `researcher_approved_at` is what lets them submit jobs; anybody signed in may contribute nodes."""

@@ -1,4 +1,4 @@
-"""The outbox: pushes what happened to browsers (Channels groups) and people (jobs/services/telling.py), at least once, after it was committed.
+"""The outbox: pushes what happened to browsers (Channels groups) and people (telling.py), at least once, after it was committed.
 
 Events go out in batches: one message a watched job and one for the fleet, however many events; jobs that nobody watches cost nothing.
 """

@@ -6,82 +6,126 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('people', '0002_api_token_name'),
+        ("people", "0002_api_token_name"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Notification',
+            name="Notification",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('job.completed', 'jobs that completed'), ('job.failed', 'jobs that failed'), ('job.disputed', 'jobs whose replicas do not agree'), ('node.trouble', 'nodes that are silent, quarantined or copied'), ('application', 'what became of your application'), ('webhook', 'your webhook, when it is switched off')], max_length=32)),
-                ('key', models.CharField(max_length=120)),
-                ('subject', models.CharField(max_length=200)),
-                ('text', models.TextField(blank=True)),
-                ('path', models.CharField(max_length=200)),
-                ('data', models.JSONField(default=dict)),
-                ('in_portal', models.BooleanField(default=True)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('read_at', models.DateTimeField(blank=True, null=True)),
-                ('owner', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='notifications', to=settings.AUTH_USER_MODEL)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("job.completed", "jobs that completed"),
+                            ("job.failed", "jobs that failed"),
+                            ("job.disputed", "jobs whose replicas do not agree"),
+                            ("node.trouble", "nodes that are silent, quarantined or copied"),
+                            ("application", "what became of your application"),
+                            ("webhook", "your webhook, when it is switched off"),
+                        ],
+                        max_length=32,
+                    ),
+                ),
+                ("key", models.CharField(max_length=120)),
+                ("subject", models.CharField(max_length=200)),
+                ("text", models.TextField(blank=True)),
+                ("path", models.CharField(max_length=200)),
+                ("data", models.JSONField(default=dict)),
+                ("in_portal", models.BooleanField(default=True)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("read_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "owner",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="notifications",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='NotificationSetting',
+            name="NotificationSetting",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('job.completed', 'jobs that completed'), ('job.failed', 'jobs that failed'), ('job.disputed', 'jobs whose replicas do not agree'), ('node.trouble', 'nodes that are silent, quarantined or copied'), ('application', 'what became of your application'), ('webhook', 'your webhook, when it is switched off')], max_length=32)),
-                ('portal', models.BooleanField(default=True)),
-                ('mail', models.BooleanField(default=True)),
-                ('webhook', models.BooleanField(default=True)),
-                ('owner', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='notification_settings', to=settings.AUTH_USER_MODEL)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("job.completed", "jobs that completed"),
+                            ("job.failed", "jobs that failed"),
+                            ("job.disputed", "jobs whose replicas do not agree"),
+                            ("node.trouble", "nodes that are silent, quarantined or copied"),
+                            ("application", "what became of your application"),
+                            ("webhook", "your webhook, when it is switched off"),
+                        ],
+                        max_length=32,
+                    ),
+                ),
+                ("portal", models.BooleanField(default=True)),
+                ("mail", models.BooleanField(default=True)),
+                ("webhook", models.BooleanField(default=True)),
+                (
+                    "owner",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="notification_settings", to=settings.AUTH_USER_MODEL
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Webhook',
+            name="Webhook",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('url', models.CharField(max_length=500)),
-                ('salt', models.BinaryField(max_length=32)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('failures', models.PositiveIntegerField(default=0)),
-                ('disabled_at', models.DateTimeField(blank=True, null=True)),
-                ('owner', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name='webhook', to=settings.AUTH_USER_MODEL)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("url", models.CharField(max_length=500)),
+                ("salt", models.BinaryField(max_length=32)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("failures", models.PositiveIntegerField(default=0)),
+                ("disabled_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "owner",
+                    models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name="webhook", to=settings.AUTH_USER_MODEL),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='WebhookDelivery',
+            name="WebhookDelivery",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('attempts', models.PositiveSmallIntegerField(default=0)),
-                ('next_at', models.DateTimeField(blank=True, null=True)),
-                ('delivered_at', models.DateTimeField(blank=True, null=True)),
-                ('status', models.PositiveSmallIntegerField(blank=True, null=True)),
-                ('error', models.CharField(blank=True, max_length=64)),
-                ('notification', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='people.notification')),
-                ('webhook', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='deliveries', to='people.webhook')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("attempts", models.PositiveSmallIntegerField(default=0)),
+                ("next_at", models.DateTimeField(blank=True, null=True)),
+                ("delivered_at", models.DateTimeField(blank=True, null=True)),
+                ("status", models.PositiveSmallIntegerField(blank=True, null=True)),
+                ("error", models.CharField(blank=True, max_length=64)),
+                (
+                    "notification",
+                    models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name="+", to="people.notification"),
+                ),
+                ("webhook", models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name="deliveries", to="people.webhook")),
             ],
         ),
         migrations.AddIndex(
-            model_name='notification',
-            index=models.Index(fields=['owner', '-id'], name='people_noti_owner_i_ef597e_idx'),
+            model_name="notification",
+            index=models.Index(fields=["owner", "-id"], name="people_noti_owner_i_ef597e_idx"),
         ),
         migrations.AddIndex(
-            model_name='notification',
-            index=models.Index(condition=models.Q(('in_portal', True), ('read_at', None)), fields=['owner'], name='notification_unread'),
+            model_name="notification",
+            index=models.Index(condition=models.Q(("in_portal", True), ("read_at", None)), fields=["owner"], name="notification_unread"),
         ),
         migrations.AddConstraint(
-            model_name='notification',
-            constraint=models.UniqueConstraint(fields=('owner', 'key'), name='notification_unique_per_owner'),
+            model_name="notification",
+            constraint=models.UniqueConstraint(fields=("owner", "key"), name="notification_unique_per_owner"),
         ),
         migrations.AddConstraint(
-            model_name='notificationsetting',
-            constraint=models.UniqueConstraint(fields=('owner', 'kind'), name='notification_setting_unique'),
+            model_name="notificationsetting",
+            constraint=models.UniqueConstraint(fields=("owner", "kind"), name="notification_setting_unique"),
         ),
         migrations.AddIndex(
-            model_name='webhookdelivery',
-            index=models.Index(condition=models.Q(('next_at__isnull', False)), fields=['next_at'], name='webhook_delivery_waiting'),
+            model_name="webhookdelivery",
+            index=models.Index(condition=models.Q(("next_at__isnull", False)), fields=["next_at"], name="webhook_delivery_waiting"),
         ),
     ]

@@ -30,6 +30,7 @@ from django.db.models import F
 from django.utils import timezone
 from urllib3.connection import HTTPSConnection
 from urllib3.exceptions import HTTPError
+from urllib3.util.ssl_match_hostname import CertificateError
 
 from people.errors import WebhookUrlInvalidError
 from people.notifications.models import Notification, NotificationKind, Webhook, WebhookDelivery
@@ -209,7 +210,7 @@ def _status_of(connection: HTTPSConnection, target: str, body: bytes, headers: d
             return connection.getresponse().status
         finally:
             cut.cancel()
-    except (HTTPError, HTTPException, OSError) as error:
+    except (HTTPError, HTTPException, CertificateError, OSError) as error:
         raise DeliveryError("unreachable") from error
     finally:
         connection.close()

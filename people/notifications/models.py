@@ -64,7 +64,7 @@ class NotificationSetting(models.Model):
 
 
 class Webhook(models.Model):
-    """Where somebody's notifications are posted. The secret that signs them is derived from `salt` and this portal's key: it is in no row."""
+    """Where somebody's notifications are posted. The secret is derived from `salt` and this portal's own key: it is in no row."""
 
     owner = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="webhook")
     url = models.CharField(max_length=500)

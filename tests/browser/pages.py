@@ -33,6 +33,8 @@ PAGES: Final = (
     PageShown("/docs/researcher/"),
     PageShown("/docs/protocol/"),
     PageShown("/docs/api/"),
+    PageShown("/notifications/", "ada"),
+    PageShown("/notifications/settings/", "ada"),
     PageShown("/design/"),
     PageShown("/nowhere/"),
 )

@@ -20,6 +20,7 @@ from ledger.checkpoints import checkpoint_publish
 from nodes.models import Node
 from people.models import User
 from people.services import researcher_approve
+from tests.browser.scene_live import live_make
 from tests.factories.checking import job_check
 from tests.factories.jobs import credits_grant, image_approve, job_make
 from tests.factories.nodes import node_make, profile_make
@@ -75,6 +76,7 @@ def scene_make() -> Scene:
     fleet = [_node(owner, place) for owner in contributors for place in range(2)]
     jobs = _jobs(researcher, fleet)
     checkpoint_publish()
+    live_make(researcher)
     return Scene(researcher, contributors, moderator, tuple(node for node, _ in fleet), jobs)
 
 

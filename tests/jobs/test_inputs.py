@@ -28,6 +28,7 @@ from jobs.errors import (
 from jobs.inputs import FetchPolicy, folder_uri_check, inputs_fetch
 from jobs.models import JobInput
 from jobs.services.submission import job_submit, jobs_submit
+from people.outward import address_is_public
 from tests.factories.jobs import descriptor_make, funded_researcher_make
 from tests.factories.tls import certificate_write
 from workers.protocol.digests import digest_of

@@ -14,7 +14,7 @@ from django.core.mail.backends.locmem import EmailBackend
 from django.test import override_settings
 
 from jobs.models import Job, JobEvent
-from jobs.services import outbox
+from jobs.services import outbox, telling
 from jobs.services.closing import job_fail
 from jobs.services.outbox import FLEET_GROUP, event_document, job_group, outbox_push
 from jobs.services.settlement import job_settle
@@ -126,7 +126,7 @@ def test_owner_is_mailed_at_the_end_and_told_why() -> None:
 
 
 def test_owner_of_many_jobs_is_mailed_once_for_all_that_ended_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox, "DIGEST_LABELS", 2)
+    monkeypatch.setattr(telling, "DIGEST_LABELS", 2)
     owner = funded_researcher_make()
     jobs = [job_make(owner) for _ in range(3)]
     for job in jobs:
