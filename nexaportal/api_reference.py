@@ -103,7 +103,7 @@ def reference() -> Reference:
 
 def reference_of(document: Mapping[str, Any]) -> Reference:
     """An OpenAPI 3.1 document, sorted by area."""
-    areas: dict[str, list[Operation]] = {name: [] for name, _ in _AREAS} | {OTHERS: []}
+    areas: dict[str, list[Operation]] = {name: [] for name in (*(name for name, _ in _AREAS), OTHERS)}
     for path, item in document["paths"].items():
         areas[_area_of(path)] += _operations(path, item)
     schemas = [_schema(name, schema) for name, schema in sorted(document.get("components", {}).get("schemas", {}).items())]
