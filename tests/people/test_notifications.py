@@ -21,7 +21,7 @@ from nodes.trouble import SILENT_AFTER, nodes_silent_tell
 from people.models import User
 from people.notifications.models import Notification, NotificationKind, NotificationSetting, Webhook, WebhookDelivery
 from people.notifications.selectors import unread_count
-from people.notifications.services import Draft, notifications_read, notifications_write, settings_set, webhook_set
+from people.notifications.services import WAYS, Draft, notifications_read, notifications_write, settings_set, webhook_set
 from tests.factories.checking import job_check
 from tests.factories.jobs import funded_researcher_make, job_make
 from tests.factories.nodes import node_make
