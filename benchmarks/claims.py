@@ -161,5 +161,7 @@ def _jobs_queue(database: psycopg.Connection[Any], job_id: str, *, count: int, l
 
 
 def _columns(database: psycopg.Connection[Any], table: str, *, but: Iterable[str]) -> str:
-    rows = database.execute("SELECT column_name FROM information_schema.columns WHERE table_name = %s", [table]).fetchall()
+    rows = database.execute(
+        "SELECT column_name FROM information_schema.columns WHERE table_name = %s AND is_generated = 'NEVER'", [table]
+    ).fetchall()
     return ", ".join(sorted({f'"{name}"' for (name,) in rows} - {f'"{name}"' for name in but}))

@@ -73,7 +73,7 @@ def _integration() -> dict[str, float]:
 def _lag() -> dict[str, float]:
     """The slowest of each batch's items is its first: the lag is taken from there, for each of them."""
 
-    interval_seconds = settings.CELERY_BEAT_SCHEDULE["checkpoint"]["schedule"]
+    interval_seconds = settings.NEXA_CHECKPOINT_SECONDS
     batches: list[tuple[float, int]] = []
     lags: list[float] = []
     ended = threading.Event()

@@ -175,7 +175,7 @@ class Stack:
             "NEXA_STATIC_ROOT": str(_folder_ensure(self.folder / "static")),
             "NEXA_BLOB_ROOT": str(self.folder / "blobs"),
             "NEXA_LOG_ROOT": str(self.folder / "log-tiles"),
-            "NEXA_EMAIL_BACKEND": "django.core.mail.backends.console.EmailBackend",
+            "NEXA_EMAIL_FOLDER": str(_folder_ensure(self.folder / "mail")),
             **self._settings,
             **settings,
         }

@@ -241,9 +241,7 @@ class CostAnswer(Answer):
 
 
 def summaries_of(jobs: Sequence[Job]) -> list[JobSummary]:
-    """One statement at most."""
-    states = selectors.states_shown(jobs)
-    return [JobSummary(**_summary(job, states[job.pk])) for job in jobs]
+    return [JobSummary(**_summary(job)) for job in jobs]
 
 
 def detail_of(job: Job, inputs: Sequence[JobInput]) -> JobDetail:
@@ -251,7 +249,7 @@ def detail_of(job: Job, inputs: Sequence[JobInput]) -> JobDetail:
     shown = selectors.copies_shown(job)
     is_disputed = job.state == JobState.DISPUTED and job.dispute_deadline_at is not None
     return JobDetail(
-        **_summary(job, selectors.states_shown([job])[job.pk]),
+        **_summary(job),
         descriptor=job.descriptor,
         descriptor_digest=job.descriptor_digest,
         image=ImageReference.model_validate(job.image),
@@ -305,13 +303,13 @@ def event_of(event: JobEvent) -> EventAnswer:
     return EventAnswer(id=event.pk, kind=event.kind, replica=event.replica_id, payload=event.payload, created_at=event.created_at)
 
 
-def _summary(job: Job, state: JobState) -> dict[str, Any]:
+def _summary(job: Job) -> dict[str, Any]:
     return {
         "id": job.pk,
         "job_id": job.label,
         "type": job.job_type,
-        "title": job.descriptor.get("title", ""),
-        "state": state,
+        "title": job.title,
+        "state": selectors.state_shown(job),
         "tier": Tier(job.tier),
         "submitted_at": job.submitted_at,
         "concluded_at": job.concluded_at,

@@ -21,14 +21,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from jobs import answers, selectors
+from jobs import answers, listing, selectors
 from jobs.bundles import bundle_response
+from jobs.cost import job_cost
 from jobs.descriptor import Descriptor, JobArrayDocument, array_parse, descriptor_parse, descriptor_schema
 from jobs.descriptor.arrays import ARRAY_BYTES_MAX
 from jobs.descriptor.model import DESCRIPTOR_BYTES_MAX
 from jobs.errors import QueryInvalidError
 from jobs.models import Job
-from jobs.services.submission import job_cancel, job_cost, job_submit, jobs_submit
+from jobs.services.submission import job_cancel, job_submit, jobs_submit
 from jobs.states import JobState
 from people.api import PROBLEM, user_of
 from people.models import Scope
@@ -128,7 +129,7 @@ class JobListView(APIView):
         """The caller's jobs, newest first."""
         query = _query_of(request, JobListQuery)
         before = _key_parse(query.before) if query.before is not None else None
-        jobs = selectors.jobs_of(owner=user_of(request), state=query.state, label=query.job_id, before=before, limit=query.limit + 1)
+        jobs = listing.jobs_of(owner=user_of(request), state=query.state, label=query.job_id, before=before, limit=query.limit + 1)
         page = jobs[: query.limit]
         following = _key_of(page[-1]) if len(jobs) > query.limit else None
         return _answered(answers.JobPage(jobs=answers.summaries_of(page), next=following))
@@ -249,9 +250,12 @@ class EstimateView(APIView):
     )
     def post(self, request: Request) -> Response:
         """Checks a descriptor and says what it would cost, without submitting it."""
-        reserved_micro, expected_micro, replicas_max = job_cost(_descriptor_of(request))
-        cost = answers.CostAnswer(reserved_micro=str(reserved_micro), expected_micro=str(expected_micro), replicas_max=replicas_max)
-        return _answered(cost)
+        cost = job_cost(_descriptor_of(request))
+        return _answered(
+            answers.CostAnswer(
+                reserved_micro=str(cost.reserved_micro), expected_micro=str(cost.expected_micro), replicas_max=cost.replicas_max
+            )
+        )
 
 
 class StatusView(APIView):

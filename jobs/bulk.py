@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.db import connection
-from django.db.models import AutoField, Field, Model
+from django.db.models import AutoField, Field, GeneratedField, Model
 
 
 def rows_update(rows: Sequence[Model], fields: Sequence[str]) -> None:
@@ -56,7 +56,7 @@ def rows_insert(like: Model, records: Sequence[Mapping[str, Any]], *, then: str 
         return []
     names, expressions, values, own = [], [], [], []
     for field in like._meta.concrete_fields:
-        if isinstance(field, AutoField):
+        if isinstance(field, AutoField | GeneratedField):
             continue
         kind = _type_of(field)
         names.append(f'"{field.column}"')

@@ -15,7 +15,7 @@ from django.http import StreamingHttpResponse
 
 from jobs.blobs import blob_open
 from jobs.models import Blob, Job, Replica
-from jobs.selectors import states_shown
+from jobs.selectors import state_shown
 from jobs.states import JobState, ReplicaState
 from ledger.checkpoints import checkpoint_latest, log_origin
 from ledger.coordinator_key import coordinator_private_key, coordinator_public_key
@@ -88,7 +88,7 @@ class FileChunks:
 def bundle_write(*, job: Job, out: BinaryIO) -> None:
     """Writes the bundle of a completed job. Raises ResultUnavailableError."""
     if job.state != JobState.COMPLETED:
-        shown = states_shown([job])[job.pk]
+        shown = state_shown(job)
         raise ResultUnavailableError(f"The job is {shown}; a result can be had once it is completed. {job.failure_message}".rstrip())
     accepted = (
         job.replicas.filter(state=ReplicaState.ACCEPTED)

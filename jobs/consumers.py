@@ -1,4 +1,4 @@
-"""WebSockets: one job's events for its owner, and for anyone that something happened."""
+"""WebSockets: one job's events for its owner, nudges about an owner's nodes, and for anyone that something happened."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from django.urls import path
 
 from jobs.models import Job
 from jobs.services.outbox import FLEET_GROUP, job_group
+from nodes.nudges import NODES_WATCHED_GROUP, nodes_group
 
 CLOSE_FORBIDDEN = 4403
 """Not signed in, not the owner, or no such job: which of them is not told."""
@@ -40,6 +41,26 @@ class JobConsumer(AsyncJsonWebsocketConsumer):
     async def job_events(self, message: dict[str, Any]) -> None:
         for event in message["events"]:
             await self.send_json(event)
+
+
+class NodesConsumer(AsyncJsonWebsocketConsumer):
+    """Says to the owner of nodes that one joined, took work, delivered or was paid. Which and what, the page reads."""
+
+    async def connect(self) -> None:
+        user = self.scope.get("user")
+        if user is None or not user.is_authenticated:
+            await self.close(code=CLOSE_FORBIDDEN)
+            return
+        self.groups = [nodes_group(user.pk), NODES_WATCHED_GROUP]
+        for group in self.groups:
+            await self.channel_layer.group_add(group, self.channel_name)
+        await self.accept()
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None, **kwargs: Any) -> None:
+        """Ignores what a browser sends, readable or not."""
+
+    async def nodes_changed(self, message: dict[str, Any]) -> None:
+        await self.send_json({"kind": "nodes.changed"})
 
 
 class FleetConsumer(AsyncJsonWebsocketConsumer):
@@ -79,5 +100,6 @@ def _is_owner(job_id: UUID, user_id: int) -> bool:
 
 websocket_urlpatterns = [
     path("ws/jobs/<uuid:job_id>/", JobConsumer.as_asgi()),  # type: ignore[arg-type]  # Channels routes applications by path()
+    path("ws/nodes/", NodesConsumer.as_asgi()),  # type: ignore[arg-type]  # as above
     path("ws/fleet/", FleetConsumer.as_asgi()),  # type: ignore[arg-type]  # as above
 ]

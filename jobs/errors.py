@@ -18,6 +18,8 @@ ProblemError
 ├── InputMismatchError          input_mismatch              422
 ├── JobConcludedError           job_concluded               409
 ├── JobDisputedError            job_disputed                409
+├── JobOpenError                job_open                    409
+├── LabelInvalidError           label_invalid               422
 ├── JobNotDisputedError         job_not_disputed            409
 ├── RulingForbiddenError        ruling_forbidden            403
 ├── RulingInterestError         ruling_interest             403
@@ -158,3 +160,17 @@ class QueryInvalidError(ProblemError):
     code = "query_invalid"
     status = 400
     title = "A query parameter is not valid"
+
+
+class JobOpenError(ProblemError):
+    """Only a job that has ended can be put into the archive: one that still costs something stays in sight."""
+
+    code = "job_open"
+    status = 409
+    title = "The job has not ended"
+
+
+class LabelInvalidError(ProblemError):
+    code = "label_invalid"
+    status = 422
+    title = "This can't be a label"

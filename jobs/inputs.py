@@ -92,6 +92,11 @@ def folder_uri_check(uri: str) -> str:
     return uri
 
 
+def uri_check(uri: str, path: str, policy: FetchPolicy) -> None:
+    """Raises, without asking anybody, what fetching `path` from below `uri` would raise about the address itself."""
+    _target_check(folder_uri_check(uri) + quote(path), policy)
+
+
 def _file_fetch(url: str, policy: FetchPolicy, bytes_max: int, give_up_at: float) -> Blob:
     for _ in range(REDIRECTS_MAX + 1):
         with _opened(url, policy, give_up_at) as response:

@@ -7,10 +7,13 @@ from typing import ClassVar
 
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
-from django.contrib.postgres.indexes import BrinIndex
+from django.contrib.postgres.indexes import BrinIndex, GinIndex
+from django.contrib.postgres.search import SearchVector, SearchVectorField
 from django.db import models
-from django.db.models import Q
+from django.db.models import Case, F, Func, Q, Value, When
+from django.db.models.functions import Concat
 
+from jobs.descriptor import Visibility
 from jobs.states import REPLICA_EXCLUSIVE, JobState, ReplicaState
 from nodes.models import Node, NodeKey
 
@@ -21,6 +24,10 @@ def _choices(states: type[JobState | ReplicaState]) -> list[tuple[str, str]]:
 
 _CONCLUSIONS = ["job.cancelled", "job.completed", "job.failed"]
 _NEXT_OF_JOB = Q(state="queued", queue_key__isnull=False)
+_VEILED = Q(policy="spot") | Q(copies__gt=1)
+_OPEN = Q(state__in=["queued", "running", "verifying"])
+_SPLITTING = "-_.,:;+/@()"
+"""Characters that separate words of labels and titles, beside spaces."""
 
 
 class Blob(models.Model):
@@ -58,6 +65,8 @@ class Job(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="jobs", db_index=False)
     label = models.CharField(max_length=128)
+    title = models.CharField(max_length=200, blank=True)
+    """As the descriptor has it."""
     job_type = models.CharField(max_length=64)
     descriptor = models.JSONField()
     descriptor_digest = models.CharField(max_length=71)
@@ -65,6 +74,39 @@ class Job(models.Model):
     """workers.protocol.messages.order.ImageReference, pinned at submission."""
     tier = models.CharField(max_length=16)
     state = models.CharField(max_length=16, choices=_choices(JobState), default=JobState.QUEUED)
+    was_taken = models.BooleanField(default=False)
+    """Some host has taken a replica of it at some time."""
+    shown_state = models.GeneratedField(
+        expression=Case(
+            When(_OPEN & _VEILED & Q(was_taken=True), then=Value("running")),
+            When(_OPEN & _VEILED, then=Value("queued")),
+            default=F("state"),
+        ),
+        output_field=models.CharField(max_length=16),
+        db_persist=True,
+    )
+    """`disclosure.job_state_shown` of the row, for lists: what they are filtered by must tell no more than what they show."""
+    is_archived = models.BooleanField(default=False)
+    """Out of its owner's list of jobs, and nothing else."""
+    visibility = models.CharField(max_length=16, choices=[(each.value, each.value) for each in Visibility], default=Visibility.PRIVATE)
+    """Who else may see its shared page. At first as the descriptor says."""
+    link_secret = models.CharField(max_length=43, blank=True)
+    """Of an unlisted job, what its link holds; a new one each time it becomes unlisted."""
+    words = models.GeneratedField(
+        expression=SearchVector(
+            Func(
+                Concat("label", Value(" "), "title"),
+                Value(_SPLITTING),
+                Value(" " * len(_SPLITTING)),
+                function="translate",
+                output_field=models.TextField(),
+            ),
+            config="simple",
+        ),
+        output_field=SearchVectorField(),
+        db_persist=True,
+    )
+    """Of label and title, for searches (jobs/listing.py)."""
     priority = models.SmallIntegerField(default=0)
     copies = models.PositiveSmallIntegerField()
     quorum = models.PositiveSmallIntegerField()
@@ -92,9 +134,16 @@ class Job(models.Model):
     canonical_replica = models.ForeignKey("Replica", null=True, blank=True, on_delete=models.PROTECT, related_name="+", db_index=False)
 
     class Meta:
-        constraints: ClassVar = [models.UniqueConstraint(fields=["owner", "label"], name="job_label_unique_per_owner")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["owner", "label"], name="job_label_unique_per_owner"),
+            models.UniqueConstraint(fields=["link_secret"], condition=~Q(link_secret=""), name="job_link_secret_unique"),
+        ]
         indexes: ClassVar = [
-            models.Index(fields=["owner", "-submitted_at"]),
+            models.Index(fields=["owner", "is_archived", "-submitted_at", "-id"], name="job_listed"),
+            models.Index(
+                fields=["owner", "is_archived", "shown_state", "job_type", "tier", "-submitted_at", "-id"], name="job_listed_by_group"
+            ),
+            GinIndex(fields=["words"], name="job_words"),
             models.Index(fields=["queue_deadline_at"], condition=Q(state="queued"), name="job_queued_deadline"),
             models.Index(fields=["dispute_deadline_at"], condition=Q(state="disputed"), name="job_dispute_deadline"),
             models.Index(fields=["spot_key"], condition=Q(spot_key__isnull=False), name="job_of_spot_key"),

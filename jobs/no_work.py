@@ -56,6 +56,9 @@ def no_work_reason(*, node: Node, wanted: Sequence[Tier], free: FreeResources, w
     match NodeState(node.state):
         case NodeState.PAUSED:
             return NoWork(code="node_paused", message="This node is paused. Resume it on its page in the portal.")
+        case NodeState.DRAINING:
+            message = "This node is draining: it finishes what it has and ends. Resume it on its page in the portal, then start it."
+            return NoWork(code="node_draining", message=message)
         case NodeState.QUARANTINED:
             message = "This node is quarantined: a moderator looks at its results. Its page in the portal says more."
             return NoWork(code="node_quarantined", message=message)

@@ -76,6 +76,15 @@ def tier_fitting(descriptor: Descriptor) -> Tier | None:
     return next(fitting, None)
 
 
+def tier_smallest(descriptor: Descriptor) -> Tier | None:
+    """The lowest tier of all that would do, whatever tier the job names; None when no machine is expected to have what it asks for."""
+    if any(each.tier is None for each in shortfalls_of(descriptor)):
+        return None
+    if descriptor.gpus == 0 and descriptor.gpu_memory_bytes == 0:
+        return Tier.CPU
+    return next((tier for tier in Tier if tier != Tier.CPU and _fits_class(descriptor.gpu_memory_bytes, tier)), None)
+
+
 def _fits_class(gpu_memory_bytes: int, tier: Tier) -> bool:
     ceiling = gpu_memory_ceiling(tier)
     return gpu_memory_bytes <= ceiling if tier == LARGEST else gpu_memory_bytes < ceiling

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -11,8 +11,8 @@ from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from jobs import disclosure
-from jobs.descriptor import RedundancyPolicy
-from jobs.models import Job, JobEvent, JobInput, JobKind, Replica
+from jobs.descriptor import Visibility
+from jobs.models import Job, JobEvent, JobInput, JobKind, Replica, Upload
 from jobs.states import JOB_OPEN, JobState, ReplicaState
 from ledger.checkpoints import checkpoint_latest
 from ledger.models import LogLeaf
@@ -23,9 +23,6 @@ from workers.protocol.messages.machine import Tier
 SEEN_SECONDS: Final = 120
 """A node counts as online when its last exchange is at most this long ago."""
 
-_TAKEN: Final = Exists(Replica.objects.filter(job=OuterRef("pk"), leased_at__isnull=False))
-"""Of a job: some host has taken a replica of it at some time."""
-
 _UNTAKEN_REPLICA: Final = ~Exists(Replica.objects.filter(job=OuterRef("job"), leased_at__isnull=False))
 """Of a replica: no host has ever taken one of its job."""
 
@@ -35,24 +32,30 @@ def job_of(*, owner: User, job_id: UUID) -> Job | None:
     return Job.objects.select_related("owner", "canonical_replica").filter(owner=owner, pk=job_id).first()
 
 
-def jobs_of(
-    *, owner: User, state: JobState | None = None, label: str | None = None, before: tuple[datetime, UUID] | None = None, limit: int
-) -> list[Job]:
-    """The jobs of `owner`, newest first, at most `limit`, those behind the key `before` (submission time and id). `state`: as shown."""
-    jobs: QuerySet[Job] = Job.objects.filter(owner=owner).order_by("-submitted_at", "-pk")
-    if state is not None:
-        jobs = jobs.filter(_shown_as(state))
-    if label is not None:
-        jobs = jobs.filter(label=label)
-    if before is not None:
-        submitted_at, job_id = before
-        jobs = jobs.filter(Q(submitted_at__lt=submitted_at) | Q(submitted_at=submitted_at, pk__lt=job_id))
-    return list(jobs[:limit])
+def jobs_named(*, owner: User, job_ids: Iterable[str]) -> list[Job]:
+    """Those of these jobs that are `owner`'s, newest first, without their descriptors; what is no id names none."""
+    named = [found for found in map(_uuid, job_ids) if found]
+    return list(Job.objects.filter(owner=owner, pk__in=named).defer("descriptor", "words").order_by("-submitted_at", "-pk"))
+
+
+def job_shared(*, job_id: UUID) -> Job | None:
+    """The job if anybody may see its shared page, else None."""
+    return Job.objects.filter(pk=job_id, visibility=Visibility.PUBLIC).first()
+
+
+def job_by_link(*, secret: str) -> Job | None:
+    """The unlisted job whose link this is, else None."""
+    return Job.objects.filter(link_secret=secret, visibility=Visibility.UNLISTED).first() if secret else None
 
 
 def inputs_of(*, job: Job) -> list[JobInput]:
     """The job's inputs by path, blobs fetched along."""
     return list(JobInput.objects.filter(job=job).select_related("blob").defer("blob__data").order_by("path"))
+
+
+def uploads_of(*, owner: User, digests: Iterable[str]) -> dict[str, Upload]:
+    """What `owner` has uploaded or begun to upload of these, by digest."""
+    return {upload.digest: upload for upload in Upload.objects.filter(user=owner, digest__in=list(digests))}
 
 
 def replicas_of(*, job: Job) -> list[Replica]:
@@ -110,16 +113,9 @@ def copies_shown(job: Job) -> disclosure.CopiesShown:
     return disclosure.copies_shown(state=JobState(job.state), policy=job.policy, copies=job.copies, quorum=job.quorum)
 
 
-def states_shown(jobs: Sequence[Job]) -> dict[UUID, JobState]:
-    """The state of each job as it may be shown. At most one statement."""
-    waiting = [job.pk for job in jobs if job.state == JobState.QUEUED and is_veiled(job)]
-    taken = set(Replica.objects.filter(job__in=waiting, leased_at__isnull=False).values_list("job", flat=True)) if waiting else set()
-    return {
-        job.pk: disclosure.job_state_shown(state=JobState(job.state), was_taken=job.state != JobState.QUEUED or job.pk in taken)
-        if is_veiled(job)
-        else JobState(job.state)
-        for job in jobs
-    }
+def state_shown(job: Job) -> JobState:
+    """`disclosure.job_state_shown` of a row; the column `shown_state` says the same to queries."""
+    return disclosure.job_state_shown(state=JobState(job.state), was_taken=job.was_taken) if is_veiled(job) else JobState(job.state)
 
 
 def image_closed_until(*, job: Job) -> datetime | None:
@@ -132,22 +128,16 @@ def image_closed_until(*, job: Job) -> datetime | None:
     return closed.values_list("closed_until", flat=True).first()
 
 
-def _shown_as(state: JobState) -> Q:
-    veiled = Q(policy=RedundancyPolicy.SPOT) | Q(copies__gt=1)
-    match state:
-        case JobState.QUEUED:
-            return Q(state=JobState.QUEUED) & ~(veiled & Q(_TAKEN))
-        case JobState.RUNNING:
-            return Q(state=JobState.RUNNING) | (veiled & (Q(state=JobState.VERIFYING) | Q(_TAKEN, state=JobState.QUEUED)))
-        case JobState.VERIFYING:
-            return Q(state=JobState.VERIFYING) & ~veiled
-        case JobState.DISPUTED | JobState.COMPLETED | JobState.FAILED | JobState.CANCELLED:
-            return Q(state=state)
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 def jobs_untaken() -> QuerySet[Job]:
     """The jobs that wait for their first host."""
-    return Job.objects.filter(~_TAKEN, state=JobState.QUEUED)
+    return Job.objects.filter(~Exists(Replica.objects.filter(job=OuterRef("pk"), leased_at__isnull=False)), state=JobState.QUEUED)
 
 
 def largest_node(*, tier: Tier) -> dict[str, Any] | None:
@@ -172,12 +162,6 @@ def portal_status() -> dict[str, Any]:
     queued again, or verified, tells of results.
     """
     now = timezone.now()
-    queues: dict[str, Mapping[str, Any]] = {
-        row["tier"]: row
-        for row in Replica.objects.filter(_UNTAKEN_REPLICA, state=ReplicaState.QUEUED)
-        .values("tier")
-        .annotate(depth=Count("pk"), oldest=Min("created_at"))
-    }
     fleet: dict[str, Mapping[str, Any]] = {
         row["tier"]: row
         for row in Node.objects.exclude(state=NodeState.REVOKED)
@@ -185,7 +169,7 @@ def portal_status() -> dict[str, Any]:
         .annotate(registered=Count("pk"), seen=Count("pk", filter=Q(last_seen_at__gte=now - timedelta(seconds=SEEN_SECONDS))))
     }
     counted = {row["state"]: row["count"] for row in Job.objects.values("state").annotate(count=Count("pk"))}
-    again = Job.objects.filter(_TAKEN, state=JobState.QUEUED).count()
+    again = Job.objects.filter(was_taken=True, state=JobState.QUEUED).count()
     verifying = counted.pop(JobState.VERIFYING, 0)
     counted[JobState.QUEUED] = counted.get(JobState.QUEUED, 0) - again
     counted[JobState.RUNNING] = counted.get(JobState.RUNNING, 0) + verifying + again
@@ -193,7 +177,7 @@ def portal_status() -> dict[str, Any]:
     newest_leaf = LogLeaf.objects.order_by("-index").values_list("index", flat=True).first()
     return {
         "time": now,
-        "queues": [_queue_of(tier, queues.get(tier.value, {}), now) for tier in Tier],
+        "queues": list(queues_waiting().values()),
         "nodes": [
             {"tier": tier, "registered": fleet.get(tier.value, {}).get("registered", 0), "seen": fleet.get(tier.value, {}).get("seen", 0)}
             for tier in Tier
@@ -205,6 +189,14 @@ def portal_status() -> dict[str, Any]:
             "checkpoint_at": checkpoint.created_at if checkpoint else None,
         },
     }
+
+
+def queues_waiting() -> dict[Tier, dict[str, Any]]:
+    """Of each tier, what no host has taken any replica of yet: {tier, depth, oldest_wait_seconds}."""
+    now = timezone.now()
+    waiting = Replica.objects.filter(_UNTAKEN_REPLICA, state=ReplicaState.QUEUED).values("tier")
+    found: dict[str, Mapping[str, Any]] = {row["tier"]: row for row in waiting.annotate(depth=Count("pk"), oldest=Min("created_at"))}
+    return {tier: _queue_of(tier, found.get(tier.value, {}), now) for tier in Tier}
 
 
 def _queue_of(tier: Tier, row: Mapping[str, Any], now: datetime) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from jobs.checking import claims
 from jobs.checking.making import jobs_check
 from jobs.models import VerificationBatch
 from jobs.services import disputes, leases, outbox, settlement, spot_keys, uploads
-from nodes import clones, trouble
+from nodes import clones, services, trouble
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +72,12 @@ def clones_tell() -> None:
 def nodes_silent_tell() -> None:
     """Tells owners that a node has been silent for an hour."""
     trouble.nodes_silent_tell(now=timezone.now())
+
+
+@shared_task(name="control.node_samples_forget")
+def node_samples_forget() -> None:
+    """Forgets what machines did long ago."""
+    services.node_samples_forget(now=timezone.now())
 
 
 @shared_task(name="control.verification_dispatch")

@@ -28,13 +28,16 @@ APPLICATION: Final[Mapping[str, Grant]] = {
     # Django's and allauth's
     **dict.fromkeys(("auth_permission", "django_content_type", "django_migrations"), _READ),
     **dict.fromkeys(("auth_group", "auth_group_permissions", "django_admin_log", "django_session"), _ALL),
-    **dict.fromkeys(("account_emailaddress", "account_emailconfirmation"), _ALL),
+    **dict.fromkeys(("account_emailaddress", "account_emailconfirmation", "mfa_authenticator", "usersessions_usersession"), _ALL),
+    **dict.fromkeys(("socialaccount_socialaccount", "socialaccount_socialapp", "socialaccount_socialtoken"), _ALL),
     # people
     **dict.fromkeys(("people_apitoken", "people_user", "people_user_groups", "people_user_user_permissions"), _ALL),
     **dict.fromkeys(("people_notification", "people_notificationsetting", "people_webhook", "people_webhookdelivery"), _ALL),
+    **dict.fromkeys(("people_researcherapplication", "people_team", "people_teammember"), _ALL),
     # nodes
     **dict.fromkeys(("nodes_node", "nodes_nodekey"), _KEEP),
     "nodes_jointoken": _ALL,
+    "nodes_nodesample": {**_ADD, "DELETE": WHOLE},
     # jobs
     **dict.fromkeys(("jobs_blob", "jobs_jobinput", "jobs_receipt", "jobs_ruling"), _ADD),
     **dict.fromkeys(("jobs_calibration", "jobs_coordinatorclock", "jobs_job", "jobs_jobevent"), _KEEP),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -54,3 +55,18 @@ def boolean(name: str, default: bool) -> bool:
 def listing(name: str, default: str = "") -> list[str]:
     """Comma-separated words; empty when unset."""
     return [word.strip() for word in os.environ.get(name, default).split(",") if word.strip()]
+
+
+def documents(name: str) -> list[dict[str, str]]:
+    """A JSON list of objects whose values are texts, also from the file named by `name` + `_FILE`; empty when unset."""
+    found = text(name, "[]")
+    try:
+        value = json.loads(found)
+    except ValueError as error:
+        raise ConfigurationError(f"{name}: expected a JSON list of objects, found no JSON: {error}") from error
+    well_formed = isinstance(value, list) and all(
+        isinstance(one, dict) and all(isinstance(part, str) for part in one.values()) for one in value
+    )
+    if not well_formed:
+        raise ConfigurationError(f"{name}: expected a JSON list of objects whose values are texts, found {type(value).__name__}")
+    return list(value)

@@ -35,23 +35,20 @@ PLACES: Final = (
 
 
 def frame(request: HttpRequest) -> dict[str, Any]:
-    """`places` of the bar, and `balance_micro` and `unread` notifications of who is signed in, looked up only where a template shows it."""
-    user = request.user
-    role = _role(user)
-    places = [
-        {
-            "name": place.name,
-            "href": reverse(place.url_name),
-            "is_here": request.path.startswith(place.prefix),
-            "on_phone": role in place.on_phone,
-        }
-        for place in PLACES
-    ]
+    """`places` of the bar, `balance_micro` and `unread` notifications of who is signed in; looked up where they are shown: not on error pages."""
+    user = getattr(request, "user", None)  # an error page may be shown before anybody knows who asked
     return {
-        "places": places,
+        "places": SimpleLazyObject(lambda: _places(request.path, _role(user))),
         "balance_micro": SimpleLazyObject(lambda: _balance(user)),
         "unread": SimpleLazyObject(lambda: unread_count(owner=user) if isinstance(user, User) else 0),
     }
+
+
+def _places(path: str, role: str) -> list[dict[str, Any]]:
+    return [
+        {"name": place.name, "href": reverse(place.url_name), "is_here": path.startswith(place.prefix), "on_phone": role in place.on_phone}
+        for place in PLACES
+    ]
 
 
 def _role(user: object) -> str:

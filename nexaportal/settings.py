@@ -32,6 +32,10 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "allauth",
     "allauth.account",
+    "allauth.mfa",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
+    "allauth.usersessions",
     "channels",
     "csp",
     "django_htmx",
@@ -152,6 +156,8 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 }
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
+NEXA_CHECKPOINT_SECONDS = environment.number("NEXA_CHECKPOINT_SECONDS", 0.5)
+"""How often what was written enters the log, under a checkpoint."""
 # Every periodic task is idempotent and cheap when there is nothing to do: it is the recovery path behind each on-commit nudge.
 CELERY_BEAT_SCHEDULE = {
     "leases": {"task": "control.leases_reap", "schedule": environment.number("NEXA_REAP_SECONDS", 2)},
@@ -161,10 +167,11 @@ CELERY_BEAT_SCHEDULE = {
     "spot keys": {"task": "control.spot_keys_tend", "schedule": 10.0},
     "verification": {"task": "control.verification_dispatch", "schedule": environment.number("NEXA_DISPATCH_SECONDS", 1)},
     "outbox": {"task": "control.outbox_push", "schedule": environment.number("NEXA_PUSH_SECONDS", 1)},
+    "node samples": {"task": "control.node_samples_forget", "schedule": 600.0},
     "clones": {"task": "control.clones_tell", "schedule": 10.0},
     "silent nodes": {"task": "control.nodes_silent_tell", "schedule": 60.0},
     "webhooks": {"task": "control.webhooks_deliver", "schedule": 5.0},
-    "checkpoint": {"task": "conclude.checkpoint_publish", "schedule": environment.number("NEXA_CHECKPOINT_SECONDS", 0.5)},
+    "checkpoint": {"task": "conclude.checkpoint_publish", "schedule": NEXA_CHECKPOINT_SECONDS},
 }
 
 # --- rules of this portal ------------------------------------------------------------------------------------------------
@@ -211,14 +218,69 @@ NEXA_UPLOAD_BYTES_MAX = environment.integer("NEXA_UPLOAD_BYTES_MAX", 20 * 2**30)
 
 # --- people --------------------------------------------------------------------------------------------------------------
 
+_https = NEXA_ORIGIN.startswith("https://")
+_behind_proxy = environment.boolean("NEXA_BEHIND_PROXY", False)
 AUTH_USER_MODEL = "people.User"
 AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend", "allauth.account.auth_backends.AuthenticationBackend"]
+LOGIN_REDIRECT_URL = "/"
+ALLAUTH_TRUSTED_PROXY_COUNT = 1 if _behind_proxy else 0
+"""Attempts are counted by address: without this all people behind the reverse proxy would share one."""
+ACCOUNT_ADAPTER = "people.sign_in.AccountAdapter"
 ACCOUNT_LOGIN_METHODS = {"email", "username"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "username*", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = environment.text("NEXA_EMAIL_VERIFICATION", "mandatory")
-LOGIN_REDIRECT_URL = "/"
+ACCOUNT_EMAIL_SUBJECT_PREFIX = "[NEXAPod] "
+ACCOUNT_EMAIL_NOTIFICATIONS = True
+ACCOUNT_MAX_EMAIL_ADDRESSES = 3
+ACCOUNT_PREVENT_ENUMERATION = True
+"""Sign-up and reset answer alike whether an address has an account; what differs is in the mail, which only its owner reads."""
+ACCOUNT_REAUTHENTICATION_REQUIRED = True
+ACCOUNT_DEFAULT_HTTP_PROTOCOL = "https" if _https else "http"
+ACCOUNT_USERNAME_MIN_LENGTH = 2
+ACCOUNT_USERNAME_BLACKLIST = ["admin", "coordinator", "escrow", "moderator", "nexapod", "operator", "root", "treasury"]
+MFA_ADAPTER = "people.sign_in.SecondFactorAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_RECOVERY_CODES_SHOW_ONCE = True
+MFA_TOTP_ISSUER = "NEXAPod"
+MFA_TOTP_TOLERANCE = 1
+MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not _https
+"""Browsers give passkeys to https:// and to http://localhost only; this lets the latter work."""
+
+NEXA_OPENID_PROVIDERS = environment.documents("NEXA_OPENID_PROVIDERS")
+"""Sign-in with accounts from elsewhere: a JSON list of OpenID Connect providers, or its file by NEXA_OPENID_PROVIDERS_FILE. Each is
+{"id": "orcid", "name": "ORCID", "server_url": "https://orcid.org", "client_id": "…", "secret": "…"}; `server_url` is what
+/.well-known/openid-configuration is below. If the page where people sign in has another origin, `sign_in_origin` names it. The
+redirect address to register there is NEXA_ORIGIN + /accounts/oidc/<id>/login/callback/. None set: nothing of it is shown."""
+SOCIALACCOUNT_PROVIDERS = {
+    "openid_connect": {
+        "OAUTH_PKCE_ENABLED": True,
+        "APPS": [
+            {
+                "provider_id": one["id"],
+                "name": one["name"],
+                "client_id": one["client_id"],
+                "secret": one.get("secret", ""),
+                "settings": {"server_url": one["server_url"]},
+            }
+            for one in NEXA_OPENID_PROVIDERS
+        ],
+    }
+}
+
 EMAIL_TIMEOUT = 10
-EMAIL_BACKEND = environment.text("NEXA_EMAIL_BACKEND", "django.core.mail.backends.smtp.EmailBackend")
+NEXA_EMAIL_FOLDER = environment.text("NEXA_EMAIL_FOLDER", "")
+"""For development: mails are written here, a file each, instead of being sent."""
+EMAIL_BACKEND = environment.text(
+    "NEXA_EMAIL_BACKEND", f"django.core.mail.backends.{'filebased' if NEXA_EMAIL_FOLDER else 'smtp'}.EmailBackend"
+)
+EMAIL_FILE_PATH = NEXA_EMAIL_FOLDER or None
+EMAIL_HOST = environment.text("NEXA_EMAIL_HOST", "localhost")
+EMAIL_PORT = environment.integer("NEXA_EMAIL_PORT", 25)
+EMAIL_HOST_USER = environment.text("NEXA_EMAIL_USER", "")
+EMAIL_HOST_PASSWORD = environment.text("NEXA_EMAIL_PASSWORD", "")
+EMAIL_USE_TLS = environment.boolean("NEXA_EMAIL_STARTTLS", False)
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = environment.text("NEXA_EMAIL_FROM", f"nexapod@{urlsplit(NEXA_ORIGIN).hostname}")
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
@@ -226,13 +288,19 @@ AUTH_PASSWORD_VALIDATORS = [
 
 # --- HTTP ----------------------------------------------------------------------------------------------------------------
 
-_https = NEXA_ORIGIN.startswith("https://")
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if environment.boolean("NEXA_BEHIND_PROXY", False) else None
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _behind_proxy else None
 SECURE_SSL_REDIRECT = False  # the reverse proxy redirects; a redirect here would break health checks behind it
 SECURE_HSTS_SECONDS = 31_536_000 if _https else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _https
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https
 SESSION_COOKIE_HTTPONLY = True
+
+
+def _origin_of(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": ["'none'"],
@@ -241,7 +309,8 @@ CONTENT_SECURITY_POLICY = {
         "img-src": ["'self'", "data:"],
         "font-src": ["'self'"],
         "connect-src": ["'self'"],
-        "form-action": ["'self'"],
+        # Browsers hold redirects after a form against this too, and sign-in with an account from elsewhere is such a redirect.
+        "form-action": ["'self'", *(one.get("sign_in_origin") or _origin_of(one["server_url"]) for one in NEXA_OPENID_PROVIDERS)],
         "frame-ancestors": ["'none'"],
         "base-uri": ["'none'"],
     }

@@ -1,5 +1,6 @@
 """Every address of the portal. The seed's names stand at the root beside their versioned twins."""
 
+from allauth.account.decorators import secure_admin_login
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularJSONAPIView
@@ -10,6 +11,9 @@ from nexaportal.design import design_page
 from nexaportal.docs import docs_index, docs_page
 from nexaportal.views import home_page
 from nodes.api import RegistrationView
+
+# Moderators sign in as everybody does, with their second factor and under the same limits of attempts.
+admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]  # as allauth documents it
 
 api_v1: list[URLPattern | URLResolver] = [
     path("", include("people.urls")),
@@ -27,9 +31,10 @@ urlpatterns = [
     path("docs/api/", api_reference, name="docs-api"),
     path("docs/<slug:slug>/", docs_page, name="docs-page"),
     path("", include("jobs.page_urls")),
-    path("", include("nodes.page_urls")),
+    path("", include("jobs.hosting.page_urls")),
     path("", include("ledger.page_urls")),
     path("", include("people.notifications.page_urls")),
+    path("", include("people.page_urls")),
     path("register", RegistrationView.as_view(), name="register"),
     path("submit-job", SubmitJobView.as_view(), name="submit-job"),
     path("status", StatusView.as_view(), name="status"),

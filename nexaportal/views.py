@@ -13,7 +13,7 @@ from jobs.live.figures import tiers_now
 from jobs.models import Job
 from jobs.selectors import portal_status
 from jobs.states import JobState
-from jobs.views import job_rows
+from jobs.views.rows import job_rows
 from ledger.selectors import totals
 
 NEWEST_JOBS: Final = 8

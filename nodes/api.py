@@ -38,6 +38,7 @@ from workers.protocol.messages.joining import (
 from workers.protocol.messages.machine import NodeProfile, Tier
 from workers.protocol.validation import PROTOCOL_VERSIONS, message_parse
 
+NODE_NAME = r"^[^\x00-\x1f]{1,64}$"
 ROTATION_BYTES_MAX = 16 * 1024
 REGISTRATION_RESPONSES = {
     201: RegistrationAnswer,
@@ -93,8 +94,14 @@ class NodePageQuerySerializer(serializers.Serializer[Any]):
 
 
 class JoinTokenMintSerializer(serializers.Serializer[Any]):
-    """How long the token may wait for its host."""
+    """What its node is to be called, and how long the token may wait for its host."""
 
+    name = serializers.RegexField(
+        NODE_NAME,
+        required=False,
+        max_length=64,
+        help_text="Used unless the host gives a name of its own. Absent: as the machine calls itself.",
+    )
     lifetime_seconds = serializers.IntegerField(
         required=False,
         min_value=services.JOIN_LIFETIME_SECONDS_MIN,
@@ -245,9 +252,16 @@ class NodePauseView(_NodeActionView):
     act = staticmethod(services.node_pause)
 
 
+@extend_schema_view(post=extend_schema(operation_id="node_drain", request=None, responses=_ACTION_RESPONSES))
+class NodeDrainView(_NodeActionView):
+    """No further work for a node; when what it runs is reported, its worker ends."""
+
+    act = staticmethod(services.node_drain)
+
+
 @extend_schema_view(post=extend_schema(operation_id="node_resume", request=None, responses=_ACTION_RESPONSES))
 class NodeResumeView(_NodeActionView):
-    """Work for a paused node again."""
+    """Work for a paused or draining node again."""
 
     act = staticmethod(services.node_resume)
 
@@ -269,7 +283,8 @@ class JoinTokenView(APIView):
         wanted = JoinTokenMintSerializer(data=request.data)
         wanted.is_valid(raise_exception=True)
         lifetime_seconds = wanted.validated_data.get("lifetime_seconds", settings.NEXA_JOIN_TOKEN_SECONDS)
-        token, text = services.join_token_create(owner=user_of(request), lifetime_seconds=lifetime_seconds)
+        name = wanted.validated_data.get("name", "")
+        token, text = services.join_token_create(owner=user_of(request), lifetime_seconds=lifetime_seconds, name=name)
         minted = {"token": text, "command": f"nexa join {text}", "expires_at": token.expires_at}
         return Response(JoinTokenMintedSerializer(minted).data, status.HTTP_201_CREATED)
 

@@ -6,15 +6,17 @@ import uuid
 from typing import ClassVar
 
 from django.conf import settings
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import Q
 
 
 class NodeState(models.TextChoices):
-    """Whether a node gets work. Only active nodes do."""
+    """Whether a node gets work. Only active nodes do. A draining one finishes what it has, and its worker ends."""
 
     ACTIVE = "active"
     PAUSED = "paused"
+    DRAINING = "draining"
     QUARANTINED = "quarantined"
     REVOKED = "revoked"
 
@@ -82,6 +84,8 @@ class JoinToken(models.Model):
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="join_tokens")
     secret_sha256 = models.BinaryField(max_length=32, unique=True)
+    name = models.CharField(max_length=64, blank=True)
+    """What the node is to be called, unless its host says otherwise."""
     created_at = models.DateTimeField(auto_now_add=True)
     expires_at = models.DateTimeField()
     used_at = models.DateTimeField(null=True, blank=True)
@@ -89,3 +93,26 @@ class JoinToken(models.Model):
 
     def __str__(self) -> str:
         return f"join token of {self.owner_id}"
+
+
+class NodeSample(models.Model):
+    """What a node's machine did in one minute, by one of its exchanges (workers.protocol.messages.MachineLoad). Kept for two days.
+
+    A claim, for the owner's eyes only: nothing is decided by it.
+    """
+
+    pk = models.CompositePrimaryKey("node_id", "minute_at")
+    node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="samples", db_index=False)
+    minute_at = models.DateTimeField()
+    """The minute's begin."""
+    cpu_percent = models.FloatField(null=True)
+    memory_percent = models.FloatField(null=True)
+    gpu_percent = models.FloatField(null=True)
+    cpu_celsius = models.FloatField(null=True)
+    gpu_celsius = models.FloatField(null=True)
+
+    class Meta:
+        indexes: ClassVar = [BrinIndex(fields=["minute_at"], name="node_sample_minute")]
+
+    def __str__(self) -> str:
+        return f"{self.node_id} at {self.minute_at:%Y-%m-%d %H:%M}"

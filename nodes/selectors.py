@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 from django.db.models import Q, QuerySet
 
-from nodes.models import Node, NodeKey
+from nodes.models import JoinToken, Node, NodeKey, NodeSample
 from people.models import User
 from workers.protocol.keys import PublicKey
+
+SAMPLE_FRESH_SECONDS: Final = 180
+"""A sample this old still tells what a machine does now."""
 
 
 def node_key(*, key_id: str) -> NodeKey | None:
@@ -42,3 +48,29 @@ def nodes_of(*, owner: User, after: UUID | None = None, limit: int = 100) -> lis
             return []
         nodes = nodes.filter(Q(created_at__gt=anchor.created_at) | Q(created_at=anchor.created_at, pk__gt=anchor.pk))
     return list(nodes[:limit])
+
+
+def join_token_of(*, owner: User, token_id: int) -> JoinToken | None:
+    """The join token with this id if it is `owner`'s, its node fetched along; else None."""
+    return JoinToken.objects.select_related("node").filter(owner=owner, pk=token_id).first()
+
+
+def join_tokens_waiting(*, owner: User, now: datetime, limit: int) -> list[JoinToken]:
+    """The owner's join tokens that a host may still use, newest first, at most `limit`."""
+    return list(JoinToken.objects.filter(owner=owner, used_at=None, expires_at__gt=now).order_by("-created_at", "-pk")[:limit])
+
+
+def keys_of(*, node: Node) -> list[NodeKey]:
+    """The node's keys, the present one first, then those before it, newest first."""
+    return list(node.keys.order_by("-created_at", "key_id"))
+
+
+def samples_newest(*, nodes: Sequence[Node], now: datetime) -> dict[UUID, NodeSample]:
+    """The newest sample of each of these nodes that is at most SAMPLE_FRESH_SECONDS old. One statement."""
+    fresh = NodeSample.objects.filter(node__in=[node.pk for node in nodes], minute_at__gte=now - timedelta(seconds=SAMPLE_FRESH_SECONDS))
+    return {sample.node_id: sample for sample in fresh.order_by("minute_at")}
+
+
+def samples_of(*, node: Node, since: datetime) -> list[NodeSample]:
+    """What the node's machine did since then, oldest first: a sample a minute, none where nothing was heard."""
+    return list(NodeSample.objects.filter(node=node, minute_at__gte=since).order_by("minute_at"))

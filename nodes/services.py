@@ -40,7 +40,8 @@ from nodes.errors import (
     NodeQuarantinedError,
     NodeRevokedError,
 )
-from nodes.models import JoinToken, Node, NodeKey, NodeState
+from nodes.models import JoinToken, Node, NodeKey, NodeSample, NodeState
+from nodes.nudges import nodes_changed
 from nodes.tiers import queues_of, tier_classify
 from nodes.trouble import trouble_tell
 from people.models import User
@@ -53,6 +54,7 @@ JOIN_LIFETIME_SECONDS_MIN: Final = 60
 JOIN_LIFETIME_SECONDS_MAX: Final = 7 * 86400
 JOIN_TOKENS_PER_OWNER_MAX: Final = 500
 """Unused and not expired; a cluster's owner mints one for each host."""
+NODE_SAMPLE_HOURS: Final = 48
 
 
 def join_secret_sha256(secret: str) -> bytes:
@@ -61,10 +63,10 @@ def join_secret_sha256(secret: str) -> bytes:
 
 
 @transaction.atomic
-def join_token_create(*, owner: User, lifetime_seconds: float) -> tuple[JoinToken, str]:
-    """A new join token and its text, which is told here and never again.
+def join_token_create(*, owner: User, lifetime_seconds: float, name: str = "") -> tuple[JoinToken, str]:
+    """A new join token and its text, which is told here and never again. `name`: what its node is called unless the host says otherwise.
 
-    Raises JoinLifetimeInvalidError, JoinTokensTooManyError.
+    Raises JoinLifetimeInvalidError, JoinTokensTooManyError, NodeNameTakenError.
     """
     if not JOIN_LIFETIME_SECONDS_MIN <= lifetime_seconds <= JOIN_LIFETIME_SECONDS_MAX:
         raise JoinLifetimeInvalidError(
@@ -74,9 +76,12 @@ def join_token_create(*, owner: User, lifetime_seconds: float) -> tuple[JoinToke
     User.objects.select_for_update().get(pk=owner.pk)  # one mint at a time, so that the limit holds
     if JoinToken.objects.filter(owner=owner, used_at=None, expires_at__gt=now).count() >= JOIN_TOKENS_PER_OWNER_MAX:
         raise JoinTokensTooManyError(f"There are {JOIN_TOKENS_PER_OWNER_MAX} unused join tokens of yours; use some, or let them expire.")
+    if name:
+        _name_free_check(owner, name)
     secret = secrets.token_urlsafe(32)
     token = JoinToken.objects.create(
         owner=owner,
+        name=name,
         secret_sha256=join_secret_sha256(secret),
         expires_at=now + timedelta(seconds=lifetime_seconds),
     )
@@ -116,10 +121,12 @@ def node_register(*, message: RegistrationRequest, now: datetime | None = None) 
         raise JoinTokenExpiredError(
             f"The join token expired at {token.expires_at:%Y-%m-%dT%H:%M:%SZ}; it is now {now:%Y-%m-%dT%H:%M:%SZ}. Mint a new one."
         )
-    node = _node_create(owner=token.owner, name=message.name, key=key, profile=message.profile)
+    node = _node_create(owner=token.owner, name=_name_of(message, token, key), key=key, profile=message.profile)
     token.used_at = now
     token.node = node
     token.save(update_fields=["used_at", "node"])
+    owner_id = token.owner_id
+    transaction.on_commit(lambda: nodes_changed([owner_id]))
     return node, True
 
 
@@ -131,8 +138,19 @@ def node_pause(*, node: Node) -> Node:
     return _state_set(node, NodeState.PAUSED)
 
 
+def node_drain(*, node: Node) -> Node:
+    """No further work for the node; when what it runs is reported, its worker ends, at each start, until it is resumed.
+
+    Idempotent. Raises NodeRevokedError, NodeQuarantinedError.
+    """
+    return _state_set(node, NodeState.DRAINING)
+
+
 def node_resume(*, node: Node) -> Node:
-    """Work for the node again. Idempotent. Raises NodeRevokedError, NodeQuarantinedError."""
+    """Work for the node again; a worker that a drain has ended must be started. Idempotent.
+
+    Raises NodeRevokedError, NodeQuarantinedError.
+    """
     return _state_set(node, NodeState.ACTIVE)
 
 
@@ -184,6 +202,23 @@ def _state_change(node: Node, state: NodeState) -> Node:
     return locked
 
 
+def node_samples_forget(*, now: datetime) -> int:
+    """Forgets what machines did longer ago than NODE_SAMPLE_HOURS, and returns how many rows that were."""
+    old = NodeSample.objects.filter(minute_at__lt=now - timedelta(hours=NODE_SAMPLE_HOURS))
+    return old._raw_delete(old.db)
+
+
+def _name_of(message: RegistrationRequest, token: JoinToken, key: PublicKey) -> str:
+    """The host's word, else its owner's, else what the machine calls itself, as far as that is a name."""
+    hint = "".join(character for character in message.profile.hostname_hint.split(".")[0] if character.isprintable())[:64]
+    return message.name or token.name or hint or f"node-{key.key_id.removeprefix('sha256:')[:8]}"
+
+
+def _name_free_check(owner: User, name: str) -> None:
+    if Node.objects.filter(owner=owner, name=name).exclude(state=NodeState.REVOKED).exists():
+        raise NodeNameTakenError(f"You have a node named {name!r}. Give another name, or revoke that node first.")
+
+
 def _node_create(*, owner: User, name: str, key: PublicKey, profile: NodeProfile) -> Node:
     tier = _tier_of(profile)
     try:
@@ -207,8 +242,7 @@ def _node_create(*, owner: User, name: str, key: PublicKey, profile: NodeProfile
             raise KeyRegisteredError(
                 f"The key {key.key_id} is or was a node's already. Use that node's home, or make a new key."
             ) from error
-        if Node.objects.filter(owner=owner, name=name).exclude(state=NodeState.REVOKED).exists():
-            raise NodeNameTakenError(f"You have a node named {name!r}. Give another name, or revoke that node first.") from error
+        _name_free_check(owner, name)
         raise
 
 

@@ -12,5 +12,6 @@ urlpatterns = [
     path("nodes/<uuid:node_id>", api.NodeView.as_view(), name="node"),
     path("nodes/<uuid:node_id>/revoke", api.NodeRevokeView.as_view(), name="node-revoke"),
     path("nodes/<uuid:node_id>/pause", api.NodePauseView.as_view(), name="node-pause"),
+    path("nodes/<uuid:node_id>/drain", api.NodeDrainView.as_view(), name="node-drain"),
     path("nodes/<uuid:node_id>/resume", api.NodeResumeView.as_view(), name="node-resume"),
 ]

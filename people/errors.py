@@ -12,7 +12,17 @@ ProblemError
 ├── TokenExpiryPastError       400 token_expiry_past
 ├── TokenScopesInvalidError    400 token_scopes_invalid
 ├── TokensTooManyError         409 tokens_too_many
-└── WebhookUrlInvalidError     400 webhook_url_invalid
+├── WebhookUrlInvalidError     400 webhook_url_invalid
+├── NameInvalidError           400 name_invalid
+├── NameTakenError             409 name_taken
+├── ResearcherAlreadyError     409 researcher_already
+├── ApplicationOpenError       409 application_open
+├── ApplicationDecidedError    409 application_decided
+├── ReasonMissingError         400 reason_missing
+├── TeamMemberAlreadyError     409 team_member_already
+├── TeamMemberUnknownError     404 team_member_unknown
+├── TeamLeadRequiredError      403 team_lead_required
+└── InvitationInvalidError     404 invitation_invalid
 """
 
 from __future__ import annotations
@@ -116,3 +126,83 @@ class WebhookUrlInvalidError(ProblemError):
     code: ClassVar[str] = "webhook_url_invalid"
     status: ClassVar[int] = 400
     title: ClassVar[str] = "The webhook's address can't be used"
+
+
+class NameInvalidError(ProblemError):
+    """A name that can't be told from others on a page: empty, or with characters that don't show."""
+
+    code: ClassVar[str] = "name_invalid"
+    status: ClassVar[int] = 400
+    title: ClassVar[str] = "The name can't be used"
+
+
+class NameTakenError(ProblemError):
+    """Somebody, or another team, has this name; case makes no difference."""
+
+    code: ClassVar[str] = "name_taken"
+    status: ClassVar[int] = 409
+    title: ClassVar[str] = "The name is taken"
+
+
+class ResearcherAlreadyError(ProblemError):
+    """Who is a researcher need not apply."""
+
+    code: ClassVar[str] = "researcher_already"
+    status: ClassVar[int] = 409
+    title: ClassVar[str] = "The account may submit jobs already"
+
+
+class ApplicationOpenError(ProblemError):
+    """One application at a time."""
+
+    code: ClassVar[str] = "application_open"
+    status: ClassVar[int] = 409
+    title: ClassVar[str] = "An application is open already"
+
+
+class ApplicationDecidedError(ProblemError):
+    """A decision stays as it was made."""
+
+    code: ClassVar[str] = "application_decided"
+    status: ClassVar[int] = 409
+    title: ClassVar[str] = "The application was decided already"
+
+
+class ReasonMissingError(ProblemError):
+    """Who is declined is told why."""
+
+    code: ClassVar[str] = "reason_missing"
+    status: ClassVar[int] = 400
+    title: ClassVar[str] = "A reason is missing"
+
+
+class TeamMemberAlreadyError(ProblemError):
+    """One team at a time."""
+
+    code: ClassVar[str] = "team_member_already"
+    status: ClassVar[int] = 409
+    title: ClassVar[str] = "You are in a team already"
+
+
+class TeamMemberUnknownError(ProblemError):
+    """No such person in this team."""
+
+    code: ClassVar[str] = "team_member_unknown"
+    status: ClassVar[int] = 404
+    title: ClassVar[str] = "There is no such member"
+
+
+class TeamLeadRequiredError(ProblemError):
+    """Only the team's lead may do this."""
+
+    code: ClassVar[str] = "team_lead_required"
+    status: ClassVar[int] = 403
+    title: ClassVar[str] = "This needs the team's lead"
+
+
+class InvitationInvalidError(ProblemError):
+    """The link was revoked, replaced, or never made here."""
+
+    code: ClassVar[str] = "invitation_invalid"
+    status: ClassVar[int] = 404
+    title: ClassVar[str] = "The invitation doesn't work"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from django.contrib.auth.models import AbstractUser
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
+from django.db.models.functions import Lower
 
 from people.notifications.models import (  # noqa: F401  Django looks for tables in this module
     Notification,
@@ -15,15 +16,36 @@ from people.notifications.models import (  # noqa: F401  Django looks for tables
     WebhookDelivery,
 )
 
+DISPLAY_NAME_MAX: Final = 48
+ABOUT_MAX: Final = 280
+TEAM_NAME_MAX: Final = 48
+
 
 class User(AbstractUser):
-    """A person. `researcher_approved_at` is what lets them submit jobs; anybody signed in may contribute nodes."""
+    """A person. `researcher_approved_at` is what lets them submit jobs; anybody signed in may contribute nodes.
+
+    Strangers see nothing of a person whose `is_public` is false; of others `public_name`, `about` and the team. The username is for
+    signing in: a pseudonym hides it.
+    """
 
     researcher_approved_at = models.DateTimeField(null=True, blank=True)
+    display_name = models.CharField(max_length=DISPLAY_NAME_MAX, blank=True, default="")
+    about = models.CharField(max_length=ABOUT_MAX, blank=True, default="")
+    is_public = models.BooleanField(default=False)
+
+    class Meta(AbstractUser.Meta):
+        constraints: ClassVar = [
+            models.UniqueConstraint(Lower("display_name"), condition=~models.Q(display_name=""), name="people_user_display_name"),
+        ]
 
     @property
     def is_researcher(self) -> bool:
         return self.researcher_approved_at is not None
+
+    @property
+    def public_name(self) -> str:
+        """The display name, or the username of who gave none. To be shown to strangers only where `is_public`."""
+        return self.display_name or self.username
 
 
 class Scope(models.TextChoices):
@@ -54,3 +76,72 @@ class ApiToken(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} of {self.owner_id}"
+
+
+class ApplicationState(models.TextChoices):
+    """What became of a wish to submit jobs."""
+
+    OPEN = "open", "waits for a moderator"
+    APPROVED = "approved", "approved"
+    DECLINED = "declined", "declined"
+
+
+class ResearcherApplication(models.Model):
+    """Somebody asks to be a researcher. One open at a time; a decision stays as it was made, and another may be written after it."""
+
+    applicant = models.ForeignKey(User, on_delete=models.CASCADE, related_name="applications")
+    full_name = models.CharField(max_length=120)
+    affiliation = models.CharField(max_length=160)
+    purpose = models.TextField(max_length=4000)
+    link = models.URLField(max_length=300, blank=True, default="")
+    state = models.CharField(max_length=16, choices=ApplicationState.choices, default=ApplicationState.OPEN)
+    reason = models.TextField(max_length=2000, blank=True, default="")
+    created_at = models.DateTimeField(auto_now_add=True)
+    decided_at = models.DateTimeField(null=True, blank=True)
+    decided_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["applicant"], condition=models.Q(state="open"), name="people_application_one_open"),
+            models.CheckConstraint(
+                condition=models.Q(state="open", decided_at=None) | (~models.Q(state="open") & models.Q(decided_at__isnull=False)),
+                name="people_application_decided",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.full_name}, {self.affiliation}"
+
+
+class Team(models.Model):
+    """People whose work is counted together on the wall. Its name is public; who is in it is each member's choice.
+
+    `invitation_id` is in the link by which people join, signed; None: no link works. An empty team is removed.
+    """
+
+    name = models.CharField(max_length=TEAM_NAME_MAX)
+    invitation_id = models.UUIDField(null=True, blank=True, unique=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(Lower("name"), name="people_team_name")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class TeamMember(models.Model):
+    """A person in a team: in one at most. The lead invites, renames and removes."""
+
+    user = models.OneToOneField(User, on_delete=models.CASCADE, related_name="membership")
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="members")
+    is_lead = models.BooleanField(default=False)
+    joined_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["team"], condition=models.Q(is_lead=True), name="people_team_one_lead"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} in {self.team_id}"

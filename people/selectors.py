@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from django.db.models import QuerySet
+import hashlib
+from uuid import UUID
 
-from people.models import ApiToken, Scope, User
-from people.services import token_secret_sha256
+from django.core.signing import BadSignature, Signer
+from django.db.models import Q, QuerySet
+
+from people.models import ApiToken, ResearcherApplication, Scope, Team, TeamMember, User
+
+
+def token_secret_sha256(secret: str) -> bytes:
+    """What is stored of a secret. Plain SHA-256 suffices: the secret is 256 random bits, not a password."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
 def token_find(*, secret: str) -> ApiToken | None:
@@ -31,3 +39,42 @@ def roles_of(*, user: User) -> list[str]:
 def scopes_of(*, token: ApiToken | None) -> list[str]:
     """The scopes of a request: those of its token, or all of them for a session (`token` None)."""
     return sorted(token.scopes) if token else sorted(Scope.values)
+
+
+def name_is_anothers(*, name: str, user: User | None) -> bool:
+    """Whether somebody but `user` has this username or display name, in any case."""
+    found = User.objects.filter(Q(username__iexact=name) | Q(display_name__iexact=name))
+    return (found if user is None else found.exclude(pk=user.pk)).exists()
+
+
+def application_newest(*, applicant: User) -> ResearcherApplication | None:
+    """The application that says where `applicant` stands; None: they never applied."""
+    return ResearcherApplication.objects.filter(applicant=applicant).order_by("-created_at", "-pk").first()
+
+
+def membership_of(*, user: User) -> TeamMember | None:
+    """Which team `user` is in, the team fetched along; None: in none."""
+    return TeamMember.objects.select_related("team").filter(user=user).first()
+
+
+def members_of(*, team: Team) -> list[TeamMember]:
+    """The lead first, then by the time of joining; each with its person."""
+    return list(TeamMember.objects.select_related("user").filter(team=team).order_by("-is_lead", "joined_at", "pk"))
+
+
+def invitation_text(*, team: Team) -> str | None:
+    """What the team's link ends with: `invitation_id`, signed, so that a copy of the database lets nobody in. None: no link works."""
+    return None if team.invitation_id is None else _invitations().sign(team.invitation_id.hex)
+
+
+def invitation_team(*, text: str) -> Team | None:
+    """The team that a link invites to; None where it was revoked, replaced or never made here."""
+    try:
+        invitation_id = UUID(_invitations().unsign(text))
+    except (BadSignature, ValueError):
+        return None
+    return Team.objects.filter(invitation_id=invitation_id).first()
+
+
+def _invitations() -> Signer:
+    return Signer(salt="people.team_invitation")

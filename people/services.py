@@ -1,34 +1,42 @@
-"""Writes of people: API tokens and researchers' approval."""
+"""Writes of people: API tokens, profiles, researchers' applications and approval. Teams are in people/team_services.py."""
 
 from __future__ import annotations
 
-import hashlib
+import logging
 import secrets
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from smtplib import SMTPException
 from typing import Final
 
-from django.db import transaction
+from django.conf import settings
+from django.core.mail import send_mail
+from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.utils import timezone
 
 from ledger.services import start_grant_post
 from people.errors import (
+    ApplicationDecidedError,
+    ApplicationOpenError,
     ModeratorRequiredError,
+    NameInvalidError,
+    NameTakenError,
+    ReasonMissingError,
+    ResearcherAlreadyError,
     TokenExpiryPastError,
     TokenScopesInvalidError,
     TokensTooManyError,
 )
-from people.models import ApiToken, Scope, User
+from people.models import ABOUT_MAX, DISPLAY_NAME_MAX, ApiToken, ApplicationState, ResearcherApplication, Scope, User
+from people.selectors import name_is_anothers, token_secret_sha256
+
+log = logging.getLogger(__name__)
 
 TOKEN_PREFIX: Final = "nexa_"  # noqa: S105  what every token starts with, so that scanners find leaked ones
 TOKENS_PER_OWNER_MAX: Final = 100
 LAST_USED_RESOLUTION: Final = timedelta(minutes=1)
-
-
-def token_secret_sha256(secret: str) -> bytes:
-    """What is stored of a secret. Plain SHA-256 suffices: the secret is 256 random bits, not a password."""
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
 @transaction.atomic
@@ -89,3 +97,93 @@ def researcher_approve(*, user: User, approved_by: User) -> User:
         start_grant_post(user=locked)
     user.researcher_approved_at = locked.researcher_approved_at
     return user
+
+
+def name_clean(*, name: str, characters_max: int) -> str:
+    """`name` in one form (NFKC, single spaces); may be empty. Raises NameInvalidError for characters that don't show, and for length."""
+    cleaned = " ".join(unicodedata.normalize("NFKC", name).split())
+    if any(unicodedata.category(character).startswith("C") for character in cleaned):
+        raise NameInvalidError("Expected letters, digits, signs and spaces; found a character that doesn't show. Write the name anew.")
+    if len(cleaned) > characters_max:
+        raise NameInvalidError(f"Expected at most {characters_max} characters, found {len(cleaned)}. Give a shorter name.")
+    return cleaned
+
+
+@transaction.atomic
+def profile_change(*, user: User, display_name: str, about: str, is_public: bool) -> User:
+    """What strangers see of `user`, and whether. An empty display name stands for the username.
+
+    Raises NameInvalidError, NameTakenError: a display name is nobody else's username or display name.
+    """
+    name = name_clean(name=display_name, characters_max=DISPLAY_NAME_MAX)
+    taken = NameTakenError(f"Somebody has the name {name!r} already. Choose another one.")
+    if name and name_is_anothers(name=name, user=user):
+        raise taken
+    user.display_name, user.about, user.is_public = name, " ".join(about.split())[:ABOUT_MAX], is_public
+    try:
+        with transaction.atomic():
+            user.save(update_fields=["display_name", "about", "is_public"])
+    except IntegrityError as error:  # two at once; the database decides
+        raise taken from error
+    return user
+
+
+@transaction.atomic
+def application_submit(*, applicant: User, full_name: str, affiliation: str, purpose: str, link: str) -> ResearcherApplication:
+    """`applicant` asks to be a researcher; moderators are told by mail. Raises ResearcherAlreadyError, ApplicationOpenError."""
+    locked = User.objects.select_for_update().get(pk=applicant.pk)
+    if locked.is_researcher:
+        raise ResearcherAlreadyError("There is nothing to apply for: this account may submit jobs.")
+    if ResearcherApplication.objects.filter(applicant=locked, state=ApplicationState.OPEN).exists():
+        raise ApplicationOpenError("A moderator has not decided on your last application yet. Wait for the mail with the decision.")
+    application = ResearcherApplication.objects.create(
+        applicant=locked, full_name=full_name, affiliation=affiliation, purpose=purpose, link=link
+    )
+    moderators = User.objects.filter(is_staff=True, is_active=True).exclude(email="").values_list("email", flat=True)
+    words = [
+        f"{full_name} ({affiliation}) asks to submit jobs.",
+        f"Decide here: {settings.NEXA_ORIGIN}/admin/people/researcherapplication/",
+    ]
+    _mail_on_commit("Somebody applies to be a researcher", words, list(moderators))
+    return application
+
+
+@transaction.atomic
+def application_decide(*, application: ResearcherApplication, decided_by: User, is_approved: bool, reason: str) -> ResearcherApplication:
+    """Ends an open application: the applicant becomes a researcher or is told why not, by mail in both cases.
+
+    Raises ModeratorRequiredError, ApplicationDecidedError; ReasonMissingError where it is declined without one.
+    """
+    if not (decided_by.is_staff and decided_by.is_active):
+        raise ModeratorRequiredError("Only staff decide on applications; ask a moderator of this portal.")
+    if not is_approved and not reason.strip():
+        raise ReasonMissingError("Expected a reason, found none: the applicant reads it, and may apply again with what was missing.")
+    locked = ResearcherApplication.objects.select_for_update().select_related("applicant").get(pk=application.pk)
+    if locked.state != ApplicationState.OPEN:
+        raise ApplicationDecidedError(f"It was {locked.state} at {locked.decided_at:%Y-%m-%d %H:%M} UTC; a decision stays as it was made.")
+    locked.state = ApplicationState.APPROVED if is_approved else ApplicationState.DECLINED
+    locked.reason, locked.decided_at, locked.decided_by = reason.strip(), timezone.now(), decided_by
+    locked.save(update_fields=["state", "reason", "decided_at", "decided_by"])
+    if is_approved:
+        researcher_approve(user=locked.applicant, approved_by=decided_by)
+        subject, words = "You may submit jobs now", [f"Your application was approved. Start here: {settings.NEXA_ORIGIN}/jobs/"]
+    else:
+        subject, words = "Your application was declined", [f"You may apply again: {settings.NEXA_ORIGIN}/account/research/"]
+    if locked.reason:
+        words.insert(1 if is_approved else 0, f"The moderator wrote: {locked.reason}")
+    if locked.applicant.email:
+        _mail_on_commit(subject, words, [locked.applicant.email])
+    return locked
+
+
+def _mail_on_commit(subject: str, words: Sequence[str], addresses: Sequence[str]) -> None:
+    """One mail an address, once what they tell of is in the database. A mail server that is away undoes nothing."""
+
+    def send() -> None:
+        for address in addresses:
+            try:
+                send_mail(f"[NEXAPod] {subject}", "\n\n".join(words), None, [address])
+            except (SMTPException, OSError) as error:
+                log.warning("a mail (%s) could not be sent: %s", subject, error)
+
+    transaction.on_commit(send)

@@ -23,7 +23,7 @@ from workers.cli_service import service
 from workers.home import HomeError, NodeHome
 from workers.intent import Intent
 from workers.intent_file import intent_write
-from workers.joining import coordinator_check, name_default, node_join
+from workers.joining import coordinator_check, node_join
 from workers.journal import Journal
 from workers.key_commands import KIND, PASSPHRASE_FILE_OPTION, choice_of, key
 from workers.keystore.interface import KeyStorageKind
@@ -44,7 +44,7 @@ from workers.worker_queues import QueuesRefusedError, queues_check
 @click.option(
     "--token-file", type=click.File("r"), help="Read the token from a file (`-`: standard input), so that it shows in no process list."
 )
-@click.option("--name", default=None, help="What to call this node; default: the machine's name.")
+@click.option("--name", default=None, help="What to call this node; default: the name chosen with the token, else the machine's.")
 @click.option("--key-storage", type=KIND, default=KeyStorageKind.FILE.value, show_default=True, help="Where to keep the node's key.")
 @PASSPHRASE_FILE_OPTION
 @told
@@ -61,7 +61,7 @@ def join(token: str | None, token_file: IO[str] | None, name: str | None, key_st
     coordinator = coordinator_check(content)
     console.print(f"Portal {content.portal}, coordinator key {coordinator.key_id}: as the token says.")
     profile = _profile(console)
-    answer = node_join(home, token=content, coordinator=coordinator, name=name or name_default(), profile=profile, key_storage=storage)
+    answer = node_join(home, token=content, coordinator=coordinator, name=name, profile=profile, key_storage=storage)
     console.print(f"Joined as [bold]{answer.name}[/] of {answer.owner}, tier {answer.tier}; queues: {', '.join(answer.queues)}.")
     console.print(f"Node home: {home.folder}. Its key is kept in: {key_storage}. Whoever has the key is this node.")
     console.print("Start working with: [bold]nexa worker[/], or as a service: [bold]nexa service print[/]")

@@ -94,7 +94,9 @@ class Host:
             order_take=self._order_take,
             order_give_back=self._give_back,
             hold=self._hold,
+            machine=self._manners.load,
             dismissed=dismissed,
+            drained=_terminate,
         )
         self._engine_watch = EngineWatch(runtime, home_id=str(identity.node_id), keep=self._containers_kept, changed=self.lease_client.wake)
         self.executor = Executor(

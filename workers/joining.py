@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-
 from workers.home import NodeHome, NodeIdentity, portal_origin_parse
 from workers.home_errors import KeyAbsentError
 from workers.home_place import place_of
@@ -56,12 +54,13 @@ def node_join(
     *,
     token: JoinTokenContent,
     coordinator: PublicKey,
-    name: str,
+    name: str | None,
     profile: NodeProfile,
     key_storage: KeyStorageChoice | None = None,
 ) -> RegistrationAnswer:
     """Register this machine and write its home. Called again after a lost answer, it registers the same key.
 
+    `name` None: as the owner chose with the token; without that, as the machine calls itself.
     `key_storage` None: a file. A key that is there already is taken: of a join whose answer was lost, or a credential made beforehand.
 
     Raises HomeError, PortalError, JoinRefusedError.
@@ -112,8 +111,3 @@ def _key_kept(storage: KeyStorage) -> PrivateKey:
         key = PrivateKey.generate()
         storage.write(KeyPlace.CURRENT, key)
         return key
-
-
-def name_default() -> str:
-    """A name for this machine: what it calls itself, without its domain."""
-    return "".join(character for character in platform.node().split(".")[0] if character.isprintable())[:64] or "node"

@@ -8,6 +8,8 @@
 4. Orders are in the journal before the next exchange is sent. Errors stay in this thread: runs go on, the next try comes after a backoff.
 5. `drain` takes effect at once: the exchange in progress is broken off, and repeated (same id) with no slots free, which brings the
    orders that it may have claimed and no others; those are given back.
+6. Told to drain by the portal, it asks for nothing as long as that is repeated. Told again with nothing left to run or to report, the
+   worker ends, as by SIGTERM. Told no more before that, it works on.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from workers.protocol.messages.exchange import (
     ExchangeRequest,
     FreeResources,
     LeaseReport,
+    MachineLoad,
     NoWork,
     Stage,
 )
@@ -94,15 +97,20 @@ class LeaseClient:
         order_take: Callable[[UUID], None],
         order_give_back: Callable[[UUID], None],
         hold: Callable[[], NoWork | None] = lambda: None,
+        machine: Callable[[], MachineLoad | None] = lambda: None,
         dismissed: Callable[[], None] = lambda: None,
+        drained: Callable[[], None] = lambda: None,
     ) -> None:
-        """`hold` says why this host wants no work now, None when it does; asked before each exchange, so it must be quick.
+        """`hold` says why this host wants no work now, None when it does; `machine` what the machine does. Both must be quick.
 
-        `dismissed` is called when the coordinator won't talk to this worker any more: the process is to end.
+        `dismissed` is called when the coordinator won't talk to this worker any more, `drained` when it has drained this node: the process
+        is to end.
         """
         self._queues = queues
         self._pin = pin
         self._dismissed = dismissed
+        self._drained = drained
+        self._machine = machine
         self._journal = journal
         self._portal = portal
         self._resources = resources
@@ -120,7 +128,7 @@ class LeaseClient:
         self._heard = False
         """The portal answered the last exchange. The first one doesn't wait, so that `nexa status` soon knows how things stand."""
         self._sent_away = False
-        """The coordinator wants this node to take no more work."""
+        """The coordinator drains this node: as long as its answers say so."""
         self._noted: dict[UUID, tuple[Stage, float | None, str]] = {}
         self._renew_seconds = 2.0
         self._backoff = Backoff(longest_seconds=30)
@@ -260,6 +268,7 @@ class LeaseClient:
             leases=self.runs.reports(),
             session_id=self._session_id,
             hold=hold,
+            machine=self._machine(),
         )
 
     def _hold_noted(self) -> NoWork | None:
@@ -280,6 +289,8 @@ class LeaseClient:
         self._noted = shown
 
     def _answer_apply(self, answer: ExchangeAnswer) -> None:
+        was_sent_away = self._sent_away
+        self._sent_away = was_sent_away and any(command.kind is CommandKind.DRAIN for command in answer.commands)
         for envelope in answer.orders:
             self._order_accept(envelope)
         # Only now: had this process died before, the same request would have brought the same orders.
@@ -294,6 +305,9 @@ class LeaseClient:
         self._journal.fact_note(Fact.STATE, "draining" if self.draining else "paused" if paused else "working")
         if answer.checkpoint is not None:
             self._journal.fact_note(Fact.CHECKPOINT, answer.checkpoint)
+        if was_sent_away and self._sent_away and not self.stopping and not self._journal.leases_open():
+            log.warning("drained by the portal: nothing is left to do or report. Resume the node on its page there, then start it again.")
+            self._drained()
 
     def _renewals_apply(self, answer: ExchangeAnswer) -> None:
         self._portal.clock.learn(answer.server_time)
@@ -340,9 +354,9 @@ class LeaseClient:
                 if command.lease_id is not None:
                     self.runs.cancel(command.lease_id, FailureCode.CANCELLED, command.reason or "Cancelled by the coordinator.")
             case CommandKind.DRAIN:
-                if not self.draining:
-                    log.warning("the coordinator asks this node to take no more work: %s", command.reason)
-                    self._sent_away = True
+                if not self._sent_away:
+                    log.warning("the coordinator drains this node: %s", command.reason)
+                self._sent_away = True
             case CommandKind.UPGRADE:
                 log.warning("the coordinator asks for a newer version of this software: %s", command.reason)
             case CommandKind.PAUSE | CommandKind.RESUME:

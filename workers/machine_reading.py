@@ -1,4 +1,4 @@
-"""What the machine tells of its battery, its users and its heat, for the rules of workers/manners.py. Reads, decides nothing.
+"""What the machine tells of its battery, its users, its heat and its load. Reads, decides nothing: workers/manners.py does.
 
 What works where:
 
@@ -6,6 +6,7 @@ What works where:
     users          terminals of everybody who is logged in (utmp, logind), by when each was last typed into; on Linux also desktops, by
                    logind's idle hint, which GNOME, KDE and others set. macOS: terminals only. Inside a container: neither.
     temperatures   psutil: Linux (hwmon, thermal zones); GPUs through NVML
+    load           psutil: Linux, macOS, Windows; inside a container, that of the whole machine. GPUs through NVML
 """
 
 from __future__ import annotations
@@ -56,6 +57,9 @@ def machine_read(*, users: bool, gpus: bool) -> MachineReading:
         idle_seconds=_told(users_idle_seconds) if users else None,
         cpu_celsius=_told(lambda: cpu_celsius(_temperatures())),
         gpu_celsius=_told(gpus_celsius) if gpus else None,
+        cpu_percent=_told(cpu_percent),
+        memory_percent=_told(lambda: psutil.virtual_memory().percent),
+        gpu_percent=_told(gpus_percent) if gpus else None,
     )
 
 
@@ -85,6 +89,24 @@ def gpus_celsius() -> float | None:
     except NvmlError:
         return None
     return max((float(celsius) for celsius in told if celsius is not None), default=None)
+
+
+def cpu_percent() -> float | None:
+    """Mean use of all cores since the last call; at the first one, since the machine was started."""
+    busy = psutil.cpu_times_percent(interval=None)
+    return min(100.0, max(0.0, 100.0 - busy.idle - getattr(busy, "iowait", 0.0)))
+
+
+def gpus_percent() -> float | None:
+    """Mean use of the NVIDIA GPUs at this moment; None without any, and for those that don't tell."""
+    try:
+        with nvml_open() as nvml:
+            handles = [nvml.told("DeviceGetHandleByIndex", index) for index in range(nvml.told("DeviceGetCount") or 0)]
+            told = [nvml.told("DeviceGetUtilizationRates", handle) for handle in handles if handle is not None]
+    except NvmlError:
+        return None
+    found = [float(rates.gpu) for rates in told if rates is not None]
+    return sum(found) / len(found) if found else None
 
 
 def users_idle_seconds() -> float | None:

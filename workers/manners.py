@@ -34,7 +34,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from workers.hours import Span, minutes_until, next_begin
 from workers.intent import Intent, IntentKind
-from workers.protocol.messages.exchange import NoWork
+from workers.protocol.messages.exchange import MachineLoad, NoWork
 from workers.protocol.plurals import counted
 
 Celsius = Annotated[float, Field(gt=0, le=150)]
@@ -74,7 +74,7 @@ class MachineReading:
     """What the machine tells at one moment. None: it does not tell, or has no such thing.
 
     `local`: an aware time in the machine's own zone. `idle_seconds`: since the last input of anybody who is logged in; None also when
-    nobody is. Temperatures are the highest of their kind.
+    nobody is. Temperatures are the highest of their kind; percentages are those of MachineLoad.
     """
 
     local: datetime
@@ -82,6 +82,20 @@ class MachineReading:
     idle_seconds: float | None = None
     cpu_celsius: float | None = None
     gpu_celsius: float | None = None
+    cpu_percent: float | None = None
+    memory_percent: float | None = None
+    gpu_percent: float | None = None
+
+    @property
+    def load(self) -> MachineLoad:
+        """What of it the portal is told: nothing about users, battery or time."""
+        return MachineLoad(
+            cpu_percent=self.cpu_percent,
+            memory_percent=self.memory_percent,
+            gpu_percent=self.gpu_percent,
+            cpu_celsius=self.cpu_celsius,
+            gpu_celsius=self.gpu_celsius,
+        )
 
 
 def holds(manners: Manners, intent: Intent, reading: MachineReading, *, before: Collection[str]) -> tuple[NoWork, ...]:

@@ -17,7 +17,7 @@ from workers.home import HomeError
 from workers.intent_file import intent_read
 from workers.journal import JournalError
 from workers.manners import HoldCode, MachineReading, Manners, holds
-from workers.protocol.messages.exchange import NoWork
+from workers.protocol.messages.exchange import MachineLoad, NoWork
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +66,10 @@ class MannersWatch:
     def hold(self) -> NoWork | None:
         """Why no work is wanted now, by the newest look."""
         return self._hold
+
+    def load(self) -> MachineLoad | None:
+        """What the machine does, by the newest look at it."""
+        return self._reading.load if self._reading is not None else None
 
     def start(self, conversation: Conversation) -> None:
         """Go on looking, and let the conversation know."""

@@ -60,54 +60,71 @@ class Requirements(DescriptorPart):
     """What a node must have free to be given the job. Absent: what `limits` allows the container, and a GPU where `tier` is a GPU tier."""
 
     gpu: bool | None = Field(default=None, description="whether the job needs a GPU; must agree with `tier`")
-    gpu_count: int | None = Field(default=None, ge=0, le=10**6)
+    gpu_count: int | None = Field(default=None, ge=0, le=10**6, description="how many GPUs; absent: one on a GPU tier, else none")
     vram_gb: Amount | None = Field(default=None, description="memory of each GPU, in units of 10^9 bytes")
     ram_gb: Amount | None = Field(default=None, description="main memory, in units of 10^9 bytes")
-    cores: Amount | None = None
+    cores: Amount | None = Field(default=None, description="processor cores; absent: as many as `limits` lets the container use")
     disk_gb: Amount | None = Field(default=None, description="free disk, in units of 10^9 bytes")
 
 
 class InputFile(DescriptorPart):
     """One input by digest: an upload of the submitter, or what the file of that `path` fetched from `input_uri` must hash to."""
 
-    path: OutputPath
-    digest: Digest
-    size_bytes: int | None = Field(default=None, ge=0, le=2**53 - 1)
+    path: OutputPath = Field(description="where the run finds it, under /inputs")
+    digest: Digest = Field(description="SHA-256 of its bytes: sha256: and 64 hexadecimal digits")
+    size_bytes: int | None = Field(default=None, ge=0, le=2**53 - 1, description="checked where it is given")
 
 
 class OutputFile(DescriptorPart):
     """One file that the container is expected to leave under /outputs."""
 
-    path: OutputPath
-    required: bool = True
-    media_type: MediaType = "application/octet-stream"
+    path: OutputPath = Field(description="where the run leaves it, under /outputs")
+    required: bool = Field(default=True, description="whether a run without it has failed")
+    media_type: MediaType = Field(default="application/octet-stream", description="how a reader shows it, such as text/csv")
 
 
 class RunLimits(DescriptorPart):
     """What one run may use. Absent: what `requirements` names, else the default (docs/PROTOCOL.md lists them)."""
 
-    wall_seconds: int | None = Field(default=None, ge=1, le=30 * 86400)
-    memory_mb: int | None = Field(default=None, ge=MEMORY_MB_MIN, le=10**9)
-    cpus: float | None = Field(default=None, gt=0, le=1024)
-    pids: int | None = Field(default=None, ge=1, le=32768)
-    disk_mb: int | None = Field(default=None, ge=DISK_MB_MIN, le=10**9)
-    output_mb: int | None = Field(default=None, ge=1, le=10**9)
+    wall_seconds: int | None = Field(
+        default=None, ge=1, le=30 * 86400, description=f"time from the container's start; absent: {WALL_SECONDS_DEFAULT}"
+    )
+    memory_mb: int | None = Field(
+        default=None,
+        ge=MEMORY_MB_MIN,
+        le=10**9,
+        description=f"main memory, in units of 10^6 bytes; absent: ram_gb, else {MEMORY_MB_DEFAULT}",
+    )
+    cpus: float | None = Field(default=None, gt=0, le=1024, description="cores at a time; absent: cores, else 1")
+    pids: int | None = Field(default=None, ge=1, le=32768, description=f"processes and threads at a time; absent: {PIDS_DEFAULT}")
+    disk_mb: int | None = Field(
+        default=None,
+        ge=DISK_MB_MIN,
+        le=10**9,
+        description=f"what it writes, in units of 10^6 bytes; absent: disk_gb, else {DISK_MB_DEFAULT}",
+    )
+    output_mb: int | None = Field(
+        default=None,
+        ge=1,
+        le=10**9,
+        description=f"files under /outputs, in units of 10^6 bytes; absent: {OUTPUT_MB_DEFAULT}, or the disk if that is less",
+    )
 
 
 class ComparedColumn(DescriptorPart):
     """Tolerances of one column. Absent: those of its file."""
 
-    absolute: float | None = Field(default=None, ge=0)
-    relative: float | None = Field(default=None, ge=0, le=1)
+    absolute: float | None = Field(default=None, ge=0, description="in the column's own unit")
+    relative: float | None = Field(default=None, ge=0, le=1, description="share of the value's magnitude")
 
 
 class ComparedFile(DescriptorPart):
     """One output file whose values are compared: equal within `absolute + relative * magnitude`. No `relative`: the job's `tolerance`."""
 
-    path: OutputPath
+    path: OutputPath = Field(description="one of `outputs`, and a required one")
     format: FileFormat | None = Field(default=None, description="absent: by the ending of `path`")
-    absolute: float | None = Field(default=None, ge=0)
-    relative: float | None = Field(default=None, ge=0, le=1)
+    absolute: float | None = Field(default=None, ge=0, description="in the values' own unit; absent: none")
+    relative: float | None = Field(default=None, ge=0, le=1, description="share of the value's magnitude; absent: the job's `tolerance`")
     columns: dict[ColumnName, ComparedColumn] | None = Field(
         default=None,
         min_length=1,
@@ -115,11 +132,16 @@ class ComparedFile(DescriptorPart):
         description="tolerances of single columns of a table (by number from 1 where it has no header), of members at the top of a JSON "
         "object, of fields of an npy array, of arrays of an npz; others have those of the file",
     )
-    nan: NanPolicy = NanPolicy.EQUAL
+    nan: NanPolicy = Field(
+        default=NanPolicy.EQUAL,
+        description="equal: not-a-number agrees with not-a-number; refuse: a file that holds one agrees with nothing",
+    )
     header: bool | None = Field(
         default=None, description="of a table; absent: csv and tsv have one, text where no cell of its first row is a number"
     )
-    order: RowOrder = Field(default=RowOrder.FIXED, description="of a table's rows")
+    order: RowOrder = Field(
+        default=RowOrder.FIXED, description="of a table's rows. fixed: the first with the first; any: matched by the cells of `key`"
+    )
     key: tuple[ColumnName, ...] = Field(
         default=(), max_length=KEY_COLUMNS_MAX, description="with `order` any: columns whose cells, taken exactly, tell rows apart"
     )
@@ -148,7 +170,9 @@ class RedundancyPolicy(StrEnum):
 class Verification(DescriptorPart):
     """How often the job runs and what counts as agreement. `files` empty: all of them, numeric where they can be."""
 
-    method: VerificationMethod = VerificationMethod.EXACT
+    method: VerificationMethod = Field(
+        default=VerificationMethod.EXACT, description="exact: the same bytes; numeric: the same values within a tolerance"
+    )
     policy: RedundancyPolicy = Field(
         default=RedundancyPolicy.FIXED,
         description="fixed: `copies`, of which `quorum` must agree; spot: once, or twice where a secret draw says so",
@@ -156,25 +180,35 @@ class Verification(DescriptorPart):
     spot_share: float | None = Field(
         default=None, gt=0, le=1, description="of `spot` jobs: the share that runs twice; absent: 0.1", examples=[0.1]
     )
-    copies: int = Field(default=1, ge=1, le=COPIES_MAX)
-    quorum: int = Field(default=1, ge=1, le=COPIES_MAX)
-    files: tuple[ComparedFile, ...] = Field(default=(), max_length=FILES_MAX)
+    copies: int = Field(default=1, ge=1, le=COPIES_MAX, description="replicas to begin with, each at another owner's node")
+    quorum: int = Field(default=1, ge=1, le=COPIES_MAX, description="how many replicas must agree; at most `copies`")
+    files: tuple[ComparedFile, ...] = Field(
+        default=(),
+        max_length=FILES_MAX,
+        description="files with rules of their own; empty: all outputs are compared, numeric where they can be",
+    )
 
 
 class Visibility(StrEnum):
-    """Whether strangers may see title, type and state of the job. Inputs and results are never public by this."""
+    """Who may see title, type, state, custody and verdict of the job beside its owner: nobody, whoever has its secret link, or anybody.
+
+    Inputs and results are never public by this. Its owner can change it later.
+    """
 
     PRIVATE = "private"
+    UNLISTED = "unlisted"
     PUBLIC = "public"
 
 
 class Descriptor(DescriptorPart):
     """A job as its submitter writes it."""
 
-    schema_version: Literal["1.0"]
+    schema_version: Literal["1.0"] = Field(description="of this format")
     job_id: Label = Field(description="the submitter's own label, and the idempotency key of the submission")
-    type: JobType
-    docker_image: str = Field(min_length=1, max_length=255, description="resolved to content and pinned at submission")
+    type: JobType = Field(description="the kind of computation; contributors choose by it, and figures are kept by it")
+    docker_image: str = Field(
+        min_length=1, max_length=255, description="an approved image, such as name:tag; resolved to content and pinned at submission"
+    )
     estimated_flops: float = Field(gt=0, le=1e22, description="floating point operations of one run; pay follows from it")
     input_files: tuple[OutputPath, ...] = Field(default=(), max_length=FILES_MAX, description="paths under /inputs")
     tier: int = Field(default=0, ge=0, le=3, description="0 cpu, 1 to 3 gpu-tier1 to gpu-tier3")
@@ -185,17 +219,21 @@ class Descriptor(DescriptorPart):
     tolerance: float = Field(default=0.0, ge=0, le=1, description="default relative tolerance of numeric comparison")
     credit_rate: float = Field(default=1.0, ge=0.001, le=1000, description="credits offered for 1 TFLOP/s-hour")
 
-    title: str = Field(default="", max_length=200)
+    title: str = Field(default="", max_length=200, description="one line for people")
     command: tuple[Argument, ...] = Field(default=(), max_length=256, description="empty: the image's own")
     arguments: tuple[Argument, ...] = Field(default=(), max_length=256, description="appended to `command`")
-    environment: dict[EnvironmentName, EnvironmentValue] = Field(default_factory=dict, max_length=256)
-    inputs: tuple[InputFile, ...] = Field(default=(), max_length=FILES_MAX)
-    outputs: tuple[OutputFile, ...] = Field(default=(), max_length=FILES_MAX)
+    environment: dict[EnvironmentName, EnvironmentValue] = Field(
+        default_factory=dict, max_length=256, description="variables of the container; hosts read them, so put no secret here"
+    )
+    inputs: tuple[InputFile, ...] = Field(default=(), max_length=FILES_MAX, description="files that you have uploaded")
+    outputs: tuple[OutputFile, ...] = Field(default=(), max_length=FILES_MAX, description="files that a run leaves under /outputs")
     limits: RunLimits = RunLimits()
     verification: Verification = Verification()
-    priority: int = Field(default=0, ge=-10, le=10)
-    queue_deadline_seconds: int = Field(default=QUEUE_DEADLINE_SECONDS_DEFAULT, ge=1, le=90 * 86400)
-    visibility: Visibility = Visibility.PRIVATE
+    priority: int = Field(default=0, ge=-10, le=10, description="before or behind other jobs of the tier")
+    queue_deadline_seconds: int = Field(
+        default=QUEUE_DEADLINE_SECONDS_DEFAULT, ge=1, le=90 * 86400, description="how long it may wait for a host before it fails unpaid"
+    )
+    visibility: Visibility = Field(default=Visibility.PRIVATE, description="public: strangers may see title, type and state, never files")
 
     @property
     def tier_name(self) -> Tier:

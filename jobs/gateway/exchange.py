@@ -153,7 +153,7 @@ def _answer(talk: _Talk) -> str:
     if not talk.orders and talk.no_work is None and message.free.slots > 0 and not talk.is_superseded:
         talk.no_work = no_work_reason(node=talk.node, wanted=message.queues, free=message.free, wishes=message.wishes)
     now = timezone.now()
-    node_heard(node=talk.node, no_work=talk.no_work or message.hold, now=now)
+    node_heard(node=talk.node, no_work=talk.no_work or message.hold, machine=message.machine, now=now)
     checkpoint = checkpoint_latest()
     return ExchangeAnswer(
         protocol_version=PROTOCOL_VERSION,
@@ -174,7 +174,7 @@ def _node_commands(node: Node) -> list[Command]:
             return [Command(kind=CommandKind.PAUSE, reason="This node was paused in the portal.")]
         case NodeState.QUARANTINED:
             return [Command(kind=CommandKind.PAUSE, reason="This node is quarantined: a moderator looks at its results.")]
-        case NodeState.REVOKED:
-            return [Command(kind=CommandKind.DRAIN, reason="This node was revoked.")]
-        case NodeState.ACTIVE:
+        case NodeState.DRAINING:
+            return [Command(kind=CommandKind.DRAIN, reason="This node is drained: it finishes what it has and ends.")]
+        case NodeState.ACTIVE | NodeState.REVOKED:  # the next exchange of a revoked node is refused
             return []

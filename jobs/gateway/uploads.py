@@ -7,6 +7,7 @@ answers with Upload-Offset, so that it also resumes; the last byte is answered a
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import ClassVar, Final
 from uuid import UUID
 
@@ -20,7 +21,8 @@ from jobs.gateway.database import in_database
 from jobs.gateway.requests import HeaderInvalidError, body_read, media_type_check, number_header, sender_identify
 from jobs.models import Upload
 from jobs.services.uploads import upload_append, upload_create, upload_find
-from people.models import Scope
+from nodes.models import Node
+from people.models import Scope, User
 from workers.protocol.digests import digest_parse
 from workers.protocol.messages.delivery import UPLOAD_CHUNK_BYTES_MAX
 from workers.protocol.problems import ProblemError
@@ -49,24 +51,37 @@ async def uploads_view(request: HttpRequest) -> HttpResponse:
             204,
             {"Tus-Version": TUS_VERSION, "Tus-Extension": "creation", "Tus-Max-Size": str(settings.NEXA_UPLOAD_BYTES_MAX)},
         )
-    _tus_check(request)
-    body = body_read(request, limit_bytes=0)
-    size_bytes = number_header(request, "Upload-Length")
-    digest, lease_id = _metadata(request)
-
-    def create() -> Upload:
-        uploader = sender_identify(request, body=body, scope=Scope.JOBS_WRITE)
-        return upload_create(uploader=uploader, digest=digest, size_bytes=size_bytes, lease_id=lease_id)
-
-    upload = await in_database(create)()
-    location = reverse("upload", kwargs={"upload_id": upload.pk})
-    return _tus_answer(201, {"Location": location, "Upload-Offset": str(upload.offset_bytes)})
+    return await upload_announced(request, sender=_sender, url_name="upload")
 
 
 @csrf_exempt
 @require_http_methods(["HEAD", "PATCH"])
 async def upload_view(request: HttpRequest, upload_id: UUID) -> HttpResponse:
     """HEAD: where it stands. PATCH: the next chunk."""
+    return await upload_continued(request, upload_id, sender=_sender)
+
+
+Sender = Callable[[HttpRequest, bytes], Node | User]
+"""Who asks, by the request and its body. Reads the database; raises a ProblemError for nobody."""
+
+
+async def upload_announced(request: HttpRequest, *, sender: Sender, url_name: str) -> HttpResponse:
+    """The answer to an announcement; `url_name` is the address of one upload."""
+    _tus_check(request)
+    body = body_read(request, limit_bytes=0)
+    size_bytes = number_header(request, "Upload-Length")
+    digest, lease_id = _metadata(request)
+
+    def create() -> Upload:
+        return upload_create(uploader=sender(request, body), digest=digest, size_bytes=size_bytes, lease_id=lease_id)
+
+    upload = await in_database(create)()
+    location = reverse(url_name, kwargs={"upload_id": upload.pk})
+    return _tus_answer(201, {"Location": location, "Upload-Offset": str(upload.offset_bytes)})
+
+
+async def upload_continued(request: HttpRequest, upload_id: UUID, *, sender: Sender) -> HttpResponse:
+    """The answer to HEAD, where the upload stands, and to PATCH, the next chunk."""
     _tus_check(request)
     body, offset = b"", 0
     if request.method == "PATCH":
@@ -75,7 +90,7 @@ async def upload_view(request: HttpRequest, upload_id: UUID) -> HttpResponse:
         body = body_read(request, limit_bytes=UPLOAD_CHUNK_BYTES_MAX)
 
     def serve() -> Upload:
-        uploader = sender_identify(request, body=body, scope=Scope.JOBS_WRITE)
+        uploader = sender(request, body)
         if request.method == "HEAD":
             return upload_find(uploader=uploader, upload_id=upload_id)
         return upload_append(uploader=uploader, upload_id=upload_id, offset=offset, data=body)
@@ -85,6 +100,10 @@ async def upload_view(request: HttpRequest, upload_id: UUID) -> HttpResponse:
     if request.method == "HEAD":
         return _tus_answer(200, {**headers, "Upload-Length": str(upload.size_bytes)})
     return _tus_answer(204, headers)
+
+
+def _sender(request: HttpRequest, body: bytes) -> Node | User:
+    return sender_identify(request, body=body, scope=Scope.JOBS_WRITE)
 
 
 def _tus_check(request: HttpRequest) -> None:

@@ -25,6 +25,7 @@ from jobs.nudges import redis_client
 from jobs.selectors import events_shown
 from jobs.services.telling import TOLD, ends_tell
 from jobs.states import JOB_TERMINAL, JobState
+from nodes.nudges import NODES_WATCHED_GROUP, nodes_group
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +85,20 @@ def _messages(events: Sequence[tuple[int, UUID]]) -> list[tuple[str, dict[str, A
 
     Strangers are told how many, no more. First asks who watches, then reads what they watch.
     """
-    watched = _watched([FLEET_GROUP, *dict.fromkeys(job_group(job_id) for _, job_id in events)])
+    watched = _watched([FLEET_GROUP, NODES_WATCHED_GROUP, *dict.fromkeys(job_group(job_id) for _, job_id in events)])
+    if NODES_WATCHED_GROUP in watched:
+        return _job_messages(events, watched) + _node_messages(events)
+    return _job_messages(events, watched)
+
+
+def _node_messages(events: Sequence[tuple[int, UUID]]) -> list[tuple[str, dict[str, Any]]]:
+    """To the owners of the nodes whose own replicas these events are about: that something changed, and nothing else."""
+    about = JobEvent.objects.filter(pk__in=[pk for pk, _ in events], replica__node_owner__isnull=False)
+    owner_ids = set(about.values_list("replica__node_owner", flat=True))
+    return [(nodes_group(owner_id), {"type": "nodes.changed"}) for owner_id in sorted(owner_ids)]
+
+
+def _job_messages(events: Sequence[tuple[int, UUID]], watched: set[str]) -> list[tuple[str, dict[str, Any]]]:
     wanted = [pk for pk, job_id in events if FLEET_GROUP in watched or job_group(job_id) in watched]
     if not wanted:
         return []

@@ -171,7 +171,7 @@ class _Batch:
     def _lock(self) -> None:
         """The leases that are named, their jobs first, each in the order of their ids."""
         leases = Replica.objects.filter(node=self._node, lease_id__in={one.predicate.lease_id for one in self._read.values()})
-        locked = Job.objects.select_for_update(no_key=True).filter(pk__in=leases.values("job")).only("state").order_by("pk")
+        locked = Job.objects.select_for_update(no_key=True).filter(pk__in=leases.values("job")).only("state", "was_taken").order_by("pk")
         jobs = {job.pk: job for job in locked}
         for replica in leases.select_for_update(no_key=True).only(*_OF_REPLICA).order_by("pk"):
             replica.job = jobs[replica.job_id]

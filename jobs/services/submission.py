@@ -18,8 +18,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from jobs.bulk import rows_insert
-from jobs.descriptor import Descriptor, JobArray, PlannedJob, RedundancyPolicy, array_of_one
-from jobs.descriptor.model import SPOT_SHARE_DEFAULT
+from jobs.cost import job_cost, spot_share_of
+from jobs.descriptor import Descriptor, InputFile, JobArray, PlannedJob, RedundancyPolicy, Visibility, array_of_one
 from jobs.errors import (
     InputMismatchError,
     InputUnknownError,
@@ -37,18 +37,15 @@ from jobs.requirements import LARGEST, gpu_memory_ceiling, shortfalls_of, tier_f
 from jobs.selectors import largest_node
 from jobs.services.closing import job_close
 from jobs.services.replicas import replicas_queue_all
+from jobs.services.visibility import link_secret_make
 from jobs.states import JOB_TERMINAL, JobState
 from ledger.movements import CreditsInsufficientError, movements_post
 from ledger.services import account_of, reservation_of
 from nodes.tiers import TIER_FLOORS
 from people.models import User
 from workers.protocol.messages.order import ImageReference
-from workers.protocol.pay import MICRO, payment_micro, reservation_micro
 from workers.protocol.plurals import counted
 
-REPLICAS_MAX: Final = 32
-SPOT_COPIES: Final = 2
-"""Copies, and quorum, of a `spot` job that is chosen."""
 CONFLICTS_MAX: Final = 50
 """Jobs of other content that one answer names."""
 
@@ -78,12 +75,9 @@ def jobs_submit(*, owner: User, array: JobArray, policy: FetchPolicy | None = No
     Raises ResearcherRequiredError, LabelConflictError, RequirementsImpossibleError, the image and input errors of jobs.errors, and
     CreditsInsufficientError.
     """
-    if not (owner.is_active and owner.is_researcher):
-        raise ResearcherRequiredError(
-            "Submitting runs programs on other people's machines. Ask the operator to approve you as a researcher."
-        )
-    found = _known(owner, array.jobs)
-    _same_jobs_check(array, found)
+    researcher_check(owner)
+    found = jobs_known(owner, array.jobs)
+    same_jobs_check(array, found)
     if new := [one for one in array.jobs if one.label not in found]:
         requirements_check(array)
         image = image_resolve(array.shared.docker_image)
@@ -93,21 +87,12 @@ def jobs_submit(*, owner: User, array: JobArray, policy: FetchPolicy | None = No
     return [SubmittedJob(known.id, one.label, known.state, known.created) for one in array.jobs for known in (found[one.label],)]
 
 
-def job_cost(descriptor: Descriptor) -> tuple[int, int, int]:
-    """(what is reserved, what a job earns its hosts if the estimate is right, the most replicas): credits in millionths.
-
-    Beside its copies a job may use as many replicas again as its quorum, at least one, where results disagree or are invalid. A `spot` job
-    reserves as if it were chosen.
-    """
-    verification, rate_micro = descriptor.verification, _rate_micro(descriptor)
-    copies, quorum, runs = verification.copies, verification.quorum, float(verification.copies)
-    if verification.policy == RedundancyPolicy.SPOT:
-        copies = quorum = SPOT_COPIES
-        runs = 1 + _spot_share(descriptor) * (SPOT_COPIES - 1)
-    replicas_max = min(REPLICAS_MAX, copies + max(1, quorum))
-    reserved = reservation_micro(estimated_flops=descriptor.estimated_flops, rate_micro=rate_micro, replicas_max=replicas_max)
-    each = payment_micro(estimated_flops=descriptor.estimated_flops, calibration_ratio=1.0, rate_micro=rate_micro)
-    return reserved, round(each * runs), replicas_max
+def researcher_check(owner: User) -> None:
+    """Raises ResearcherRequiredError."""
+    if not (owner.is_active and owner.is_researcher):
+        raise ResearcherRequiredError(
+            "Submitting runs programs on other people's machines. Ask the operator to approve you as a researcher."
+        )
 
 
 def job_cancel(*, job: Job, by: User) -> Job:
@@ -173,7 +158,7 @@ class _Known:
     created: bool = False
 
 
-def _known(owner: User, planned: Sequence[PlannedJob]) -> dict[str, _Known]:
+def jobs_known(owner: User, planned: Sequence[PlannedJob]) -> dict[str, _Known]:
     """What there is of these jobs, by label."""
     rows = Job.objects.filter(owner=owner, label__in=[one.label for one in planned])
     columns = ("label", "pk", "descriptor_digest", "submitted_at", "state")
@@ -188,8 +173,16 @@ def _jobs_write(
     account = account_of(user=owner)
     like = Job(owner=owner, **_shared_columns(array.shared, image))
     ids = {one.label: uuid4() for one in new}
+    is_unlisted = like.visibility == Visibility.UNLISTED
     records = [
-        {"id": ids[one.label], "label": one.label, "descriptor": one.document, "descriptor_digest": one.digest}
+        {
+            "id": ids[one.label],
+            "label": one.label,
+            "title": one.document.get("title", ""),
+            "descriptor": one.document,
+            "descriptor_digest": one.digest,
+            "link_secret": link_secret_make() if is_unlisted else "",
+        }
         for one in sorted(new, key=lambda one: one.label)
     ]
     # Waits for unfinished submissions of the same labels, then leaves out what they have written, if they were committed.
@@ -200,8 +193,8 @@ def _jobs_write(
         if one.label in written
     }
     if len(written) < len(new):
-        raced = _known(owner, [one for one in new if one.label not in written])
-        _same_jobs_check(array, raced)
+        raced = jobs_known(owner, [one for one in new if one.label not in written])
+        same_jobs_check(array, raced)
         found |= raced
     if not written:
         return found
@@ -227,7 +220,7 @@ def _jobs_write(
 
 def _shared_columns(descriptor: Descriptor, image: ImageReference) -> dict[str, Any]:
     """What the rows of all jobs of an array have in common."""
-    reserved_micro, _, replicas_max = job_cost(descriptor)
+    cost = job_cost(descriptor)
     verification = descriptor.verification
     return {
         "job_type": descriptor.type,
@@ -237,24 +230,17 @@ def _shared_columns(descriptor: Descriptor, image: ImageReference) -> dict[str, 
         "copies": verification.copies,
         "quorum": verification.quorum,
         "policy": verification.policy,
-        "spot_share": _spot_share(descriptor) if verification.policy == RedundancyPolicy.SPOT else None,
-        "replicas_max": replicas_max,
+        "spot_share": spot_share_of(descriptor) if verification.policy == RedundancyPolicy.SPOT else None,
+        "replicas_max": cost.replicas_max,
         "estimated_flops": descriptor.estimated_flops,
-        "credit_rate_micro": _rate_micro(descriptor),
-        "reserved_micro": reserved_micro,
+        "credit_rate_micro": cost.rate_micro,
+        "reserved_micro": cost.reserved_micro,
+        "visibility": descriptor.visibility,
         "queue_deadline_at": timezone.now() + timedelta(seconds=descriptor.queue_deadline_seconds),
     }
 
 
-def _rate_micro(descriptor: Descriptor) -> int:
-    return round(descriptor.credit_rate * MICRO)
-
-
-def _spot_share(descriptor: Descriptor) -> float:
-    return descriptor.verification.spot_share or SPOT_SHARE_DEFAULT
-
-
-def _same_jobs_check(array: JobArray, known: Mapping[str, _Known]) -> None:
+def same_jobs_check(array: JobArray, known: Mapping[str, _Known]) -> None:
     """Raises LabelConflictError where one of these jobs has other content than that of the array."""
     conflicts = [(index, one) for index, one in enumerate(array.jobs) if one.label in known and known[one.label].digest != one.digest]
     if not conflicts:
@@ -301,33 +287,42 @@ def _inputs_resolve(owner: User, array: JobArray, new: Sequence[PlannedJob], fet
     wanted = {each.digest for one in new for each in one.inputs}
     if not wanted and not fetched:
         return {}
-    uploads = Upload.objects.filter(user=owner, digest__in=wanted, committed_at__isnull=False)
-    blobs = Blob.objects.defer("data").in_bulk(list(uploads.values_list("digest", flat=True)))
+    blobs = blobs_uploaded(owner=owner, digests=wanted)
     index_of = {one.label: index for index, one in enumerate(array.jobs)}
     return {one.label: _job_inputs(array, index_of[one.label], one, fetched, blobs) for one in new}
+
+
+def blobs_uploaded(*, owner: User, digests: Iterable[str]) -> dict[str, Blob]:
+    """What `owner` has uploaded of these, by digest, without the bytes."""
+    uploads = Upload.objects.filter(user=owner, digest__in=list(digests), committed_at__isnull=False)
+    return Blob.objects.defer("data").in_bulk(list(uploads.values_list("digest", flat=True)))
 
 
 def _job_inputs(array: JobArray, index: int, one: PlannedJob, fetched: Mapping[str, Blob], uploaded: Mapping[str, Blob]) -> dict[str, Blob]:
     resolved = {path: fetched[path] for path in one.input_files if path in fetched}
     for number, each in enumerate(one.inputs):
         place = array.input_place(index, number)
-        found = resolved.get(each.path) or uploaded.get(each.digest)
-        if found is None:
-            message = f"you have no finished upload with the digest {each.digest}. Upload the file, then submit again."
-            raise _input_error(InputUnknownError, each.path, place, message, digest=each.digest)
-        if found.digest != each.digest:
-            message = f"expected bytes with the digest {each.digest}; found {found.digest}."
-            raise _input_error(InputMismatchError, each.path, place, message)
-        if each.size_bytes is not None and each.size_bytes != found.size_bytes:
-            message = f"expected {each.size_bytes} bytes; the blob has {found.size_bytes}. Correct size_bytes."
-            raise _input_error(InputMismatchError, each.path, place, message)
-        resolved[each.path] = found
+        resolved[each.path] = input_check(each, place, resolved.get(each.path) or uploaded.get(each.digest))
     total_bytes = sum(blob.size_bytes for blob in resolved.values())
     if total_bytes > settings.NEXA_UPLOAD_BYTES_MAX:
         raise InputMismatchError(
             f"Inputs may have {settings.NEXA_UPLOAD_BYTES_MAX} bytes together; these of {one.label!r} have {total_bytes}."
         )
     return resolved
+
+
+def input_check(wanted: InputFile, place: str, found: Blob | None) -> Blob:
+    """`found`, if it is the input that stands at the JSON pointer `place`. Raises InputUnknownError, InputMismatchError."""
+    if found is None:
+        message = f"you have no finished upload with the digest {wanted.digest}. Upload the file, then submit again."
+        raise _input_error(InputUnknownError, wanted.path, place, message, digest=wanted.digest)
+    if found.digest != wanted.digest:
+        message = f"expected bytes with the digest {wanted.digest}; found {found.digest}."
+        raise _input_error(InputMismatchError, wanted.path, place, message)
+    if wanted.size_bytes is not None and wanted.size_bytes != found.size_bytes:
+        message = f"expected {wanted.size_bytes} bytes; the blob has {found.size_bytes}. Correct size_bytes."
+        raise _input_error(InputMismatchError, wanted.path, place, message)
+    return found
 
 
 def _input_error(kind: type[InputErrorT], path: str, place: str, message: str, **extra: str) -> InputErrorT:

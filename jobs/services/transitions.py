@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from django.utils import timezone
 
@@ -39,6 +39,8 @@ class JobStep:
 
 
 Step = ReplicaStep | JobStep
+_TAKEN: Final = frozenset({JobState.RUNNING, JobState.VERIFYING})
+"""A job gets into these states only after a host has taken it."""
 
 
 def steps_take(steps: Sequence[Step]) -> None:
@@ -48,6 +50,9 @@ def steps_take(steps: Sequence[Step]) -> None:
     for step in steps:
         row = _step_apply(step)
         names = {"state", *step.fields}
+        if isinstance(step, JobStep) and step.to in _TAKEN and not step.job.was_taken:
+            step.job.was_taken = True
+            names.add("was_taken")
         if isinstance(step, JobStep) and step.to in JOB_TERMINAL and "concluded_at" not in names:
             row.concluded_at = timezone.now()
             names.add("concluded_at")

@@ -17,12 +17,13 @@ from django.db import transaction
 from django.db.models import Q, Sum
 from django.utils import timezone
 
-from jobs.blobs import BlobDigestMismatchError, blob_discard, blob_of_upload, blob_store
+from jobs.blobs import BlobDigestMismatchError, BlobTooLargeError, blob_discard, blob_of_upload, blob_store, blob_write
 from jobs.descriptor import Descriptor
 from jobs.models import Replica, Upload
 from jobs.states import JOB_OPEN, REPLICA_LIVE, JobState, ReplicaState
 from nodes.models import Node
 from people.models import User
+from workers.protocol.digests import Readable
 from workers.protocol.problems import ProblemError
 
 UPLOADS_PER_LEASE_MAX: Final = 16
@@ -160,6 +161,37 @@ def upload_append(*, uploader: Node | User, upload_id: UUID, offset: int, data: 
     except BaseException:
         blob_store().hash_drop(upload_id)
         raise
+
+
+def upload_take(*, user: User, stream: Readable, limit_bytes: int) -> Upload:
+    """A whole file of this person at once, committed; the same one for the same bytes. Raises UploadTooLargeError."""
+    try:
+        blob = blob_write(stream, limit_bytes=min(limit_bytes, settings.NEXA_INPUT_BYTES_MAX))
+    except BlobTooLargeError as error:
+        raise UploadTooLargeError(f"Expected at most {limit_bytes} bytes; the file has more.", limit_bytes=limit_bytes) from error
+    with transaction.atomic():
+        User.objects.select_for_update(no_key=True).get(pk=user.pk)
+        now = timezone.now()
+        done = {"size_bytes": blob.size_bytes, "offset_bytes": blob.size_bytes, "committed_at": now}
+        upload, is_new = Upload.objects.get_or_create(user=user, digest=blob.digest, defaults=done)
+        if is_new or upload.committed_at is not None:
+            return upload
+        Upload.objects.filter(pk=upload.pk).update(**done)
+        upload.refresh_from_db()
+    blob_discard(upload.pk)
+    return upload
+
+
+def upload_cancel(*, user: User, upload_id: UUID) -> None:
+    """Forgets an unfinished upload of this person with its staged bytes; a finished one stays. Raises UploadUnknownError."""
+    with transaction.atomic():
+        upload = Upload.objects.select_for_update(of=("self",)).filter(user=user, pk=upload_id).first()
+        if upload is None:
+            raise _unknown()
+        if upload.committed_at is not None:
+            return
+        upload.delete()
+    blob_discard(upload_id)
 
 
 def uploads_sweep(*, now: datetime) -> int:

@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
-from nexaportal.charts import Point, line_chart_svg, number_short
+from nexaportal.charts import Point, line_chart_svg, number_short, scale_top
 from nexaportal.glyphs import glyph_svg
 
 register = template.Library()
@@ -53,6 +53,12 @@ def short(digest: object) -> str:
 def glyph(digest: object, size: int = 15) -> SafeString:
     """The drawing alone."""
     return mark_safe(glyph_svg(str(digest or ""), size_px=size))  # noqa: S308  made of numbers; the digest itself is not in it
+
+
+@register.filter
+def figure(value: object) -> str:
+    """A number with three significant digits; a dash for None."""
+    return "\u2013" if value is None or value == "" else f"{float(str(value)):.3g}"
 
 
 @register.simple_tag
@@ -140,6 +146,12 @@ def ticks(seen: int, registered: int) -> SafeString:
     )
 
 
+@register.filter
+def percent(value: object) -> str:
+    """A share in whole percent; a dash for None and for nothing."""
+    return "\u2013" if value is None or value == "" else f"{float(str(value)):.0f} %"
+
+
 @register.simple_tag
 def fleet_strip(online: int, paused: int, quarantined: int, silent: int) -> SafeString:
     """One tick a node, in this order, each state with a shape of its own; of a large fleet one tick stands for several, which is said."""
@@ -184,6 +196,12 @@ def line_chart(points: Sequence[Point], name: str, unit: str, meaning: str = "ru
     """A series over time (nexaportal/charts.py); words where there is too little to draw. `name`, `unit`, `meaning`: the template's own."""
     drawn = line_chart_svg(points, name=name, unit=unit, meaning=meaning, top=top)
     return mark_safe(drawn or '<p class="small muted">Nothing measured yet.</p>')  # noqa: S308  numbers and the template's words only
+
+
+@register.filter
+def axis_top(largest: float) -> float:
+    """Where an axis ends that is to show `largest`: for charts that share one scale."""
+    return scale_top(largest)
 
 
 @register.simple_tag

@@ -64,6 +64,7 @@ class LiveJob {
     this.element.replaceChildren(...fresh.childNodes);
     for (const id of open) document.getElementById(id)?.setAttribute("open", "");
     copying(this.element);
+    window.htmx?.process(this.element);
     if (focused >= 0) this.focusable()[focused]?.focus({ preventScroll: true });
   }
 

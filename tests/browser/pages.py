@@ -8,7 +8,10 @@ from typing import Final
 
 @dataclass(frozen=True)
 class PageShown:
-    """`path` may hold {state} for the scene's job in that state and {node} for its first node; `name` signs in, "" is nobody."""
+    """`path` may hold {state} for the scene's job in that state, {node} for its first node, {link} for the link of its unlisted job.
+
+    `name` signs in, "" is nobody.
+    """
 
     path: str
     name: str = ""
@@ -19,13 +22,44 @@ PAGES: Final = (
     PageShown("/accounts/login/"),
     PageShown("/accounts/signup/"),
     PageShown("/accounts/password/reset/"),
+    PageShown("/account/", "lise"),
+    PageShown("/account/profile/", "lise"),
+    PageShown("/account/tokens/", "lise"),
+    PageShown("/account/research/", "lise"),
+    PageShown("/account/team/", "lise"),
+    PageShown("/accounts/2fa/", "lise"),
+    PageShown("/accounts/email/", "lise"),
+    PageShown("/accounts/sessions/", "lise"),
     PageShown("/jobs/", "ada"),
     PageShown("/jobs/", "lise"),
+    PageShown("/jobs/new/", "ada"),
+    PageShown("/jobs/new/", "lise"),
+    PageShown("/jobs/new/?from=folding", "ada"),
+    PageShown("/jobs/new/?from=blank", "ada"),
+    PageShown("/jobs/new/?from=blank", "lise"),
+    PageShown("/jobs/{completed}/clone/", "ada"),
     PageShown("/jobs/{completed}/", "ada"),
     PageShown("/jobs/{disputed}/", "ada"),
     PageShown("/jobs/{leased}/", "ada"),
+    PageShown("/jobs/?state=completed&type=protein-folding&q=chignolin", "ada"),
+    PageShown("/jobs/?q=nowhere", "ada"),
+    PageShown("/jobs/?archived=yes", "ada"),
+    PageShown("/jobs/{compared}/", "ada"),
+    PageShown("/jobs/{compared}/runs/", "ada"),
+    PageShown("/jobs/{failed}/", "ada"),
+    PageShown("/jobs/{cancelled}/", "ada"),
+    PageShown("/jobs/{completed}/retry/", "ada"),
+    PageShown("/jobs/{unlisted}/visibility/", "ada"),
+    PageShown("/jobs/shared/{link}/"),
+    PageShown("/jobs/{public}/"),
     PageShown("/nodes/", "lise"),
     PageShown("/nodes/", "ada"),
+    PageShown("/nodes/join/", "ada"),
+    PageShown("/nodes/join/{join_waiting}/", "lise"),
+    PageShown("/nodes/join/{join_arrived}/", "lise"),
+    PageShown("/nodes/{node}/", "lise"),
+    PageShown("/nodes/{node}/?span=day", "lise"),
+    PageShown("/nodes/{node}/revoke/", "lise"),
     PageShown("/ledger/"),
     PageShown("/ledger/3/"),
     PageShown("/live/"),

@@ -20,7 +20,10 @@ from ledger.checkpoints import checkpoint_publish
 from nodes.models import Node
 from people.models import User
 from people.services import researcher_approve
+from tests.browser.scene_jobs import jobs_add
 from tests.browser.scene_live import live_make
+from tests.browser.scene_nodes import nodes_furnish
+from tests.browser.scene_submission import submission_scene_make
 from tests.factories.checking import job_check
 from tests.factories.jobs import credits_grant, image_approve, job_make
 from tests.factories.nodes import node_make, profile_make
@@ -51,7 +54,9 @@ class Scene:
     moderator: User
     nodes: tuple[Node, ...]
     jobs: dict[str, Job]
-    """By state: queued, leased, completed, disputed."""
+    """By state: queued, leased, completed, disputed; and those of scene_jobs.py."""
+    ids: dict[str, object]
+    """Of what else a path of pages.py names."""
 
     @property
     def people(self) -> tuple[User, ...]:
@@ -62,7 +67,8 @@ class Scene:
 
     def path(self, written: str) -> str:
         """A path of pages.py with the ids that it stands for."""
-        return written.format(node=self.nodes[0].pk, **{state: job.pk for state, job in self.jobs.items()})
+        ids = {state: job.pk for state, job in self.jobs.items()} | self.ids
+        return written.format(node=self.nodes[0].pk, link=self.jobs["unlisted"].link_secret, **ids)
 
 
 def scene_make() -> Scene:
@@ -72,12 +78,15 @@ def scene_make() -> Scene:
     researcher_approve(user=researcher, approved_by=moderator)
     credits_grant(researcher, 2_000_000_000)
     image_approve()
+    submission_scene_make()
     contributors = tuple(_person(name) for name in ("lise", "emmy", "chien-shiung", "rosalind"))
     fleet = [_node(owner, place) for owner in contributors for place in range(2)]
     jobs = _jobs(researcher, fleet)
+    jobs |= jobs_add(researcher, [pair for pair in fleet if pair[0].tier == "cpu"], FILES)
     checkpoint_publish()
     live_make(researcher)
-    return Scene(researcher, contributors, moderator, tuple(node for node, _ in fleet), jobs)
+    nodes = tuple(node for node, _ in fleet)
+    return Scene(researcher, contributors, moderator, nodes, jobs, ids=nodes_furnish(nodes))
 
 
 def _person(name: str, **fields: bool) -> User:

@@ -6,7 +6,7 @@ import io
 import tempfile
 import uuid
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +68,22 @@ def archive_make(files: Mapping[str, bytes]) -> tuple[bytes, ArchiveInfo]:
     return out.getvalue(), info
 
 
-def log_make(order_digest: str) -> tuple[bytes, LogReference]:
-    """A short log with one sample, as a host writes it."""
-    out = io.BytesIO()
-    writer = LogWriter(out, order_digest)
-    writer.start({})
+def hello_write(writer: LogWriter) -> None:
+    """What a very short run leaves."""
     writer.output("stdout", b"hello\n")
     writer.sample({"cpu_seconds": 1.0})
+
+
+def log_make(
+    order_digest: str,
+    writes: Callable[[LogWriter], None] = hello_write,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> tuple[bytes, LogReference]:
+    """A log as a host writes it, with what `writes` puts between start and end."""
+    out = io.BytesIO()
+    writer = LogWriter(out, order_digest, clock=clock)
+    writer.start({})
+    writes(writer)
     reference = writer.end({})
     return out.getvalue(), reference
 
@@ -87,6 +96,8 @@ def replica_report(
     key: PrivateKey | None = None,
     archive_bytes: Callable[[bytes], bytes] = lambda data: data,
     log_bytes: Callable[[bytes], bytes] = lambda data: data,
+    log_writes: Callable[[LogWriter], None] = hello_write,
+    log_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     subjects: Callable[[dict[str, str]], dict[str, str]] = lambda subjects: subjects,
     sign_key: PrivateKey | None = None,
     envelope_bytes: Callable[[bytes], bytes] = lambda data: data,
@@ -101,7 +112,7 @@ def replica_report(
     assert key is not None, "give the node's key too"
     replica = replica_lease(job, node)
     archive, info = archive_make(files)
-    log, reference = log_make(replica.order_digest)
+    log, reference = log_make(replica.order_digest, log_writes, log_clock)
     archive_blob = blob_write(io.BytesIO(archive_bytes(archive)))
     log_blob = blob_write(io.BytesIO(log_bytes(log)))
     now = timezone.now().isoformat()

@@ -22,7 +22,7 @@ def queue_lengthen(job: Job, count: int) -> None:
                 },
             ),
         ):
-            columns = [str(field.column) for field in model._meta.concrete_fields]
+            columns = [str(field.column) for field in model._meta.concrete_fields if not field.generated]
             table = model._meta.db_table
             values = ", ".join(own.get(column, f't."{column}"') for column in columns)
             where = "id" if model is Job else "job_id"

@@ -30,15 +30,22 @@ ASKED: Final = frozenset(
     {
         "home", "status", "status-v1", "jobs-page", "job-page", "job-fragment", "jobs", "job", "job-replicas", "job-events", "job-bundle",
         "submit-job", "submit-job-v1", "blob", "uploads", "exchange", "receipts", "nodes", "node", "nodes-page", "account",
-        "account-statement", "ledger-checkpoint", "ledger-entries", "ledger-export", "ledger-page",
+        "account-statement", "ledger-checkpoint", "ledger-entries", "ledger-export", "ledger-page", "jobs-rows", "job-runs", "job-retry",
+        "job-visibility", "job-shared", "node-page", "node-fragment",
     }
 )  # fmt: skip
 ANSWERS_NOTHING: Final = {
+    "design": "shows components with invented content, and reads nothing",
     "register": "makes a node",
     "register-v1": "makes a node",
     "coordinator": "the portal's key",
     "join-tokens": "makes a token",
-    "join-token-page": "makes a token",
+    "join-page": "makes a token",
+    "join-watch-page": "about a token, and the first of the runs that `node-page` lists",
+    "join-fragment": "as `join-watch-page`",
+    "node-act": "changes a node, and leads to `node-page`",
+    "node-revoke-page": "ends a node",
+    "node-drain": "changes a node, and answers like `node`",
     "node-key": "changes a key",
     "node-leave": "ends a node",
     "node-revoke": "ends a node",
@@ -46,6 +53,8 @@ ANSWERS_NOTHING: Final = {
     "node-resume": "changes a node, and answers like `node`",
     "jobs-array": "makes jobs",
     "jobs-estimate": "about a descriptor, not a job",
+    "jobs-act": "ends jobs, as `job-cancel` does, or moves them between list and archive",
+    "job-evidence": "nothing before the conclusion, of any replica; test_evidence_pages.py asks",
     "job-cancel": "ends the job, after which all that was judged is shown",
     "descriptor-schema": "a fixed document",
     "openapi": "a fixed document",
@@ -69,6 +78,7 @@ _STRIPPED: Final = (
     (re.compile(r'"(id|next|oldest_wait_seconds|after)": ?(\d+(\.\d+)?(e-\d+)?)'), r'"\1": NUMBER'),
     (re.compile(r"(oldest|waits|for) (\d+ (s|min|h|d)( \d+ (s|min|h))?|just now)"), r"\1 SPAN"),
     (re.compile(r'name="csrfmiddlewaretoken" value="[^"]*"'), "CSRF"),
+    (re.compile(r'"X-CSRFToken": "[^"]*"'), "CSRF"),
     (re.compile(r"/uploads/[0-9a-f-]{36}"), "/uploads/ID"),
 )
 
@@ -110,11 +120,15 @@ def statements_of(ask: Callable[[], Any]) -> list[str]:
 def _people(watch: Watch) -> Iterator[tuple[str, str]]:
     job = watch.job
     descriptor = json.dumps(job.descriptor)
-    for who, user in (("owner", job.owner), ("stranger", watch.stranger), ("anybody", None)):
+    who_asks = (("owner", job.owner), ("host's owner", watch.host.node.owner), ("stranger", watch.stranger), ("anybody", None))
+    for who, user in who_asks:
         client, headers = Client(), token_header(user) if user else {}
         if user is not None:
             client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
         pages = ["/", "/jobs/", f"/jobs/{job.pk}/", f"/jobs/{job.pk}/fragment/", "/nodes/", "/ledger/"]
+        pages += [f"/jobs/rows/?row={job.pk}:0", f"/jobs/{job.pk}/runs/", f"/jobs/{job.pk}/visibility/"]
+        pages += [f"/jobs/{job.pk}/retry/", "/jobs/shared/unknown/", "/jobs/?q=job&type=test&tier=cpu", "/jobs/?archived=yes"]
+        pages += [f"/nodes/{watch.host.node.pk}/", f"/nodes/{watch.host.node.pk}/fragment/"]
         states = ("queued", "running", "verifying", "disputed") if who == "owner" else ()
         pages += [f"/jobs/?state={state}" for state in states]
         rest = ["/status", "/api/v1/status", "/api/v1/ledger/checkpoint", "/api/v1/ledger/entries", "/api/v1/ledger/export"]

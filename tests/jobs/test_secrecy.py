@@ -46,7 +46,8 @@ def watched(**overrides: Any) -> tuple[Watch, SimulatedHost]:
     """A job, who watches it, and the host of another replica."""
     job = job_make(**overrides)
     watch = Watch(job, SimulatedHost(), SimulatedHost(), user_make(), secrets=secrets_of(OTHERWISE))
-    account_of(user=watch.stranger)
+    for user in (watch.stranger, watch.host.node.owner):
+        account_of(user=user)  # made on first use: whoever asked first would see another one
     return watch, SimulatedHost()
 
 

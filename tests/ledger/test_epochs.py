@@ -52,6 +52,11 @@ def restored(size: int) -> None:
         for statement in (
             "UPDATE ledger_account SET balance_micro = balance_micro - coalesce("
             "(SELECT sum(amount_micro) FROM ledger_posting WHERE account_id = ledger_account.id AND entry_id = ANY(%s)), 0)",
+            "UPDATE ledger_entrytotal SET entries = ledger_entrytotal.entries - lost.entries,"
+            " credited_micro = credited_micro - lost.credited FROM ("
+            "SELECT kind, count(DISTINCT item_id) AS entries, coalesce(sum(amount_micro) FILTER (WHERE amount_micro > 0), 0) AS credited"
+            " FROM ledger_entry e LEFT JOIN ledger_posting p ON p.entry_id = e.item_id WHERE e.item_id = ANY(%s) GROUP BY kind) lost"
+            " WHERE lost.kind = ledger_entrytotal.kind",
             "DELETE FROM ledger_posting WHERE entry_id = ANY(%s)",
             "DELETE FROM ledger_entry WHERE item_id = ANY(%s)",
             "DELETE FROM ledger_logitem WHERE id = ANY(%s)",

@@ -19,5 +19,5 @@ from jobs.checking import claims  # noqa: E402  it needs the apps that the line 
 from jobs.services import settlement  # noqa: E402  as above
 
 settlement.SLICE_JOBS = 1  # type: ignore[misc]  # a constant: here two jobs are two slices, and there is a moment between them
-claims.SLICE_SECONDS = 0.01  # type: ignore[misc]  # as above, of a header: two jobs are two tasks
+claims.SLICE_SECONDS = 0.002  # type: ignore[misc]  # as above, of a header: two jobs are two tasks
 moments_arm(SERVER_MOMENTS, Path(os.environ[MOMENT_VARIABLE]))

@@ -46,6 +46,7 @@ class Workers:
             **os.environ,
             "NEXA_ROLE": "server",
             "NEXA_BROKER_URL": f"{base}?virtual_host={BROKER_DATABASE}",
+            "NEXA_LOG_ROOT": str(settings.NEXA_LOG_ROOT),
             "NEXA_VERIFY_CLAIM_SECONDS": "4",
             "NEXA_DISPATCH_SECONDS": "0.2",
             "NEXA_LOG_LEVEL": "WARNING",

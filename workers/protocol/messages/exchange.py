@@ -62,6 +62,19 @@ class LeaseReport(Message):
     memory_bytes: int | None = Field(default=None, ge=0)
 
 
+class MachineLoad(Message):
+    """What the whole machine does, its owner's own work included, as its sensors tell. None: not told, or no such thing.
+
+    Percentages are means over the host's last few seconds, of all cores and of the lent GPUs; temperatures the highest of their kind.
+    """
+
+    cpu_percent: float | None = Field(default=None, ge=0, le=100)
+    memory_percent: float | None = Field(default=None, ge=0, le=100)
+    gpu_percent: float | None = Field(default=None, ge=0, le=100)
+    cpu_celsius: float | None = Field(default=None, ge=0, le=200)
+    gpu_celsius: float | None = Field(default=None, ge=0, le=200)
+
+
 class NoWork(Message):
     """Why a host gets no work, or wants none: a stable code and a sentence for the contributor."""
 
@@ -83,6 +96,7 @@ class ExchangeRequest(Message):
     hold: NoWork | None = Field(
         default=None, description="why the host itself wants no work now; None when it does, or only has no slot free"
     )
+    machine: MachineLoad | None = Field(default=None, description="shown to the node's owner and to nobody else; decides nothing")
 
 
 class CommandKind(StrEnum):

@@ -15,12 +15,18 @@ PREDECESSORS_MAX: Final = 64
 """Earlier keys of one coordinator."""
 
 
+NodeName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f]+$")]
+
+
 class RegistrationRequest(Message):
-    """`POST /api/v1/nodes`, signed (RFC 9421) with the key that it registers."""
+    """`POST /api/v1/nodes`, signed (RFC 9421) with the key that it registers.
+
+    `name` None: the one that was chosen with the join token; if none was, the profile's `hostname_hint`.
+    """
 
     protocol_version: int
     join_token: ShortText
-    name: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f]+$")]
+    name: NodeName | None = None
     public_key: str
     profile: NodeProfile
 

@@ -1,0 +1,117 @@
+"""A descriptor that is being written, as a form or as JSON: what a browser sends, turned from one into the other, changed by rows. Pure.
+
+A draft holds whatever was written, also what is no descriptor yet. What it says is the parser's to judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, Final
+
+from jobs.descriptor import Descriptor, DescriptorInvalidError, Fault, descriptor_parse
+from jobs.descriptor.form import Fields, Written, document_of, fields_of, row_add, row_remove
+from jobs.descriptor.model import DESCRIPTOR_BYTES_MAX
+from jobs.descriptor.numbers import document_text
+from workers.protocol.canonical import json_parse
+from workers.protocol.errors import VerificationError
+
+TEXT_NAME: Final = "text"
+TAB_NAME: Final = "tab"
+
+
+class Tab(StrEnum):
+    """How the draft is shown."""
+
+    FORM = "form"
+    JSON = "json"
+
+
+@dataclass(frozen=True)
+class Draft:
+    """`fields` hold it on the form's tab, `text` on that of JSON. `unfit`: why it could not be shown as a form."""
+
+    tab: Tab
+    fields: Fields
+    text: str
+    unfit: tuple[Fault, ...] = ()
+
+    @cached_property
+    def written(self) -> Written:
+        """What the fields spell; only on the form's tab."""
+        return document_of(self.fields)
+
+    def parsed(self) -> tuple[Descriptor | None, list[Fault]]:
+        """The descriptor, or all that keeps it from being one."""
+        own = [fault for _, fault in self.written.faults] if self.tab is Tab.FORM else list(self.unfit)
+        try:
+            descriptor = descriptor_parse(self.written.document if self.tab is Tab.FORM else self.text.encode("utf-8", "replace"))
+        except DescriptorInvalidError as error:
+            return None, [*own, *error.faults]
+        return (None, own) if own else (descriptor, [])
+
+    def name_of(self, path: str) -> str:
+        """The field at a JSON pointer; on the tab of JSON there is only one."""
+        return self.written.name_of(path) if self.tab is Tab.FORM else TEXT_NAME
+
+    def shown_as(self, tab: Tab) -> Draft:
+        """The same on the other tab; a document that no form can show stays where it is, and `unfit` says why."""
+        if tab is self.tab:
+            return self
+        if tab is Tab.JSON:
+            written = self.written
+            if written.faults:
+                return replace(self, unfit=tuple(fault for _, fault in written.faults))
+            return Draft(Tab.JSON, {}, document_text(written.document))
+        try:
+            document = json_parse(self.text.encode("utf-8", "replace"), limit_bytes=DESCRIPTOR_BYTES_MAX)
+        except VerificationError as error:
+            return replace(self, unfit=(Fault("", error.code, str(error)),))
+        return self._as_form(document)
+
+    def with_row(self, rows: str) -> Draft:
+        """With an empty row more."""
+        return replace(self, fields=row_add(self.fields, rows))
+
+    def without_row(self, row: str) -> Draft:
+        return replace(self, fields=row_remove(self.fields, row))
+
+    def with_input(self, *, path: str, digest: str, size_bytes: int) -> Draft:
+        """With this upload as the input of that path, in the place of another one of the same path."""
+        form = self.shown_as(Tab.FORM)
+        if form.tab is not Tab.FORM:
+            return form
+        fields = form.fields
+        row = next((name.removesuffix("/path") for name, text in fields.items() if _is_input_path(name) and text == path), None)
+        if row is None:
+            before = set(fields)
+            fields = row_add(fields, "/inputs")
+            row = next(name for name in fields if name not in before).rpartition("/")[0]
+        fields = {**fields, f"{row}/path": path, f"{row}/digest": digest, f"{row}/size_bytes": str(size_bytes)}
+        return replace(form, fields=fields).shown_as(self.tab)
+
+    def _as_form(self, document: Any) -> Draft:
+        if not isinstance(document, dict):
+            return replace(self, unfit=(Fault("", "wrong_type", "A descriptor is a JSON object: begin with { and end with }."),))
+        try:
+            return Draft(Tab.FORM, fields_of(document), "")
+        except DescriptorInvalidError as error:
+            return replace(self, unfit=error.faults)
+
+
+def draft_of_document(document: Mapping[str, Any]) -> Draft:
+    """On the form's tab, or on that of JSON where no form can show it."""
+    return Draft(Tab.JSON, {}, document_text(dict(document))).shown_as(Tab.FORM)
+
+
+def draft_of_post(posted: Mapping[str, str]) -> Draft:
+    """What a browser sent: fields have a slash in front of their names."""
+    if posted.get(TAB_NAME) == Tab.JSON:
+        return Draft(Tab.JSON, {}, posted.get(TEXT_NAME, ""))
+    return Draft(Tab.FORM, {name: text for name, text in posted.items() if name.startswith("/")}, "")
+
+
+def _is_input_path(name: str) -> bool:
+    return name.startswith("/inputs/") and name.endswith("/path")

@@ -1,0 +1,45 @@
+"""The same descriptor once more: a new job under a new label, with the cost and the checks of any submission."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from pydantic import TypeAdapter, ValidationError
+
+from jobs.descriptor import descriptor_parse
+from jobs.descriptor.model import Label
+from jobs.errors import LabelConflictError, LabelInvalidError
+from jobs.models import Job
+from jobs.services.submission import job_submit
+from people.models import User
+
+LABEL_CHARACTERS_MAX: Final = 128
+_LABEL: Final = TypeAdapter(Label)
+_NUMBERED: Final = re.compile(r"^(.*)-retry([0-9]{1,6})$")
+
+
+def job_retry(*, job: Job, by: User, label: str) -> Job:
+    """Submits the job's descriptor for `by`, its owner, as `label`. Inputs are resolved anew: uploads must still be there.
+
+    Raises LabelInvalidError, LabelConflictError, and what `jobs_submit` raises.
+    """
+    try:
+        _LABEL.validate_python(label)
+    except ValidationError as error:
+        raise LabelInvalidError(
+            f"Expected 1 to {LABEL_CHARACTERS_MAX} letters, digits and . _ : + -, beginning with a letter or digit; found {label[:80]!r}."
+        ) from error
+    made, created = job_submit(owner=by, descriptor=descriptor_parse({**job.descriptor, "job_id": label}))
+    if not created:
+        raise LabelConflictError(f"You have a job {label!r} already. Choose another label.", job=str(made.pk))
+    return made
+
+
+def label_free(*, job: Job) -> str:
+    """A label that its owner has not used yet: the job's with `-retry2`, or the next number, behind it."""
+    found = _NUMBERED.match(job.label)
+    stem = (found.group(1) if found else job.label)[: LABEL_CHARACTERS_MAX - 13]
+    taken = Job.objects.filter(owner=job.owner_id, label__startswith=f"{stem}-retry").values_list("label", flat=True)
+    numbers = [int(match.group(2)) for match in map(_NUMBERED.match, taken) if match and match.group(1) == stem]
+    return f"{stem}-retry{max(numbers, default=1) + 1}"

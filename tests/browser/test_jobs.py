@@ -1,0 +1,150 @@
+"""The jobs list and a job's page in a real browser: found, chosen, cancelled, and followed without a reload."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from threading import Thread
+
+import pytest
+from django.db import connections
+from playwright.sync_api import Browser, Page, expect
+from pytest_django import DjangoDbBlocker
+
+from jobs.models import Job
+from jobs.services.outbox import outbox_push
+from jobs.services.settlement import job_settle
+from people.models import User
+from tests.browser.looking import Complaints, context_open, session_cookie
+from tests.client.live_portal import LivePortal
+from tests.factories.checking import job_check
+from tests.factories.jobs import job_make
+from tests.factories.receipts import replica_report
+
+TWO = {"method": "exact", "copies": 2, "quorum": 2}
+LIVE_MS = 20_000
+
+
+@pytest.fixture(scope="session")
+def own_portal(django_db_setup: None, django_db_blocker: DjangoDbBlocker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LivePortal]:
+    """These tests change jobs, which the scene of the others doesn't stand."""
+    live = LivePortal(django_db_blocker)
+    try:
+        live.start(tmp_path_factory.mktemp("portal") / "uvicorn.log")
+        yield live
+    finally:
+        live.stop()
+
+
+@pytest.fixture
+def owner(own_portal: LivePortal) -> User:
+    return own_portal.researcher()[0]
+
+
+@pytest.fixture
+def page(own_portal: LivePortal, owner: User, browser: Browser) -> Iterator[Page]:
+    """Signed in as the owner; at the end it has nothing to complain about."""
+    with own_portal.database():
+        cookie = session_cookie(owner)
+    context = context_open(browser, own_portal.origin, cookie=cookie)
+    opened = context.new_page()
+    complaints = Complaints(opened)
+    yield opened
+    assert complaints.found == []
+    context.close()
+
+
+def jobs_make(portal: LivePortal, owner: User, *labels: str, **overrides: object) -> list[Job]:
+    with portal.database():
+        return [job_make(User.objects.get(pk=owner.pk), job_id=label, **overrides) for label in labels]
+
+
+def push() -> None:
+    """What the control worker does. In a thread: playwright has a loop in this one, and the channel layer wants its own."""
+
+    def pushed() -> None:
+        try:
+            outbox_push()
+        finally:
+            connections.close_all()
+
+    thread = Thread(target=pushed)
+    thread.start()
+    thread.join()
+
+
+def test_jobs_are_found_by_words_type_and_state(own_portal: LivePortal, owner: User, page: Page) -> None:
+    jobs_make(own_portal, owner, "chignolin-1", "chignolin-2", type="folding", title="Fold of a small protein")
+    jobs_make(own_portal, owner, "storm-1", type="weather")
+    page.goto("/jobs/")
+    expect(page.locator("tbody tr")).to_have_count(3)
+    page.get_by_label("label or title").fill("small prot")
+    page.get_by_role("button", name="Find").click()
+    expect(page.locator("tbody tr")).to_have_count(2)
+    page.get_by_label("label or title").fill("")
+    page.get_by_label("type").select_option("weather")
+    page.get_by_role("button", name="Find").click()
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.get_by_role("link", name="disputed").click()
+    expect(page.get_by_text("None of your jobs is like that.")).to_be_visible()
+    page.get_by_role("link", name="Show all of them.").click()
+    expect(page.locator("tbody tr")).to_have_count(3)
+
+
+def test_chosen_jobs_are_cancelled_and_archived(own_portal: LivePortal, owner: User, page: Page) -> None:
+    jobs_make(own_portal, owner, "keep-me", "drop-1", "drop-2")
+    page.goto("/jobs/")
+    cancel = page.get_by_role("button", name="Cancel…")
+    expect(cancel).to_be_disabled()
+    page.get_by_label("choose all on this page").check()
+    expect(page.get_by_text("3 of 3 chosen.")).to_be_visible()
+    page.get_by_label("choose keep-me").uncheck()
+    cancel.click()
+    expect(page.get_by_role("heading", name="Cancel 2 jobs?")).to_be_visible()
+    page.get_by_role("button", name="Cancel 2 jobs").click()
+    expect(page.get_by_text("2 jobs cancelled")).to_be_visible()
+    expect(page.locator("tbody .state-cancelled")).to_have_count(2)
+    page.get_by_label("choose drop-1").check()
+    page.get_by_role("button", name="Archive").click()
+    expect(page.get_by_text("drop-1 put into the archive.")).to_be_visible()
+    expect(page.locator("tbody tr")).to_have_count(2)
+    page.get_by_role("link", name="The archive").click()
+    expect(page.get_by_text("drop-1")).to_be_visible()
+
+
+def test_a_row_follows_its_job_and_stays_chosen(own_portal: LivePortal, owner: User, page: Page) -> None:
+    [job, other] = jobs_make(own_portal, owner, "followed", "other", verification=TWO)
+    page.goto("/jobs/")
+    page.evaluate("window.unbroken = true")
+    page.get_by_label("choose followed").check()
+    shown = page.locator(f"#job-{job.pk}")
+    expect(shown.locator(".state")).to_have_text("queued")
+    own_portal.job_complete(str(job.pk))
+    expect(shown.locator(".state")).to_have_text("completed", timeout=LIVE_MS)
+    expect(shown.get_by_text("2 of 2 replicas agree, exactly.")).to_be_visible()
+    expect(page.get_by_label("choose followed")).to_be_checked()
+    expect(page.locator(f"#job-{other.pk} .state")).to_have_text("queued")
+    assert page.evaluate("window.unbroken") is True
+
+
+def test_a_jobs_page_goes_from_queued_to_completed_without_a_reload(own_portal: LivePortal, owner: User, page: Page) -> None:
+    [job] = jobs_make(own_portal, owner, "watched", verification=TWO)
+    page.goto(f"/jobs/{job.pk}/")
+    page.evaluate("window.unbroken = true")
+    state = page.locator("#job-live .title-line .state").first
+    expect(state).to_have_text("queued")
+    expect(page.get_by_text("Live: this page follows the job.")).to_be_visible()
+    with own_portal.database():
+        replica_report(Job.objects.get(pk=job.pk))
+        push()
+    expect(state).to_have_text("running", timeout=LIVE_MS)
+    expect(page.get_by_text("could copy it, you included").first).to_be_visible()
+    with own_portal.database():
+        replica_report(Job.objects.get(pk=job.pk))
+        job_check(job_id=job.pk)
+        job_settle(job_id=job.pk)
+        push()
+    expect(state).to_have_text("completed", timeout=LIVE_MS)
+    expect(page.get_by_text("Concluded; nothing more will change.")).to_be_visible()
+    expect(page.get_by_text("hello").first).to_be_visible(timeout=LIVE_MS)
+    expect(page.get_by_role("link", name="proof.json").first).to_be_visible()
+    assert page.evaluate("window.unbroken") is True

@@ -1,0 +1,195 @@
+"""A researcher submits the folding example through the form: real files, an upload that breaks off, the cost, one job for two clicks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, Route, expect
+
+from jobs.models import Job, JobInput, Upload
+from ledger.selectors import balance_micro_of
+from people.models import User
+from tests.browser.looking import Complaints, context_open, session_cookie
+from tests.client.live_portal import LivePortal
+from tests.factories.jobs import funded_researcher_make, image_approve
+from workers.protocol.digests import digest_of
+
+FOLDING = Path(__file__).parents[2] / "examples" / "folding"
+PIECE_BYTES = 2**20
+
+
+@pytest.fixture
+def researcher(portal: LivePortal) -> User:
+    with portal.database():
+        image_approve("nexapod/folding:1.0")
+        return funded_researcher_make(f"r-{uuid.uuid4().hex[:8]}")
+
+
+@pytest.fixture
+def page(portal: LivePortal, browser: Browser, researcher: User) -> Iterator[Page]:
+    with portal.database():
+        cookie = session_cookie(researcher)
+    context = context_open(browser, portal.origin, cookie=cookie)
+    yield context.new_page()
+    context.close()
+
+
+def _drop(page: Page, name: str, data: bytes) -> None:
+    """As somebody who drags a file from their desk."""
+    text = data.decode("latin-1")
+    transfer = page.evaluate_handle(
+        """([name, text]) => {
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([Uint8Array.from(text, (one) => one.charCodeAt(0))], name));
+            return transfer;
+        }""",
+        [name, text],
+    )
+    page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
+
+
+def test_the_folding_job_from_the_form_to_the_queue(portal: LivePortal, page: Page, researcher: User) -> None:
+    complaints = Complaints(page)
+    job_json = (FOLDING / "job.json").read_text()
+    page.goto("/jobs/new/?from=blank")
+    page.get_by_role("button", name="JSON").click()
+    page.locator("#f-text").fill(job_json)
+    page.get_by_role("button", name="Form").click()
+    expect(page.locator('[name="/docker_image"]')).to_have_value("nexapod/folding:1.0")
+    expect(page.locator(".upload-state").first).to_contain_text("not uploaded by you yet")
+
+    # The connection is lost before the first piece arrives, and comes back.
+    lost: list[str] = []
+
+    def lose_once(route: Route) -> None:
+        if route.request.method == "PATCH" and not lost:
+            lost.append(route.request.url)
+            route.abort("connectionreset")
+        else:
+            route.continue_()
+
+    page.route("**/jobs/new/uploads/**", lose_once)
+    page.set_input_files("#files", FOLDING / "inputs" / "chignolin.fasta")
+    expect(page.locator("#transfers")).to_contain_text("uploaded: 75 bytes in")
+    _drop(page, "params.json", (FOLDING / "inputs" / "params.json").read_bytes())
+    expect(page.locator("#transfers li").nth(1)).to_contain_text("uploaded: 671 bytes in")
+    expect(page.locator(".upload-state .state-passed")).to_have_count(2)
+    expect(page.locator("#check")).to_contain_text("Nothing to correct")
+    assert len(lost) == 1
+
+    # (1.8e12 / 3.6e15) * 1 = 0.0005 a replica, at worst 4 times that, 4 replicas at most.
+    for words in ("1.8e12", "0.0005", "0.002", "4 replicas: 2 copies, up to 2 more", "0.008", "10.00", "9.992"):
+        expect(page.locator("#check")).to_contain_text(words)
+    page.locator("#submit-job").dblclick()
+    page.wait_for_url("**/jobs/*-*-*-*-*/")
+    expect(page.locator("h1")).to_have_text("fold-chignolin-2004")
+    with portal.database():
+        job = Job.objects.get(owner=researcher)
+        inputs = dict(JobInput.objects.filter(job=job).values_list("path", "blob_id"))
+        written = json.loads(job_json)
+        assert inputs == {one["path"]: one["digest"] for one in written["inputs"]}
+        assert {path: digest_of((FOLDING / "inputs" / path).read_bytes()) for path in inputs} == inputs
+        assert job.descriptor["command"] == written["command"]
+        assert balance_micro_of(user_id=researcher.pk) == 10_000_000 - 8_000
+    assert [text for text in complaints.found if "uploads" not in text and "ERR_CONNECTION_RESET" not in text] == []
+
+
+def test_an_upload_that_a_reload_broke_off_goes_on_where_it_stopped_and_the_draft_is_still_there(
+    portal: LivePortal, page: Page, researcher: User, tmp_path: Path
+) -> None:
+    data = bytes(range(256)) * (3 * PIECE_BYTES // 256) + b"the rest"
+    file = tmp_path / "trajectory.bin"
+    file.write_bytes(data)
+    page.goto("/jobs/new/?from=blank")
+    page.locator('[name="/job_id"]').fill("kept-draft")
+    sent: list[int] = []
+
+    def hold_the_third(route: Route) -> None:
+        if route.request.method == "PATCH":
+            offset = int(route.request.headers["upload-offset"])
+            if offset == 2 * PIECE_BYTES and len(sent) == 2:
+                return  # never answered: the reload comes first
+            sent.append(offset)
+        route.continue_()
+
+    page.route("**/jobs/new/uploads/**", hold_the_third)
+    page.set_input_files("#files", file)
+    expect(page.locator("#transfers")).to_contain_text("sending: 2 MiB of 3 MiB")
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.reload()
+    expect(page.locator('[name="/job_id"]')).to_have_value("kept-draft")
+    expect(page.locator("#draft-note")).to_contain_text("Your draft from before is here again")
+    expect(page.locator("#transfers")).to_contain_text("was interrupted (3 MiB). Choose the same file again")
+    page.unroute("**/jobs/new/uploads/**")
+    resumed: list[int] = []
+    page.on("request", lambda request: resumed.append(int(request.headers["upload-offset"])) if request.method == "PATCH" else None)
+    page.set_input_files("#files", file)
+    expect(page.locator("#transfers")).to_contain_text("uploaded: 3 MiB in")
+    assert (sent, resumed) == ([0, PIECE_BYTES], [2 * PIECE_BYTES, 3 * PIECE_BYTES])
+    with portal.database():
+        upload = Upload.objects.get(user=researcher)
+        assert upload.committed_at is not None
+        assert upload.digest == digest_of(data)
+
+
+def test_a_cancelled_upload_leaves_nothing(portal: LivePortal, page: Page, researcher: User, tmp_path: Path) -> None:
+    file = tmp_path / "large.bin"
+    file.write_bytes(b"x" * (2 * PIECE_BYTES))
+    page.goto("/jobs/new/?from=blank")
+    page.route("**/jobs/new/uploads/*/", lambda route: None if route.request.method == "PATCH" else route.continue_())
+    page.set_input_files("#files", file)
+    expect(page.locator("#transfers")).to_contain_text("sending: 0 bytes of 2 MiB")
+    with page.expect_response(lambda response: response.request.method == "DELETE") as deleted:
+        page.get_by_role("button", name="Cancel the upload of large.bin").click()
+    assert deleted.value.status == 204
+    expect(page.locator("#transfers")).to_contain_text("cancelled; nothing is kept")
+    with portal.database():
+        assert not Upload.objects.filter(user=researcher).exists()
+
+
+def test_what_is_wrong_is_said_at_the_field_while_one_types(page: Page) -> None:
+    page.goto("/jobs/new/?from=folding")
+    field = page.locator('[name="/verification/quorum"]')
+    field.fill("9")
+    expect(page.locator('[id="w/verification/quorum"]')).to_have_text("Expected at most copies, 2; found 9. Raise copies or lower quorum.")
+    expect(field).to_have_attribute("aria-invalid", "true")
+    assert page.evaluate("document.activeElement.name") == "/verification/quorum"
+    field.fill("2")
+    expect(page.locator('[id="w/verification/quorum"]')).to_be_empty()
+
+
+def test_hostile_text_stays_text_in_every_place(page: Page) -> None:
+    """The form, the messages that a script puts beside it, and the list of uploads."""
+    hostile = "<img src=x onerror=window.broken=1>\"'"
+    page.goto("/jobs/new/?from=folding")
+    for name in ("/job_id", "/docker_image", "/environment/0/name", "/outputs/0/path", "/limits/pids", "/input_files/0"):
+        page.locator(f'[name="{name}"]').fill(hostile)
+    expect(page.locator('[id="w/limits/pids"]')).to_contain_text("<img src=x")
+    page.get_by_role("button", name="Add outputs").click()
+    expect(page.locator('[name="/job_id"]')).to_have_value(hostile)
+    _drop(page, hostile, b"data")
+    expect(page.locator("#transfers")).to_contain_text(hostile)
+    assert page.evaluate("[window.broken, document.querySelectorAll('main img').length]") == [None, 0]
+
+
+@pytest.mark.parametrize("size", [0, 1, 55, 56, 63, 64, 65, 119, 120, 1000, 2**16 + 7])
+def test_the_browsers_digest_is_sha256(page: Page, size: int) -> None:
+    page.goto("/jobs/new/?from=blank")
+    found: Any = page.evaluate(
+        """async (size) => {
+            const { Sha256 } = await import("/static/jobs/sha256.js");
+            const data = Uint8Array.from({ length: size }, (_, place) => (place * 7) % 256);
+            const whole = new Sha256().update(data).hex();
+            const pieces = new Sha256();
+            for (let at = 0; at < size; at += 37) pieces.update(data.subarray(at, at + 37));
+            return [whole, pieces.hex()];
+        }""",
+        size,
+    )
+    assert found == [hashlib.sha256(bytes(place * 7 % 256 for place in range(size))).hexdigest()] * 2
