@@ -137,7 +137,7 @@ def _uuid(text: str) -> UUID | None:
 
 def jobs_untaken() -> QuerySet[Job]:
     """The jobs that wait for their first host."""
-    return Job.objects.filter(~Exists(Replica.objects.filter(job=OuterRef("pk"), leased_at__isnull=False)), state=JobState.QUEUED)
+    return Job.objects.filter(was_taken=False, state=JobState.QUEUED)
 
 
 def largest_node(*, tier: Tier) -> dict[str, Any] | None:

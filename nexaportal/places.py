@@ -35,7 +35,7 @@ PLACES: Final = (
 
 
 def frame(request: HttpRequest) -> dict[str, Any]:
-    """`places` of the bar, `balance_micro` and `unread` notifications of who is signed in; looked up where they are shown: not on error pages."""
+    """`places` of the bar, `balance_micro` and `unread` notifications of who is signed in, looked up where they are shown."""
     user = getattr(request, "user", None)  # an error page may be shown before anybody knows who asked
     return {
         "places": SimpleLazyObject(lambda: _places(request.path, _role(user))),
