@@ -3,15 +3,12 @@ doors of its own network.
 
 1. `https://` only, without credentials in the address. `s3://` and `ipfs://` are refused by name until they are built.
 2. Only hosts that the operator listed (NEXA_INPUT_HOSTS, `host` or `host:port`); redirects too may only lead to those.
-3. A host name is resolved once; every address it has must be public; the connection goes to the address that was checked, while the
-   certificate must be the host's. So an answer that changes between check and use (DNS rebinding) changes nothing.
+3. Only public addresses, each checked before it is connected to (people/outward.py).
 4. No proxies from the environment; size and time are bounded, and a stated digest must be that of the bytes that came.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,37 +31,11 @@ from jobs.errors import (
     InputUriUnsupportedError,
 )
 from jobs.models import Blob
+from people.outward import address_is_public, addresses_of
 
 REDIRECTS_MAX: Final = 3
 SECONDS_PER_READ: Final = 10.0
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-
-
-def address_is_public(address: str) -> bool:
-    """Whether an IP address may be spoken to: globally routable, unicast, and not a private one in IPv6 clothing."""
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    if isinstance(found, ipaddress.IPv6Address):
-        # Addresses that carry an IPv4 address are as public as that one is: mapped, 6to4, Teredo, NAT64.
-        carried = [found.ipv4_mapped, found.sixtofour, *(found.teredo or ())]
-        if found in ipaddress.ip_network("64:ff9b::/96"):
-            carried.append(ipaddress.IPv4Address(int(found) & 0xFFFFFFFF))
-        if any(inner is not None and not inner.is_global for inner in carried):
-            return False
-        if found.ipv4_mapped is not None:
-            return True
-    return found.is_global and not found.is_multicast
-
-
-def addresses_of(host: str, port: int) -> list[str]:
-    """Every address that the resolver gives for `host`. Raises InputUnreachableError."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise InputUnreachableError(f"The host {host!r} has no address: {error}.") from error
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 @dataclass(frozen=True)
@@ -154,7 +125,10 @@ def _redirect_target(url: str, target: str) -> str:
 def _opened(url: str, policy: FetchPolicy, give_up_at: float) -> Iterator[BaseHTTPResponse]:
     """The answer to GET `url`, its body unread, from an address that was checked."""
     host, port, target = _target_check(url, policy)
-    addresses = policy.resolve(host, port)
+    try:
+        addresses = policy.resolve(host, port)
+    except OSError as error:
+        raise InputUnreachableError(f"The host {host!r} has no address: {error}.") from error
     refused = [address for address in addresses if not policy.address_allowed(address)]
     if refused or not addresses:
         raise InputAddressPrivateError(f"{host} resolves to {', '.join(refused[:5]) or 'nothing'}; only public addresses are fetched from.")

@@ -2,10 +2,13 @@
 
 from django.urls import path
 
+from jobs.live import views as live
 from jobs.results import views as results
 from jobs.views import acts, browser_uploads, evidence, job_list, job_page, shared, submission
 
 urlpatterns = [
+    path("live/", live.live_page, name="live"),
+    path("live/fragment/", live.live_fragment, name="live-fragment"),
     path("jobs/", job_list.jobs_page, name="jobs-page"),
     path("jobs/rows/", job_list.jobs_rows, name="jobs-rows"),
     path("jobs/act/", acts.jobs_act, name="jobs-act"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -77,13 +77,22 @@ def events_of(*, job: Job, after: int, limit: int) -> list[JobEvent]:
 
 def events_shown(events: Iterable[JobEvent]) -> list[JobEvent]:
     """Of events in the order of their ids, jobs fetched along, those that may be shown. At most one statement."""
+    return _events_shown(events, is_veiled)
+
+
+def events_for_strangers(events: Iterable[JobEvent]) -> list[JobEvent]:
+    """`events_shown` with every open job as if veiled: else those that show more would tell which the veiled ones are."""
+    return _events_shown(events, lambda job: not is_concluded(job))
+
+
+def _events_shown(events: Iterable[JobEvent], veiled: Callable[[Job], bool]) -> list[JobEvent]:
     public = [event for event in events if event.public]
-    once = {event.job_id for event in public if event.kind in disclosure.EVENTS_ONCE and is_veiled(event.job)}
+    once = {event.job_id for event in public if event.kind in disclosure.EVENTS_ONCE and veiled(event.job)}
     firsts: set[int] = set()
     if once:
         found = JobEvent.objects.filter(job__in=once, kind__in=disclosure.EVENTS_ONCE).values("job", "kind").annotate(first=Min("pk"))
         firsts = {row["first"] for row in found}
-    return [event for event in public if not is_veiled(event.job) or _is_shown(event, firsts)]
+    return [event for event in public if not veiled(event.job) or _is_shown(event, firsts)]
 
 
 def _is_shown(event: JobEvent, firsts: set[int]) -> bool:
@@ -142,6 +151,11 @@ def _uuid(text: str) -> UUID | None:
         return UUID(text)
     except ValueError:
         return None
+
+
+def jobs_untaken() -> QuerySet[Job]:
+    """The jobs that wait for their first host."""
+    return Job.objects.filter(was_taken=False, state=JobState.QUEUED)
 
 
 def largest_node(*, tier: Tier) -> dict[str, Any] | None:

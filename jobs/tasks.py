@@ -19,7 +19,7 @@ from jobs.checking import claims
 from jobs.checking.making import jobs_check
 from jobs.models import VerificationBatch
 from jobs.services import disputes, leases, outbox, settlement, spot_keys, uploads
-from nodes import clones, services
+from nodes import clones, services, trouble
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +66,12 @@ def outbox_push() -> None:
 def clones_tell() -> None:
     """Tells owners that a node's key is used in two places."""
     clones.clones_tell()
+
+
+@shared_task(name="control.nodes_silent_tell")
+def nodes_silent_tell() -> None:
+    """Tells owners that a node has been silent for an hour."""
+    trouble.nodes_silent_tell(now=timezone.now())
 
 
 @shared_task(name="control.node_samples_forget")

@@ -39,14 +39,14 @@ def line_chart_svg(points: Sequence[Point], *, name: str, unit: str, meaning: st
     """A line over time with its area; "" for fewer than two points.
 
     `name` is read to those who don't see it and must be ours, not a stranger's text. `meaning`: verified, running, waiting, broken.
-    `top` fixes the axis (small multiples share one scale).
+    `top` fixes the axis, at the round number above it: small multiples share one scale.
     """
     measured = [(at.timestamp(), value) for at, value in points if value is not None and math.isfinite(value)]
     if len(measured) < 2:
         return ""
     first, last = points[0][0].timestamp(), points[-1][0].timestamp()
     span = max(last - first, 1e-9)
-    ceiling = top or scale_top(max(value for _, value in measured))
+    ceiling = scale_top(max(value for _, value in measured) if top is None else top)
 
     def x(at: float) -> float:
         return round(_LEFT + (at - first) / span * (WIDTH - _LEFT - _RIGHT), 1)

@@ -11,6 +11,7 @@ from django.utils.functional import SimpleLazyObject
 
 from ledger.selectors import balance_micro_of
 from people.models import User
+from people.notifications.selectors import unread_count
 
 
 @dataclass(frozen=True)
@@ -29,16 +30,19 @@ PLACES: Final = (
     Place("Nodes", "nodes-page", "/nodes/", frozenset({"contributor", "moderator"})),
     Place("Wall", "wall-page", "/wall/", frozenset({"visitor", "contributor"})),
     Place("Bank", "bank-page", "/bank/", frozenset({"contributor", "researcher"})),
-    Place("Ledger", "ledger-page", "/ledger/", frozenset({"visitor", "contributor", "researcher", "moderator"})),
+    Place("Live", "live", "/live/", frozenset({"visitor", "researcher", "moderator"})),
+    Place("Ledger", "ledger-page", "/ledger/", frozenset({"visitor", "moderator"})),
+    Place("Docs", "docs", "/docs/", frozenset({"visitor", "contributor", "researcher"})),
 )
 
 
 def frame(request: HttpRequest) -> dict[str, Any]:
-    """`places` of the bar, and `balance_micro` of who is signed in. Looked up by a template that shows it only: error pages don't."""
+    """`places` of the bar, `balance_micro` and `unread` notifications of who is signed in, looked up where they are shown."""
     user = getattr(request, "user", None)  # an error page may be shown before anybody knows who asked
     return {
         "places": SimpleLazyObject(lambda: _places(request.path, _role(user))),
         "balance_micro": SimpleLazyObject(lambda: _balance(user)),
+        "unread": SimpleLazyObject(lambda: unread_count(owner=user) if isinstance(user, User) else 0),
     }
 
 

@@ -6,8 +6,10 @@ from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularJSONAPIView
 
 from jobs.api import StatusView, SubmitJobView
+from nexaportal.api_reference import api_reference
 from nexaportal.bank import bank_page, statement_download
 from nexaportal.design import design_page
+from nexaportal.docs import docs_index, docs_page
 from nexaportal.views import home_page
 from nodes.api import RegistrationView
 
@@ -28,10 +30,14 @@ urlpatterns = [
     path("design/", design_page, name="design"),
     path("bank/", bank_page, name="bank-page"),
     path("bank/statement.<str:form>", statement_download, name="bank-statement"),
+    path("docs/", docs_index, name="docs"),
+    path("docs/api/", api_reference, name="docs-api"),
+    path("docs/<slug:slug>/", docs_page, name="docs-page"),
     path("", include("jobs.page_urls")),
     path("", include("jobs.hosting.page_urls")),
     path("", include("nodes.page_urls")),
     path("", include("ledger.page_urls")),
+    path("", include("people.notifications.page_urls")),
     path("", include("people.page_urls")),
     path("register", RegistrationView.as_view(), name="register"),
     path("submit-job", SubmitJobView.as_view(), name="submit-job"),

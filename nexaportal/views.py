@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
+from jobs.live.figures import tiers_now
 from jobs.models import Job
 from jobs.selectors import portal_status
 from jobs.states import JobState
@@ -30,14 +31,14 @@ STEPS: Final = (
 def home_page(request: HttpRequest) -> HttpResponse:
     """What this is, what it does now, what it did last, and the two ways in. No names, no labels: it is public."""
     status = portal_status()
-    fleet = {row["tier"]: row for row in status["nodes"]}
+    tiers = tiers_now()
     newest = Job.objects.filter(state__in=[JobState.COMPLETED, JobState.FAILED], concluded_at__isnull=False).order_by("-concluded_at")
     context = {
         "status": status,
-        "tiers": [{**row, **fleet[row["tier"]]} for row in status["queues"]],
-        "depth": sum(row["depth"] for row in status["queues"]),
-        "seen": sum(row["seen"] for row in status["nodes"]),
-        "registered": sum(row["registered"] for row in status["nodes"]),
+        "tiers": tiers,
+        "waiting": sum(tier.waiting for tier in tiers),
+        "online": sum(tier.online for tier in tiers),
+        "registered": sum(tier.registered for tier in tiers),
         "totals": totals(),
         "rows": job_rows(list(newest[:NEWEST_JOBS]), names_shown=False),
         "steps": STEPS,

@@ -13,6 +13,9 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from nodes.models import Node, NodeState
+from nodes.trouble import trouble_tell
+from people.notifications.models import NotificationKind
+from people.notifications.selectors import owners_without_mail
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +53,9 @@ def _tell(node: Node, now: datetime) -> bool:
     taken = Node.objects.filter(pk=node.pk, clone_told_at=node.clone_told_at).update(clone_told_at=now)
     if not taken:
         return False
+    trouble_tell(node, about=f"clone:{now:%Y-%m-%d}", subject=f"{node.name}: its key is used in two places", text=lines[1])
     try:
-        if node.owner.email:
+        if node.owner.email and not owners_without_mail(kinds=[NotificationKind.NODE_TROUBLE], owners=[node.owner_id]):
             send_mail(f"[NEXAPod] {node.name}: its key is used in two places", "\n\n".join(lines), None, [node.owner.email])
     except (SMTPException, OSError) as error:
         log.warning("no mail about node %s: %s", node.pk, error)

@@ -43,6 +43,7 @@ from nodes.errors import (
 from nodes.models import JoinToken, Node, NodeKey, NodeSample, NodeState
 from nodes.nudges import nodes_changed
 from nodes.tiers import queues_of, tier_classify
+from nodes.trouble import trouble_tell
 from people.models import User
 from workers.protocol.join_tokens import JoinTokenContent, join_token_encode
 from workers.protocol.keys import PublicKey
@@ -168,7 +169,12 @@ def node_revoke(*, node: Node) -> Node:
 @transaction.atomic
 def node_quarantine(*, node: Node) -> Node:
     """A moderator's act: no work for the node until node_release. Idempotent. Raises NodeRevokedError."""
-    return _state_change(node, NodeState.QUARANTINED)
+    was = node.state
+    changed = _state_change(node, NodeState.QUARANTINED)
+    if was != NodeState.QUARANTINED:
+        text = "A moderator looks at its results. Until that ends it gets no work; write to the operator of the portal if you know why."
+        trouble_tell(node, about=f"quarantined:{timezone.now():%Y%m%d%H%M%S}", subject=f"{node.name} was quarantined", text=text)
+    return changed
 
 
 @transaction.atomic

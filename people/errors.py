@@ -12,6 +12,7 @@ ProblemError
 ├── TokenExpiryPastError       400 token_expiry_past
 ├── TokenScopesInvalidError    400 token_scopes_invalid
 ├── TokensTooManyError         409 tokens_too_many
+├── WebhookUrlInvalidError     400 webhook_url_invalid
 ├── NameInvalidError           400 name_invalid
 ├── NameTakenError             409 name_taken
 ├── ResearcherAlreadyError     409 researcher_already
@@ -117,6 +118,14 @@ class TokensTooManyError(ProblemError):
     code: ClassVar[str] = "tokens_too_many"
     status: ClassVar[int] = 409
     title: ClassVar[str] = "There are too many API tokens"
+
+
+class WebhookUrlInvalidError(ProblemError):
+    """Notifications can't be posted to this address."""
+
+    code: ClassVar[str] = "webhook_url_invalid"
+    status: ClassVar[int] = 400
+    title: ClassVar[str] = "The webhook's address can't be used"
 
 
 class NameInvalidError(ProblemError):

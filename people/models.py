@@ -9,6 +9,13 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models.functions import Lower
 
+from people.notifications.models import (  # noqa: F401  Django looks for tables in this module
+    Notification,
+    NotificationSetting,
+    Webhook,
+    WebhookDelivery,
+)
+
 DISPLAY_NAME_MAX: Final = 48
 ABOUT_MAX: Final = 280
 TEAM_NAME_MAX: Final = 48

@@ -12,13 +12,15 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
 from nexaportal.calendars import WorkedDay, calendar_svg
-from nexaportal.charts import Point, line_chart_svg, scale_top
+from nexaportal.charts import Point, line_chart_svg, number_short, scale_top
 from nexaportal.glyphs import glyph_svg
 
 register = template.Library()
 _SPARK_STEP = 18
 _TICK_STEP = 7
 TICKS_MAX = 48
+_STRIP_STEP = 9
+STRIP_TICKS = 120
 NONE = mark_safe('<span class="muted">\u2013</span>')
 EVENT_WORDS = {
     "job.queued": "Submitted; the worst cost was reserved and the replicas queued.",
@@ -124,6 +126,17 @@ def seconds(value: object) -> str:
     return f"{left} s"
 
 
+@register.filter
+def brief(value: object) -> str:
+    """A short duration, three digits: `840 ms`, `3.41 s`, and from a minute on as `seconds`; a dash for None."""
+    if value is None or value == "":
+        return "\u2013"
+    passed = max(0.0, float(str(value)))
+    if passed >= 60:
+        return seconds(passed)
+    return f"{passed:.3g} s" if passed >= 1 else f"{passed * 1000:.3g} ms"
+
+
 @register.simple_tag
 def ago(moment: datetime | None) -> SafeString:
     """Relative time, with the absolute one as title and for machines. A dash for None."""
@@ -171,6 +184,45 @@ def ticks(seen: int, registered: int) -> SafeString:
 def percent(value: object) -> str:
     """A share in whole percent; a dash for None and for nothing."""
     return "\u2013" if value is None or value == "" else f"{float(str(value)):.0f} %"
+
+
+@register.simple_tag
+def fleet_strip(online: int, paused: int, quarantined: int, silent: int) -> SafeString:
+    """One tick a node, in this order, each state with a shape of its own; of a large fleet one tick stands for several, which is said."""
+    counts = {"online": online, "paused": paused, "quarantined": quarantined, "silent": silent}
+    registered = sum(counts.values())
+    if not registered:
+        return mark_safe('<p class="small muted">No node has joined this tier.</p>')
+    each = -(-registered // STRIP_TICKS)
+    drawn = [state for state, count in counts.items() for _ in range(-(-count // each))]
+    width = len(drawn) * _STRIP_STEP
+    bars = format_html_join("", '<path class="{}" d="{}"/>', ((state, _strip_tick(state, place)) for place, state in enumerate(drawn)))
+    words = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    more = format_html('<p class="small muted">One tick is {} nodes.</p>', each) if each > 1 else ""
+    return format_html(
+        '<svg class="strip" width="{}" height="24" viewBox="0 0 {} 24" role="img" aria-label="{}">{}</svg>{}',
+        width,
+        width,
+        words,
+        bars,
+        more,
+    )
+
+
+def _strip_tick(state: str, place: int) -> str:
+    left = place * _STRIP_STEP + 1
+    return {
+        "online": f"M{left} 2h5v20h-5z",
+        "paused": f"M{left} 12h5v10h-5z",
+        "quarantined": f"M{left} 8l5 8m0-8l-5 8",
+        "silent": f"M{left} 22h5",
+    }[state]
+
+
+@register.filter
+def number(value: object) -> str:
+    """Three significant digits; a dash for None."""
+    return "\u2013" if value is None or value == "" else number_short(float(str(value)))
 
 
 @register.simple_tag

@@ -81,6 +81,13 @@ PAGES: Final = (
     PageShown("/bank/", "ada"),
     PageShown("/bank/", "lise"),
     PageShown("/bank/", "grace"),
+    PageShown("/live/"),
+    PageShown("/docs/"),
+    PageShown("/docs/researcher/"),
+    PageShown("/docs/protocol/"),
+    PageShown("/docs/api/"),
+    PageShown("/notifications/", "ada"),
+    PageShown("/notifications/settings/", "ada"),
     PageShown("/design/"),
     PageShown("/nowhere/"),
 )

@@ -23,6 +23,7 @@ from people.models import User
 from people.services import researcher_approve
 from tests.browser.scene_bank import wall_scene_make
 from tests.browser.scene_jobs import jobs_add
+from tests.browser.scene_live import live_make
 from tests.browser.scene_nodes import nodes_furnish
 from tests.browser.scene_results import FOLDING_FILES
 from tests.browser.scene_submission import submission_scene_make
@@ -87,6 +88,7 @@ def scene_make() -> Scene:
     jobs |= jobs_add(researcher, [pair for pair in fleet if pair[0].tier == "cpu"], FILES)
     checkpoint_publish()
     wall_scene_make(contributors, SCIENCES)
+    live_make(researcher)
     nodes = tuple(node for node, _ in fleet)
     return Scene(researcher, contributors, moderator, nodes, jobs, ids=nodes_furnish(nodes))
 

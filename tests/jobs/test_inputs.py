@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import ipaddress
 import json
 import ssl
@@ -10,14 +9,9 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from django.conf import settings as django_settings
 
 from jobs.blobs import blob_open
@@ -31,10 +25,12 @@ from jobs.errors import (
     InputUriMalformedError,
     InputUriUnsupportedError,
 )
-from jobs.inputs import FetchPolicy, address_is_public, addresses_of, folder_uri_check, inputs_fetch
+from jobs.inputs import FetchPolicy, folder_uri_check, inputs_fetch
 from jobs.models import JobInput
 from jobs.services.submission import job_submit, jobs_submit
+from people.outward import address_is_public
 from tests.factories.jobs import descriptor_make, funded_researcher_make
+from tests.factories.tls import certificate_write
 from workers.protocol.digests import digest_of
 
 HOST = "data.example.org"
@@ -74,33 +70,10 @@ class _Files(BaseHTTPRequestHandler):
         pass
 
 
-def _certificate_write(folder: Path) -> Path:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(HOST)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = folder / "server.pem"
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    path.write_bytes(private + certificate.public_bytes(pem))
-    return path
-
-
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FetchPolicy]:
     """A policy whose one host is a TLS server of this test, on the loopback address."""
-    pem = _certificate_write(tmp_path_factory.mktemp("tls"))
+    pem = certificate_write(tmp_path_factory.mktemp("tls"), HOST)
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Files)
     server.daemon_threads = True
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -234,7 +207,7 @@ def test_loopback_is_refused_by_the_policy_of_the_settings() -> None:
 
 def test_name_without_an_address_is_unreachable() -> None:
     with pytest.raises(InputUnreachableError, match="has no address"):
-        addresses_of("no-such-host.invalid", 443)
+        fetch(replace(FetchPolicy.from_settings(), hosts=("no-such-host.invalid",)), "a", uri="https://no-such-host.invalid/")
 
 
 @pytest.mark.parametrize(
@@ -259,24 +232,3 @@ def test_address_of_another_kind_is_refused(uri: str, error: type[InputUriMalfor
     with pytest.raises(error) as caught:
         folder_uri_check(uri)
     assert caught.value.code in ("input_uri_unsupported", "input_uri_malformed")
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        *("127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "255.255.255.255", "224.0.0.1"),
-        "0.0.0.0",  # noqa: S104 -- never bound, only refused
-        *("::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "ff02::1"),
-        *("::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::"),
-        "not an address",
-    ],
-)
-def test_address_that_is_not_public(address: str) -> None:
-    assert not address_is_public(address)
-
-
-@pytest.mark.parametrize(
-    "address", ["93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c", "::ffff:93.184.215.14", "64:ff9b::5db8:d70e"]
-)
-def test_address_that_is_public(address: str) -> None:
-    assert address_is_public(address)

@@ -14,7 +14,7 @@ from django.core.mail.backends.locmem import EmailBackend
 from django.test import override_settings
 
 from jobs.models import Job, JobEvent
-from jobs.services import outbox
+from jobs.services import outbox, telling
 from jobs.services.closing import job_fail
 from jobs.services.outbox import FLEET_GROUP, event_document, job_group, outbox_push
 from jobs.services.settlement import job_settle
@@ -67,15 +67,9 @@ def test_event_is_pushed_once_to_the_jobs_group(layer: Any) -> None:
     assert pushed(layer, job_group(job.pk)) == []
 
 
-def test_fleet_sees_kinds_types_and_tiers_of_job_events_and_nothing_else(layer: Any) -> None:
-    job = job_make()
-    replica_report(job)
-    found = pushed(layer, FLEET_GROUP)
-    assert found
-    assert {message["type"] for message in found} == {"fleet.events"}
-    for event in [event for message in found for event in message["events"]]:
-        assert set(event) == {"kind", "job_type", "tier", "at"}
-        assert event["kind"].startswith("job.")
+def test_the_fleet_is_told_how_many_jobs_moved_and_nothing_else(layer: Any) -> None:
+    replica_report(job_make(verification={"method": "exact", "copies": 2, "quorum": 2}))
+    assert pushed(layer, FLEET_GROUP) == [{"type": "fleet.moved", "events": 2}]  # submitted, and taken
 
 
 def test_hidden_event_is_pushed_to_nobody_and_does_not_wait_for_ever(layer: Any) -> None:
@@ -132,7 +126,7 @@ def test_owner_is_mailed_at_the_end_and_told_why() -> None:
 
 
 def test_owner_of_many_jobs_is_mailed_once_for_all_that_ended_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox, "DIGEST_LABELS", 2)
+    monkeypatch.setattr(telling, "DIGEST_LABELS", 2)
     owner = funded_researcher_make()
     jobs = [job_make(owner) for _ in range(3)]
     for job in jobs:

@@ -101,7 +101,7 @@ def test_home_takes_a_bounded_number_of_statements(django_assert_max_num_queries
     for _ in range(3):
         completed_job_owner = funded_researcher_make()
         job_make(completed_job_owner)
-    with django_assert_max_num_queries(11):
+    with django_assert_max_num_queries(13):
         Client().get("/")
 
 
