@@ -69,7 +69,7 @@ def test_pages_hold_nothing_that_the_policy_would_block(path: str) -> None:
     assert "unsafe" not in policy
     text = response.content.decode()
     assert not re.search(r"\sstyle=|\son[a-z]+=|<style|javascript:", text)
-    assert re.findall(r"<script(?![^>]*application/json)[^>]*>(.+?)</script>", text, re.DOTALL) == []  # data is no script
+    assert set(re.findall(r"<script(?![^>]*application/json)[^>]*>(.*?)</script>", text, re.DOTALL)) <= {""}  # data is no script
     assert not re.search(r"""(?:src|href)=["'](?:https?:)?//""", text)
 
 
