@@ -27,6 +27,7 @@ from benchmarks.intake import intake_measure
 from benchmarks.ledger import ledger_figures
 from benchmarks.lifecycle import OWNERS, lifecycle_figures
 from benchmarks.pages import page_figures
+from benchmarks.wall import wall_figures
 from devstack.engine import EngineHandle, engine_ensure
 from devstack.images import tiny_image_ensure
 from devstack.stack import CHECKOUT
@@ -62,6 +63,7 @@ def bench(engine: EngineHandle, folder: Path, console: Console) -> Bench:
     bench.section("Archives", archive_figures(folder / "archives"))
     bench.section("Audit of the ledger's log", audit_figures(folder / "audit"))
     bench.section("The ledger", ledger_figures(folder / "ledger"))
+    bench.section("The wall, 100,000 contributors", wall_figures(folder / "wall"))
     bench.section("Pages at 1,000,000 jobs of one owner", page_figures())
     bench.section("Intake", intake_measure(folder / "intake"))
     bench.section("The engine", engine_figures(engine, folder / "engine", image_id))

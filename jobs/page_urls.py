@@ -3,6 +3,7 @@
 from django.urls import path
 
 from jobs.live import views as live
+from jobs.results import views as results
 from jobs.views import acts, browser_uploads, evidence, job_list, job_page, shared, submission
 
 urlpatterns = [
@@ -24,4 +25,10 @@ urlpatterns = [
     path("jobs/new/uploads/", browser_uploads.browser_uploads_view, name="browser-uploads"),
     path("jobs/new/uploads/<uuid:upload_id>/", browser_uploads.browser_upload_view, name="browser-upload"),
     path("jobs/<uuid:job_id>/clone/", submission.clone_page, name="job-clone"),
+    path("jobs/<uuid:job_id>/results/", results.results_page, name="job-results"),
+    path("jobs/<uuid:job_id>/results/archive/", results.archive_download, name="job-results-archive"),
+    path("jobs/<uuid:job_id>/results/files/<path:path>", results.file_page, name="job-result-file"),
+    path("jobs/<uuid:job_id>/results/bytes/<path:path>", results.file_download, name="job-result-bytes"),
+    path("jobs/<uuid:job_id>/results/image/<path:path>", results.file_image, name="job-result-image"),
+    path("jobs/<uuid:job_id>/results/atoms/<path:path>", results.file_atoms, name="job-result-atoms"),
 ]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet, Sum
 from django.utils import timezone
 
 from jobs import disclosure
 from jobs.descriptor import Visibility
 from jobs.models import Job, JobEvent, JobInput, JobKind, Replica, Upload
-from jobs.states import JOB_OPEN, JobState, ReplicaState
+from jobs.states import JOB_OPEN, JOB_TERMINAL, JobState, ReplicaState
 from ledger.checkpoints import checkpoint_latest
 from ledger.models import LogLeaf
 from nodes.models import Node, NodeState
@@ -116,6 +117,23 @@ def copies_shown(job: Job) -> disclosure.CopiesShown:
 def state_shown(job: Job) -> JobState:
     """`disclosure.job_state_shown` of a row; the column `shown_state` says the same to queries."""
     return disclosure.job_state_shown(state=JobState(job.state), was_taken=job.was_taken) if is_veiled(job) else JobState(job.state)
+
+
+@dataclass(frozen=True)
+class Reservations:
+    """What a person has set aside: in all, and for the newest of the jobs, each with its state as it may be shown."""
+
+    count: int
+    reserved_micro: int
+    jobs: list[tuple[Job, JobState]]
+
+
+def reservations_open(*, owner: User, limit: int) -> Reservations:
+    """The jobs of `owner` whose reservations still wait in the escrow: those that are not at their end."""
+    unended = Job.objects.filter(owner=owner).exclude(state__in=sorted(JOB_TERMINAL))
+    totals = unended.aggregate(count=Count("pk"), reserved=Sum("reserved_micro"))
+    newest = unended.defer("descriptor").order_by("-submitted_at", "-pk")[:limit]
+    return Reservations(totals["count"], totals["reserved"] or 0, [(job, state_shown(job)) for job in newest])
 
 
 def image_closed_until(*, job: Job) -> datetime | None:

@@ -31,7 +31,7 @@ def csv_rows(page: Leaves) -> bytes:
     for leaf in page:
         document = leaf_document(leaf)
         for posting in document.get("postings", ()):
-            entry = [document["index"], document["at"], document["kind"], _cell(document["key"])]
+            entry = [document["index"], document["at"], document["kind"], spreadsheet_cell(document["key"])]
             writer.writerow([*entry, posting["account"], posting["amount_micro"]])
     return out.getvalue().encode("utf-8")
 
@@ -56,6 +56,6 @@ async def pages_async(export: Callable[[Leaves], bytes]) -> AsyncIterator[bytes]
         yield export(())
 
 
-def _cell(text: str) -> str:
-    """A key of somebody's choosing, so that no spreadsheet takes it for a formula: those start with one of these, white space aside."""
+def spreadsheet_cell(text: str) -> str:
+    """Text of somebody's choosing, so that no spreadsheet takes it for a formula: those start with one of these, white space aside."""
     return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@", "|", "%")) else text

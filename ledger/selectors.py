@@ -60,9 +60,28 @@ def balance_micro_of(*, user_id: int) -> int:
 
 
 def statement_page(*, account: Account, before: int | None, limit: int) -> Sequence[Posting]:
-    """Up to `limit` postings of an account below posting id `before`, newest first, with their entries and leaves."""
-    postings = Posting.objects.filter(account=account).select_related("entry__item__leaf").order_by("-pk")
+    """Up to `limit` postings of an account below posting id `before`, newest first: entries, leaves and the account along."""
+    postings = Posting.objects.filter(account=account).select_related("entry__item__leaf", "account").order_by("-pk")
     return list((postings.filter(pk__lt=before) if before is not None else postings)[:limit])
+
+
+def statement_after(*, account: Account, after: int, limit: int) -> Sequence[Posting]:
+    """Up to `limit` postings of an account above posting id `after` (0 starts), oldest first, with their entries and leaves."""
+    postings = Posting.objects.filter(account=account, pk__gt=after).select_related("entry__item__leaf").order_by("pk")
+    return list(postings[:limit])
+
+
+def checkpoints_page(*, before: int | None, limit: int) -> list[Checkpoint]:
+    """Up to `limit` checkpoints with an id below `before` (None: the newest), newest first."""
+    checkpoints = Checkpoint.objects.order_by("-pk")
+    return list((checkpoints if before is None else checkpoints.filter(pk__lt=before))[:limit])
+
+
+def payments_page(*, account: Account, before: int | None, limit: int) -> Sequence[Posting]:
+    """As statement_page, of what was paid to the account for work and nothing else."""
+    postings = Posting.objects.filter(account=account, entry__kind=EntryKind.PAYMENT, amount_micro__gt=0)
+    newest = postings.select_related("entry__item__leaf").order_by("-pk")
+    return list((newest.filter(pk__lt=before) if before is not None else newest)[:limit])
 
 
 def totals() -> dict[str, int]:

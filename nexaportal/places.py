@@ -28,8 +28,10 @@ class Place:
 PLACES: Final = (
     Place("Jobs", "jobs-page", "/jobs/", frozenset({"researcher", "moderator"})),
     Place("Nodes", "nodes-page", "/nodes/", frozenset({"contributor", "moderator"})),
-    Place("Live", "live", "/live/", frozenset({"visitor"})),
-    Place("Ledger", "ledger-page", "/ledger/", frozenset({"visitor", "contributor", "researcher", "moderator"})),
+    Place("Wall", "wall-page", "/wall/", frozenset({"visitor", "contributor"})),
+    Place("Bank", "bank-page", "/bank/", frozenset({"contributor", "researcher"})),
+    Place("Live", "live", "/live/", frozenset({"visitor", "researcher", "moderator"})),
+    Place("Ledger", "ledger-page", "/ledger/", frozenset({"visitor", "moderator"})),
     Place("Docs", "docs", "/docs/", frozenset({"visitor", "contributor", "researcher"})),
 )
 

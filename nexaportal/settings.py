@@ -169,6 +169,7 @@ CELERY_BEAT_SCHEDULE = {
     "outbox": {"task": "control.outbox_push", "schedule": environment.number("NEXA_PUSH_SECONDS", 1)},
     "node samples": {"task": "control.node_samples_forget", "schedule": 600.0},
     "clones": {"task": "control.clones_tell", "schedule": 10.0},
+    "standings": {"task": "control.standings_sum", "schedule": environment.number("NEXA_STANDINGS_SECONDS", 10)},
     "silent nodes": {"task": "control.nodes_silent_tell", "schedule": 60.0},
     "webhooks": {"task": "control.webhooks_deliver", "schedule": 5.0},
     "checkpoint": {"task": "conclude.checkpoint_publish", "schedule": NEXA_CHECKPOINT_SECONDS},

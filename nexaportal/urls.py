@@ -7,6 +7,7 @@ from drf_spectacular.views import SpectacularJSONAPIView
 
 from jobs.api import StatusView, SubmitJobView
 from nexaportal.api_reference import api_reference
+from nexaportal.bank import bank_page, statement_download
 from nexaportal.design import design_page
 from nexaportal.docs import docs_index, docs_page
 from nexaportal.views import home_page
@@ -27,11 +28,14 @@ api_v1: list[URLPattern | URLResolver] = [
 urlpatterns = [
     path("", home_page, name="home"),
     path("design/", design_page, name="design"),
+    path("bank/", bank_page, name="bank-page"),
+    path("bank/statement.<str:form>", statement_download, name="bank-statement"),
     path("docs/", docs_index, name="docs"),
     path("docs/api/", api_reference, name="docs-api"),
     path("docs/<slug:slug>/", docs_page, name="docs-page"),
     path("", include("jobs.page_urls")),
     path("", include("jobs.hosting.page_urls")),
+    path("", include("nodes.page_urls")),
     path("", include("ledger.page_urls")),
     path("", include("people.notifications.page_urls")),
     path("", include("people.page_urls")),

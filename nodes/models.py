@@ -95,6 +95,79 @@ class JoinToken(models.Model):
         return f"join token of {self.owner_id}"
 
 
+class Workday(models.Model):
+    """What one person's nodes did for one science on one day (UTC): receipts that were judged, and what the accepted ones were worth.
+
+    Settlement adds to it in the transaction that pays, so the sum of `paid_micro` is what the ledger paid for work.
+    """
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="workdays", db_index=False)
+    day = models.DateField()
+    science = models.CharField(max_length=64)
+    """The type of the jobs."""
+    accepted = models.PositiveIntegerField()
+    rejected = models.PositiveIntegerField()
+    work_micro = models.BigIntegerField()
+    """Verified work in millionths of a TFLOP/s-hour: what was paid for, at a rate of 1."""
+    paid_micro = models.BigIntegerField()
+    due_on = models.DateField(null=True, blank=True)
+    """When its owner's standings are to be summed again: its day where something came in, later the day on which it leaves a period."""
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["owner", "day", "science"], name="workday_unique")]
+        indexes: ClassVar = [models.Index(fields=["due_on"], condition=Q(due_on__isnull=False), name="workday_due")]
+
+    def __str__(self) -> str:
+        return f"{self.owner_id} {self.day} {self.science}"
+
+
+class Standing(models.Model):
+    """A person's sums over a period, what the wall is sorted by. Follows from workdays (nodes/wall/summing.py), some seconds later."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="standings", db_index=False)
+    period_days = models.PositiveSmallIntegerField()
+    """The last so many days, today among them; 0: all days."""
+    science = models.CharField(max_length=64)
+    """A type of jobs; empty: all of them."""
+    accepted = models.BigIntegerField()
+    rejected = models.BigIntegerField()
+    work_micro = models.BigIntegerField()
+    paid_micro = models.BigIntegerField()
+    since = models.DateField()
+    """The person's first workday, whatever the period."""
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["owner", "period_days", "science"], name="standing_unique")]
+        indexes: ClassVar = [
+            # Places are counted, and teams summed, from the index alone.
+            models.Index(
+                fields=["period_days", "science", "-work_micro", "owner"],
+                include=["id", "accepted", "rejected", "paid_micro", "since"],
+                name="standing_rank",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.owner_id} {self.period_days} {self.science}"
+
+
+class WallTotal(models.Model):
+    """The sums of all standings of a period and science; moves with them, in their transaction."""
+
+    period_days = models.PositiveSmallIntegerField()
+    science = models.CharField(max_length=64)
+    contributors = models.BigIntegerField()
+    """Who have verified work."""
+    work_micro = models.BigIntegerField()
+    paid_micro = models.BigIntegerField()
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["period_days", "science"], name="wall_total_unique")]
+
+    def __str__(self) -> str:
+        return f"{self.period_days} {self.science}"
+
+
 class NodeSample(models.Model):
     """What a node's machine did in one minute, by one of its exchanges (workers.protocol.messages.MachineLoad). Kept for two days.
 

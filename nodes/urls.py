@@ -3,10 +3,12 @@
 from django.urls import path
 
 from nodes import api
+from nodes.wall.api import WallView
 
 urlpatterns = [
     path("coordinator", api.CoordinatorView.as_view(), name="coordinator"),
     path("join-tokens", api.JoinTokenView.as_view(), name="join-tokens"),
+    path("wall", WallView.as_view(), name="wall"),
     path("nodes", api.NodeListView.as_view(), name="nodes"),
     path("nodes/self/key", api.NodeKeyView.as_view(), name="node-key"),
     path("nodes/<uuid:node_id>", api.NodeView.as_view(), name="node"),

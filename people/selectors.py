@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django.core.signing import BadSignature, Signer
 from django.db.models import Q, QuerySet
+from django.db.models.functions import Lower
 
 from people.models import ApiToken, ResearcherApplication, Scope, Team, TeamMember, User
 
@@ -39,6 +40,16 @@ def roles_of(*, user: User) -> list[str]:
 def scopes_of(*, token: ApiToken | None) -> list[str]:
     """The scopes of a request: those of its token, or all of them for a session (`token` None)."""
     return sorted(token.scopes) if token else sorted(Scope.values)
+
+
+def public_person(*, name: str) -> User | None:
+    """The active person who shows themselves under this name: a display name in any case, or a username as it is. None where nobody does.
+
+    Their team is fetched along.
+    """
+    shown = User.objects.filter(is_public=True, is_active=True).select_related("membership__team")
+    displayed = shown.exclude(display_name="").annotate(lowered=Lower("display_name")).filter(lowered=name.lower())
+    return displayed.first() or shown.filter(display_name="", username=name).first()
 
 
 def name_is_anothers(*, name: str, user: User | None) -> bool:

@@ -13,15 +13,16 @@ from jobs.comparison.tables import Table, table_of, tables_compare
 
 def csv_compare(rule: FileRule, one: bytes, other: bytes, tally: Tally) -> None:
     """Raises FileUnreadableError."""
-    tables_compare(rule, _table(rule, one, ","), _table(rule, other, ","), tally)
+    tables_compare(rule, delimited_table(rule, one, ","), delimited_table(rule, other, ","), tally)
 
 
 def tsv_compare(rule: FileRule, one: bytes, other: bytes, tally: Tally) -> None:
     """Raises FileUnreadableError."""
-    tables_compare(rule, _table(rule, one, "\t"), _table(rule, other, "\t"), tally)
+    tables_compare(rule, delimited_table(rule, one, "\t"), delimited_table(rule, other, "\t"), tally)
 
 
-def _table(rule: FileRule, data: bytes, delimiter: str) -> Table:
+def delimited_table(rule: FileRule, data: bytes, delimiter: str) -> Table:
+    """The table in these bytes. It and its rows raise FileUnreadableError."""
     return table_of(rule, _rows(rule.path, data, delimiter), header=lambda first: True)
 
 

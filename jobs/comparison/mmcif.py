@@ -14,7 +14,7 @@ from typing import Final
 from jobs.comparison.reading import FileUnreadableError, text_lines
 from jobs.comparison.report import Tally
 from jobs.comparison.rules import FileRule
-from jobs.comparison.structures import Structure, StructureBuilder, structures_compare
+from jobs.comparison.structures import AtomName, Structure, StructureBuilder, structures_compare
 
 _PREFIX: Final = "_atom_site."
 _COORDINATES: Final = ("cartn_x", "cartn_y", "cartn_z")
@@ -162,6 +162,15 @@ class _Tokens:
                 yield text[1:-1], True
             elif text[0] != "#":
                 yield text, False
+
+
+def mmcif_atom(identity: str) -> AtomName:
+    """The parts of an identity. A name begins with a symbol of two letters only in an ion, whose residue is called what its atom is."""
+    label_chain, chain, label_number, number, insertion, residue, name, alternate = identity.split("\n")
+    number = (number if number != "." else label_number) + (insertion if insertion not in ".?" else "")
+    letters = name.strip("0123456789'\"*+-")
+    element = (letters[:2] if residue.upper() == name.upper() else letters[:1]).upper()
+    return AtomName(chain if chain != "." else label_chain, residue, number, name, "" if alternate in ".?" else alternate, element)
 
 
 def _describe(identity: str) -> str:

@@ -40,7 +40,7 @@ _ZIP_ERRORS = (
 
 def npz_compare(rule: FileRule, one: bytes, other: bytes, tally: Tally) -> None:
     """Raises FileUnreadableError. `rule.columns` are arrays."""
-    first, second = _Members(rule.path, one), _Members(rule.path, other)
+    first, second = NpzMembers(rule.path, one), NpzMembers(rule.path, other)
     for name in rule.columns:
         if not (name in first.names and name in second.names):
             raise FileUnreadableError(f"{rule.path}: expected the array {name!r} in both results.")
@@ -51,7 +51,7 @@ def npz_compare(rule: FileRule, one: bytes, other: bytes, tally: Tally) -> None:
         _member_compare(rule, name, [side for side in (first, second) if name in side.names], tally)
 
 
-def _member_compare(rule: FileRule, name: str, sides: list[_Members], tally: Tally) -> None:
+def _member_compare(rule: FileRule, name: str, sides: list[NpzMembers], tally: Tally) -> None:
     """What only one side has is read all the same: whether the bytes can be read must not depend on the other's."""
     arrays = [array_read(f"{rule.path}: {name[:80]}", side.read(name)) for side in sides]
     if len(arrays) == 2:
@@ -59,8 +59,8 @@ def _member_compare(rule: FileRule, name: str, sides: list[_Members], tally: Tal
         stored_compare(one, other, tally, name=name, tolerance=rule.tolerance_of(name), fields={}, refuses_nan=rule.refuses_nan)
 
 
-class _Members:
-    """The members of one NPZ by the names of their arrays."""
+class NpzMembers:
+    """The members of one NPZ by the names of their arrays. Raises FileUnreadableError."""
 
     def __init__(self, path: str, data: bytes) -> None:
         self._path = path
@@ -77,6 +77,7 @@ class _Members:
             raise FileUnreadableError(f"{path}: expected at most {MEMBERS_MAX} arrays with distinct names; found {len(members)} members.")
         if (total := sum(info.file_size for info in members)) > UNPACKED_BYTES_MAX:
             raise FileUnreadableError(f"{path}: expected at most {UNPACKED_BYTES_MAX} bytes unpacked; found {total}.")
+        self.unpacked_bytes = total
         self.names = frozenset(self._by_name)
 
     def read(self, name: str) -> bytes:

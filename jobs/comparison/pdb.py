@@ -11,7 +11,7 @@ import re
 from jobs.comparison.reading import LINES_MAX, FileUnreadableError
 from jobs.comparison.report import Tally
 from jobs.comparison.rules import FileRule
-from jobs.comparison.structures import Structure, StructureBuilder, structures_compare
+from jobs.comparison.structures import AtomName, Structure, StructureBuilder, structures_compare
 
 _IDENTITY = slice(12, 27)
 """Columns 13 to 27: name, alternate location, residue name, chain, residue number, insertion code. Where a name stands tells calcium from
@@ -43,6 +43,18 @@ def pdb_read(path: str, data: bytes) -> Structure:
         elif not is_empty and line.rstrip().split(b" ", 1)[0] in _BREAKS:
             model, is_empty = model + 1, True
     return found.structure()
+
+
+def pdb_atom(identity: str) -> AtomName:
+    """The parts of an identity. An element's symbol ends in the second column of a name; hydrogens with long names begin in the first."""
+    name = identity[:4]
+    if name[0] == " " or name[0].isdigit():
+        element = name[1:].strip("0123456789 ")[:1]
+    elif " " not in name and name[0] == "H":
+        element = "H"
+    else:
+        element = name[:2].rstrip("0123456789 ")
+    return AtomName(identity[9], identity[5:8].strip(), identity[10:15].strip(), name.strip(), identity[4].strip(), element.upper())
 
 
 def _describe(identity: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from jobs.comparison.comparators import files_compare
 from jobs.comparison.report import Comparison, FileReport, Tally
@@ -12,7 +12,7 @@ from jobs.descriptor.formats import FileFormat, format_of
 from workers.protocol.messages.receipt import Manifest
 
 
-def rules_of(descriptor: Descriptor, manifests: tuple[Manifest, Manifest]) -> tuple[list[FileRule], list[str]]:
+def rules_of(descriptor: Descriptor, manifests: Sequence[Manifest]) -> tuple[list[FileRule], list[str]]:
     """(files compared by their values, files compared byte for byte). A descriptor without `files` compares every file of either result."""
     verification = descriptor.verification
     paths = [file.path for file in verification.files] or sorted({f.path for manifest in manifests for f in manifest.files})

@@ -44,6 +44,18 @@ class Model:
         return np.frombuffer(self.coordinates, dtype=np.float64).reshape(-1, 3)
 
 
+@dataclass(frozen=True)
+class AtomName:
+    """What an identity says of its atom, without spaces. `element`: its symbol in capitals, as far as the name tells."""
+
+    chain: str
+    residue: str
+    residue_number: str
+    name: str
+    alternate: str
+    element: str
+
+
 Structure = Mapping[str, Model]
 """Models by their name."""
 

@@ -17,10 +17,11 @@ from jobs.comparison.tables import Table, table_of, tables_compare
 
 def text_compare(rule: FileRule, one: bytes, other: bytes, tally: Tally) -> None:
     """Raises FileUnreadableError."""
-    tables_compare(rule, _table(rule, one), _table(rule, other), tally)
+    tables_compare(rule, text_table(rule, one), text_table(rule, other), tally)
 
 
-def _table(rule: FileRule, data: bytes) -> Table:
+def text_table(rule: FileRule, data: bytes) -> Table:
+    """The table in these bytes. It and its rows raise FileUnreadableError."""
     return table_of(rule, _rows(rule.path, data), header=lambda first: all(number_of(cell) is None for cell in first))
 
 

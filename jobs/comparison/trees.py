@@ -26,7 +26,7 @@ _Place = tuple["_Place", str | int] | None
 
 def json_compare(rule: FileRule, one: bytes, other: bytes, tally: Tally) -> None:
     """Raises FileUnreadableError."""
-    first, second = _document(rule.path, one), _document(rule.path, other)
+    first, second = document_read(rule.path, one), document_read(rule.path, other)
     for name in rule.columns:
         if not all(isinstance(document, dict) and name in document for document in (first, second)):
             raise FileUnreadableError(f"{rule.path}: expected a JSON object with the member {name!r} in both results.")
@@ -37,7 +37,8 @@ def json_compare(rule: FileRule, one: bytes, other: bytes, tally: Tally) -> None
         _values_compare(tally, None, first, second, rule.tolerance)
 
 
-def _document(path: str, data: bytes) -> Any:
+def document_read(path: str, data: bytes) -> Any:
+    """The value that a document spells. Raises FileUnreadableError."""
     if len(data) > DOCUMENT_BYTES_MAX:
         raise FileUnreadableError(f"{path}: expected a document of at most {DOCUMENT_BYTES_MAX} bytes; found {len(data)}.")
     values = data.count(b",") + data.count(b"[") + data.count(b"{") + 1

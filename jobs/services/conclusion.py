@@ -2,7 +2,8 @@
 
 1. Every replica that agrees with the canonical one is paid alike, what the job is worth for its image and type (workers/protocol/pay.py).
 2. Whatever was reserved and isn't paid goes back.
-3. Each receipt that was judged goes into the public log, accepted or not, in the transaction that pays it. One whose signature doesn't hold
+3. What each node's owner did is added to their workday, with the payment (nodes/wall/): the wall is what was paid.
+4. Each receipt that was judged goes into the public log, accepted or not, in the transaction that pays it. One whose signature doesn't hold
    is nobody's receipt, and isn't logged.
 
 Callers hold the locks of the jobs, and are inside a transaction.
@@ -26,9 +27,10 @@ from ledger.items import ConcludedReceipt, receipts_log
 from ledger.models import Account
 from ledger.movements import Movement, movements_post
 from ledger.services import Payment, accounts_of, payment_of, refund_of
+from nodes.wall.recording import JudgedWork, work_record
 from workers.protocol.leaves import SpotChoice
 from workers.protocol.messages.receipt import ReceiptPredicate
-from workers.protocol.pay import CLIP_FACTOR, payment_micro
+from workers.protocol.pay import CLIP_FACTOR, MICRO, payment_micro
 
 ImageAndType = tuple[str, str]
 
@@ -71,23 +73,28 @@ class Conclusions:
         refunds: list[Movement | None] = []
         steps: list[Step] = []
         judged: list[tuple[Job, Replica, bool, bool]] = []
+        works: list[JudgedWork] = []
         for result in self._results:
-            amount, formula = result.pay(calibrations.ratio_of(result.job))
+            ratio = calibrations.ratio_of(result.job)
+            amount, formula = result.pay(ratio)
             if amount > 0:
                 movements += [_payment(replica, accounts[_owner_of(replica)], amount, formula) for replica in result.accepted]
             left_micro = result.job.reserved_micro - amount * len(result.accepted)
             refunds.append(refund_of(account=accounts[result.job.owner_id], job_id=result.job.pk, amount_micro=left_micro))
             steps += result.steps(amount, self._now)
             judged += [(result.job, replica, replica.verdict == Verdict.AGREE, result.is_ruled) for replica in result.reported]
+            works += result.works(amount, ratio)
             calibrations.measure(result.job, result.accepted)
         for failure in self._failures:
             left_micro = failure.job.reserved_micro
             refunds.append(refund_of(account=accounts[failure.job.owner_id], job_id=failure.job.pk, amount_micro=left_micro))
             steps += failure.steps(self._now)
             judged += [(failure.job, replica, False, failure.is_ruled) for replica in failure.reported]
+            works += [JudgedWork(_owner_of(replica), failure.job.job_type, is_accepted=False) for replica in failure.reported]
         receipts_log(_concluded_receipts(judged))
         movements_post([*movements, *(refund for refund in refunds if refund)])
         steps_take(steps)
+        work_record(works, at=self._now)
         calibrations.write()
 
 
@@ -158,6 +165,17 @@ class _Result:
             *(_judged(replica, amount_micro if replica.verdict == Verdict.AGREE else None, now) for replica in self.reported),
             *_cancelled(self._others, "The job was concluded.", now),
             JobStep(job, JobState.COMPLETED, payload=summary, fields=fields),
+        ]
+
+    def works(self, amount_micro: int, ratio: float) -> list[JudgedWork]:
+        """What the wall shows of it: the accepted replicas' work is what they are paid for, whatever the job's rate."""
+        job = self.job
+        work_micro = payment_micro(estimated_flops=job.estimated_flops, calibration_ratio=ratio, rate_micro=MICRO)
+        return [
+            JudgedWork(_owner_of(replica), job.job_type, is_accepted=True, work_micro=work_micro, paid_micro=amount_micro)
+            if replica.verdict == Verdict.AGREE
+            else JudgedWork(_owner_of(replica), job.job_type, is_accepted=False)
+            for replica in self.reported
         ]
 
     def _summary(self) -> dict[str, object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from django import template
@@ -11,6 +11,7 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
+from nexaportal.calendars import WorkedDay, calendar_svg
 from nexaportal.charts import Point, line_chart_svg, number_short, scale_top
 from nexaportal.glyphs import glyph_svg
 
@@ -71,11 +72,44 @@ def digest(value: object) -> SafeString:
 
 
 @register.filter
-def credits(micro: object) -> str:  # noqa: A001  the glossary's word
-    """Millionths as credits: up to 6 decimals, at least 2, thousands apart."""
+def credits(micro: object, least: int = 2) -> str:  # noqa: A001  the glossary's word
+    """Millionths as credits: up to 6 decimals, at least `least`, thousands apart."""
     whole, part = divmod(abs(int(str(micro or 0))), 1_000_000)
     sign = "\u2212" if int(str(micro or 0)) < 0 else ""
-    return f"{sign}{whole:,}".replace(",", "\u202f") + "." + f"{part:06d}".rstrip("0").ljust(2, "0")
+    return f"{sign}{whole:,}".replace(",", "\u202f") + "." + f"{part:06d}".rstrip("0").ljust(least, "0")
+
+
+@register.filter
+def significant(value: object) -> str:
+    """Three significant digits, thousands apart, no exponent within reason; a dash for None."""
+    if value is None or value == "":
+        return "\u2013"
+    number = float(str(value))
+    if number == 0 or 1e-4 <= abs(number) < 1000:
+        return f"{number:.3g}" if abs(number) < 100 else f"{number:.0f}"
+    if abs(number) < 1e-4:
+        return f"{number:.2e}"
+    return f"{float(f'{number:.3g}'):,.0f}".replace(",", "\u202f")
+
+
+@register.filter
+def tflop_hours(micro: object) -> str:
+    """Millionths of a TFLOP/s-hour as TFLOP-hours, three significant digits."""
+    return significant(int(str(micro or 0)) / 1e6)
+
+
+@register.filter
+def accuracy(share: float | None) -> str:
+    """A share of 1 as per cent: never 100 % where something is missing. A dash for None."""
+    if share is None:
+        return "\u2013"
+    return "100 %" if share == 1 else f"{min(share * 100, 99.9):.3g} %"
+
+
+@register.filter
+def statistic(value: float) -> str:
+    """A measured number with six significant digits: what a column of statistics needs to be compared."""
+    return f"{value:.6g}".replace("-", "\u2212")
 
 
 @register.filter
@@ -202,6 +236,12 @@ def line_chart(points: Sequence[Point], name: str, unit: str, meaning: str = "ru
 def axis_top(largest: float) -> float:
     """Where an axis ends that is to show `largest`: for charts that share one scale."""
     return scale_top(largest)
+
+
+@register.simple_tag
+def calendar(days: Sequence[WorkedDay], today: date) -> SafeString:
+    """A year of days, a column a week (nexaportal/calendars.py)."""
+    return mark_safe(calendar_svg(days, today=today))  # noqa: S308  numbers and dates only
 
 
 @register.simple_tag

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -20,9 +21,11 @@ from ledger.checkpoints import checkpoint_publish
 from nodes.models import Node
 from people.models import User
 from people.services import researcher_approve
+from tests.browser.scene_bank import wall_scene_make
 from tests.browser.scene_jobs import jobs_add
 from tests.browser.scene_live import live_make
 from tests.browser.scene_nodes import nodes_furnish
+from tests.browser.scene_results import FOLDING_FILES
 from tests.browser.scene_submission import submission_scene_make
 from tests.factories.checking import job_check
 from tests.factories.jobs import credits_grant, image_approve, job_make
@@ -54,7 +57,7 @@ class Scene:
     moderator: User
     nodes: tuple[Node, ...]
     jobs: dict[str, Job]
-    """By state: queued, leased, completed, disputed; and those of scene_jobs.py."""
+    """By state: queued, leased, completed, disputed; folded, a completed one with files of every kind; and those of scene_jobs.py."""
     ids: dict[str, object]
     """Of what else a path of pages.py names."""
 
@@ -84,6 +87,7 @@ def scene_make() -> Scene:
     jobs = _jobs(researcher, fleet)
     jobs |= jobs_add(researcher, [pair for pair in fleet if pair[0].tier == "cpu"], FILES)
     checkpoint_publish()
+    wall_scene_make(contributors, SCIENCES)
     live_make(researcher)
     nodes = tuple(node for node, _ in fleet)
     return Scene(researcher, contributors, moderator, nodes, jobs, ids=nodes_furnish(nodes))
@@ -114,6 +118,8 @@ def _jobs(owner: User, fleet: list[tuple[Node, PrivateKey]]) -> dict[str, Job]:
     for number in range(9):
         jobs["completed"] = job = _job(owner, f"chignolin-{number:02}", SCIENCES[number % 4], **_copies(2))
         _report(job, cpu[number % 4], cpu[(number + 1) % 4])
+    jobs["folded"] = job = _job(owner, "chignolin-annealed", SCIENCES[0], **_copies(2))
+    _report(job, cpu[0], cpu[1], files=FOLDING_FILES)
     jobs["disputed"] = job = _job(owner, "trp-cage-quench", SCIENCES[0], **_copies(2))
     Job.objects.filter(pk=job.pk).update(replicas_max=2)
     _report(job, cpu[0], cpu[1], other=True)
@@ -132,9 +138,9 @@ def _copies(copies: int) -> dict[str, object]:
     return {"verification": {"method": "numeric", "copies": copies, "quorum": copies}, "tolerance": 1e-5}
 
 
-def _report(job: Job, *pairs: tuple[Node, PrivateKey], other: bool = False) -> None:
+def _report(job: Job, *pairs: tuple[Node, PrivateKey], files: Mapping[str, bytes] = FILES, other: bool = False) -> None:
     """These nodes report the same files (`other`: the last one's differ); the job is checked and settled."""
     for place, (node, key) in enumerate(pairs):
-        replica_report(job, OTHER_FILES if other and place else FILES, node=node, key=key)
+        replica_report(job, OTHER_FILES if other and place else files, node=node, key=key)
     job_check(job_id=job.pk)
     job_settle(job_id=job.pk)

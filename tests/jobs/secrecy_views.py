@@ -32,6 +32,8 @@ ASKED: Final = frozenset(
         "submit-job", "submit-job-v1", "blob", "uploads", "exchange", "receipts", "nodes", "node", "nodes-page", "account",
         "account-statement", "ledger-checkpoint", "ledger-entries", "ledger-export", "ledger-page", "jobs-rows", "job-runs", "job-retry",
         "job-visibility", "job-shared", "node-page", "node-fragment",
+        "job-results", "job-results-archive", "job-result-file", "job-result-bytes",
+        "job-result-image", "job-result-atoms",
     }
 )  # fmt: skip
 ANSWERS_NOTHING: Final = {
@@ -71,6 +73,7 @@ ANSWERS_NOTHING: Final = {
     "redoc": "a fixed page",
 }
 
+_RESULT_VIEWS: Final = ("files", "bytes", "image", "atoms")
 _STRIPPED: Final = (
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|\+00:00| UTC)?"), "TIME"),
     (re.compile(r"(<time[^>]*>)[^<]*"), r"\1WORDS"),
@@ -129,6 +132,7 @@ def _people(watch: Watch) -> Iterator[tuple[str, str]]:
         pages += [f"/jobs/rows/?row={job.pk}:0", f"/jobs/{job.pk}/runs/", f"/jobs/{job.pk}/visibility/"]
         pages += [f"/jobs/{job.pk}/retry/", "/jobs/shared/unknown/", "/jobs/?q=job&type=test&tier=cpu", "/jobs/?archived=yes"]
         pages += [f"/nodes/{watch.host.node.pk}/", f"/nodes/{watch.host.node.pk}/fragment/"]
+        pages += [f"/jobs/{job.pk}/results/{part}" for part in ("", "archive/", *(f"{view}/summary.json" for view in _RESULT_VIEWS))]
         states = ("queued", "running", "verifying", "disputed") if who == "owner" else ()
         pages += [f"/jobs/?state={state}" for state in states]
         rest = ["/status", "/api/v1/status", "/api/v1/ledger/checkpoint", "/api/v1/ledger/entries", "/api/v1/ledger/export"]

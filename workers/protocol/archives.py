@@ -28,7 +28,6 @@ from workers.protocol.errors import ArchiveRefusedError, VerificationError
 from workers.protocol.messages.base import OutputPath
 from workers.protocol.messages.receipt import Manifest, ManifestFile
 from workers.protocol.tar_headers import (
-    BLOCK_BYTES,
     CHUNK_BYTES,
     END_OF_ARCHIVE,
     MANIFEST_NAME,
@@ -38,8 +37,7 @@ from workers.protocol.tar_headers import (
     HeaderMalformedError,
     PathBook,
     PathCollisionError,
-    header_encode,
-    header_parse,
+    header_read,
     manifest_encode,
     padding_bytes,
 )
@@ -56,7 +54,6 @@ __all__ = [
 ]
 
 _PATH: Final = TypeAdapter(OutputPath)
-_PAX_BLOCKS_MAX: Final = 4
 _DEFAULT_LIMITS: Final = ArchiveLimits()
 
 
@@ -162,19 +159,10 @@ class ArchiveReader:
 
     def _header(self) -> tuple[str, int]:
         """Name and size of the next member, after making its header again and comparing all of its bytes."""
-        found = self._take(BLOCK_BYTES)
         try:
-            name, size_bytes, more = header_parse(found)
-            if more:
-                if more > _PAX_BLOCKS_MAX:
-                    raise HeaderMalformedError("a pax header beyond any that a path and a size need")  # noqa: TRY301  one place words both
-                found += self._take(more * BLOCK_BYTES)
-                name, size_bytes, _ = header_parse(found)
-            if header_encode(name, size_bytes) != found:
-                raise HeaderMalformedError(f"a header of {name[:100]!r} that is not in canonical form")  # noqa: TRY301  as above
+            return header_read(self._take)
         except HeaderMalformedError as error:
             raise ArchiveRefusedError(f"Expected the canonical header of a regular file; found {error}.") from error
-        return name, size_bytes
 
     def _padding(self, size_bytes: int) -> None:
         if any(self._take(padding_bytes(size_bytes))):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +17,7 @@ END_OF_ARCHIVE: Final = bytes(2 * BLOCK_BYTES)
 OUTPUTS_PREFIX: Final = "outputs/"
 MANIFEST_NAME: Final = "manifest.json"
 
+_PAX_BLOCKS_MAX: Final = 4
 _USTAR_SIZE_LIMIT: Final = 8**11
 _PAX_NAME: Final = b"././@PaxHeader"
 _OCTAL: Final = re.compile(rb"[0-7]{11}\0")
@@ -96,6 +98,23 @@ def header_encode(name: str, size_bytes: int) -> bytes:
     if not records:
         return header
     return _ustar(_PAX_NAME, len(records), b"x") + records + bytes(padding_bytes(len(records))) + header
+
+
+def header_read(take: Callable[[int], bytes]) -> tuple[str, int]:
+    """Name and size of the next member, after making its header again and comparing all of its bytes. `take(n)` gives the next n bytes.
+
+    Raises HeaderMalformedError, and what `take` raises.
+    """
+    found = take(BLOCK_BYTES)
+    name, size_bytes, more = header_parse(found)
+    if more:
+        if more > _PAX_BLOCKS_MAX:
+            raise HeaderMalformedError("a pax header beyond any that a path and a size need")
+        found += take(more * BLOCK_BYTES)
+        name, size_bytes, _ = header_parse(found)
+    if header_encode(name, size_bytes) != found:
+        raise HeaderMalformedError(f"a header of {name[:100]!r} that is not in canonical form")
+    return name, size_bytes
 
 
 def header_parse(blocks: bytes) -> tuple[str, int, int]:
