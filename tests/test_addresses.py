@@ -71,6 +71,17 @@ ADDRESSES: Final[dict[str, Line]] = {
     # pages
     "home": everybody(),
     "design": everybody(),
+    "live": everybody(),
+    "live-fragment": everybody(),
+    "docs": everybody(),
+    "docs-api": everybody(),
+    "docs-page": everybody(slug="slug"),
+    "notifications": people(),
+    "notifications-read": people("post", 302),
+    "notification-settings": people(),
+    "notification-settings-save": people("post", 302),
+    "webhook-save": people("post", 400),
+    "webhook-remove": people("post", 302),
     "jobs-page": people(),
     "job-page": owner(job_id="job"),
     "job-fragment": owner(job_id="job"),
@@ -268,6 +279,7 @@ def scene(db: None) -> Scene:
     browser = Client()
     browser.force_login(owner_, backend="django.contrib.auth.backends.ModelBackend")
     objects = {
+        "slug": "host",
         "job": job.pk,
         "node": node_make(owner_)[0].pk,
         "token": token_mint(owner=owner_, name="laptop", scopes=[Scope.JOBS_READ])[0].pk,

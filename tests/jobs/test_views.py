@@ -225,7 +225,7 @@ def test_statements_do_not_grow_with_jobs_or_replicas(django_assert_max_num_quer
     for _ in range(5):
         job_make(job.owner)
     client = signed_in(job.owner)
-    with django_assert_max_num_queries(6):
+    with django_assert_max_num_queries(7):
         client.get("/jobs/")
     with django_assert_max_num_queries(10):
         client.get(f"/jobs/{job.pk}/")

@@ -79,8 +79,12 @@ def entry_insert(amounts: Mapping[uuid.UUID, int]) -> None:
 
 
 def columns_of(table: str) -> list[str]:
+    """Those that anybody could write: what the database generates, nobody can."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped", [table])
+        cursor.execute(
+            "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''",
+            [table],
+        )
         return [name for (name,) in cursor.fetchall()]
 
 
