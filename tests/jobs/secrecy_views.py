@@ -32,11 +32,40 @@ ASKED: Final = frozenset(
         "submit-job", "submit-job-v1", "blob", "uploads", "exchange", "receipts", "nodes", "node", "nodes-page", "account",
         "account-statement", "ledger-checkpoint", "ledger-entries", "ledger-export", "ledger-page", "jobs-rows", "job-runs", "job-retry",
         "job-visibility", "job-shared", "node-page", "node-fragment",
+        "bank-page", "bank-statement", "wall-page", "wall", "job-clone", "notifications",
+        "ledger-checkpoints-page",
         "job-results", "job-results-archive", "job-result-file", "job-result-bytes",
         "job-result-image", "job-result-atoms",
     }
 )  # fmt: skip
 ANSWERS_NOTHING: Final = {
+    "account-page": "the person's own data, and none of a job",
+    "account-profile": "the person's own data, and none of a job",
+    "account-research": "the person's own data, and none of a job",
+    "account-team": "the person's own data, and none of a job",
+    "account-tokens": "the person's own data, and none of a job",
+    "notification-settings": "the person's own data, and none of a job",
+    "account-session-end": "changes what is the person's own",
+    "account-token-revoke": "changes what is the person's own",
+    "notification-settings-save": "changes what is the person's own",
+    "notifications-read": "changes what is the person's own",
+    "team-invitation": "changes what is the person's own",
+    "team-join": "changes what is the person's own",
+    "team-leave": "changes what is the person's own",
+    "team-remove": "changes what is the person's own",
+    "webhook-remove": "changes what is the person's own",
+    "webhook-save": "changes what is the person's own",
+    "browser-uploads": "as `uploads`",
+    "browser-upload": "as `uploads`",
+    "new-job": "a form",
+    "new-job-check": "about a document that one sends",
+    "new-job-edit": "about a document that one sends",
+    "docs": "the documentation",
+    "docs-api": "the documentation",
+    "docs-page": "the documentation",
+    "live": "cached for all viewers: tests/jobs/live/ compare what it is made of",
+    "live-fragment": "as `live`",
+    "contributor-page": "about what `wall` counts",
     "design": "shows components with invented content, and reads nothing",
     "register": "makes a node",
     "register-v1": "makes a node",
@@ -70,7 +99,6 @@ ANSWERS_NOTHING: Final = {
     "ledger-epochs": "about the log, not about jobs",
     "ledger-export-csv": "the leaves that `ledger-export` gives, in another form",
     "ledger-entry-page": "about leaves that `ledger-entries` lists",
-    "redoc": "a fixed page",
 }
 
 _RESULT_VIEWS: Final = ("files", "bytes", "image", "atoms")
@@ -82,6 +110,7 @@ _STRIPPED: Final = (
     (re.compile(r"(oldest|waits|for) (\d+ (s|min|h|d)( \d+ (s|min|h))?|just now)"), r"\1 SPAN"),
     (re.compile(r'name="csrfmiddlewaretoken" value="[^"]*"'), "CSRF"),
     (re.compile(r'"X-CSRFToken": "[^"]*"'), "CSRF"),
+    (re.compile(r'name="id" value="\d+"'), "NUMBER"),
     (re.compile(r"/uploads/[0-9a-f-]{36}"), "/uploads/ID"),
 )
 
@@ -133,6 +162,15 @@ def _people(watch: Watch) -> Iterator[tuple[str, str]]:
         pages += [f"/jobs/{job.pk}/retry/", "/jobs/shared/unknown/", "/jobs/?q=job&type=test&tier=cpu", "/jobs/?archived=yes"]
         pages += [f"/nodes/{watch.host.node.pk}/", f"/nodes/{watch.host.node.pk}/fragment/"]
         pages += [f"/jobs/{job.pk}/results/{part}" for part in ("", "archive/", *(f"{view}/summary.json" for view in _RESULT_VIEWS))]
+        pages += [
+            "/bank/",
+            "/bank/statement.csv",
+            "/wall/",
+            "/api/v1/wall",
+            "/notifications/",
+            "/ledger/checkpoints/",
+            f"/jobs/{job.pk}/clone/",
+        ]
         states = ("queued", "running", "verifying", "disputed") if who == "owner" else ()
         pages += [f"/jobs/?state={state}" for state in states]
         rest = ["/status", "/api/v1/status", "/api/v1/ledger/checkpoint", "/api/v1/ledger/entries", "/api/v1/ledger/export"]

@@ -225,9 +225,9 @@ def test_statements_do_not_grow_with_jobs_or_replicas(django_assert_max_num_quer
     for _ in range(5):
         job_make(job.owner)
     client = signed_in(job.owner)
-    with django_assert_max_num_queries(7):
+    with django_assert_max_num_queries(7):  # the bar asks for balance and unread notifications
         client.get("/jobs/")
-    with django_assert_max_num_queries(10):
+    with django_assert_max_num_queries(11):
         client.get(f"/jobs/{job.pk}/")
     assert Replica.objects.filter(job=job, state=ReplicaState.ACCEPTED).count() == 2
 
