@@ -136,7 +136,7 @@ class Job(models.Model):
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["owner", "label"], name="job_label_unique_per_owner"),
-            models.UniqueConstraint(fields=["link_secret"], condition=~Q(link_secret=""), name="job_link_secret_unique"),  # nosec B106  those without a link
+            models.UniqueConstraint(fields=["link_secret"], condition=~Q(link_secret=""), name="job_link_secret_unique"),  # nosec B106
         ]
         indexes: ClassVar = [
             models.Index(fields=["owner", "is_archived", "-submitted_at", "-id"], name="job_listed"),
