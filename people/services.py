@@ -30,6 +30,9 @@ from people.errors import (
     TokensTooManyError,
 )
 from people.models import ABOUT_MAX, DISPLAY_NAME_MAX, ApiToken, ApplicationState, ResearcherApplication, Scope, User
+from people.notifications.models import NotificationKind
+from people.notifications.selectors import owners_without_mail
+from people.notifications.services import Draft, notifications_write
 from people.selectors import name_is_anothers, token_secret_sha256
 
 log = logging.getLogger(__name__)
@@ -150,7 +153,7 @@ def application_submit(*, applicant: User, full_name: str, affiliation: str, pur
 
 @transaction.atomic
 def application_decide(*, application: ResearcherApplication, decided_by: User, is_approved: bool, reason: str) -> ResearcherApplication:
-    """Ends an open application: the applicant becomes a researcher or is told why not, by mail in both cases.
+    """Ends an open application: the applicant becomes a researcher or is told why not, in the ways that they chose.
 
     Raises ModeratorRequiredError, ApplicationDecidedError; ReasonMissingError where it is declined without one.
     """
@@ -171,7 +174,10 @@ def application_decide(*, application: ResearcherApplication, decided_by: User, 
         subject, words = "Your application was declined", [f"You may apply again: {settings.NEXA_ORIGIN}/account/research/"]
     if locked.reason:
         words.insert(1 if is_approved else 0, f"The moderator wrote: {locked.reason}")
-    if locked.applicant.email:
+    about = NotificationKind.APPLICATION
+    key, path = f"application:{locked.pk}", "/account/research/"
+    notifications_write([Draft(locked.applicant_id, about, key, subject=subject, path=path, text=locked.reason)])
+    if locked.applicant.email and not owners_without_mail(kinds=[about], owners=[locked.applicant_id]):
         _mail_on_commit(subject, words, [locked.applicant.email])
     return locked
 

@@ -21,6 +21,7 @@ from people.errors import (
     TeamMemberUnknownError,
 )
 from people.models import ResearcherApplication, Team, TeamMember, User
+from people.notifications.selectors import notifications_of
 from people.selectors import invitation_text, membership_of
 from people.services import application_decide, application_submit, profile_change
 from people.team_services import invitation_make, invitation_revoke, team_create, team_join, team_leave, team_member_remove, team_rename
@@ -49,6 +50,7 @@ def test_an_approved_applicant_is_a_researcher_and_told(django_capture_on_commit
     user.refresh_from_db()
     assert user.is_researcher
     assert [one.to for one in mail.outbox] == [[moderator.email], [user.email]]
+    assert [told.subject for told in notifications_of(owner=user, before=None, limit=5)] == ["You may submit jobs now"]
     with pytest.raises(ResearcherAlreadyError):
         apply(user)
     with pytest.raises(ApplicationDecidedError):
@@ -69,6 +71,7 @@ def test_a_declined_applicant_reads_why_and_may_apply_again(django_capture_on_co
     with django_capture_on_commit_callbacks(execute=True):
         assert client.post(path, {"decline": "1", "reason": "say <b>more</b>"}).status_code == 302
     assert "say <b>more</b>" in mail.outbox[-1].body
+    assert [told.text for told in notifications_of(owner=user, before=None, limit=5)] == ["say <b>more</b>"]
     client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
     assert "say &lt;b&gt;more&lt;/b&gt;" in client.get("/account/research/").content.decode()
     apply(user)
