@@ -231,7 +231,7 @@ def test_statements_do_not_grow_with_nodes_and_runs(django_assert_max_num_querie
         replica_report(job_make(verification={"method": "exact", "copies": 1, "quorum": 1}), node=node, key=key)
         replica_lease(job_make(), node)
     client = signed_in(owner)
-    with django_assert_max_num_queries(7):
+    with django_assert_max_num_queries(8):
         client.get("/nodes/")
-    with django_assert_max_num_queries(10):
+    with django_assert_max_num_queries(11):
         client.get(f"/nodes/{node.pk}/")

@@ -303,5 +303,5 @@ def test_page_takes_few_statements_however_many_files(path: str, django_assert_n
     job = concluded_job()
     client = signed_in(job.owner)
     client.get(f"/jobs/{job.pk}/{path}")
-    with django_assert_num_queries(5):
+    with django_assert_num_queries(6):
         client.get(f"/jobs/{job.pk}/{path}")
