@@ -36,7 +36,8 @@ def scene(portal: LivePortal) -> Scene:
         return scene_make()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Not for longer than a module: Playwright keeps a loop running in this thread, and tests elsewhere run loops of their own."""
     with browser_open() as opened:
         yield opened
