@@ -52,6 +52,8 @@ class LivePortal:
     def start(self, log: Path) -> None:
         connections.close_all()
         with self._admin() as admin:
+            # Threads of tests that are over may still hold a session, and a database with sessions is no template.
+            admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [self._source])
             admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(self._name), sql.Identifier(self._source)))
         environment = {
             **os.environ,
