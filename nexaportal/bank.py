@@ -16,7 +16,7 @@ from django.views.decorators.http import require_GET
 from jobs.selectors import reservations_open
 from ledger.models import Account
 from ledger.services import account_of
-from people.models import User
+from people.page_users import user_of
 from people.statements import chunks_async, statement_csv, statement_json, statement_lines
 
 PAGE_LINES: Final = 50
@@ -32,7 +32,7 @@ FORMS: Final[dict[str, tuple[Callable[[Account], Iterator[bytes]], str]]] = {
 @login_required
 def bank_page(request: HttpRequest) -> HttpResponse:
     """Balance, what is reserved for open jobs, and the statement, newest first; older lines follow behind `before`, a signed cursor."""
-    user = _user_of(request)
+    user = user_of(request)
     account = account_of(user=user)
     cursor = request.GET.get("before", "")
     page = statement_lines(account=account, cursor=cursor, limit=PAGE_LINES)
@@ -53,16 +53,9 @@ def statement_download(request: HttpRequest, form: str) -> HttpResponseBase:
     if form not in FORMS:
         raise Http404("The statement comes as csv or json.")
     write, content_type = FORMS[form]
-    chunks = write(account_of(user=_user_of(request)))
+    chunks = write(account_of(user=user_of(request)))
     # Django reads a whole synchronous iterator into memory before it serves it under ASGI, and an asynchronous one under WSGI.
     streamed = chunks_async(chunks) if isinstance(request, ASGIRequest) else chunks
     response = StreamingHttpResponse(streamed, content_type=content_type)
     response["Content-Disposition"] = f'attachment; filename="statement.{form}"'
     return response
-
-
-def _user_of(request: HttpRequest) -> User:
-    user = request.user
-    if not isinstance(user, User):
-        raise TypeError("a page without login_required asked for the user")
-    return user

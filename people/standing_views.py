@@ -17,8 +17,9 @@ from django.views.decorators.http import require_http_methods, require_POST
 from people import selectors, team_services
 from people.forms import ApplicationForm, TeamForm
 from people.models import Team, User
+from people.page_users import user_of
 from people.services import application_submit
-from people.views import refusal_show, user_of
+from people.views import refusal_show
 from workers.protocol.problems import ProblemError
 
 

@@ -19,19 +19,11 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from people import selectors
 from people.forms import ProfileForm, TokenForm
-from people.models import User
+from people.page_users import user_of
 from people.services import profile_change, token_mint, token_revoke
 from workers.protocol.problems import ProblemError
 
 TOKENS_SHOWN: Final = 200
-
-
-def user_of(request: HttpRequest) -> User:
-    """The signed-in person; `login_required` has made sure that there is one."""
-    user = request.user
-    if not isinstance(user, User):
-        raise TypeError("a page without login_required asked for the user")
-    return user
 
 
 def refusal_show(form: Form, error: ProblemError, field: str | None = None) -> None:

@@ -21,10 +21,10 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from jobs.hosting.selectors import run_first, run_first_paid
 from jobs.hosting.standing import machine_words
-from jobs.views.access import user_of
 from nodes.models import JoinToken
 from nodes.selectors import join_token_of
 from nodes.services import join_token_create
+from people.page_users import user_of
 from workers.protocol.problems import ProblemError
 
 _PLACEHOLDER: Final = "TOKEN"

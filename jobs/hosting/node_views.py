@@ -21,11 +21,11 @@ from jobs.hosting.charts import SPANS, charts_of
 from jobs.hosting.selectors import EARNED_DAYS, Run, earned, runs_before, runs_now
 from jobs.hosting.standing import is_seen, machine_words, no_work_words, standing_of, standing_sentence
 from jobs.services.leases import node_leave
-from jobs.views.access import user_of
 from nodes import selectors
 from nodes.models import Node, NodeSample, NodeState
 from nodes.services import node_drain, node_pause, node_resume
 from nodes.tiers import tier_classify
+from people.page_users import user_of
 from workers.protocol.messages.machine import NodeProfile
 from workers.protocol.problems import ProblemError
 

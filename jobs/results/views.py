@@ -22,7 +22,7 @@ from jobs.results.kinds import HEAD_BYTES, Way, media_type_of, ways_of
 from jobs.results.looks import image_of, look_at, structure_of
 from jobs.results.selectors import archive_opened, result_of, rule_for
 from jobs.selectors import state_shown
-from people.models import User
+from people.page_users import user_of
 from workers.protocol.errors import VerificationError
 
 PAGE_FILES: Final = 200
@@ -43,7 +43,7 @@ class FileRow:
 @login_required
 def results_page(request: HttpRequest, job_id: UUID) -> HttpResponse:
     """The list of files, PAGE_FILES from the place `from` on; or why there is none."""
-    found = result_of(owner=_user_of(request), job_id=job_id)
+    found = result_of(owner=user_of(request), job_id=job_id)
     if found is None:
         raise Http404("You have no job with this id.")
     job, receipt = found
@@ -168,7 +168,7 @@ def _file_context(request: HttpRequest, job: Job, index: ArchiveIndex, path: str
 
 
 def _result_or_404(request: HttpRequest, job_id: UUID) -> tuple[Job, Blob]:
-    found = result_of(owner=_user_of(request), job_id=job_id)
+    found = result_of(owner=user_of(request), job_id=job_id)
     if found is None or found[1] is None or found[1].archive is None:
         raise Http404("You have no job with this id that has a result.")
     return found[0], found[1].archive
@@ -187,10 +187,3 @@ def _file_or_404(archive: Blob, path: str) -> IndexedFile:
             return _found(index, path)
     except VerificationError as error:
         raise Http404(str(error)) from error
-
-
-def _user_of(request: HttpRequest) -> User:
-    user = request.user
-    if not isinstance(user, User):
-        raise TypeError("a page without login_required asked for the user")
-    return user

@@ -8,14 +8,7 @@ from django.http import Http404, HttpRequest
 
 from jobs import selectors
 from jobs.models import Job
-from people.models import User
-
-
-def user_of(request: HttpRequest) -> User:
-    """Who is signed in, on a page with `login_required`."""
-    if not isinstance(request.user, User):
-        raise TypeError("a page without login_required asked for the user")
-    return request.user
+from people.page_users import user_of
 
 
 def job_or_404(request: HttpRequest, job_id: UUID) -> Job:

@@ -25,10 +25,11 @@ from jobs.services.chosen import Outcome, jobs_archive, jobs_cancel, jobs_unarch
 from jobs.services.retry import job_retry, label_free
 from jobs.services.visibility import job_visibility_set
 from jobs.states import JOB_OPEN
-from jobs.views.access import job_or_404, user_of
+from jobs.views.access import job_or_404
 from jobs.views.job_list import PAGE_JOBS
 from jobs.views.rows import job_rows
 from people.models import User
+from people.page_users import user_of
 from workers.protocol.problems import ProblemError
 
 REFUSALS_TOLD: Final = 5

@@ -19,9 +19,9 @@ from jobs import selectors
 from jobs.listing import JobFilter, Key, groups_of, jobs_listed, words_of
 from jobs.models import Job
 from jobs.states import JobState
-from jobs.views.access import user_of
 from jobs.views.rows import job_rows
 from people.models import User
+from people.page_users import user_of
 from workers.protocol.messages.machine import Tier
 
 PAGE_JOBS: Final = 50

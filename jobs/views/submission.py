@@ -32,9 +32,9 @@ from jobs.services.uploads import upload_take
 from jobs.starts import BLANK, clone_document, examples, start_document
 from jobs.submission_check import problem_faults, submission_faults
 from jobs.tier_advice import TierAdvice, tier_advice
-from jobs.views.access import user_of
 from ledger.selectors import balance_micro_of
 from people.models import User
+from people.page_users import user_of
 from workers.protocol.pay import FLOPS_PER_CREDIT
 from workers.protocol.problems import ProblemError
 

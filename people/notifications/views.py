@@ -15,6 +15,7 @@ from people.errors import WebhookUrlInvalidError
 from people.models import User
 from people.notifications import selectors, services
 from people.notifications.models import NotificationKind
+from people.page_users import user_of
 
 PAGE: Final = 50
 DELIVERIES: Final = 12
@@ -26,7 +27,7 @@ DELIVERIES: Final = 12
 def notifications_page(request: HttpRequest) -> HttpResponse:
     """The newest, or those behind `before`."""
     before = request.GET.get("before", "")
-    found = selectors.notifications_of(owner=_user_of(request), before=int(before) if before.isdecimal() else None, limit=PAGE + 1)
+    found = selectors.notifications_of(owner=user_of(request), before=int(before) if before.isdecimal() else None, limit=PAGE + 1)
     context = {"found": found[:PAGE], "next": found[PAGE - 1].pk if len(found) > PAGE else None}
     return render(request, "people/notifications.html", context)
 
@@ -36,7 +37,7 @@ def notifications_page(request: HttpRequest) -> HttpResponse:
 def notifications_read(request: HttpRequest) -> HttpResponse:
     """Marks one (`id`), or all, as read."""
     wanted = request.POST.get("id", "")
-    services.notifications_read(owner=_user_of(request), ids=[int(wanted)] if wanted.isdecimal() else None)
+    services.notifications_read(owner=user_of(request), ids=[int(wanted)] if wanted.isdecimal() else None)
     return redirect("notifications")
 
 
@@ -45,7 +46,7 @@ def notifications_read(request: HttpRequest) -> HttpResponse:
 @login_required
 def settings_page(request: HttpRequest) -> HttpResponse:
     """Ways by kind, and the webhook."""
-    return render(request, "people/notification_settings.html", _context(_user_of(request)))
+    return render(request, "people/notification_settings.html", _context(user_of(request)))
 
 
 @require_POST
@@ -53,7 +54,7 @@ def settings_page(request: HttpRequest) -> HttpResponse:
 def settings_save(request: HttpRequest) -> HttpResponse:
     """Every way of every kind at once: `KIND:WAY` for each that is wanted."""
     wanted = {kind: [way for way in services.WAYS if f"{kind}:{way}" in request.POST] for kind in NotificationKind.values}
-    services.settings_set(owner=_user_of(request), wanted=wanted)
+    services.settings_set(owner=user_of(request), wanted=wanted)
     messages.success(request, "Saved.", extra_tags="done")
     return redirect("notification-settings")
 
@@ -63,7 +64,7 @@ def settings_save(request: HttpRequest) -> HttpResponse:
 @login_required
 def webhook_save(request: HttpRequest) -> HttpResponse:
     """Sets the webhook and shows its secret: here, once. So no redirect; loading it again makes another secret."""
-    owner, url = _user_of(request), request.POST.get("url", "").strip()
+    owner, url = user_of(request), request.POST.get("url", "").strip()
     try:
         _, secret = services.webhook_set(owner=owner, url=url)
     except WebhookUrlInvalidError as error:
@@ -75,7 +76,7 @@ def webhook_save(request: HttpRequest) -> HttpResponse:
 @login_required
 def webhook_remove(request: HttpRequest) -> HttpResponse:
     """Ends the webhook."""
-    services.webhook_remove(owner=_user_of(request))
+    services.webhook_remove(owner=user_of(request))
     messages.success(request, "The webhook is removed.", extra_tags="done")
     return redirect("notification-settings")
 
@@ -88,10 +89,3 @@ def _context(owner: User) -> dict[str, Any]:
         "url": webhook.url if webhook else "",
         "deliveries": selectors.deliveries_of(webhook=webhook, limit=DELIVERIES) if webhook else [],
     }
-
-
-def _user_of(request: HttpRequest) -> User:
-    user = request.user
-    if not isinstance(user, User):
-        raise TypeError("a page without login_required asked for the user")
-    return user
