@@ -45,7 +45,7 @@ test: setup  ## Run the whole suite, containers included (ARGS="-k ledger" narro
 	exec $(PY) -m pytest --last-failed --last-failed-no-failures none $(ARGS)
 
 .PHONY: bench
-bench: setup  ## Measure what has to be fast or small, as a table and in var/bench.json (wants an otherwise idle machine)
+bench: setup  ## Measure what has to be fast or small, as a table and in var/bench.json, on an idle machine (ARGS="--only 'Life cycle'")
 	@$(PY) -m devstack.engine
 	exec $(PY) -m benchmarks $(ARGS)
 

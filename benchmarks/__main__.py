@@ -9,11 +9,12 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 
@@ -37,42 +38,71 @@ OWNER = "ada"
 
 
 class Bench:
-    """The sections, as they are measured."""
+    """The sections, as they are measured, and what they share."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, folder: Path, console: Console) -> None:
+        self.folder = folder
+        self.console = console
         self.sections: dict[str, dict[str, Any]] = {}
         self.figures: list[Figure] = []
+
+    @cached_property
+    def engine(self) -> EngineHandle:
+        """Of this machine, started if it does not run."""
+        return engine_ensure(report=self.console.print)
+
+    @cached_property
+    def image_id(self) -> str:
+        """Of an image that starts fast."""
+        client = self.engine.client()
+        try:
+            return tiny_image_ensure(client, report=self.console.print)
+        finally:
+            client.close()
 
     def section(self, title: str, figures: Sequence[Figure]) -> None:
         """Shows what was found, and how busy the machine was just then."""
         load, runnable = Path("/proc/loadavg").read_text().split()[0::3][:2]
         self.sections[title] = {"load": float(load), "figures": [asdict(figure) | {"holds": figure.holds} for figure in figures]}
         self.figures += figures
-        figures_print(f"{title}  (load {load}, {runnable} running)", figures, console=self._console)
+        figures_print(f"{title}  (load {load}, {runnable} running)", figures, console=self.console)
 
 
-def bench(engine: EngineHandle, folder: Path, console: Console) -> Bench:
-    """Measures everything, one after the other."""
-    bench = Bench(console)
-    client = engine.client()
-    try:
-        image_id = tiny_image_ensure(client, report=console.print)
-    finally:
-        client.close()
-    bench.section("Archives", archive_figures(folder / "archives"))
-    bench.section("Audit of the ledger's log", audit_figures(folder / "audit"))
-    bench.section("The ledger", ledger_figures(folder / "ledger"))
-    bench.section("The wall, 100,000 contributors", wall_figures(folder / "wall"))
+def _archives(bench: Bench) -> None:
+    bench.section("Archives", archive_figures(bench.folder / "archives"))
+
+
+def _audit(bench: Bench) -> None:
+    bench.section("Audit of the ledger's log", audit_figures(bench.folder / "audit"))
+
+
+def _ledger(bench: Bench) -> None:
+    bench.section("The ledger", ledger_figures(bench.folder / "ledger"))
+
+
+def _wall(bench: Bench) -> None:
+    bench.section("The wall, 100,000 contributors", wall_figures(bench.folder / "wall"))
+
+
+def _pages(bench: Bench) -> None:
     bench.section("Pages at 1,000,000 jobs of one owner", page_figures())
-    bench.section("Intake", intake_measure(folder / "intake"))
-    bench.section("The engine", engine_figures(engine, folder / "engine", image_id))
-    stack_folder = folder / "stack"
-    stack_folder.mkdir()
-    # As an operator would run it: the portal's own settings, and a database that is on disk before it says so.
-    with stack_running(stack_folder, engine, owners=(OWNER,), settings={}, node_settings="[lend]\nslots = 2\n", durable=True) as running:
+
+
+def _intake(bench: Bench) -> None:
+    bench.section("Intake", intake_measure(bench.folder / "intake"))
+
+
+def _engine(bench: Bench) -> None:
+    bench.section("The engine", engine_figures(bench.engine, bench.folder / "engine", bench.image_id))
+
+
+def _host(bench: Bench) -> None:
+    """As an operator would run it: the portal's own settings, and a database that is on disk before it says so."""
+    folder = bench.folder / "stack"
+    folder.mkdir()
+    with stack_running(folder, bench.engine, owners=(OWNER,), settings={}, node_settings="[lend]\nslots = 2\n", durable=True) as running:
         host = f"{OWNER}-host"
-        fabric = Fabric(running, host, image_id)
+        fabric = Fabric(running, host, bench.image_id)
         try:
             fabric.warm_up()
             bench.section("Submit to order", fabric.orders())
@@ -85,24 +115,42 @@ def bench(engine: EngineHandle, folder: Path, console: Console) -> Bench:
             fabric.close()
         running.process_kill(host)
         bench.section("Claims", claim_figures(running, host, job_id))
-    lifecycle_folder = folder / "lifecycle"
-    lifecycle_folder.mkdir()
-    with coordinator_running(lifecycle_folder, images={BASE_IMAGE: image_id}, owners=OWNERS, settings={}, durable=True) as running:
+
+
+def _lifecycle(bench: Bench) -> None:
+    folder = bench.folder / "lifecycle"
+    folder.mkdir()
+    with coordinator_running(folder, images={BASE_IMAGE: bench.image_id}, owners=OWNERS, settings={}, durable=True) as running:
         bench.section("The life cycle of empty jobs", lifecycle_figures(running))
-    return bench
+
+
+PARTS: Final[Mapping[str, Callable[[Bench], None]]] = {
+    "Archives": _archives,
+    "Audit": _audit,
+    "Ledger": _ledger,
+    "Wall": _wall,
+    "Pages": _pages,
+    "Intake": _intake,
+    "Engine": _engine,
+    "Host and claims": _host,
+    "Life cycle": _lifecycle,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--json", type=Path, default=CHECKOUT / "var" / "bench.json", help="where the figures go")
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
     options = parser.parse_args(argv)
     console = Console(width=None if sys.stdout.isatty() else 140)
     began = time.monotonic()
-    engine = engine_ensure(report=print)
     with tempfile.TemporaryDirectory(prefix="nexapod-bench-") as folder:
-        found = bench(engine, Path(folder), console)
-    document = {"at": datetime.now(UTC).isoformat(), "machine": _machine(), "engine": str(engine), "sections": found.sections}
+        found = Bench(Path(folder), console)
+        for part in options.only:
+            PARTS[part](found)
+        engine = str(found.engine)
+    document = {"at": datetime.now(UTC).isoformat(), "machine": _machine(), "engine": engine, "sections": found.sections}
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(document, indent=2) + "\n")
     missed = [figure.name for figure in found.figures if not figure.holds]

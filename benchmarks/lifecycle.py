@@ -43,7 +43,8 @@ BACKLOG: Final = 200_000
 RATIO_MIN: Final = 0.5
 BACKLOG_LOSS_MAX: Final = 0.2
 _LIMIT_SECONDS: Final = 180.0
-_PAYMENTS: Final = "SELECT count(*) FROM ledger_entry WHERE item_id > %s AND kind = 'payment'"
+_PAYMENTS: Final = "SELECT entries FROM ledger_entrytotal WHERE kind = 'payment'"
+"""Counted by the ledger itself: asking costs the database nothing that would be measured."""
 _SERVER: Final = ("web", "control", "verify", "conclude")
 
 OWNERS: Final = tuple(f"simulated{number}" for number in range(HOSTS))
@@ -113,11 +114,11 @@ def _noops_run(environment: dict[str, str], count: int, *, before: int) -> float
 def _cycle(running: RunningStack, hosts: subprocess.Popen[bytes], count: int) -> float:
     """Seconds from before the first array is sent until `count` more payments are in the ledger."""
     with psycopg.connect(running.services.postgres_dsn, autocommit=True) as database:
-        newest = _number(database, "SELECT coalesce(max(item_id), 0) FROM ledger_entry")
+        before = _number(database, _PAYMENTS)
         began = time.monotonic()
         for start in range(0, count, ARRAY):
             _array_submit(running, min(ARRAY, count - start))
-        while (paid := _number(database, _PAYMENTS, newest)) < count:
+        while (paid := _number(database, _PAYMENTS) - before) < count:
             if hosts.poll() is not None or time.monotonic() - began > _LIMIT_SECONDS:
                 tails = "\n".join(running.process(name).log_tail() for name in _SERVER)
                 raise RuntimeError(f"expected {count} payments within {_LIMIT_SECONDS:g} s; found {paid}\n{tails}")
@@ -125,8 +126,8 @@ def _cycle(running: RunningStack, hosts: subprocess.Popen[bytes], count: int) ->
         return time.monotonic() - began
 
 
-def _number(database: psycopg.Connection[Any], query: LiteralString, *parameters: int) -> int:
-    row = database.execute(query, parameters).fetchone()
+def _number(database: psycopg.Connection[Any], query: LiteralString) -> int:
+    row = database.execute(query).fetchone()
     return int(row[0]) if row else 0
 
 
