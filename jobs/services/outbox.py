@@ -1,6 +1,7 @@
 """The outbox: pushes what happened to browsers (Channels groups) and people (telling.py), at least once, after it was committed.
 
-Events go out in batches: one message a watched job and one for the fleet, however many events; jobs that nobody watches cost nothing.
+Events go out in batches: one message a watched job and one for the fleet, however many events; jobs that nobody watches cost nothing. What
+waits is a row for each statement that wrote events, and is gone when they are pushed.
 """
 
 from __future__ import annotations
@@ -17,10 +18,9 @@ from channels.layers import get_channel_layer
 from channels_redis.pubsub import RedisPubSubChannelLayer
 from django.conf import settings
 from django.db import connection, transaction
-from django.utils import timezone
 
 from jobs.disclosure import EVENTS_ONCE
-from jobs.models import JobEvent
+from jobs.models import JobEvent, UnpushedEvents
 from jobs.nudges import redis_client
 from jobs.selectors import events_shown
 from jobs.services.telling import TOLD, ends_tell
@@ -29,9 +29,10 @@ from nodes.nudges import NODES_WATCHED_GROUP, nodes_group
 
 log = logging.getLogger(__name__)
 
-BATCH_EVENTS: Final = 1000
+BATCH_WRITES: Final = 20
+"""Events that so many statements wrote: of some hundred jobs each at most, where much happens."""
 FLEET_GROUP: Final = "fleet"
-_PUSHED: Final = "UPDATE jobs_jobevent SET pushed_at = %s WHERE id = ANY(%s)"
+_EVENTS: Final = "SELECT id, job_id, kind FROM jobs_jobevent WHERE id = ANY(%s) ORDER BY id"
 _FLEET_KINDS: Final = EVENTS_ONCE | {f"job.{state}" for state in JOB_TERMINAL | {JobState.DISPUTED}}
 
 
@@ -57,17 +58,17 @@ def outbox_push() -> int:
     pushed = 0
     while batch := _batch_push():
         pushed += batch
-        if batch < BATCH_EVENTS:
-            break
     return pushed
 
 
 def _batch_push() -> int:
     with transaction.atomic():
-        unpushed = JobEvent.objects.select_for_update(skip_locked=True).filter(pushed_at=None).order_by("pk")
-        found = list(unpushed.values_list("pk", "job_id", "kind")[:BATCH_EVENTS])
-        if not found:
+        waiting = dict(UnpushedEvents.objects.select_for_update(skip_locked=True).order_by("pk").values_list("pk", "events")[:BATCH_WRITES])
+        if not waiting:
             return 0
+        with connection.cursor() as cursor:
+            cursor.execute(_EVENTS, [[event for events in waiting.values() for event in events]])
+            found = cursor.fetchall()
         try:
             if messages := _messages([(pk, job_id) for pk, job_id, _ in found]):
                 async_to_sync(_sockets_send)(messages)
@@ -75,8 +76,7 @@ def _batch_push() -> int:
             log.warning("outbox waits, the channel layer is away: %s", error)
             return 0
         ends_tell([(pk, job_id, JobState(kind.removeprefix("job."))) for pk, job_id, kind in found if kind in TOLD])
-        with connection.cursor() as cursor:
-            cursor.execute(_PUSHED, [timezone.now(), [pk for pk, *_ in found]])
+        UnpushedEvents.objects.filter(pk__in=waiting).delete()
     return len(found)
 
 

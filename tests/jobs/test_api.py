@@ -16,7 +16,7 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
-from jobs.models import Evidence, Job, JobEvent, Replica
+from jobs.models import Evidence, Job, JobEvent, Replica, UnpushedEvents
 from jobs.services.transitions import event_record
 from jobs.states import JobState, ReplicaState
 from people.models import Scope, User
@@ -288,5 +288,5 @@ def test_published_schemas_are_checked_for_drift(tmp_path: Path) -> None:
 
 
 def test_event_of_submission_is_in_the_outbox() -> None:
-    job_make()
-    assert JobEvent.objects.filter(pushed_at__isnull=True, kind="job.queued").exists()
+    event = JobEvent.objects.get(job=job_make(), kind="job.queued")
+    assert UnpushedEvents.objects.filter(events=[event.pk]).exists()
