@@ -34,6 +34,12 @@ SLICE_JOBS: Final = 100
 NEVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
 """`verify_claimed_until` of a replica that is checked and waits for others."""
 
+_OF_REPLICA: Final = (
+    *("job_id", "state", "created_at", "node_id", "node_key_id", "node_owner_id", "verify_claimed_until", "verdict"),
+    *("receipt__replica_id", "receipt__digest", "receipt__envelope", "receipt__predicate", "receipt__received_at"),
+)
+"""What settlement looks at. The order, most of a replica's row, is not."""
+
 log = logging.getLogger(__name__)
 
 
@@ -64,7 +70,7 @@ def _alone_settle(job_id: UUID) -> None:
 def _slice_settle(job_ids: Sequence[UUID]) -> dict[UUID, Decision]:
     with transaction.atomic():
         # The descriptor, most of a job's row, is read only where more replicas are asked for.
-        jobs = Job.objects.select_for_update(no_key=True).filter(pk__in=job_ids, state__in=sorted(JOB_OPEN)).defer("descriptor")
+        jobs = Job.objects.select_for_update(no_key=True).filter(pk__in=job_ids, state__in=sorted(JOB_OPEN)).defer("descriptor", "words")
         found = [_Settling(job) for job in jobs.order_by("pk")]
         _replicas_read({settling.job.pk: settling for settling in found})
         decided = {settling.job.pk: settling for settling in found if settling.reported}
@@ -105,32 +111,25 @@ class _Settling:
 
 
 def _replicas_read(by_job: Mapping[UUID, _Settling]) -> None:
-    reported = (
-        Replica.objects.filter(job__in=list(by_job), state=ReplicaState.REPORTED)
-        .select_related("receipt")
-        .defer("order_envelope", "progress")
-        .order_by("receipt__received_at", "pk")
-    )
-    for replica in reported:
-        replica.job = by_job[replica.job_id].job
-        by_job[replica.job_id].reported.append(replica)
-    others = Replica.objects.filter(job__in=list(by_job)).exclude(state=ReplicaState.REPORTED).defer("order_envelope", "progress")
-    for replica in others.order_by("created_at", "pk"):
-        replica.job = by_job[replica.job_id].job
-        by_job[replica.job_id].others.append(replica)
+    replicas = Replica.objects.filter(job__in=list(by_job)).select_related("receipt").only(*_OF_REPLICA)
+    for replica in replicas.order_by("receipt__received_at", "created_at", "pk"):
+        settling = by_job[replica.job_id]
+        replica.job = settling.job
+        (settling.reported if replica.state == ReplicaState.REPORTED else settling.others).append(replica)
 
 
 def _decide(by_job: Mapping[UUID, _Settling]) -> None:
     """Reads the evidence of all and gives each its decision, and each reported replica its verdict."""
     home = {replica.pk: settling for settling in by_job.values() for replica in settling.reported}
-    for row in Evidence.objects.filter(replica__in=list(home)):
-        settling = home[row.replica_id]
-        if row.other_id is None:
-            settling.own.setdefault(row.replica_id, {})[row.check_name] = row.passed
-            if row.code == CHECK_IMPOSSIBLE:
-                settling.unchecked.add(row.replica_id)
-        elif home.get(row.other_id) is settling:
-            settling.comparisons[pair(row.replica_id, row.other_id)] = row
+    own = Evidence.objects.filter(replica__in=list(home), other=None)
+    for replica_id, check_name, passed, code in own.values_list("replica_id", "check_name", "passed", "code"):
+        home[replica_id].own.setdefault(replica_id, {})[check_name] = passed
+        if code == CHECK_IMPOSSIBLE:
+            home[replica_id].unchecked.add(replica_id)
+    several = [replica.pk for settling in by_job.values() if len(settling.reported) > 1 for replica in settling.reported]
+    for row in Evidence.objects.filter(replica__in=several, other__in=several):
+        if row.other_id is not None and home[row.replica_id] is home[row.other_id]:
+            home[row.replica_id].comparisons[pair(row.replica_id, row.other_id)] = row
     for settling in by_job.values():
         settling.decision = settling.decide()
         for replica in settling.reported:
