@@ -16,22 +16,34 @@ from django.db.models import AutoField, Field, GeneratedField, Model
 def rows_update(rows: Sequence[Model], fields: Sequence[str]) -> None:
     """Writes `fields` of each row, by its primary key: one UPDATE. All rows are of one model, none comes twice.
 
-    Unlike `bulk_update`, whose statement grows with rows times fields, this one has an array for each field.
+    Unlike `bulk_update`, whose statement grows with rows times fields, this one has an array for each field, and for a field that is the
+    same in all rows, as most are of what happens to many at once, its value.
     """
     if not rows:
         return
     meta = rows[0]._meta
     key = _column(rows[0], "pk")
-    columns = [_column(rows[0], name) for name in fields]
-    names = ", ".join(f'"{column.column}"' for column in columns)
-    arrays = ", ".join(f"%s::{_type_of(column)}[]" for column in (key, *columns))
-    assignments = ", ".join(f'"{column.column}" = v."{column.column}"' for column in columns)
-    values = [[column.get_db_prep_save(getattr(row, column.attname), connection) for row in rows] for column in (key, *columns)]
+    assignments, shared, names, arrays, own = [], [], ["pk"], [f"%s::{_type_of(key)}[]"], [_prepared(key, rows)]
+    for column in (_column(rows[0], name) for name in fields):
+        first = getattr(rows[0], column.attname)
+        if all(getattr(row, column.attname) == first for row in rows):
+            assignments.append(f'"{column.column}" = %s::{_type_of(column)}')
+            shared += _prepared(column, rows[:1])
+        else:
+            assignments.append(f'"{column.column}" = v."{column.column}"')
+            names.append(f'"{column.column}"')
+            arrays.append(f"%s::{_type_of(column)}[]")
+            own.append(_prepared(column, rows))
     with connection.cursor() as cursor:
         cursor.execute(
-            f'UPDATE "{meta.db_table}" t SET {assignments} FROM unnest({arrays}) AS v(pk, {names}) WHERE t."{key.column}" = v.pk',  # noqa: S608  names of our own columns
-            values,
+            f'UPDATE "{meta.db_table}" t SET {", ".join(assignments)} FROM unnest({", ".join(arrays)}) AS v({", ".join(names)})'  # noqa: S608  names of our own columns
+            f' WHERE t."{key.column}" = v.pk',
+            [*shared, *own],
         )
+
+
+def _prepared(column: Field[Any, Any], rows: Sequence[Model]) -> list[Any]:
+    return [column.get_db_prep_save(getattr(row, column.attname), connection) for row in rows]
 
 
 def _column(row: Model, name: str) -> Field[Any, Any]:

@@ -46,16 +46,24 @@ The trigger that counts them says the same number (migration 0005)."""
 SPARE: Final = 64
 SPARE_MANY: Final = 2000
 
+# What an order is made of, and what its lease changes or draws by; other columns, and there are many, are not read.
+_OF_REPLICA: Final = "r.id, r.job_id, r.state, r.tier, r.cpus, r.memory_bytes, r.disk_bytes, r.gpus, r.gpu_memory_bytes"
+_JOBS: Final = """
+SELECT id, state, was_taken, tier, job_type, descriptor, image, credit_rate_micro, copies, quorum, policy, spot_share, spot_key_id,
+       spot_chosen
+FROM jobs_job WHERE id = ANY(%s)
+"""
+
 # Rows come in the order in which they were found, without a sort, so that none is read that isn't wanted. Row locks are taken in the order
 # of the clauses: a replica whose job can't be had is not touched.
-_LOCK: Final = """
-SELECT r.* FROM unnest(%(found)s::uuid[]) WITH ORDINALITY AS found(id, place)
+_LOCK: Final = f"""
+SELECT {_OF_REPLICA} FROM unnest(%(found)s::uuid[]) WITH ORDINALITY AS found(id, place)
 JOIN jobs_replica r ON r.id = found.id JOIN jobs_job j ON j.id = r.job_id
 WHERE r.state = 'queued' AND r.queue_key IS NOT NULL AND j.state = ANY(%(open)s)
   AND NOT %(owner)s = ANY(r.barred) AND NOT %(node)s = ANY(r.failed_nodes)
 ORDER BY found.place LIMIT %(count)s
 FOR NO KEY UPDATE OF j SKIP LOCKED FOR NO KEY UPDATE OF r SKIP LOCKED
-"""
+"""  # noqa: S608  names of our own columns
 
 
 @dataclass(frozen=True)
@@ -99,7 +107,7 @@ def claims_lock(*, found: Sequence[UUID], node: Node, count: int) -> list[Claim]
     """The first `count` of these that are still as they were found and could be locked, job and replica. Others stay as they are."""
     parameters = {"found": list(found), "owner": node.owner_id, "node": node.pk, "open": sorted(JOB_OPEN), "count": count}
     replicas = list(Replica.objects.raw(_LOCK, parameters))
-    jobs = {job.pk: job for job in Job.objects.raw("SELECT * FROM jobs_job WHERE id = ANY(%s)", [[one.job_id for one in replicas]])}
+    jobs = {job.pk: job for job in Job.objects.raw(_JOBS, [[one.job_id for one in replicas]])}
     for replica in replicas:
         replica.job = jobs[replica.job_id]
     return [Claim(replica=replica, job=replica.job) for replica in replicas]

@@ -14,6 +14,7 @@ from django.db.models import Case, F, Func, Q, Value, When
 from django.db.models.functions import Concat
 
 from jobs.descriptor import Visibility
+from jobs.timed_ids import timed_id_make
 from jobs.states import REPLICA_EXCLUSIVE, JobState, ReplicaState
 from nodes.models import Node, NodeKey
 
@@ -62,7 +63,7 @@ class SpotKey(models.Model):
 class Job(models.Model):
     """One unit of a researcher's work. `descriptor` is as submitted and pinned; `descriptor_digest` decides idempotency of `label`."""
 
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    id = models.UUIDField(primary_key=True, default=timed_id_make, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="jobs", db_index=False)
     label = models.CharField(max_length=128)
     title = models.CharField(max_length=200, blank=True)

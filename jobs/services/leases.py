@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from jobs.services.replicas import replicas_queue_again
 from jobs.services.spot import spot_draw
 from jobs.services.transitions import JobStep, ReplicaStep, Step, job_states_derive, replica_transition, steps_take
 from jobs.states import JOB_OPEN, REPLICA_LIVE, JobState, ReplicaState
+from jobs.timed_ids import timed_id_make
 from nodes.models import Node, NodeState
 from nodes.services import node_revoke
 from workers.protocol.messages.exchange import Command, CommandKind, FreeResources, LeaseReport, Renewal, Stage, Wishes
@@ -210,7 +210,7 @@ def _leases_take(claims: Sequence[Claim], node: Node, request_id: UUID, now: dat
     jobs: list[Job] = []
     size_bytes = 0
     for claim in claims:
-        lease_id = uuid.uuid4()
+        lease_id = timed_id_make()
         order = order_build(
             replica=claim.replica, job=claim.job, inputs=inputs[claim.job.pk], lease_id=lease_id, node_key_id=node.key_id, now=now
         )

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
@@ -31,6 +31,7 @@ from jobs.errors import (
 )
 from jobs.images import image_resolve
 from jobs.inputs import FetchPolicy, inputs_fetch
+from jobs.timed_ids import timed_id_make
 from jobs.models import Blob, Job, JobEvent, JobInput, Upload
 from jobs.nudges import exchanges_wake, nudge_on_commit, outbox_nudge
 from jobs.requirements import LARGEST, gpu_memory_ceiling, shortfalls_of, tier_fitting
@@ -172,7 +173,7 @@ def _jobs_write(
     inputs = _inputs_resolve(owner, array, new, fetched)
     account = account_of(user=owner)
     like = Job(owner=owner, **_shared_columns(array.shared, image))
-    ids = {one.label: uuid4() for one in new}
+    ids = {one.label: timed_id_make() for one in new}
     is_unlisted = like.visibility == Visibility.UNLISTED
     records = [
         {

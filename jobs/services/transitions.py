@@ -6,9 +6,10 @@ model and set of fields, one INSERT for all events.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
+from uuid import UUID
 
 from django.utils import timezone
 
@@ -47,6 +48,7 @@ def steps_take(steps: Sequence[Step]) -> None:
     """Takes the steps in their order; one row may take several, and only its last state is written. Raises TransitionError."""
     changed: dict[tuple[type, Any], tuple[Job | Replica, set[str]]] = {}
     events = []
+    now = timezone.now()
     for step in steps:
         row = _step_apply(step)
         names = {"state", *step.fields}
@@ -54,7 +56,7 @@ def steps_take(steps: Sequence[Step]) -> None:
             step.job.was_taken = True
             names.add("was_taken")
         if isinstance(step, JobStep) and step.to in JOB_TERMINAL and "concluded_at" not in names:
-            row.concluded_at = timezone.now()
+            row.concluded_at = now
             names.add("concluded_at")
         changed.setdefault((type(row), row.pk), (row, set()))[1].update(names)
         events.append(_event_of(step))
@@ -63,7 +65,7 @@ def steps_take(steps: Sequence[Step]) -> None:
         groups.setdefault((model, tuple(sorted(names))), []).append(row)
     for (_, fields), rows in groups.items():
         rows_update(rows, fields)
-    events_record(events)
+    _events_write(events)
 
 
 def _step_apply(step: Step) -> Job | Replica:
@@ -80,16 +82,19 @@ def _step_apply(step: Step) -> Job | Replica:
     return row
 
 
-def _event_of(step: Step) -> JobEvent:
+def _event_of(step: Step) -> dict[str, Any]:
     if isinstance(step, ReplicaStep):
-        return JobEvent(job_id=step.replica.job_id, replica=step.replica, kind=f"replica.{step.to}", payload=step.payload)
-    return JobEvent(job=step.job, kind=f"job.{step.to}", payload=step.payload)
+        return _event(step.replica.job_id, f"replica.{step.to}", step.payload, replica_id=step.replica.pk)
+    return _event(step.job.pk, f"job.{step.to}", step.payload)
 
 
-def events_record(events: Iterable[JobEvent]) -> None:
-    """Writes outbox rows and nudges the push after the commit."""
-    names = ("job_id", "replica_id", "kind", "payload", "public")
-    records = [{name: getattr(event, name) for name in names} for event in events]
+def _event(job_id: UUID, kind: str, payload: dict[str, Any], *, replica_id: UUID | None = None, public: bool = True) -> dict[str, Any]:
+    """What a row of JobEvent says. Of thousands, instances would cost more than writing them."""
+    return {"job_id": job_id, "replica_id": replica_id, "kind": kind, "payload": payload, "public": public}
+
+
+def _events_write(records: Sequence[dict[str, Any]]) -> None:
+    """Writes the events, which are pushed after the commit."""
     if records:
         rows_insert(JobEvent(), records)
         nudge_on_commit(outbox_nudge)
@@ -98,8 +103,8 @@ def events_record(events: Iterable[JobEvent]) -> None:
 def event_record(
     *, job: Job, kind: str, replica: Replica | None = None, payload: dict[str, Any] | None = None, public: bool = True
 ) -> None:
-    """One outbox row. `public` False hides it from the owner until the job is concluded."""
-    events_record([JobEvent(job=job, replica=replica, kind=kind, payload=payload or {}, public=public)])
+    """One event. `public` False hides it from the owner until the job is concluded."""
+    _events_write([_event(job.pk, kind, payload or {}, replica_id=replica.pk if replica else None, public=public)])
 
 
 def replica_transition(*, replica: Replica, to: ReplicaState, payload: dict[str, Any] | None = None, **fields: Any) -> None:
