@@ -14,8 +14,8 @@ from django.db.models import Case, F, Func, Q, Value, When
 from django.db.models.functions import Concat
 
 from jobs.descriptor import Visibility
-from jobs.timed_ids import timed_id_make
 from jobs.states import REPLICA_EXCLUSIVE, JobState, ReplicaState
+from jobs.timed_ids import timed_id_make
 from nodes.models import Node, NodeKey
 
 

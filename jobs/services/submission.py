@@ -31,7 +31,6 @@ from jobs.errors import (
 )
 from jobs.images import image_resolve
 from jobs.inputs import FetchPolicy, inputs_fetch
-from jobs.timed_ids import timed_id_make
 from jobs.models import Blob, Job, JobEvent, JobInput, Upload
 from jobs.nudges import exchanges_wake, nudge_on_commit, outbox_nudge
 from jobs.requirements import LARGEST, gpu_memory_ceiling, shortfalls_of, tier_fitting
@@ -40,6 +39,7 @@ from jobs.services.closing import job_close
 from jobs.services.replicas import replicas_queue_all
 from jobs.services.visibility import link_secret_make
 from jobs.states import JOB_TERMINAL, JobState
+from jobs.timed_ids import timed_id_make
 from ledger.movements import CreditsInsufficientError, movements_post
 from ledger.services import account_of, reservation_of
 from nodes.tiers import TIER_FLOORS
