@@ -217,6 +217,22 @@ NEXA_BLOB_INLINE_BYTES = environment.integer("NEXA_BLOB_INLINE_BYTES", 16 * 2**1
 NEXA_INPUT_BYTES_MAX = environment.integer("NEXA_INPUT_BYTES_MAX", 256 * 2**20)
 NEXA_UPLOAD_BYTES_MAX = environment.integer("NEXA_UPLOAD_BYTES_MAX", 20 * 2**30)
 
+# --- what is kept, and how long: docs/operations.md. Days; 0 means for ever, but for uploads and what has ended ---------------
+
+NEXA_RESULT_DAYS = environment.integer("NEXA_RESULT_DAYS", 180)
+"""Inputs, accepted results and their logs, after a job's conclusion, unless its owner keeps them."""
+NEXA_REJECTED_DAYS = environment.integer("NEXA_REJECTED_DAYS", 30)
+"""Archives and logs of replicas that were not accepted."""
+NEXA_UPLOAD_DAYS = environment.integer("NEXA_UPLOAD_DAYS", 30)
+"""Files that people uploaded and no job uses."""
+NEXA_BLOB_GRACE_HOURS = environment.number("NEXA_BLOB_GRACE_HOURS", 24)
+"""How long nothing must want a blob before its bytes are removed."""
+NEXA_STORED_BYTES_MAX = environment.integer("NEXA_STORED_BYTES_MAX", 100 * 2**30)
+"""What is kept for one person: uploads, inputs and results. 0: as much as they like."""
+NEXA_NOTIFICATION_DAYS = environment.integer("NEXA_NOTIFICATION_DAYS", 180)
+NEXA_ENDED_DAYS = environment.integer("NEXA_ENDED_DAYS", 90)
+"""Rows about what works no more: expired and revoked API tokens, used and expired join tokens."""
+
 # --- people --------------------------------------------------------------------------------------------------------------
 
 _https = NEXA_ORIGIN.startswith("https://")
