@@ -5,8 +5,8 @@
 2. A blob that nothing wants is marked. Whoever keeps the same bytes again takes the mark off (keeping.py), and so does a later run that
    finds it wanted.
 3. One that has been marked for NEXA_BLOB_GRACE_HOURS is removed, each in a transaction of its own: with the lock of its digest and of its
-   row it is looked at once more, then the file goes, then the row, or only its bytes where a receipt or an input names it. No row can
-   begin to name it meanwhile: a foreign key waits for the row's lock.
+   row it is looked at once more, then the file goes, then the row, or only its bytes where a receipt or an input names it. Whoever
+   begins to name it has kept it before, in less time than the grace; who did not is refused by the foreign key when he commits.
 4. Killed between file and row, a run leaves a row that is marked and unwanted, without a file: whoever keeps the bytes again writes the
    file anew, else the next run removes the row. Where a transaction that kept a file was undone, a file is left without a row (or, after a
    change of NEXA_BLOB_INLINE_BYTES, beside a row that holds the bytes itself): it is removed when it is as old as the grace.

@@ -42,9 +42,12 @@ def read(data: bytes) -> bytes:
 
 
 def collect(*, now: datetime | None = None, dry_run: bool = False) -> Collected:
-    """One pass over all shards."""
+    """One pass over all shards in which there is anything."""
     found = Collected()
-    for shard in SHARDS:
+    shards = {digest_parse(digest)[:2] for digest in Blob.objects.values_list("pk", flat=True)}
+    shards.update(path.name for path in Path(settings.NEXA_BLOB_ROOT).glob("sha256/*"))
+    assert shards <= set(SHARDS)
+    for shard in sorted(shards):
         shard_collect(shard=shard, now=now or timezone.now(), dry_run=dry_run, into=found)
     return found
 

@@ -107,12 +107,14 @@ def test_who_comes_while_the_bytes_are_removed_waits_and_brings_them_anew(data: 
 
 
 def test_bytes_that_an_input_begins_to_name_stay(threads: Callable[..., Future[Any]]) -> None:
-    """The submission read the blob by an upload that is gone since; the foreign key holds the row."""
+    """As when the coordinator fetched it: kept in one transaction, named in another."""
     job, digest = job_make(funded_researcher_make()), marked(LARGE)
+    written(LARGE)
     with transaction.atomic():
         JobInput.objects.create(job=job, path="a", blob_id=digest)
         assert threads(collect).result(LIMIT_SECONDS).removed == 0
     assert collect().removed == 0
+    assert Blob.objects.get().unwanted_since is None
     assert read(LARGE) == LARGE
 
 
