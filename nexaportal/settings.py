@@ -126,6 +126,8 @@ CACHES = {
 }
 
 NEXA_BLOB_ROOT = Path(environment.text("NEXA_BLOB_ROOT", str(BASE_DIR / "var" / "blobs")))
+NEXA_POSTGRES_BIN = environment.text("NEXA_POSTGRES_BIN", "")
+"""Folder of pg_dump and pg_restore, for backups; empty: the embedded PostgreSQL's where there is one, else those on the PATH."""
 NEXA_LOG_ROOT = Path(environment.text("NEXA_LOG_ROOT", str(BASE_DIR / "var" / "log-tiles")))
 """The ledger's log as files (C2SP tlog-tiles), an epoch a folder; `current` is the present one. Conclude processes write, others read."""
 STORAGES = {

@@ -91,7 +91,7 @@ def test_the_submission_page_says_how_much_is_stored() -> None:
     upload_make(user, b"0" * 2048)
     client = Client()
     client.force_login(user)
-    assert "uploads, inputs and results: 2.0\xa0KB of 100.0\xa0GB." in client.get(reverse("new-job")).content.decode()
+    assert "uploads, inputs and results: 2.0\xa0KB of 100.0\xa0GB." in client.get(reverse("new-job") + "?from=blank").content.decode()
 
 
 def test_a_jobs_page_says_until_when_and_its_owner_keeps_and_lets_go() -> None:
