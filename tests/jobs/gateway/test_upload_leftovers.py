@@ -65,7 +65,7 @@ def test_what_a_killed_process_was_writing_is_removed_when_nobody_has_touched_it
             return b""
 
     staging = settings.NEXA_BLOB_ROOT / "staging"  # type: ignore[attr-defined]  # pytest-django's settings
-    store.write(Killed())
+    store.keep(store.write(Killed()))
     user = user_make()
     upload = upload_create(uploader=user, digest=digest_of(b"else"), size_bytes=4, lease_id=None)
     upload_append(uploader=user, upload_id=upload.pk, offset=0, data=b"el")
