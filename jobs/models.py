@@ -39,6 +39,17 @@ class Blob(models.Model):
     data = models.BinaryField(null=True, blank=True)
     """The bytes themselves where they are few; None: they are in the blob store."""
     created_at = models.DateTimeField(auto_now_add=True)
+    unwanted_since = models.DateTimeField(null=True, blank=True)
+    """When the collection first found that nothing wants the bytes any more (jobs/blobs/collection.py)."""
+    removed_at = models.DateTimeField(null=True, blank=True)
+    """When the bytes were removed; the row stays where a receipt or an input names it."""
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(removed_at=None) | Q(unwanted_since__isnull=False, data=None), name="blob_removed_has_no_bytes"
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.digest
@@ -89,6 +100,8 @@ class Job(models.Model):
     """`disclosure.job_state_shown` of the row, for lists: what they are filtered by must tell no more than what they show."""
     is_archived = models.BooleanField(default=False)
     """Out of its owner's list of jobs, and nothing else."""
+    is_kept = models.BooleanField(default=False)
+    """Its owner keeps its inputs and accepted results beyond the time that the portal keeps them for."""
     visibility = models.CharField(max_length=16, choices=[(each.value, each.value) for each in Visibility], default=Visibility.PRIVATE)
     """Who else may see its shared page. At first as the descriptor says."""
     link_secret = models.CharField(max_length=43, blank=True)
@@ -319,7 +332,7 @@ class NodeExchange(models.Model):
 
 
 class Upload(models.Model):
-    """A resumable upload (tus) by a host for a lease, or by a user. Committed: the bytes had the digest and are a Blob."""
+    """A resumable upload (tus) by a host for a lease, or by a user. Committed: the bytes had the digest and are a Blob, which it wants."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     replica = models.ForeignKey(Replica, null=True, blank=True, on_delete=models.CASCADE, related_name="uploads")
@@ -329,12 +342,18 @@ class Upload(models.Model):
     offset_bytes = models.BigIntegerField(default=0)
     created_at = models.DateTimeField(auto_now_add=True)
     committed_at = models.DateTimeField(null=True, blank=True)
+    """When the last byte came, or when the whole was last announced again."""
 
     class Meta:
         constraints: ClassVar = [
             models.CheckConstraint(condition=Q(replica__isnull=False) ^ Q(user__isnull=False), name="upload_has_one_uploader"),
             models.UniqueConstraint(fields=["replica", "digest"], condition=Q(replica__isnull=False), name="upload_unique_per_replica"),
             models.UniqueConstraint(fields=["user", "digest"], condition=Q(user__isnull=False), name="upload_unique_per_user"),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["digest"], condition=Q(committed_at__isnull=False), name="upload_of_blob"),
+            models.Index(fields=["committed_at"], condition=Q(committed_at__isnull=False), name="upload_committed"),
+            models.Index(fields=["created_at"], condition=Q(committed_at=None), name="upload_unfinished"),
         ]
 
     def __str__(self) -> str:

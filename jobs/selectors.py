@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from jobs import disclosure
 from jobs.descriptor import Visibility
-from jobs.models import Job, JobEvent, JobInput, JobKind, Replica, Upload
+from jobs.models import Job, JobEvent, JobInput, JobKind, Receipt, Replica, Upload
 from jobs.states import JOB_OPEN, JOB_TERMINAL, JobState, ReplicaState
 from ledger.checkpoints import checkpoint_latest
 from ledger.models import LogLeaf
@@ -220,3 +220,9 @@ def queues_waiting() -> dict[Tier, dict[str, Any]]:
 def _queue_of(tier: Tier, row: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     oldest = row.get("oldest")
     return {"tier": tier, "depth": row.get("depth", 0), "oldest_wait_seconds": (now - oldest).total_seconds() if oldest else None}
+
+
+def is_result_gone(*, job: Job) -> bool:
+    """Whether the bytes of the job's accepted result were removed by rule."""
+    gone = Receipt.objects.filter(replica=job.canonical_replica_id, archive__removed_at__isnull=False)
+    return bool(job.canonical_replica_id and gone.exists())

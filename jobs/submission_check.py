@@ -11,6 +11,7 @@ from jobs.descriptor import Descriptor, Fault, array_of_one
 from jobs.images import image_resolve
 from jobs.inputs import FetchPolicy, uri_check
 from jobs.services.submission import blobs_uploaded, input_check, jobs_known, requirements_check, same_jobs_check
+from jobs.storage import storage_check_roughly
 from ledger.movements import CreditsInsufficientError
 from ledger.selectors import balance_micro_of
 from people.models import User
@@ -29,6 +30,7 @@ def submission_faults(*, owner: User, descriptor: Descriptor) -> list[Fault]:
     if (uri := descriptor.input_uri) is not None:
         faults += _faults("/input_uri", lambda: uri_check(uri, descriptor.input_files[0], FetchPolicy.from_settings()))
     faults += _input_faults(owner, descriptor)
+    faults += _faults("", lambda: storage_check_roughly(user=owner))
     faults += _faults("", lambda: _credits_check(owner, descriptor))
     return faults
 

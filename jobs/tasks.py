@@ -15,11 +15,12 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from jobs.blobs import collection
 from jobs.checking import claims
 from jobs.checking.making import jobs_check
 from jobs.models import VerificationBatch
-from jobs.services import disputes, leases, outbox, settlement, spot_keys, uploads
-from nodes import clones, services, trouble
+from jobs.services import disputes, leases, outbox, settlement, spot_keys
+from nodes import clones, trouble
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +51,11 @@ def spot_keys_tend() -> None:
     spot_keys.spot_keys_tend(now=timezone.now())
 
 
-@shared_task(name="control.uploads_sweep")
-def uploads_sweep() -> None:
-    """Forgets uploads that nobody will finish."""
-    uploads.uploads_sweep(now=timezone.now())
+@shared_task(name="control.blobs_collect")
+def blobs_collect() -> None:
+    """Removes what nothing wants any more from the part of the blob store whose turn it is."""
+    now = timezone.now()
+    collection.shard_collect(shard=collection.shard_due(now=now), now=now)
 
 
 @shared_task(name="control.outbox_push")
@@ -72,12 +74,6 @@ def clones_tell() -> None:
 def nodes_silent_tell() -> None:
     """Tells owners that a node has been silent for an hour."""
     trouble.nodes_silent_tell(now=timezone.now())
-
-
-@shared_task(name="control.node_samples_forget")
-def node_samples_forget() -> None:
-    """Forgets what machines did long ago."""
-    services.node_samples_forget(now=timezone.now())
 
 
 @shared_task(name="control.verification_dispatch")

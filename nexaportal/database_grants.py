@@ -41,7 +41,8 @@ APPLICATION: Final[Mapping[str, Grant]] = {
     "nodes_standing": _ALL,
     "nodes_nodesample": {**_ADD, "DELETE": WHOLE},
     # jobs
-    **dict.fromkeys(("jobs_blob", "jobs_jobevent", "jobs_jobinput", "jobs_receipt", "jobs_ruling"), _ADD),
+    **dict.fromkeys(("jobs_jobevent", "jobs_jobinput", "jobs_receipt", "jobs_ruling"), _ADD),
+    "jobs_blob": {**_ADD, "UPDATE": ("data", "removed_at", "unwanted_since"), "DELETE": WHOLE},  # the control worker collects
     **dict.fromkeys(("jobs_calibration", "jobs_coordinatorclock", "jobs_job"), _KEEP),
     **dict.fromkeys(("jobs_jobkind", "jobs_nodeexchange", "jobs_replica", "jobs_spotkey"), _KEEP),
     **dict.fromkeys(("jobs_imageapproval", "jobs_imagebreaker", "jobs_unpushedevents", "jobs_upload", "jobs_verificationbatch"), _ALL),

@@ -126,6 +126,8 @@ CACHES = {
 }
 
 NEXA_BLOB_ROOT = Path(environment.text("NEXA_BLOB_ROOT", str(BASE_DIR / "var" / "blobs")))
+NEXA_POSTGRES_BIN = environment.text("NEXA_POSTGRES_BIN", "")
+"""Folder of pg_dump and pg_restore, for backups; empty: the embedded PostgreSQL's where there is one, else those on the PATH."""
 NEXA_LOG_ROOT = Path(environment.text("NEXA_LOG_ROOT", str(BASE_DIR / "var" / "log-tiles")))
 """The ledger's log as files (C2SP tlog-tiles), an epoch a folder; `current` is the present one. Conclude processes write, others read."""
 STORAGES = {
@@ -162,12 +164,12 @@ NEXA_CHECKPOINT_SECONDS = environment.number("NEXA_CHECKPOINT_SECONDS", 0.5)
 CELERY_BEAT_SCHEDULE = {
     "leases": {"task": "control.leases_reap", "schedule": environment.number("NEXA_REAP_SECONDS", 2)},
     "queue deadlines": {"task": "control.queue_deadlines_enforce", "schedule": environment.number("NEXA_QUEUE_SWEEP_SECONDS", 10)},
-    "uploads": {"task": "control.uploads_sweep", "schedule": environment.number("NEXA_UPLOAD_SWEEP_SECONDS", 600)},
+    "housekeeping": {"task": "control.house_keep", "schedule": environment.number("NEXA_HOUSEKEEPING_SECONDS", 600)},
+    "blobs": {"task": "control.blobs_collect", "schedule": 300.0},
     "disputes": {"task": "control.disputes_rule", "schedule": 60.0},
     "spot keys": {"task": "control.spot_keys_tend", "schedule": 10.0},
     "verification": {"task": "control.verification_dispatch", "schedule": environment.number("NEXA_DISPATCH_SECONDS", 1)},
     "outbox": {"task": "control.outbox_push", "schedule": environment.number("NEXA_PUSH_SECONDS", 1)},
-    "node samples": {"task": "control.node_samples_forget", "schedule": 600.0},
     "clones": {"task": "control.clones_tell", "schedule": 10.0},
     "standings": {"task": "control.standings_sum", "schedule": environment.number("NEXA_STANDINGS_SECONDS", 10)},
     "silent nodes": {"task": "control.nodes_silent_tell", "schedule": 60.0},
@@ -216,6 +218,22 @@ NEXA_BLOB_INLINE_BYTES = environment.integer("NEXA_BLOB_INLINE_BYTES", 16 * 2**1
 """Blobs of up to so many bytes are kept in the database, larger ones in the blob store."""
 NEXA_INPUT_BYTES_MAX = environment.integer("NEXA_INPUT_BYTES_MAX", 256 * 2**20)
 NEXA_UPLOAD_BYTES_MAX = environment.integer("NEXA_UPLOAD_BYTES_MAX", 20 * 2**30)
+
+# --- what is kept, and how long: docs/operations.md. Days; 0 means for ever, but for uploads and what has ended ---------------
+
+NEXA_RESULT_DAYS = environment.integer("NEXA_RESULT_DAYS", 180)
+"""Inputs, accepted results and their logs, after a job's conclusion, unless its owner keeps them."""
+NEXA_REJECTED_DAYS = environment.integer("NEXA_REJECTED_DAYS", 30)
+"""Archives and logs of replicas that were not accepted."""
+NEXA_UPLOAD_DAYS = environment.integer("NEXA_UPLOAD_DAYS", 30)
+"""Files that people uploaded and no job uses."""
+NEXA_BLOB_GRACE_HOURS = environment.number("NEXA_BLOB_GRACE_HOURS", 24)
+"""How long nothing must want a blob before its bytes are removed."""
+NEXA_STORED_BYTES_MAX = environment.integer("NEXA_STORED_BYTES_MAX", 100 * 2**30)
+"""What is kept for one person: uploads, inputs and results. 0: as much as they like."""
+NEXA_NOTIFICATION_DAYS = environment.integer("NEXA_NOTIFICATION_DAYS", 180)
+NEXA_ENDED_DAYS = environment.integer("NEXA_ENDED_DAYS", 90)
+"""Rows about what works no more: expired and revoked API tokens, used and expired join tokens."""
 
 # --- people --------------------------------------------------------------------------------------------------------------
 

@@ -91,6 +91,9 @@ class JoinToken(models.Model):
     used_at = models.DateTimeField(null=True, blank=True)
     node = models.OneToOneField(Node, null=True, blank=True, on_delete=models.SET_NULL, related_name="join_token")
 
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["expires_at"], name="join_token_expiry")]
+
     def __str__(self) -> str:
         return f"join token of {self.owner_id}"
 

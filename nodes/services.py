@@ -44,6 +44,7 @@ from nodes.models import JoinToken, Node, NodeKey, NodeSample, NodeState
 from nodes.nudges import nodes_changed
 from nodes.tiers import queues_of, tier_classify
 from nodes.trouble import trouble_tell
+from people.forgetting import rows_forget
 from people.models import User
 from workers.protocol.join_tokens import JoinTokenContent, join_token_encode
 from workers.protocol.keys import PublicKey
@@ -200,6 +201,12 @@ def _state_change(node: Node, state: NodeState) -> Node:
     locked.state = state
     locked.save(update_fields=["state"])
     return locked
+
+
+def join_tokens_forget(*, now: datetime) -> int:
+    """Forgets join tokens, used or not, that expired NEXA_ENDED_DAYS ago, and returns how many."""
+    before = now - timedelta(days=settings.NEXA_ENDED_DAYS)
+    return rows_forget(JoinToken.objects.filter(expires_at__lt=before), order="expires_at")
 
 
 def node_samples_forget(*, now: datetime) -> int:

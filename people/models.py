@@ -72,7 +72,11 @@ class ApiToken(models.Model):
 
     class Meta:
         verbose_name = "API token"
-        indexes: ClassVar = [models.Index(fields=["owner", "-created_at"])]
+        indexes: ClassVar = [
+            models.Index(fields=["owner", "-created_at"]),
+            models.Index(fields=["expires_at"], condition=models.Q(expires_at__isnull=False), name="api_token_expiry"),
+            models.Index(fields=["revoked_at"], condition=models.Q(revoked_at__isnull=False), name="api_token_revoked"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.name} of {self.owner_id}"

@@ -14,7 +14,7 @@ from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
-from jobs.blobs import blob_open
+from jobs.blobs import BlobGoneError, blob_open
 from jobs.models import Blob, Job
 from jobs.results.archive_index import ArchiveIndex, IndexedFile
 from jobs.results.downloads import bytes_response, image_response
@@ -52,6 +52,8 @@ def results_page(request: HttpRequest, job_id: UUID) -> HttpResponse:
         try:
             with archive_opened(receipt.archive) as index:
                 context |= _list_context(index.files, request.GET.get("from", ""))
+        except BlobGoneError:
+            context["gone_at"] = receipt.archive.removed_at
         except VerificationError as error:
             context["problem"] = str(error)
     return render(request, "jobs/results/list.html", context)
@@ -171,6 +173,8 @@ def _result_or_404(request: HttpRequest, job_id: UUID) -> tuple[Job, Blob]:
     found = result_of(owner=user_of(request), job_id=job_id)
     if found is None or found[1] is None or found[1].archive is None:
         raise Http404("You have no job with this id that has a result.")
+    if found[1].archive.removed_at is not None:
+        raise Http404("The result is no longer kept; its digests are on the job's page.")
     return found[0], found[1].archive
 
 

@@ -44,3 +44,15 @@ def jobs_unarchive(*, jobs: Sequence[Job]) -> Outcome:
     """Brings jobs back into their owner's list."""
     Job.objects.filter(pk__in=[job.pk for job in jobs]).update(is_archived=False)
     return Outcome(list(jobs), [])
+
+
+def jobs_keep(*, jobs: Sequence[Job]) -> Outcome:
+    """Keeps inputs and accepted results beyond NEXA_RESULT_DAYS. What is gone stays gone. They count against their owner's storage."""
+    Job.objects.filter(pk__in=[job.pk for job in jobs]).update(is_kept=True)
+    return Outcome(list(jobs), [])
+
+
+def jobs_let_go(*, jobs: Sequence[Job]) -> Outcome:
+    """Ends `jobs_keep`: what has had its time is collected."""
+    Job.objects.filter(pk__in=[job.pk for job in jobs]).update(is_kept=False)
+    return Outcome(list(jobs), [])

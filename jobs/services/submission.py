@@ -39,6 +39,7 @@ from jobs.services.closing import job_close
 from jobs.services.replicas import replicas_queue_all
 from jobs.services.visibility import link_secret_make
 from jobs.states import JOB_TERMINAL, JobState
+from jobs.storage import storage_check_roughly
 from jobs.timed_ids import timed_id_make
 from ledger.movements import CreditsInsufficientError, movements_post
 from ledger.services import account_of, reservation_of
@@ -73,8 +74,8 @@ def jobs_submit(*, owner: User, array: JobArray, policy: FetchPolicy | None = No
     """Queues all jobs of an array or none, and returns them in its order; those of before for the same label and content.
 
     Inputs are fetched first, each file once. `policy` None: as the settings say.
-    Raises ResearcherRequiredError, LabelConflictError, RequirementsImpossibleError, the image and input errors of jobs.errors, and
-    CreditsInsufficientError.
+    Raises ResearcherRequiredError, LabelConflictError, RequirementsImpossibleError, the image and input errors of jobs.errors,
+    StorageFullError and CreditsInsufficientError.
     """
     researcher_check(owner)
     found = jobs_known(owner, array.jobs)
@@ -82,6 +83,7 @@ def jobs_submit(*, owner: User, array: JobArray, policy: FetchPolicy | None = No
     if new := [one for one in array.jobs if one.label not in found]:
         requirements_check(array)
         image = image_resolve(array.shared.docker_image)
+        storage_check_roughly(user=owner)
         fetched = _fetched(array, new, policy or FetchPolicy.from_settings())
         with transaction.atomic():
             found |= _jobs_write(owner, array, new, image, fetched)

@@ -3,7 +3,8 @@
 1. Whether the portal has a blob already is never answered: each lease and each person uploads in full what they refer to.
 2. An offset moves only by a chunk that starts at it. Two requests at once: one gets on, the other is told the offset.
 3. The last byte commits: the whole must have the digest that was announced, else the upload is gone and starts anew.
-4. All uploads of a lease together have at most what its order allows for outputs, and ARCHIVE_AND_LOG_BYTES for what holds them.
+4. What is kept for a person is limited (jobs/storage.py), and finished uploads are forgotten after NEXA_UPLOAD_DAYS.
+5. All uploads of a lease together have at most what its order allows for outputs, and ARCHIVE_AND_LOG_BYTES for what holds them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from jobs.blobs import BlobDigestMismatchError, BlobTooLargeError, blob_discard,
 from jobs.descriptor import Descriptor
 from jobs.models import Replica, Upload
 from jobs.states import JOB_OPEN, REPLICA_LIVE, JobState, ReplicaState
+from jobs.storage import storage_check
 from nodes.models import Node
+from people.forgetting import rows_forget
 from people.models import User
 from workers.protocol.digests import Readable
 from workers.protocol.problems import ProblemError
@@ -99,7 +102,7 @@ def upload_create(*, uploader: Node | User, digest: str, size_bytes: int, lease_
     """The upload of these bytes for this lease (hosts) or by this person; the same one when asked again.
 
     An upload of no bytes is committed at once. Raises LeaseUnknownError, LeaseOverError, UploadConflictError,
-    UploadTooLargeError, UploadsTooManyError, BlobDigestMismatchError.
+    UploadTooLargeError, UploadsTooManyError, StorageFullError, BlobDigestMismatchError.
     """
     with transaction.atomic():
         if isinstance(uploader, Node):
@@ -164,7 +167,7 @@ def upload_append(*, uploader: Node | User, upload_id: UUID, offset: int, data: 
 
 
 def upload_take(*, user: User, stream: Readable, limit_bytes: int) -> Upload:
-    """A whole file of this person at once, committed; the same one for the same bytes. Raises UploadTooLargeError."""
+    """A whole file of this person at once, committed; the same one for the same bytes. Raises UploadTooLargeError, StorageFullError."""
     try:
         blob = blob_write(stream, limit_bytes=min(limit_bytes, settings.NEXA_INPUT_BYTES_MAX))
     except BlobTooLargeError as error:
@@ -173,12 +176,15 @@ def upload_take(*, user: User, stream: Readable, limit_bytes: int) -> Upload:
         User.objects.select_for_update(no_key=True).get(pk=user.pk)
         now = timezone.now()
         done = {"size_bytes": blob.size_bytes, "offset_bytes": blob.size_bytes, "committed_at": now}
-        upload, is_new = Upload.objects.get_or_create(user=user, digest=blob.digest, defaults=done)
-        if is_new or upload.committed_at is not None:
-            return upload
+        upload = Upload.objects.filter(user=user, digest=blob.digest).first()
+        if upload is None:
+            storage_check(user=user, more_bytes=blob.size_bytes)
+            return Upload.objects.create(user=user, digest=blob.digest, **done)
+        is_new = upload.committed_at is None
         Upload.objects.filter(pk=upload.pk).update(**done)
         upload.refresh_from_db()
-    blob_discard(upload.pk)
+    if is_new:
+        blob_discard(upload.pk)
     return upload
 
 
@@ -197,7 +203,7 @@ def upload_cancel(*, user: User, upload_id: UUID) -> None:
 def uploads_sweep(*, now: datetime) -> int:
     """Forgets unfinished uploads that nobody will finish, with their staged bytes; returns how many. Idempotent.
 
-    Removes files too that a killed process was writing into the blob store.
+    Removes files too that a killed process left: of uploads that are no more, and what it was writing into the blob store.
     """
     is_over = Q(replica=None) | ~Q(replica__state__in=REPLICA_LIVE)
     with transaction.atomic():
@@ -209,7 +215,23 @@ def uploads_sweep(*, now: datetime) -> int:
     for upload_id in upload_ids:
         blob_discard(upload_id)
     blob_store().leftovers_remove(before=now - UPLOAD_ABANDONED)
+    staged = blob_store().staged_before(now - UPLOAD_ABANDONED)[:SWEEP_MAX]
+    known = set(Upload.objects.filter(pk__in=staged, committed_at=None).values_list("pk", flat=True))
+    for upload_id in staged:
+        if upload_id not in known:
+            blob_discard(upload_id)
     return len(upload_ids)
+
+
+def uploads_finished_forget(*, now: datetime) -> int:
+    """Forgets finished uploads, and returns how many: of people after NEXA_UPLOAD_DAYS, of leases once their job is concluded.
+
+    What a job or a receipt refers to stays by that; the bytes of others are collected later.
+    """
+    of_people = Upload.objects.filter(user__isnull=False, committed_at__lt=now - timedelta(days=settings.NEXA_UPLOAD_DAYS))
+    before = now - UPLOAD_ABANDONED
+    of_leases = Upload.objects.filter(committed_at__lt=before, replica__job__concluded_at__lt=before)
+    return sum(rows_forget(rows, order="committed_at") for rows in (of_people, of_leases))
 
 
 def _create_for_lease(node: Node, lease_id: UUID | None, digest: str, size_bytes: int) -> Upload:
@@ -238,8 +260,12 @@ def _create_for_user(user: User, digest: str, size_bytes: int) -> Upload:
     User.objects.select_for_update(no_key=True).get(pk=user.pk)  # one at a time: the count below holds
     existing = Upload.objects.filter(user=user, digest=digest).first()
     if existing is not None:
+        if existing.committed_at is not None:
+            existing.committed_at = timezone.now()  # whoever announces it means to submit with it: its days begin anew
+            existing.save(update_fields=["committed_at"])
         return existing
     _size_check(size_bytes, settings.NEXA_INPUT_BYTES_MAX, "an input")
+    storage_check(user=user, more_bytes=size_bytes)
     if Upload.objects.filter(user=user, committed_at=None).count() >= UPLOADS_OPEN_PER_USER_MAX:
         raise UploadsTooManyError(f"You have {UPLOADS_OPEN_PER_USER_MAX} unfinished uploads, which is the most. Finish some first.")
     return Upload.objects.create(user=user, digest=digest, size_bytes=size_bytes)

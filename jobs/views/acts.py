@@ -21,7 +21,7 @@ from jobs import selectors
 from jobs.cost import job_cost
 from jobs.descriptor import Visibility, descriptor_parse
 from jobs.models import Job
-from jobs.services.chosen import Outcome, jobs_archive, jobs_cancel, jobs_unarchive
+from jobs.services.chosen import Outcome, jobs_archive, jobs_cancel, jobs_keep, jobs_let_go, jobs_unarchive
 from jobs.services.retry import job_retry, label_free
 from jobs.services.visibility import job_visibility_set
 from jobs.states import JOB_OPEN
@@ -46,6 +46,8 @@ class _Act:
 _ACTS: Final = {
     "cancel": _Act(lambda jobs, by: jobs_cancel(jobs=jobs, by=by), "cancelled: reservations went back, hosts are told to stop."),
     "archive": _Act(lambda jobs, _: jobs_archive(jobs=jobs), "put into the archive. Nothing was deleted."),
+    "keep": _Act(lambda jobs, _: jobs_keep(jobs=jobs), "kept: results and inputs stay until you let them go."),
+    "let_go": _Act(lambda jobs, _: jobs_let_go(jobs=jobs), "let go: results and inputs go when their time is over."),
     "unarchive": _Act(lambda jobs, _: jobs_unarchive(jobs=jobs), "back in the list."),
 }
 

@@ -66,7 +66,7 @@ def job_runs(request: HttpRequest, job_id: UUID) -> HttpResponse:
     job = job_or_404(request, job_id)
     runs = runs_of(job)
     if not runs:
-        raise Http404("This job has no log that may be shown: it isn't concluded, or no result of it was judged.")
+        raise Http404("This job has no log to show: it isn't concluded, no result of it was judged, or the time of its logs is over.")
     template = "jobs/_runs.html" if request.headers.get("HX-Request") else "jobs/runs.html"
     return render(request, template, {"job": job, "runs": runs, **_largest(runs)})
 
@@ -76,7 +76,8 @@ def runs_of(job: Job) -> list[Run]:
     numbered = [(letter_of(number), replica) for number, replica in enumerate(selectors.replicas_of(job=job))]
     shown = [(letter, replica) for letter, replica in numbered if EvidenceName.LOG in evidence_names(replica, job=job)][:RUNS_MAX]
     logs = Blob.objects.in_bulk([replica.receipt.log_id for _, replica in shown])
-    return [_run_of(replica, letter, logs[replica.receipt.log_id]) for letter, replica in shown]
+    there = [(letter, replica, logs[replica.receipt.log_id]) for letter, replica in shown]
+    return [_run_of(replica, letter, blob) for letter, replica, blob in there if blob.removed_at is None]
 
 
 def _run_of(replica: Replica, letter: str, blob: Blob) -> Run:

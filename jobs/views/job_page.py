@@ -13,6 +13,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
 from jobs import answers, selectors
+from jobs.blobs.references import result_kept_until
 from jobs.descriptor import Visibility
 from jobs.deviations import pairs_compared
 from jobs.models import Job
@@ -57,6 +58,7 @@ def job_context(job: Job) -> dict[str, Any]:
     ran_at = running_times(events)
     detail = answers.detail_of(job, inputs)
     columns = replica_columns(job, replicas, ran_at)
+    are_bytes_gone = concluded and selectors.is_result_gone(job=job)
     return {
         "job": job,
         "detail": detail,
@@ -64,9 +66,11 @@ def job_context(job: Job) -> dict[str, Any]:
         "is_concluded": concluded,
         "is_veiled": selectors.is_veiled(job),
         "can_be_archived": job.state in JOB_TERMINAL,
+        "kept_until": result_kept_until(job),
+        "are_bytes_gone": are_bytes_gone,
         "is_shared": job.visibility != Visibility.PRIVATE,
         "has_bundle": job.state == JobState.COMPLETED,
-        "has_logs": any(column.has_log for column in columns),
+        "has_logs": any(column.has_log for column in columns) and not are_bytes_gone,
         "sentence": sentence_of(job, detail.state, names_shown=True),
         "custody": job_custody(job, detail.state, replicas, ran_at),
         "columns": columns,

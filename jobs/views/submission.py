@@ -30,6 +30,7 @@ from jobs.models import Upload
 from jobs.services.submission import job_submit, researcher_check
 from jobs.services.uploads import upload_take
 from jobs.starts import BLANK, clone_document, examples, start_document
+from jobs.storage import bytes_kept_lately
 from jobs.submission_check import problem_faults, submission_faults
 from jobs.tier_advice import TierAdvice, tier_advice
 from ledger.selectors import balance_micro_of
@@ -62,6 +63,8 @@ class Checked:
 
     faults: tuple[PlacedFault, ...]
     balance_micro: int
+    kept_bytes: int
+    """What is stored for the person."""
     cost: JobCost | None = None
     advice: TierAdvice | None = None
 
@@ -191,6 +194,7 @@ def _context(request: HttpRequest, draft: Draft, refused: Sequence[Fault] = (), 
         "uploads": _upload_states(user, draft.fields),
         "plain_bytes_max": PLAIN_FILE_BYTES_MAX,
         "input_bytes_max": settings.NEXA_INPUT_BYTES_MAX,
+        "stored_bytes_max": settings.NEXA_STORED_BYTES_MAX,
         "flops_per_credit": float(FLOPS_PER_CREDIT),
     }
 
@@ -200,10 +204,10 @@ def _checked(user: User, draft: Draft, refused: Sequence[Fault] = ()) -> Checked
     found = [*refused, *draft.unfit, *(faults if descriptor is None else submission_faults(owner=user, descriptor=descriptor))]
     own = {fault: name for name, fault in draft.written.faults} if draft.tab is Tab.FORM else {}
     placed = {(fault.path, fault.message): PlacedFault(fault, own.get(fault) or draft.name_of(fault.path)) for fault in found}
-    balance_micro = balance_micro_of(user_id=user.pk)
+    balance_micro, kept_bytes = balance_micro_of(user_id=user.pk), bytes_kept_lately(user)
     if descriptor is None:
-        return Checked(tuple(placed.values()), balance_micro)
-    return Checked(tuple(placed.values()), balance_micro, *_estimated(descriptor))
+        return Checked(tuple(placed.values()), balance_micro, kept_bytes)
+    return Checked(tuple(placed.values()), balance_micro, kept_bytes, *_estimated(descriptor))
 
 
 def _estimated(descriptor: Descriptor) -> tuple[JobCost, TierAdvice]:

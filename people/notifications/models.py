@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from django.conf import settings
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import Q
 
@@ -41,6 +42,7 @@ class Notification(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["owner", "-id"]),
             models.Index(fields=["owner"], condition=Q(read_at=None, in_portal=True), name="notification_unread"),
+            BrinIndex(fields=["created_at"], pages_per_range=16, name="notification_created"),
         ]
 
     def __str__(self) -> str:

@@ -17,7 +17,6 @@ from jobs.gateway.requests import HeaderInvalidError
 from jobs.gateway.uploads import _metadata
 from jobs.models import Upload
 from jobs.services.uploads import UPLOAD_ABANDONED, upload_append, upload_create, uploads_sweep
-from jobs.tasks import uploads_sweep as uploads_sweep_task
 from tests.factories.people import user_make
 from tests.jobs.gateway.queued_jobs import queued_job
 from tests.jobs.gateway.simulated_host import SimulatedHost
@@ -36,7 +35,7 @@ def test_an_abandoned_upload_is_forgotten_with_its_bytes_and_can_be_announced_ag
     upload_append(uploader=user, upload_id=upload.pk, offset=0, data=b"aban")
     staged = settings.NEXA_BLOB_ROOT / "staging" / str(upload.pk)  # type: ignore[attr-defined]  # pytest-django's settings
     assert staged.exists()
-    uploads_sweep_task()
+    uploads_sweep(now=timezone.now())
     assert Upload.objects.filter(pk=upload.pk).exists()
     assert (uploads_sweep(now=later()), uploads_sweep(now=later())) == (1, 0)
     assert not staged.exists()
@@ -66,7 +65,7 @@ def test_what_a_killed_process_was_writing_is_removed_when_nobody_has_touched_it
             return b""
 
     staging = settings.NEXA_BLOB_ROOT / "staging"  # type: ignore[attr-defined]  # pytest-django's settings
-    store.write(Killed())
+    store.keep(store.write(Killed()))
     user = user_make()
     upload = upload_create(uploader=user, digest=digest_of(b"else"), size_bytes=4, lease_id=None)
     upload_append(uploader=user, upload_id=upload.pk, offset=0, data=b"el")

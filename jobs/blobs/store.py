@@ -1,8 +1,7 @@
-"""Blobs: bytes by SHA-256. Few bytes are in the row of their blob, many in the store; staged ones are uploads that are still coming in.
+"""The files of blobs: staged ones, which are still coming in, and kept ones, each under its digest. Knows no rows.
 
-1. A blob is written once, after its digest was checked, and never changes. Its name is its digest.
-2. Up to NEXA_BLOB_INLINE_BYTES it is a column of its row: written and made durable with the transaction that refers to it, without a file
-   of its own. A larger one is a file of the store, which Django's storage API keeps.
+1. A kept file is written once, after its digest was checked, and never changes. Its name is its digest. Django's storage API keeps it.
+2. Whoever keeps a file, and whoever removes one, holds the lock of its digest (locks.py) until its row says the same.
 3. Staged bytes are files of a local folder that all web processes share, one for each upload, written at the offset that the database
    says. The database is the truth about the offset: bytes beyond it are leftovers of a request that failed, and are overwritten.
 4. Bytes are hashed as they come in. The state of the hash is this process's memory, so it is only a saving: where it is missing or was
@@ -14,30 +13,30 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import os
+import re
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from pathlib import Path
 from typing import IO, Any, BinaryIO, ClassVar, Final, cast
 from uuid import UUID
 
-from django.conf import settings
 from django.core.files import File
-from django.core.files.storage import Storage, default_storage
+from django.core.files.storage import Storage
 
-from jobs.bulk import rows_insert
-from jobs.models import Blob
 from workers.protocol.digests import DIGEST_PREFIX, Readable, digest_of, digest_parse
 from workers.protocol.problems import ProblemError
 
 READ_BYTES: Final = 1024 * 1024
 _HASHES_KEPT: Final = 256
 _WRITE_PREFIX: Final = "write-"
+_KEPT_FOLDER: Final = "sha256"
+_HEX: Final = re.compile(r"[0-9a-f]{64}")
+_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class BlobTooLargeError(ProblemError):
@@ -61,6 +60,15 @@ class _StagedFile(File):  # type: ignore[type-arg]  # not generic at run time
 
     def temporary_file_path(self) -> str:
         return str(self.name)
+
+
+@dataclass(frozen=True)
+class WrittenFile:
+    """A whole file that is on the disk and not yet kept."""
+
+    path: Path
+    digest: str
+    size_bytes: int
 
 
 class BlobStore:
@@ -93,12 +101,12 @@ class BlobStore:
         self._hash_add(upload_id, offset, data)
 
     def staged_commit(self, upload_id: UUID, *, digest: str, size_bytes: int) -> None:
-        """Makes the staged bytes the blob `digest`. Raises BlobDigestMismatchError, after which nothing is staged."""
+        """Keeps the staged bytes as the file of `digest`. Rule 2. Raises BlobDigestMismatchError, after which nothing is staged."""
         path = self._staged_path(upload_id)
         self._staged_check(upload_id, self._staged_digest(upload_id, size_bytes), digest, size_bytes)
         with path.open("rb") as file:
             os.fsync(file.fileno())
-        self._keep(path, digest)
+        self.keep(WrittenFile(path, digest, size_bytes))
         self.hash_drop(upload_id)
 
     def staged_take(self, upload_id: UUID, *, digest: str, size_bytes: int) -> bytes:
@@ -116,19 +124,27 @@ class BlobStore:
     def leftovers_remove(self, *, before: datetime) -> int:
         """Removes what `write` began and left, because its process was killed, if nobody has written to it since `before`."""
         removed = 0
-        for path in self._staging.glob(f"{_WRITE_PREFIX}*"):
+        for path in self._old(f"{_WRITE_PREFIX}*", before):
+            path.unlink(missing_ok=True)
+            removed += 1
+        return removed
+
+    def staged_before(self, before: datetime) -> list[UUID]:
+        """Uploads of which bytes are staged that nobody has added to since `before`."""
+        return [UUID(path.name) for path in self._old("????????-*", before) if _UUID.fullmatch(path.name)]
+
+    def _old(self, pattern: str, before: datetime) -> Iterator[Path]:
+        for path in self._staging.glob(pattern):
             with contextlib.suppress(FileNotFoundError):  # another sweep, or its writer, was quicker
                 if path.stat().st_mtime < before.timestamp():
-                    path.unlink()
-                    removed += 1
-        return removed
+                    yield path
 
     def open(self, digest: str) -> BinaryIO:
         """The blob's bytes. Raises FileNotFoundError, DigestMalformedError."""
         return cast("BinaryIO", self._storage.open(self._name(digest), "rb"))
 
-    def write(self, stream: Readable, *, limit_bytes: int | None = None) -> tuple[str, int]:
-        """Stores what is left to read and returns its digest and size. Raises BlobTooLargeError."""
+    def write(self, stream: Readable, *, limit_bytes: int | None = None) -> WrittenFile:
+        """Writes what is left to read to a file, which the caller keeps. Raises BlobTooLargeError."""
         self._staging.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=self._staging, prefix=_WRITE_PREFIX, delete=False) as file:
             path = Path(file.name)
@@ -139,20 +155,39 @@ class BlobStore:
             except BaseException:
                 path.unlink()
                 raise
-        self._keep(path, digest)
-        return digest, size_bytes
+        return WrittenFile(path, digest, size_bytes)
 
-    def _keep(self, path: Path, digest: str) -> None:
-        """Moves a checked file to its place, unless the same bytes are there already."""
-        name = self._name(digest)
+    def keep(self, written: WrittenFile) -> None:
+        """Moves a file to its place, unless the same bytes are there already. Rule 2."""
+        name = self._name(written.digest)
         try:
             if not self._storage.exists(name):
-                with path.open("rb") as opened:
-                    saved = self._storage.save(name, _StagedFile(opened, name=str(path)))
+                with written.path.open("rb") as opened:
+                    saved = self._storage.save(name, _StagedFile(opened, name=str(written.path)))
                 if saved != name:  # somebody else stored the same bytes meanwhile, and ours got another name
                     self._storage.delete(saved)
         finally:
-            path.unlink(missing_ok=True)
+            written.path.unlink(missing_ok=True)
+
+    def remove(self, digest: str) -> None:
+        """Removes a kept file; none to remove is fine. Rule 2."""
+        self._storage.delete(self._name(digest))
+
+    def has(self, digest: str) -> bool:
+        """Whether the file of a blob is there."""
+        return self._storage.exists(self._name(digest))
+
+    def shard_digests(self, shard: str) -> list[str]:
+        """Digests of the kept files that begin with these two hexadecimal digits, in their order."""
+        try:
+            _, names = self._storage.listdir(f"{_KEPT_FOLDER}/{shard}")
+        except FileNotFoundError:
+            return []
+        return sorted(DIGEST_PREFIX + name for name in names if _HEX.fullmatch(name) and name.startswith(shard))
+
+    def kept_at(self, digest: str) -> datetime:
+        """When a kept file was written. Raises FileNotFoundError."""
+        return self._storage.get_modified_time(self._name(digest))
 
     def _staged_check(self, upload_id: UUID, found: str, digest: str, size_bytes: int) -> None:
         if found != digest:
@@ -195,7 +230,7 @@ class BlobStore:
     @staticmethod
     def _name(digest: str) -> str:
         digest_hex = digest_parse(digest)
-        return f"sha256/{digest_hex[:2]}/{digest_hex}"
+        return f"{_KEPT_FOLDER}/{digest_hex[:2]}/{digest_hex}"
 
 
 def chunks_of(file: Readable, size_bytes: int) -> Iterator[bytes]:
@@ -204,22 +239,6 @@ def chunks_of(file: Readable, size_bytes: int) -> Iterator[bytes]:
     while left > 0 and (chunk := file.read(min(READ_BYTES, left))):
         left -= len(chunk)
         yield chunk
-
-
-class _Rejoined:
-    """A stream whose beginning was read already."""
-
-    def __init__(self, head: bytes, rest: Readable) -> None:
-        self._head = io.BytesIO(head)
-        self._rest = rest
-
-    def read(self, size: int, /) -> bytes:
-        return self._head.read(size) or self._rest.read(size)
-
-
-def _head_read(stream: Readable, size_bytes: int) -> bytes:
-    """The next `size_bytes` bytes, or what there is of them."""
-    return b"".join(chunks_of(stream, size_bytes))
 
 
 def _copy(stream: Readable, file: IO[bytes], limit_bytes: int | None) -> tuple[str, int]:
@@ -232,63 +251,3 @@ def _copy(stream: Readable, file: IO[bytes], limit_bytes: int | None) -> tuple[s
         sha256.update(chunk)
         file.write(chunk)
     return DIGEST_PREFIX + sha256.hexdigest(), size_bytes
-
-
-@cache
-def blob_store() -> BlobStore:
-    """The store that the settings name."""
-    return BlobStore(default_storage, settings.NEXA_BLOB_ROOT / "staging")
-
-
-def blob_open(blob: Blob | str) -> BinaryIO:
-    """The bytes of a blob, or of the one with this digest, for reading; close it. Raises FileNotFoundError where there is none."""
-    if isinstance(blob, str):
-        digest, data = blob, Blob.objects.filter(pk=blob).values_list("data", flat=True).first()
-    else:
-        digest, data = blob.digest, blob.data
-    return blob_store().open(digest) if data is None else io.BytesIO(data)
-
-
-def blob_write(stream: Readable, *, limit_bytes: int | None = None) -> Blob:
-    """Stores what is left to read of `stream` as a blob; the same bytes give the same one. Raises BlobTooLargeError."""
-    head = _head_read(stream, settings.NEXA_BLOB_INLINE_BYTES + 1)
-    if len(head) <= settings.NEXA_BLOB_INLINE_BYTES:
-        if limit_bytes is not None and len(head) > limit_bytes:
-            raise BlobTooLargeError(f"Expected at most {limit_bytes} bytes; the stream holds more.")
-        return blob_of_bytes(digest_of(head), head)
-    digest, size_bytes = blob_store().write(_Rejoined(head, stream), limit_bytes=limit_bytes)
-    return Blob.objects.get_or_create(digest=digest, defaults={"size_bytes": size_bytes})[0]
-
-
-def blob_of_bytes(digest: str, data: bytes) -> Blob:
-    """The blob of these few bytes, whose digest the caller has checked; the one that there is, if there is one."""
-    return Blob.objects.get_or_create(digest=digest, defaults={"size_bytes": len(data), "data": data})[0]
-
-
-def blobs_keep(found: Mapping[str, bytes]) -> None:
-    """Makes blobs of bytes that came along with messages, whose digests the caller has checked; those that there are stay as they are.
-
-    One statement, and a file for each that is too large for its row. In the order of the digests, so that two that keep the same ones
-    wait for each other and never deadlock.
-    """
-    records = []
-    for digest, data in sorted(found.items()):
-        is_small = len(data) <= settings.NEXA_BLOB_INLINE_BYTES
-        if not is_small:
-            blob_store().write(io.BytesIO(data))
-        records.append({"digest": digest, "size_bytes": len(data), "data": data if is_small else None})
-    rows_insert(Blob(), records, then="ON CONFLICT (digest) DO NOTHING")
-
-
-def blob_of_upload(upload_id: UUID, *, digest: str, size_bytes: int) -> Blob:
-    """The blob of what was staged for an upload. Raises BlobDigestMismatchError, after which nothing is staged."""
-    if size_bytes <= settings.NEXA_BLOB_INLINE_BYTES:
-        return blob_of_bytes(digest, blob_store().staged_take(upload_id, digest=digest, size_bytes=size_bytes))
-    blob_store().staged_commit(upload_id, digest=digest, size_bytes=size_bytes)
-    return Blob.objects.get_or_create(digest=digest, defaults={"size_bytes": size_bytes})[0]
-
-
-def blob_discard(upload_id: UUID) -> None:
-    """Forgets staged bytes of an upload that nobody will finish."""
-    with contextlib.suppress(OSError):
-        blob_store().staged_discard(upload_id)

@@ -1,0 +1,42 @@
+"""What keeps a backup from being made or restored. Each message says what was expected, what was found and what to do.
+
+BackupError
+├── BackupToolError         a program of PostgreSQL is missing, too old, or failed
+├── BackupPlaceError        the folder for backups can't be used
+├── BackupBlobsLostError    bytes that the database refers to are not in the blob store
+├── BackupDamagedError      what is there is not what the manifest says
+├── BackupForeignError      it is another portal's, or of a newer release
+└── RestoreTargetError      there is something where the backup is to be restored to
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class BackupError(Exception):
+    code: ClassVar[str] = "backup_failed"
+
+
+class BackupToolError(BackupError):
+    code = "backup_tool"
+
+
+class BackupPlaceError(BackupError):
+    code = "backup_place"
+
+
+class BackupBlobsLostError(BackupError):
+    code = "backup_blobs_lost"
+
+
+class BackupDamagedError(BackupError):
+    code = "backup_damaged"
+
+
+class BackupForeignError(BackupError):
+    code = "backup_foreign"
+
+
+class RestoreTargetError(BackupError):
+    code = "restore_target"

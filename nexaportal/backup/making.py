@@ -1,0 +1,182 @@
+"""Makes a backup while the portal runs.
+
+1. Database first, then blobs, and nothing is removed from the blob store meanwhile (jobs/blobs/locks.py): so each blob that the dump
+   refers to is there to be copied. What is uploaded meanwhile is in the next backup.
+2. The list of blobs is read in the very snapshot that is dumped.
+3. A blob is copied once for all backups of the folder, and its digest is checked while it is copied.
+4. The backup is made under another name, and gets its own when all of it is on the disk. One at a time; what a killed one left is removed
+   by the next.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.migrations.recorder import MigrationRecorder
+
+from jobs.blobs import blob_store
+from jobs.blobs.locks import store_held
+from jobs.models import Blob
+from ledger.coordinator_key import coordinator_private_key
+from ledger.models import Checkpoint
+from nexaportal.backup.errors import BackupBlobsLostError, BackupPlaceError
+from nexaportal.backup.manifest import (
+    BLOBS,
+    COORDINATOR_KEY,
+    DATABASE,
+    MANIFEST,
+    PREVIOUS_KEY,
+    SECRET,
+    BackedUpLog,
+    Manifest,
+    backed_up,
+    blob_path,
+    blobs_listed,
+    manifest_sign,
+)
+from nexaportal.backup.postgres import database_dump, tools_check
+from workers.protocol.digests import digest_stream
+
+_MAKING: Final = ".making-"
+_LOST_NAMED: Final = 5
+Report = Callable[[str], None]
+
+
+def backup_make(*, root: Path, now: datetime, report: Report) -> Path:
+    """Makes a backup in `root` and returns its folder.
+
+    Raises BackupToolError, BackupPlaceError, BackupBlobsLostError, CoordinatorKeyMissingError, OSError.
+    """
+    key = coordinator_private_key()
+    tools_check()
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    final = root / now.astimezone(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+    if final.exists():
+        raise BackupPlaceError(f"There is a backup {final} already. Make one a second.")
+    if root.stat().st_mode & 0o077:
+        raise BackupPlaceError(f"{root} holds keys and may be entered by others: chmod 700 it, or choose another folder.")
+    with store_held():
+        for left in root.glob(f"{_MAKING}*"):
+            shutil.rmtree(left)
+        folder = root / f"{_MAKING}{final.name}"
+        folder.mkdir(mode=0o700)
+        manifest = _snapshot_take(folder, now)
+        report(f"The database is dumped: {(folder / DATABASE).stat().st_size} bytes.")
+        copied = _blobs_copy(root, folder)
+        report(f"{manifest.blobs} blobs of {manifest.blob_bytes} bytes; {copied} of them copied, the others were there.")
+    _keys_copy(folder)
+    _published_copy(folder)
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    manifest = manifest.model_copy(update={"files": tuple(backed_up(folder, name) for name in names)})
+    _secret_write(folder / MANIFEST, manifest_sign(manifest, key=key))
+    for path in (*folder.rglob("*"), folder):
+        _sync(path)
+    folder.rename(final)
+    _sync(root)
+    return final
+
+
+def _snapshot_take(folder: Path, now: datetime) -> Manifest:
+    """Rules 1 and 2. The manifest without its files."""
+    with transaction.atomic(durable=True), connection.cursor() as cursor:
+        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        cursor.execute("SELECT pg_export_snapshot(), current_setting('server_version_num')::int")
+        snapshot, postgres = cursor.fetchone()
+        checkpoint = Checkpoint.objects.order_by("-pk").first()
+        count, total = 0, 0
+        with (folder / BLOBS).open("w", encoding="ascii") as file:
+            blobs = Blob.objects.filter(data=None, removed_at=None).order_by("pk").values_list("pk", "size_bytes")
+            for digest, size_bytes in blobs.iterator(chunk_size=5000):
+                file.write(f"{digest} {size_bytes}\n")
+                count, total = count + 1, total + size_bytes
+        applied = MigrationRecorder(connection).applied_migrations()
+        database_dump(snapshot=snapshot, to=folder / DATABASE)
+    (folder / DATABASE).chmod(0o600)
+    return Manifest(
+        version=1,
+        made_at=now,
+        software=settings.NEXA_VERSION,
+        origin=settings.NEXA_ORIGIN,
+        postgres=postgres,
+        log=BackedUpLog(origin=_origin_of(checkpoint), size=checkpoint.size) if checkpoint else None,
+        coordinator_key_id=coordinator_private_key().public.key_id,
+        migrations=tuple(sorted(f"{app}.{name}" for app, name in applied)),
+        blobs=count,
+        blob_bytes=total,
+        files=(),
+    )
+
+
+def _origin_of(checkpoint: Checkpoint) -> str:
+    return checkpoint.note.partition("\n")[0]
+
+
+def _blobs_copy(root: Path, folder: Path) -> int:
+    """Rule 3. How many were not there from an earlier backup."""
+    copied, lost = 0, []
+    for digest, size_bytes in blobs_listed(folder):
+        path = blob_path(root, digest)
+        if path.exists() and path.stat().st_size == size_bytes:
+            continue
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.tmp")
+        try:
+            with blob_store().open(digest) as source, temporary.open("wb") as target:
+                shutil.copyfileobj(source, target, 1024 * 1024)
+                target.flush()
+                os.fsync(target.fileno())
+        except FileNotFoundError:
+            lost.append(digest)
+            continue
+        with temporary.open("rb") as file:
+            if digest_stream(file)[0] != digest:
+                temporary.unlink()
+                lost.append(digest)
+                continue
+        temporary.replace(path)
+        copied += 1
+    if lost:
+        more = f" and {len(lost) - _LOST_NAMED} more" if len(lost) > _LOST_NAMED else ""
+        raise BackupBlobsLostError(
+            f"Expected every blob of the database in the blob store; {', '.join(lost[:_LOST_NAMED])}{more} are missing or damaged. "
+            "Put them back from an earlier backup's blobs/ folder, then make this one again."
+        )
+    return copied
+
+
+def _keys_copy(folder: Path) -> None:
+    """Keys as their files are, sealed or not, and the secret that second factors and webhooks are derived from."""
+    (folder / "keys").mkdir(mode=0o700)
+    named = {COORDINATOR_KEY: settings.NEXA_COORDINATOR_KEY_FILE, PREVIOUS_KEY: settings.NEXA_COORDINATOR_PREVIOUS_KEY_FILE}
+    for name, source in named.items():
+        if source:
+            _secret_write(folder / name, Path(source).read_bytes())
+    _secret_write(folder / SECRET, settings.SECRET_KEY.encode())
+
+
+def _published_copy(folder: Path) -> None:
+    """The newest checkpoint of each epoch; tiles are written anew from the database."""
+    for path in sorted(Path(settings.NEXA_LOG_ROOT).glob("epoch-*/checkpoint")):
+        target = folder / "log" / path.parent.name / path.name
+        target.parent.mkdir(mode=0o700, parents=True)
+        target.write_bytes(path.read_bytes())
+
+
+def _secret_write(path: Path, data: bytes) -> None:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(data)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
