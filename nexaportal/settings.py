@@ -23,7 +23,7 @@ CSRF_TRUSTED_ORIGINS = [NEXA_ORIGIN]
 # --- what is installed -------------------------------------------------------------------------------------------------
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "nexaportal.moderation.apps.ModerationConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.messages",

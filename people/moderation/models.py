@@ -21,7 +21,7 @@ class ActKind(models.TextChoices):
     ENTRY_REVERSED = "entry_reversed", "entry reversed"
     ACCOUNT_CLOSED = "account_closed", "account closed"
     ACCOUNT_REOPENED = "account_reopened", "account reopened"
-    TOKEN_REVOKED = "token_revoked", "API token revoked"  # noqa: S105  no secret
+    TOKEN_REVOKED = "token_revoked", "API token revoked"
     TEAM_RENAMED = "team_renamed", "team renamed"
     TEAM_REMOVED = "team_removed", "team removed"
     MODERATOR_APPOINTED = "moderator_appointed", "moderator appointed"
@@ -39,7 +39,8 @@ class ActKind(models.TextChoices):
 class Act(models.Model):
     """One act, written in the transaction that does it. The table only grows: its triggers refuse the rest to everybody.
 
-    What it is about is named as it was called then, and by its key, not by a reference: it may be gone.
+    What it is about is named as it was called then, and by its key, not by a reference: it may be gone. People have no name here, so that
+    they can be forgotten: pages show the name that belongs to the key.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)

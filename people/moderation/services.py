@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -46,7 +46,7 @@ def credits_grant(*, to: User, by: User, amount_micro: int, reason: str, act_id:
     interest_check(by, in_account_of=to)
     public = _public(reason)
     User.objects.select_for_update(no_key=True).get(pk=by.pk)  # one grant at a time, so that the bound holds
-    left = grants_left_micro(by=by)
+    left = grants_left_micro(by=by, now=timezone.now())
     if not 0 < amount_micro <= left:
         raise GrantTooLargeError(
             f"Expected more than 0 and at most {left / 1e6:g} credits: what is left of the {settings.NEXA_GRANT_DAY_MICRO / 1e6:g} that a "
@@ -57,9 +57,9 @@ def credits_grant(*, to: User, by: User, amount_micro: int, reason: str, act_id:
     return grant_post(to=account_of(user=to), amount_micro=amount_micro, reason=public, idempotency_key=f"act:{act_id}")
 
 
-def grants_left_micro(*, by: User) -> int:
-    """What `by` may still grant now."""
-    granted = Act.objects.filter(by=by, kind=ActKind.CREDITS_GRANTED, at__gt=timezone.now() - GRANT_WINDOW)
+def grants_left_micro(*, by: User, now: datetime) -> int:
+    """What `by` may still grant."""
+    granted = Act.objects.filter(by=by, kind=ActKind.CREDITS_GRANTED, at__gt=now - GRANT_WINDOW)
     spent = sum(int(detail["amount_micro"]) for detail in granted.values_list("detail", flat=True))
     return max(0, int(settings.NEXA_GRANT_DAY_MICRO) - spent)
 

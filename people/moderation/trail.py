@@ -14,7 +14,7 @@ from uuid import UUID
 from django.db import models
 
 from people.errors import ActPointlessError, ModeratorInterestError, ModeratorRequiredError, ReasonMissingError
-from people.models import User
+from people.models import ResearcherApplication, User
 from people.moderation.models import REASON_CHARACTERS_MAX, Act, ActKind
 
 
@@ -47,7 +47,7 @@ def act_record(
         kind=kind,
         about_table=about._meta.label_lower,
         about_key=str(about.pk),
-        about_name=str(about)[:300],
+        about_name=_name_of(about),
         reason=words,
         detail=dict(detail or {}),
     )
@@ -57,3 +57,14 @@ def act_record(
         act.pk = act_id
     act.save(force_insert=True)
     return act
+
+
+def _name_of(about: models.Model) -> str:
+    """What it is called, but for people: names of those who are forgotten must not stay in what never changes."""
+    match about:
+        case User():
+            return f"account {about.pk}"
+        case ResearcherApplication():
+            return f"application {about.pk}"
+        case _:
+            return str(about)[:300]
