@@ -6,23 +6,24 @@ or one that a node of theirs runs, is not in these lists. Spot keys are on no pa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.http import HttpRequest
 
 from jobs.descriptor import RedundancyPolicy
 from jobs.dispute_admin import DisputeAdmin
 from jobs.errors import ImageMalformedError
 from jobs.images import approval_name_parse
-from jobs.models import ImageApproval, ImageBreaker, Job, Replica, Ruling
+from jobs.models import ImageApproval, ImageBreaker, ImageRequest, Job, Replica, Ruling
 from jobs.selectors import is_concluded
 from jobs.services.approvals import image_approve, image_id_check, image_withdraw, pull_check
 from jobs.services.breakers import breaker_open
+from jobs.services.image_requests import image_request_approve, image_request_decline
 from jobs.states import JOB_TERMINAL
 from people.moderation.pages import ActPage, LookAdmin, ReasonForm
 
@@ -100,20 +101,16 @@ class ImageBreakerAdmin(LookAdmin):
     )
 
 
-class ApprovalForm(ReasonForm):
-    """The same checks as `manage.py image_approve`."""
+class PinForm(ReasonForm):
+    """What an image is pinned to. The same checks as `manage.py image_approve`."""
 
-    name = forms.CharField(max_length=255, label="Image", help_text="registry/name, or registry/name:tag, as descriptors name it.")
     pull = forms.CharField(
         max_length=400, required=False, label="Pulled as", help_text="name@sha256:… in a registry: what the tag is pinned to."
     )
     image_id = forms.CharField(
         max_length=71, required=False, label="Image id", help_text="sha256:… of an image that hosts have loaded by hand."
     )
-    field_order = ("name", "pull", "image_id", "reason")
-
-    def clean_name(self) -> str:
-        return self._checked("name", approval_name_parse)
+    field_order: Sequence[str] | None = ("pull", "image_id", "reason")
 
     def clean_pull(self) -> str:
         return self._checked("pull", pull_check)
@@ -126,6 +123,56 @@ class ApprovalForm(ReasonForm):
             return check(self.cleaned_data[field])
         except ImageMalformedError as error:
             raise ValidationError(error.detail, code=error.code) from error
+
+
+class ApprovalForm(PinForm):
+    """Which image, and what it is pinned to."""
+
+    name = forms.CharField(max_length=255, label="Image", help_text="registry/name, or registry/name:tag, as descriptors name it.")
+    field_order = ("name", "pull", "image_id", "reason")
+
+    def clean_name(self) -> str:
+        return self._checked("name", approval_name_parse)
+
+
+@admin.register(ImageRequest)
+class ImageRequestAdmin(LookAdmin):
+    says = "Images that researchers ask for, open requests first. What was asked and decided is never edited."
+    list_display = ("name", "asked_by", "asked_at", "is_approved", "decided_at")
+    list_filter = ("is_approved",)
+    search_fields = ("name", "asked_by__username")
+    list_select_related = ("asked_by",)
+    fields = ("name", "asked_by", "asked_at", "purpose", "is_approved", "decided_at", "reason")
+    acts = (
+        ActPage(
+            name="approve",
+            label="Approve the image",
+            says=(
+                "Lets every researcher run this image on every host that wants such work, and tells all who asked for it.",
+                "Look at what is in it first, and pin it to that: a tag that nobody pinned is refused at submission.",
+            ),
+            form=PinForm,
+            run=lambda by, row, data: image_request_approve(
+                request=row, by=by, pull=data["pull"], image_id=data["image_id"], reason=data["reason"]
+            ),
+            applies=lambda row: row.is_approved is None,
+            done="approved; who asked for it is told.",
+            returns_to_list=True,
+        ),
+        ActPage(
+            name="decline",
+            label="Decline",
+            says=("Tells who asked why not. They may ask again.",),
+            run=lambda by, row, data: image_request_decline(request=row, by=by, reason=data["reason"]),
+            applies=lambda row: row.is_approved is None,
+            done="declined; who asked for it is told why.",
+            is_grave=True,
+            returns_to_list=True,
+        ),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ImageRequest]:
+        return super().get_queryset(request).order_by(F("decided_at").desc(nulls_first=True), "asked_at")
 
 
 @admin.register(ImageApproval)

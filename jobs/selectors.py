@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from jobs import disclosure
 from jobs.descriptor import Visibility
-from jobs.models import Job, JobEvent, JobInput, JobKind, Replica, Upload
+from jobs.models import ImageApproval, ImageRequest, Job, JobEvent, JobInput, JobKind, Replica, Upload
 from jobs.states import JOB_OPEN, JOB_TERMINAL, JobState, ReplicaState
 from ledger.checkpoints import checkpoint_latest
 from ledger.models import LogLeaf
@@ -220,3 +220,13 @@ def queues_waiting() -> dict[Tier, dict[str, Any]]:
 def _queue_of(tier: Tier, row: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     oldest = row.get("oldest")
     return {"tier": tier, "depth": row.get("depth", 0), "oldest_wait_seconds": (now - oldest).total_seconds() if oldest else None}
+
+
+def image_approvals() -> list[ImageApproval]:
+    """What researchers may run, by name."""
+    return list(ImageApproval.objects.order_by("name")[:1000])
+
+
+def image_requests_of(*, owner: User) -> list[ImageRequest]:
+    """The newest images that `owner` asked for."""
+    return list(ImageRequest.objects.filter(asked_by=owner).order_by("-asked_at", "-pk")[:50])

@@ -45,7 +45,7 @@ APPLICATION: Final[Mapping[str, Grant]] = {
     **dict.fromkeys(("jobs_blob", "jobs_jobinput", "jobs_receipt", "jobs_ruling"), _ADD),
     **dict.fromkeys(("jobs_calibration", "jobs_coordinatorclock", "jobs_job", "jobs_jobevent"), _KEEP),
     **dict.fromkeys(("jobs_jobkind", "jobs_nodeexchange", "jobs_replica", "jobs_spotkey"), _KEEP),
-    **dict.fromkeys(("jobs_imageapproval", "jobs_imagebreaker", "jobs_upload", "jobs_verificationbatch"), _ALL),
+    **dict.fromkeys(("jobs_imageapproval", "jobs_imagebreaker", "jobs_imagerequest", "jobs_upload", "jobs_verificationbatch"), _ALL),
     "jobs_evidence": _READ,
     # ledger
     **dict.fromkeys(APPEND_ONLY, _ADD),

@@ -10,7 +10,7 @@ from allauth.mfa.models import Authenticator
 from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet, Subquery
 from django.urls import reverse
 
-from jobs.models import ImageBreaker, Job, Replica
+from jobs.models import ImageBreaker, ImageRequest, Job, Replica
 from jobs.states import JobState
 from nodes.models import Node, NodeState
 from people.models import ApplicationState, ResearcherApplication, User
@@ -67,7 +67,7 @@ class Desk:
 def desk_read(*, moderator: User, now: datetime) -> Desk:
     """The desk of a moderator: disputes in which they have an interest are counted, and for others to rule on."""
     acts = acts_named()[:ACTS_SHOWN]
-    queues = [_applications(), _disputes(moderator), _breakers(now), _quarantined()]
+    queues = [_applications(), _disputes(moderator), _images(), _breakers(now), _quarantined()]
     return Desk(queues, list(acts), Authenticator.objects.filter(user=moderator).exclude(type="recovery_codes").exists())
 
 
@@ -105,6 +105,17 @@ def _disputes(moderator: User) -> Queue:
     return Queue("disputes", "Disputes", found["all"] - found["mine"], None, rows, path, none, "rule", until, note)
 
 
+def _images() -> Queue:
+    waiting = ImageRequest.objects.filter(is_approved=None)
+    count, oldest_at = _counted(waiting, "asked_at")
+    rows = [
+        Waiting(one.name, f"asked for by {one.asked_by}", one.asked_at, reverse("admin:jobs_imagerequest_change", args=[one.pk]))
+        for one in waiting.select_related("asked_by").order_by("asked_at")[:SHOWN]
+    ]
+    path = reverse("admin:jobs_imagerequest_changelist") + "?is_approved__isnull=True"
+    return Queue("requests", "Images asked for", count, oldest_at, rows, path, "Nobody waits for an image.", "decide")
+
+
 def _breakers(now: datetime) -> Queue:
     waiting = ImageBreaker.objects.filter(closed_until__gt=now)
     count, oldest_at = _counted(waiting, "closed_at")
@@ -119,7 +130,7 @@ def _breakers(now: datetime) -> Queue:
         for one in waiting.order_by("closed_at")[:SHOWN]
     ]
     path = reverse("admin:jobs_imagebreaker_changelist")
-    return Queue("images", "Closed images", count, oldest_at, rows, path, "No image is held back: jobs of all are given out.", "look")
+    return Queue("images", "Images held back", count, oldest_at, rows, path, "No image is held back: jobs of all are given out.", "look")
 
 
 def _quarantined() -> Queue:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from allauth.account.decorators import secure_admin_login
 from django.contrib.admin import AdminSite
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
@@ -30,7 +31,7 @@ class Room:
 ROOMS: Final = (
     Room("Applications", "people_researcherapplication"),
     Room("Disputes", "jobs_job", "?state__exact=disputed", ("jobs_ruling", "jobs_replica")),
-    Room("Images", "jobs_imageapproval", others=("jobs_imagebreaker",)),
+    Room("Images", "jobs_imageapproval", others=("jobs_imagerequest", "jobs_imagebreaker")),
     Room("Nodes", "nodes_node", others=("nodes_nodekey", "nodes_jointoken")),
     Room("People", "people_user", others=("people_apitoken", "people_team")),
     Room("Ledger", "ledger_entry", others=("ledger_account", "ledger_checkpoint", "ledger_coordinatorsuccession")),
@@ -43,12 +44,15 @@ class ModerationSite(AdminSite):
 
     site_title = site_header = "Moderation"
     enable_nav_sidebar = False
-    # Moderators sign in as everybody does, with their second factor and under the same limits of attempts.
-    login = secure_admin_login(AdminSite.login)
 
     def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
         if admin_class is not None and issubclass(admin_class, LookAdmin):
             super().register(model_or_iterable, admin_class, **options)
+
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Moderators sign in as everybody does, with their second factor and under the same limits of attempts."""
+        view: Callable[..., HttpResponse] = secure_admin_login(super().login)
+        return view(request, extra_context)
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         return {**super().each_context(request), **_rooms(self, request.path)}

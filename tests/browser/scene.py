@@ -91,7 +91,7 @@ def scene_make() -> Scene:
     wall_scene_make(contributors, SCIENCES)
     live_make(researcher)
     nodes = tuple(node for node, _ in fleet)
-    ids = nodes_furnish(nodes) | moderation_make(moderator, contributors[1:], (nodes[-1], nodes[-2]))
+    ids = nodes_furnish(nodes) | moderation_make(moderator, researcher, contributors[1:], (nodes[-1], nodes[-2]))
     return Scene(researcher, contributors, moderator, nodes, jobs, ids=ids)
 
 

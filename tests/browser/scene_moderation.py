@@ -8,6 +8,7 @@ from datetime import timedelta
 from django.utils import timezone
 
 from jobs.models import ImageApproval, ImageBreaker
+from jobs.services.image_requests import image_request, image_request_decline
 from ledger.models import Entry
 from nodes.models import Node
 from nodes.moderation import node_quarantine, node_release
@@ -16,7 +17,7 @@ from people.moderation.models import Act
 from people.services import application_decide, application_submit
 
 
-def moderation_make(moderator: User, applicants: Sequence[User], nodes: Sequence[Node]) -> dict[str, object]:
+def moderation_make(moderator: User, researcher: User, applicants: Sequence[User], nodes: Sequence[Node]) -> dict[str, object]:
     """Two people apply, a third was declined; a node is in quarantine, another was. Returns the ids of what pages.py names."""
     purposes = (
         "Surrogates of interatomic potentials for perovskites, fitted to public data. Each run takes four hours on one GPU.",
@@ -38,6 +39,12 @@ def moderation_make(moderator: User, applicants: Sequence[User], nodes: Sequence
     node_quarantine(node=away, by=moderator, reason="Three results in a row that no other host agrees with.")
     node_quarantine(node=back, by=moderator, reason="Its clock is an hour off.")
     node_release(node=back, by=moderator, reason="Its owner set the clock.")
+    asked = image_request(by=researcher, name="nexapod/tides:1.0", purpose="Tides of the North Sea; its Dockerfile is in our repository.")
+    image_request_decline(
+        request=image_request(by=researcher, name="bitnami/miner:latest", purpose="To see what happens then."),
+        by=moderator,
+        reason="No science.",
+    )
     now = timezone.now()
     ImageBreaker.objects.create(
         image_name="nexapod/tides:0.9", code="image_unavailable", times=3, closed_at=now, closed_until=now + timedelta(minutes=40)
@@ -49,5 +56,6 @@ def moderation_make(moderator: User, applicants: Sequence[User], nodes: Sequence
         "act": Act.objects.order_by("-at").values_list("pk", flat=True)[0],
         "grant": Entry.objects.filter(kind="grant").order_by("pk").values_list("pk", flat=True)[0],
         "applicant": first.pk,
+        "asked": asked.pk,
         "held": ImageBreaker.objects.get().pk,
     }
