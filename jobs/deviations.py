@@ -5,15 +5,26 @@ What is in it comes from strangers' files by way of jobs.comparison: short print
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from jobs.answers import EvidenceAnswer, ReplicaAnswer
+from jobs.answers import ReplicaAnswer
 from jobs.checking.documents import COMPARISON
 
 _ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _FILE_FIELDS: Final = frozenset({"file", "format", "compared", "exceeding", "worst"})
+
+
+class Compared(Protocol):
+    """Evidence of a comparison, as it is stored or as it is answered."""
+
+    @property
+    def passed(self) -> bool | None: ...
+    @property
+    def code(self) -> str: ...
+    @property
+    def detail(self) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -71,16 +82,22 @@ def pairs_compared(replicas: Sequence[ReplicaAnswer]) -> list[PairCompared]:
     """The pairs that were compared, those that disagree first; empty while results are hidden."""
     letters = {replica.id: letter_of(number) for number, replica in enumerate(replicas) if replica.result and replica.result.receipt_digest}
     pairs = [
-        _pair_of(evidence, letters[replica.id], letters[evidence.other])
+        pair_compared(letters[replica.id], letters[evidence.other], evidence)
         for replica in replicas
         if replica.id in letters and replica.result
         for evidence in replica.result.evidence
         if evidence.check == COMPARISON and evidence.other in letters
     ]
+    return pairs_sorted(pairs)
+
+
+def pairs_sorted(pairs: Iterable[PairCompared]) -> list[PairCompared]:
+    """Those that disagree first."""
     return sorted(pairs, key=lambda pair: (pair.passed is not False, pair.one, pair.other))
 
 
-def _pair_of(evidence: EvidenceAnswer, one: str, other: str) -> PairCompared:
+def pair_compared(one: str, other: str, evidence: Compared) -> PairCompared:
+    """How the results `one` and `other` compare, by the evidence of their comparison."""
     detail = evidence.detail
     files = [_file_of(found) for found in detail.get("files", ())]
     return PairCompared(

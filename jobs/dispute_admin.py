@@ -24,6 +24,7 @@ from jobs.models import Job, Replica
 from jobs.services.disputes import REASON_CHARACTERS_MAX, dispute_rule, ruling_check
 from jobs.states import JobState
 from people.models import User
+from people.moderation.pages import LookAdmin
 from workers.protocol.problems import ProblemError
 
 NONE: Final = "none"
@@ -39,14 +40,14 @@ class RulingForm(forms.Form):
 
     def __init__(self, sheet: DisputeSheet, *args: Any) -> None:
         super().__init__(*args)
-        valid = [(str(one.id), f"{one.letter}, and what agrees with it") for one in sheet.replicas if one.may_be_upheld]
+        valid = [(str(one.id), f"{one.letter} ({one.node}), and what agrees with it") for one in sheet.replicas if one.may_be_upheld]
         canonical = self.fields["canonical"]
         if not isinstance(canonical, forms.ChoiceField):
             raise TypeError("the field of choices is another one")
         canonical.choices = [*valid, (NONE, "none of them: the job fails, nobody is paid, the reservation goes back")]
 
 
-class DisputeAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at run time
+class DisputeAdmin(LookAdmin):
     """Adds the page of a dispute to an admin of jobs."""
 
     @admin.display(description="dispute")
@@ -107,8 +108,7 @@ class DisputeAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic a
         except ProblemError as error:
             form.add_error(None, error.detail)
             return False
-        self.log_change(request, job, f"Ruled on the dispute: {chosen if canonical else 'no result'} stands. {reason}"[:2000])
-        messages.success(request, "The dispute is ended.")
+        messages.success(request, "The dispute is ended.", extra_tags="done")
         return True
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from jobs.checking.codes import evidence_fault
+from jobs.deviations import PairCompared, letter_of, pair_compared, pairs_sorted
 from jobs.faults import FaultClass
 from jobs.models import Evidence, Job, Receipt, Replica, Ruling
 from jobs.services.disputes import may_be_upheld
@@ -49,17 +50,6 @@ class SheetReplica:
 
 
 @dataclass(frozen=True)
-class SheetPair:
-    """How two results compare. `worst` as evidence keeps it: file, place, both values, difference and what is allowed; or None."""
-
-    letters: str
-    passed: bool | None
-    code: str
-    words: str
-    worst: Mapping[str, Any] | None
-
-
-@dataclass(frozen=True)
 class DisputeSheet:
     """`verification` is what the descriptor says about it; `tolerance` its fallback."""
 
@@ -67,7 +57,7 @@ class DisputeSheet:
     verification: Mapping[str, Any]
     tolerance: float | None
     replicas: list[SheetReplica]
-    pairs: list[SheetPair]
+    pairs: list[PairCompared]
     ruling: Ruling | None
 
 
@@ -77,7 +67,7 @@ def dispute_sheet(*, job: Job) -> DisputeSheet:
     found = job.replicas.filter(state__in=states).select_related("receipt", "node", "node_owner").order_by("receipt__received_at", "pk")
     replicas = list(found)
     evidence = list(Evidence.objects.filter(replica__in=replicas).order_by("pk"))
-    letters = {replica.pk: _letter(number) for number, replica in enumerate(replicas)}
+    letters = {replica.pk: letter_of(number) for number, replica in enumerate(replicas)}
     accounts = accounts_of({replica.node_owner_id for replica in replicas if replica.node_owner_id is not None})
     return DisputeSheet(
         job=job,
@@ -87,11 +77,11 @@ def dispute_sheet(*, job: Job) -> DisputeSheet:
             _replica_of(replica, letters[replica.pk], str(accounts[replica.node_owner_id].pk) if replica.node_owner_id else "", evidence)
             for replica in replicas
         ],
-        pairs=[
-            _pair_of(row, f"{letters[row.replica_id]} and {letters[row.other_id]}")
+        pairs=pairs_sorted(
+            pair_compared(letters[row.replica_id], letters[row.other_id], row)
             for row in evidence
             if row.other_id is not None and row.other_id in letters
-        ],
+        ),
         ruling=Ruling.objects.filter(job=job).select_related("by").first(),
     )
 
@@ -127,13 +117,3 @@ def _replica_of(replica: Replica, letter: str, owner: str, evidence: list[Eviden
             if row.replica_id == replica.pk and row.other_id is None
         ],
     )
-
-
-def _pair_of(row: Evidence, letters: str) -> SheetPair:
-    words = str(row.detail.get("sentence") or row.detail.get("message") or "")
-    return SheetPair(letters=letters, passed=row.passed, code=row.code, words=words, worst=row.detail.get("worst"))
-
-
-def _letter(number: int) -> str:
-    """A, B, … Z, then numbers: a job has 32 replicas at most."""
-    return chr(ord("A") + number) if number < 26 else str(number + 1)

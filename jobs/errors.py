@@ -8,6 +8,7 @@ ProblemError
 ├── ImageMalformedError         image_malformed             422
 ├── ImageNotApprovedError       image_not_approved          403
 ├── ImageUnresolvableError      image_unresolvable          422
+├── ImageRequestOpenError       image_request_open          409
 ├── InputUnknownError           input_unknown               422
 ├── InputUriUnsupportedError    input_uri_unsupported       422
 ├── InputUriMalformedError      input_uri_malformed         422
@@ -66,6 +67,14 @@ class ImageUnresolvableError(ProblemError):
     code = "image_unresolvable"
     status = 422
     title = "This image has no pinned content"
+
+
+class ImageRequestOpenError(ProblemError):
+    """One request for an image at a time, and not too many at once."""
+
+    code = "image_request_open"
+    status = 409
+    title = "A request is open already"
 
 
 class InputUnknownError(ProblemError):

@@ -485,3 +485,30 @@ class CoordinatorClock(models.Model):
 
     def __str__(self) -> str:
         return str(self.alive_at)
+
+
+class ImageRequest(models.Model):
+    """A researcher asks for an image. A decision stays as it was made; for the same image another may be written after it."""
+
+    name = models.CharField(max_length=255)
+    """As an approval would have it: with a tag, or without one."""
+    asked_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    purpose = models.TextField(max_length=2000)
+    asked_at = models.DateTimeField(auto_now_add=True)
+    is_approved = models.BooleanField(null=True)
+    """None: nobody has decided yet."""
+    reason = models.TextField(max_length=2000, blank=True)
+    decided_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["asked_by", "name"], condition=Q(is_approved=None), name="image_request_one_open"),
+            models.CheckConstraint(
+                condition=Q(is_approved=None, decided_at=None) | Q(is_approved__isnull=False, decided_at__isnull=False),
+                name="image_request_decided",
+            ),
+        ]
+        indexes: ClassVar = [models.Index(fields=["asked_at"], condition=Q(is_approved=None), name="image_request_open")]
+
+    def __str__(self) -> str:
+        return self.name

@@ -4,13 +4,14 @@ from django.urls import path
 
 from jobs.live import views as live
 from jobs.results import views as results
-from jobs.views import acts, browser_uploads, evidence, job_list, job_page, shared, submission
+from jobs.views import acts, browser_uploads, evidence, images, job_list, job_page, shared, submission
 
 urlpatterns = [
     path("live/", live.live_page, name="live"),
     path("live/fragment/", live.live_fragment, name="live-fragment"),
     path("jobs/", job_list.jobs_page, name="jobs-page"),
     path("jobs/rows/", job_list.jobs_rows, name="jobs-rows"),
+    path("jobs/images/", images.images_page, name="images-page"),
     path("jobs/act/", acts.jobs_act, name="jobs-act"),
     path("jobs/shared/<str:secret>/", shared.job_shared_page, name="job-shared"),
     path("jobs/<uuid:job_id>/", job_page.job_page, name="job-page"),

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from jobs import disclosure
 from jobs.descriptor import Visibility
-from jobs.models import Job, JobEvent, JobInput, JobKind, Receipt, Replica, Upload
+from jobs.models import ImageApproval, ImageRequest, Job, JobEvent, JobInput, JobKind, Receipt, Replica, Upload
 from jobs.states import JOB_OPEN, JOB_TERMINAL, JobState, ReplicaState
 from ledger.checkpoints import checkpoint_latest
 from ledger.models import LogLeaf
@@ -226,3 +226,13 @@ def is_result_gone(*, job: Job) -> bool:
     """Whether the bytes of the job's accepted result were removed by rule."""
     gone = Receipt.objects.filter(replica=job.canonical_replica_id, archive__removed_at__isnull=False)
     return bool(job.canonical_replica_id and gone.exists())
+
+
+def image_approvals() -> list[ImageApproval]:
+    """What researchers may run, by name."""
+    return list(ImageApproval.objects.order_by("name")[:1000])
+
+
+def image_requests_of(*, owner: User) -> list[ImageRequest]:
+    """The newest images that `owner` asked for."""
+    return list(ImageRequest.objects.filter(asked_by=owner).order_by("-asked_at", "-pk")[:50])

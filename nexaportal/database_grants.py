@@ -33,6 +33,7 @@ APPLICATION: Final[Mapping[str, Grant]] = {
     # people
     **dict.fromkeys(("people_apitoken", "people_user", "people_user_groups", "people_user_user_permissions"), _ALL),
     **dict.fromkeys(("people_notification", "people_notificationsetting", "people_webhook", "people_webhookdelivery"), _ALL),
+    "people_act": _ADD,
     **dict.fromkeys(("people_researcherapplication", "people_team", "people_teammember"), _ALL),
     # nodes
     **dict.fromkeys(("nodes_node", "nodes_nodekey"), _KEEP),
@@ -45,7 +46,8 @@ APPLICATION: Final[Mapping[str, Grant]] = {
     "jobs_blob": {**_ADD, "UPDATE": ("data", "removed_at", "unwanted_since"), "DELETE": WHOLE},  # the control worker collects
     **dict.fromkeys(("jobs_calibration", "jobs_coordinatorclock", "jobs_job"), _KEEP),
     **dict.fromkeys(("jobs_jobkind", "jobs_nodeexchange", "jobs_replica", "jobs_spotkey"), _KEEP),
-    **dict.fromkeys(("jobs_imageapproval", "jobs_imagebreaker", "jobs_unpushedevents", "jobs_upload", "jobs_verificationbatch"), _ALL),
+    **dict.fromkeys(("jobs_imageapproval", "jobs_imagebreaker", "jobs_imagerequest", "jobs_unpushedevents"), _ALL),
+    **dict.fromkeys(("jobs_upload", "jobs_verificationbatch"), _ALL),
     "jobs_evidence": _READ,
     # ledger
     **dict.fromkeys(APPEND_ONLY, _ADD),

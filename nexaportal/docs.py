@@ -74,6 +74,7 @@ SECTIONS: Final = (
         (
             DocPage("glossary", "glossary.md", "Glossary", "One word for one thing, here and everywhere."),
             DocPage("protocol", "PROTOCOL.md", "The protocol", "Everything on the wire, byte by byte, with golden vectors."),
+            DocPage("moderation", "moderation.md", "Moderating", "What moderators can do, what follows, and what nobody can."),
             DocPage("auditing", "auditing.md", "Auditing the ledger", "What is checked, what is found, and what can't be seen."),
         ),
     ),

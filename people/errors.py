@@ -19,6 +19,10 @@ ProblemError
 ├── ApplicationOpenError       409 application_open
 ├── ApplicationDecidedError    409 application_decided
 ├── ReasonMissingError         400 reason_missing
+├── ModeratorInterestError     403 moderator_interest
+├── ActPointlessError          409 act_pointless
+├── GrantTooLargeError         409 grant_too_large
+├── EntryIrreversibleError     409 entry_irreversible
 ├── TeamMemberAlreadyError     409 team_member_already
 ├── TeamMemberUnknownError     404 team_member_unknown
 ├── TeamLeadRequiredError      403 team_lead_required
@@ -169,11 +173,43 @@ class ApplicationDecidedError(ProblemError):
 
 
 class ReasonMissingError(ProblemError):
-    """Who is declined is told why."""
+    """No act without one; who is declined is told it."""
 
     code: ClassVar[str] = "reason_missing"
     status: ClassVar[int] = 400
     title: ClassVar[str] = "A reason is missing"
+
+
+class ModeratorInterestError(ProblemError):
+    """A moderator's act would be for their own benefit."""
+
+    code: ClassVar[str] = "moderator_interest"
+    status: ClassVar[int] = 403
+    title: ClassVar[str] = "Another moderator has to do this"
+
+
+class ActPointlessError(ProblemError):
+    """It is as the act would make it already, or the act was done before."""
+
+    code: ClassVar[str] = "act_pointless"
+    status: ClassVar[int] = 409
+    title: ClassVar[str] = "There is nothing to do"
+
+
+class GrantTooLargeError(ProblemError):
+    """More than a moderator may grant in a day, or nothing."""
+
+    code: ClassVar[str] = "grant_too_large"
+    status: ClassVar[int] = 409
+    title: ClassVar[str] = "The grant is out of bounds"
+
+
+class EntryIrreversibleError(ProblemError):
+    """Neither a grant nor a payment to another, or reversed before."""
+
+    code: ClassVar[str] = "entry_irreversible"
+    status: ClassVar[int] = 409
+    title: ClassVar[str] = "The entry can't be reversed"
 
 
 class TeamMemberAlreadyError(ProblemError):

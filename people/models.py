@@ -9,6 +9,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models.functions import Lower
 
+from people.moderation.models import Act  # noqa: F401  Django looks for tables in this module
 from people.notifications.models import (  # noqa: F401  Django looks for tables in this module
     Notification,
     NotificationSetting,

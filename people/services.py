@@ -20,7 +20,6 @@ from ledger.services import start_grant_post
 from people.errors import (
     ApplicationDecidedError,
     ApplicationOpenError,
-    ModeratorRequiredError,
     NameInvalidError,
     NameTakenError,
     ReasonMissingError,
@@ -30,6 +29,8 @@ from people.errors import (
     TokensTooManyError,
 )
 from people.models import ABOUT_MAX, DISPLAY_NAME_MAX, ApiToken, ApplicationState, ResearcherApplication, Scope, User
+from people.moderation.models import ActKind
+from people.moderation.trail import act_record, interest_check, moderator_check
 from people.notifications.models import NotificationKind
 from people.notifications.selectors import owners_without_mail
 from people.notifications.services import Draft, notifications_write
@@ -86,20 +87,26 @@ def token_use_record(*, token: ApiToken, now: datetime) -> None:
 
 
 @transaction.atomic
-def researcher_approve(*, user: User, approved_by: User) -> User:
+def researcher_approve(*, user: User, approved_by: User, reason: str = "Approved without an application.") -> User:
     """Lets `user` submit jobs and posts their start grant from the treasury. Idempotent: approved twice, granted once.
 
-    Raises ModeratorRequiredError.
+    Raises ModeratorRequiredError, ModeratorInterestError, ReasonMissingError.
     """
-    if not (approved_by.is_staff and approved_by.is_active):
-        raise ModeratorRequiredError("Only staff approve researchers; ask a moderator of this portal.")
+    moderator_check(approved_by)
+    interest_check(approved_by, in_account_of=user)
     locked = User.objects.select_for_update().get(pk=user.pk)
+    if locked.researcher_approved_at is None:
+        act_record(by=approved_by, kind=ActKind.RESEARCHER_APPROVED, about=locked, reason=reason)
+        _researcher_make(locked)
+    user.researcher_approved_at = locked.researcher_approved_at
+    return user
+
+
+def _researcher_make(locked: User) -> None:
     if locked.researcher_approved_at is None:
         locked.researcher_approved_at = timezone.now()
         locked.save(update_fields=["researcher_approved_at"])
         start_grant_post(user=locked)
-    user.researcher_approved_at = locked.researcher_approved_at
-    return user
 
 
 def name_clean(*, name: str, characters_max: int) -> str:
@@ -155,10 +162,10 @@ def application_submit(*, applicant: User, full_name: str, affiliation: str, pur
 def application_decide(*, application: ResearcherApplication, decided_by: User, is_approved: bool, reason: str) -> ResearcherApplication:
     """Ends an open application: the applicant becomes a researcher or is told why not, in the ways that they chose.
 
-    Raises ModeratorRequiredError, ApplicationDecidedError; ReasonMissingError where it is declined without one.
+    Raises ModeratorRequiredError, ModeratorInterestError, ApplicationDecidedError; ReasonMissingError where it is declined without one.
     """
-    if not (decided_by.is_staff and decided_by.is_active):
-        raise ModeratorRequiredError("Only staff decide on applications; ask a moderator of this portal.")
+    moderator_check(decided_by)
+    interest_check(decided_by, in_account_of=application.applicant)
     if not is_approved and not reason.strip():
         raise ReasonMissingError("Expected a reason, found none: the applicant reads it, and may apply again with what was missing.")
     locked = ResearcherApplication.objects.select_for_update().select_related("applicant").get(pk=application.pk)
@@ -167,8 +174,10 @@ def application_decide(*, application: ResearcherApplication, decided_by: User, 
     locked.state = ApplicationState.APPROVED if is_approved else ApplicationState.DECLINED
     locked.reason, locked.decided_at, locked.decided_by = reason.strip(), timezone.now(), decided_by
     locked.save(update_fields=["state", "reason", "decided_at", "decided_by"])
+    kind = ActKind.APPLICATION_APPROVED if is_approved else ActKind.APPLICATION_DECLINED
+    act_record(by=decided_by, kind=kind, about=locked, reason=locked.reason or "As applied for.")
     if is_approved:
-        researcher_approve(user=locked.applicant, approved_by=decided_by)
+        _researcher_make(User.objects.select_for_update().get(pk=locked.applicant_id))
         subject, words = "You may submit jobs now", [f"Your application was approved. Start here: {settings.NEXA_ORIGIN}/jobs/"]
     else:
         subject, words = "Your application was declined", [f"You may apply again: {settings.NEXA_ORIGIN}/account/research/"]

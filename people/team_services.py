@@ -32,6 +32,11 @@ def team_create(*, lead: User, name: str) -> Team:
 def team_rename(*, team: Team, by: User, name: str) -> Team:
     """Raises TeamLeadRequiredError, NameInvalidError, NameTakenError."""
     _lead_check(team, by)
+    return team_name_set(team=team, name=name)
+
+
+def team_name_set(*, team: Team, name: str) -> Team:
+    """`team_rename` without asking who wants it. Raises NameInvalidError, NameTakenError."""
     team.name = _name(name)
     _save(team)
     return team

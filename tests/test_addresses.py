@@ -83,6 +83,7 @@ ADDRESSES: Final[dict[str, Line]] = {
     "webhook-save": people("post", 400),
     "webhook-remove": people("post", 302),
     "jobs-page": people(),
+    "images-page": people(),
     "job-page": owner(job_id="job"),
     "job-fragment": owner(job_id="job"),
     # an open job's files are not there, its owner's own ones too; of a concluded job: tests/jobs/results/test_pages.py

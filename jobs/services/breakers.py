@@ -25,6 +25,10 @@ from jobs.faults import FAILURES, JOB_CODES, OF_THE_JOB, FaultClass
 from jobs.models import ImageBreaker, Job, JobKind, Replica
 from jobs.nudges import exchanges_wake
 from jobs.states import ReplicaState
+from people.errors import ActPointlessError
+from people.models import User
+from people.moderation.models import ActKind
+from people.moderation.trail import act_record
 from workers.protocol.messages.machine import Tier
 from workers.protocol.messages.receipt import FailureCode
 
@@ -62,13 +66,19 @@ def breaker_consider(*, job: Job, code: FailureCode, now: datetime) -> ImageBrea
     return _close(image_name, code, times=times + 1, now=now)
 
 
-def breaker_open(*, image_name: str) -> bool:
-    """Opens an image's breaker and forgets how often it was closed; False where it has none. Waiting hosts look again."""
-    with transaction.atomic():
-        deleted, _ = ImageBreaker.objects.filter(image_name=image_name).delete()
-        JobKind.objects.filter(image_name=image_name).update(closed_until=None)
-        transaction.on_commit(lambda: exchanges_wake([tier.value for tier in Tier]))
-    return deleted > 0
+@transaction.atomic
+def breaker_open(*, image_name: str, by: User, reason: str) -> None:
+    """Opens an image's breaker and forgets how often it was closed. Waiting hosts look again.
+
+    Raises ActPointlessError where it has none, and as people.moderation.trail.act_record.
+    """
+    breaker = ImageBreaker.objects.select_for_update().filter(image_name=image_name).first()
+    if breaker is None:
+        raise ActPointlessError("The image has no breaker any more: its jobs are given out.")
+    act_record(by=by, kind=ActKind.BREAKER_OPENED, about=breaker, reason=reason, detail={"code": breaker.code})
+    breaker.delete()
+    JobKind.objects.filter(image_name=image_name).update(closed_until=None)
+    transaction.on_commit(lambda: exchanges_wake([tier.value for tier in Tier]))
 
 
 def closed_until_of(*, image_name: str) -> datetime | None:

@@ -117,7 +117,7 @@ def _owner_mail(job: Job, state: str) -> Mail:
 def _moderator_mails(job: Job) -> list[Mail]:
     """To those who may rule, one each: they need not know of each other. What the results say is on the dispute's page only."""
     node_owners = job.replicas.filter(node_owner__isnull=False).values("node_owner")
-    mailed = moderators().exclude(email="").exclude(pk=job.owner_id).exclude(pk__in=node_owners).filter(is_staff=True)
+    mailed = moderators().exclude(email="").exclude(pk=job.owner_id).exclude(pk__in=node_owners)
     lines = [f"The results of {job.label} ({job.job_type}) do not agree, and no more may be asked."]
     if job.dispute_deadline_at:
         lines.append(f"Without a ruling by {job.dispute_deadline_at:%Y-%m-%d %H:%M} UTC it fails unpaid.")

@@ -24,6 +24,7 @@ from people.services import researcher_approve
 from tests.browser.scene_bank import wall_scene_make
 from tests.browser.scene_jobs import jobs_add
 from tests.browser.scene_live import live_make
+from tests.browser.scene_moderation import moderation_make
 from tests.browser.scene_nodes import nodes_furnish
 from tests.browser.scene_results import FOLDING_FILES
 from tests.browser.scene_submission import submission_scene_make
@@ -76,7 +77,7 @@ class Scene:
 
 def scene_make() -> Scene:
     """Makes the whole scene, once a database."""
-    moderator = _person("grace", is_staff=True, is_superuser=True)
+    moderator = _person("grace", is_staff=True)
     researcher = _person("ada")
     researcher_approve(user=researcher, approved_by=moderator)
     credits_grant(researcher, 2_000_000_000)
@@ -90,7 +91,8 @@ def scene_make() -> Scene:
     wall_scene_make(contributors, SCIENCES)
     live_make(researcher)
     nodes = tuple(node for node, _ in fleet)
-    return Scene(researcher, contributors, moderator, nodes, jobs, ids=nodes_furnish(nodes))
+    ids = nodes_furnish(nodes) | moderation_make(moderator, researcher, contributors[1:], (nodes[-1], nodes[-2]))
+    return Scene(researcher, contributors, moderator, nodes, jobs, ids=ids)
 
 
 def _person(name: str, **fields: bool) -> User:

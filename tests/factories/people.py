@@ -26,7 +26,12 @@ def researcher_make(username: str | None = None, **fields: Any) -> User:
 
 
 def moderator_make(username: str | None = None) -> User:
-    """Staff, with every permission."""
+    """Staff, and no more: that is what the role is."""
+    return user_make(username, is_staff=True)
+
+
+def operator_make(username: str | None = None) -> User:
+    """A superuser, who says who moderates."""
     return user_make(username, is_staff=True, is_superuser=True)
 
 

@@ -57,6 +57,7 @@ ANSWERS_NOTHING: Final = {
     "webhook-save": "changes what is the person's own",
     "browser-uploads": "as `uploads`",
     "browser-upload": "as `uploads`",
+    "images-page": "approved images, and the person's own requests",
     "new-job": "a form",
     "new-job-check": "about a document that one sends",
     "new-job-edit": "about a document that one sends",

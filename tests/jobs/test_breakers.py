@@ -14,9 +14,10 @@ from jobs.services.breakers import CLOSED_SECONDS_MAX, breaker_consider, breaker
 from jobs.services.failures import replica_failed
 from jobs.services.replicas import replicas_queue
 from jobs.states import JobState
+from people.errors import ActPointlessError
 from people.models import User
 from tests.factories.nodes import node_make
-from tests.factories.people import researcher_make, user_make
+from tests.factories.people import moderator_make, researcher_make, user_make
 from tests.factories.receipts import replica_lease
 from tests.jobs.gateway.queued_jobs import queued_job
 from workers.protocol.messages.receipt import Failure, FailureCode
@@ -174,10 +175,11 @@ def test_it_is_never_closed_for_more_than_a_day() -> None:
 def test_a_moderator_opens_it() -> None:
     for _ in range(5):
         fail()
-    assert breaker_open(image_name=IMAGE)
+    breaker_open(image_name=IMAGE, by=moderator_make(), reason="The registry is back.")
     assert closed_until() is None
     assert not ImageBreaker.objects.exists()
-    assert not breaker_open(image_name=IMAGE)
+    with pytest.raises(ActPointlessError):
+        breaker_open(image_name=IMAGE, by=moderator_make(), reason="The registry is back.")
 
 
 def test_a_failure_that_says_nothing_about_the_image_costs_no_statement(django_assert_num_queries: pytest.FixtureRequest) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from io import StringIO
 
 import pytest
@@ -9,11 +10,11 @@ from django.core.management import CommandError, call_command
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.admin import ImageApprovalForm
+from jobs.admin import ApprovalForm
 from jobs.errors import ImageMalformedError, ImageNotApprovedError, ImageUnresolvableError
 from jobs.images import image_resolve, reference_parse
 from jobs.models import ImageApproval
-from jobs.services.approvals import image_approve
+from jobs.services import approvals
 
 A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 
@@ -68,6 +69,9 @@ def test_arbitrary_text_raises_nothing_else(text: str) -> None:
     except ImageMalformedError:
         return
     assert reference.name in text
+
+
+image_approve = partial(approvals.image_approve, by=None, reason="Looked at.")
 
 
 @pytest.mark.django_db
@@ -136,7 +140,7 @@ def test_command_refuses_what_is_malformed(arguments: list[str]) -> None:
 
 @pytest.mark.django_db
 def test_admin_form_checks_like_the_command() -> None:
-    assert set(ImageApprovalForm({"name": "UPPER", "pull": "a:1", "image_id": "x"}).errors) == {"name", "pull", "image_id"}
-    form = ImageApprovalForm({"name": "docker.io/example/science:1.0", "pull": "", "image_id": A})
-    assert form.is_valid(), form.errors
-    assert form.save().name == "example/science:1.0"
+    assert set(ApprovalForm({"name": "UPPER", "pull": "a:1", "image_id": "x", "reason": "y"}).errors) == {"name", "pull", "image_id"}
+    form = ApprovalForm({"name": "docker.io/example/science:1.0", "pull": "", "image_id": A, "reason": "y"})
+    assert form.is_valid()
+    assert form.cleaned_data["name"] == "example/science:1.0"

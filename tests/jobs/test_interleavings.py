@@ -339,7 +339,7 @@ class Portal(RuleBasedStateMachine):
 
     def _conclude_everything(self) -> None:
         """By what the portal does in time, and hosts if they stay, but no person: no job stays open, nothing stays in escrow."""
-        breaker_open(image_name=f"{IMAGE_NAME}:1.0")
+        breaker_open(image_name=f"{IMAGE_NAME}:1.0", by=self.moderator, reason="Mended.")
         is_over = False
         while not is_over:
             is_over = not self._verify(later=timedelta(days=1))

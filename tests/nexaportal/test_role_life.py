@@ -25,7 +25,8 @@ from ledger.checkpoints import checkpoint_publish
 from ledger.models import Account, Entry, LogItem
 from ledger.services import account_of
 from nodes.clones import clone_record, clones_tell
-from nodes.services import join_token_mint, node_pause, node_quarantine, node_release, node_resume, node_revoke
+from nodes.moderation import node_quarantine, node_release
+from nodes.services import join_token_mint, node_pause, node_resume, node_revoke
 from people.models import Scope, User
 from people.services import researcher_approve, token_mint, token_revoke
 from tests.database_users import connected_as
@@ -134,8 +135,12 @@ def test_contributor_joins_pauses_and_leaves(granted: None) -> None:
         answer = signed_post(Client(), "/api/v1/nodes", registration_make(secret=token.secret, key=key), key)
         assert answer.status_code == 201, answer.content
         (node,) = owner.nodes.all()
-        for change in (node_pause, node_resume, node_quarantine, node_release, node_revoke):
+        moderator = moderator_make()
+        for change in (node_pause, node_resume):
             change(node=node)
+        for act in (node_quarantine, node_release):
+            act(node=node, by=moderator, reason="Tried.")
+        node_revoke(node=node)
 
 
 def test_person_signs_up_and_in_mints_a_token_and_is_forgotten(granted: None) -> None:

@@ -12,9 +12,9 @@ from django.test import Client
 from django.urls import reverse
 
 from ledger.coordinator_key import coordinator_public_key
-from nodes.errors import NodeQuarantinedError, NodeRevokedError
-from nodes.models import JoinToken, Node
-from nodes.services import node_pause, node_quarantine, node_release, node_resume, node_revoke
+from nodes.models import JoinToken
+from nodes.moderation import node_quarantine
+from nodes.services import node_revoke
 from people.models import Scope
 from tests.factories.nodes import ORIGIN, node_make
 from tests.factories.people import moderator_make, token_header, user_make
@@ -146,24 +146,11 @@ def test_revoked_node_neither_pauses_nor_resumes(client: Client) -> None:
 
 def test_owner_does_not_end_a_quarantine_but_may_revoke(client: Client) -> None:
     owner = user_make()
-    node = node_quarantine(node=node_make(owner)[0])
+    node = node_quarantine(node=node_make(owner)[0], by=moderator_make(), reason="Odd results.")
     headers = token_header(owner)
     for action in ("pause", "resume"):
         problem_check(client.post(f"/api/v1/nodes/{node.pk}/{action}", headers=headers), 409, "node_quarantined")
     assert client.post(f"/api/v1/nodes/{node.pk}/revoke", headers=headers).json()["state"] == "revoked"
-
-
-def test_moderators_services() -> None:
-    node, _ = node_make(user_make())
-    assert node_release(node=node_quarantine(node=node)).state == "active"
-    assert node_release(node=node_pause(node=node)).state == "paused"
-    node_quarantine(node=node)
-    for act in (node_pause, node_resume):
-        with pytest.raises(NodeQuarantinedError):
-            act(node=node)
-    node_revoke(node=node)
-    with pytest.raises(NodeRevokedError):
-        node_quarantine(node=node)
 
 
 # --- join tokens and the coordinator ----------------------------------------------------------------------------------
@@ -228,30 +215,6 @@ def test_command_prints_a_join_token() -> None:
 
 
 # --- moderators' pages ------------------------------------------------------------------------------------------------
-
-
-def _act(client: Client, model: str, action: str, pk: Any) -> Any:
-    return client.post(reverse(f"admin:{model}_changelist"), {"action": action, "_selected_action": [str(pk)]})
-
-
-def test_moderator_quarantines_releases_and_revokes(client: Client) -> None:
-    client.force_login(moderator_make())
-    node, _ = node_make(user_make())
-    for action, state in (
-        ("nodes_quarantine", "quarantined"),
-        ("nodes_release", "active"),
-        ("nodes_revoke", "revoked"),
-        ("nodes_quarantine", "revoked"),
-    ):
-        assert _act(client, "nodes_node", action, node.pk).status_code == 302
-        assert Node.objects.get(pk=node.pk).state == state
-
-
-def test_staff_without_the_permission_moderate_nothing(client: Client) -> None:
-    client.force_login(user_make(is_staff=True))
-    node, _ = node_make(user_make())
-    assert _act(client, "nodes_node", "nodes_revoke", node.pk).status_code == 403
-    assert Node.objects.get(pk=node.pk).state == "active"
 
 
 def test_moderators_pages_show_no_secret(client: Client) -> None:

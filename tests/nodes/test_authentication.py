@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -16,10 +17,11 @@ from django.views.decorators.csrf import csrf_exempt
 
 from nodes.authentication import node_of_request, request_parts
 from nodes.models import Node
-from nodes.services import node_pause, node_quarantine, node_revoke
+from nodes.moderation import node_quarantine
+from nodes.services import node_pause, node_revoke
 from people.models import User
 from tests.factories.nodes import node_make, signed_headers
-from tests.factories.people import user_make
+from tests.factories.people import moderator_make, user_make
 from workers.protocol.digests import content_digest_header
 from workers.protocol.keys import PrivateKey
 
@@ -152,7 +154,8 @@ def test_node_of_a_closed_account(client: Client, signer: tuple[Node, PrivateKey
 
 
 def test_paused_and_quarantined_nodes_are_known(client: Client, signer: tuple[Node, PrivateKey]) -> None:
-    for act in (node_pause, node_quarantine):
+    moderator = moderator_make()
+    for act in (node_pause, partial(node_quarantine, by=moderator, reason="Odd results.")):
         act(node=signer[0])
         assert post(client, signed_headers(signer[1], "POST", ADDRESS, BODY)).status_code == 200
 

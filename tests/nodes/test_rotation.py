@@ -13,11 +13,12 @@ from django.utils import timezone
 from nodes.authentication import SignedBy
 from nodes.errors import KeyRegisteredError, KeyRetiredError
 from nodes.models import Node, NodeKey
+from nodes.moderation import node_quarantine
 from nodes.rotation import node_key_rotate
 from nodes.selectors import node_public_key
-from nodes.services import join_token_mint, node_quarantine, node_revoke
+from nodes.services import join_token_mint, node_revoke
 from tests.factories.nodes import ORIGIN, node_make, registration_make, signed_post
-from tests.factories.people import user_make
+from tests.factories.people import moderator_make, user_make
 from workers.protocol.join_tokens import join_token_decode
 from workers.protocol.key_rotation import KeyRotation, rotation_prove
 from workers.protocol.keys import PrivateKey
@@ -132,7 +133,7 @@ class TestRotation:
 
     def test_a_revoked_node_rotates_nothing_a_quarantined_one_does(self) -> None:
         node, old = node_make(user_make())
-        node_quarantine(node=node)
+        node_quarantine(node=node, by=moderator_make(), reason="Odd results.")
         new = PrivateKey.generate()
         assert rotate(node, old, new).status_code == 200
         node_revoke(node=node)

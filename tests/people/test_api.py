@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from django.test import Client
-from django.urls import reverse
 from django.utils import timezone
 
 from people.models import ApiToken, Scope, User
@@ -200,28 +199,3 @@ def test_body_of_another_type_is_415(content_type: str) -> None:
 @pytest.mark.parametrize("address", ["/api/v1/me", "/api/v1/tokens", "/api/v1/tokens/1"])
 def test_method_not_taken_is_405(address: str) -> None:
     problem_check(session_of(user_make()).put(address), 405, "method_not_allowed")
-
-
-# --- moderators' pages ------------------------------------------------------------------------------------------------
-
-
-def _act(session: Client, model: str, action: str, pk: int) -> Any:
-    return session.post(reverse(f"admin:{model}_changelist"), {"action": action, "_selected_action": [str(pk)]})
-
-
-def test_moderator_approves_researchers_and_revokes_tokens() -> None:
-    session, user = session_of(moderator_make()), user_make()
-    token, _ = token_mint(owner=user, name="laptop", scopes=Scope.values)
-    assert _act(session, "people_user", "researchers_approve", user.pk).status_code == 302
-    assert _act(session, "people_apitoken", "tokens_revoke", token.pk).status_code == 302
-    user.refresh_from_db()
-    token.refresh_from_db()
-    assert user.is_researcher
-    assert token.revoked_at is not None
-
-
-def test_staff_without_the_permission_approve_nobody() -> None:
-    user = user_make()
-    assert _act(session_of(user_make(is_staff=True)), "people_user", "researchers_approve", user.pk).status_code == 403
-    user.refresh_from_db()
-    assert not user.is_researcher

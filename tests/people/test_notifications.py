@@ -16,7 +16,7 @@ from jobs.services.outbox import outbox_push
 from jobs.services.settlement import job_settle
 from nodes.clones import clone_record, clones_tell
 from nodes.models import Node
-from nodes.services import node_quarantine
+from nodes.moderation import node_quarantine
 from nodes.trouble import SILENT_AFTER, nodes_silent_tell
 from people.models import User
 from people.notifications.models import Notification, NotificationKind, NotificationSetting, Webhook, WebhookDelivery
@@ -25,7 +25,7 @@ from people.notifications.services import WAYS, Draft, notifications_read, notif
 from tests.factories.checking import job_check
 from tests.factories.jobs import funded_researcher_make, job_make
 from tests.factories.nodes import node_make
-from tests.factories.people import user_make
+from tests.factories.people import moderator_make, user_make
 from tests.factories.receipts import replica_report
 
 pytestmark = pytest.mark.django_db
@@ -88,9 +88,8 @@ def test_people_are_told_by_the_ways_that_they_chose(way: str) -> None:
 def test_node_trouble_is_told_to_its_owner() -> None:
     now = timezone.now()
     node, _ = node_make(user_make())
-    node_quarantine(node=node)
+    node_quarantine(node=node, by=moderator_make(), reason="Odd results.")
     node.refresh_from_db()
-    node_quarantine(node=node)
     clone_record(node=node, now=now)
     assert clones_tell() == 1
     assert len(mail.outbox) == 1

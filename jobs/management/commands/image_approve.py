@@ -7,8 +7,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from jobs.errors import ImageMalformedError
 from jobs.services.approvals import image_approve
+from workers.protocol.problems import ProblemError
 
 
 class Command(BaseCommand):
@@ -19,11 +19,14 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("name")
         parser.add_argument("--pull", default="", help="name@sha256:… in a registry")
+        parser.add_argument("--reason", default="Approved by the operator.", help="why; it stands in the moderators' trail")
         parser.add_argument("--image-id", default="", help="sha256:… of an image that hosts have loaded by hand")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            approval = image_approve(name=options["name"], pull=options["pull"], image_id=options["image_id"])
-        except ImageMalformedError as error:
+            approval = image_approve(
+                name=options["name"], pull=options["pull"], image_id=options["image_id"], by=None, reason=options["reason"]
+            )
+        except ProblemError as error:
             raise CommandError(error.detail) from error
         self.stdout.write(f"{approval.name}: {approval.pull or approval.image_id or 'approved, not pinned'}")

@@ -1,0 +1,1 @@
+"""What moderators do: the acts, the trail that keeps them, and the pages on which they are done."""

@@ -1,0 +1,87 @@
+"""A moderator signs in with two factors, finds a dispute on the desk, looks at how the results differ, and rules: the job is concluded, who
+was right is paid, the trail says who ruled and why."""
+
+from __future__ import annotations
+
+import time
+from urllib.parse import urlsplit
+
+from allauth.account.models import EmailAddress
+from allauth.mfa.totp.internal.auth import TOTP
+from playwright.sync_api import Browser, expect
+
+from jobs.models import Job
+from jobs.states import JobState
+from ledger.checkpoints import checkpoint_publish
+from ledger.selectors import balance_micro_of
+from people.moderation.models import Act
+from tests.browser.looking import Complaints, context_open
+from tests.browser.test_accounts import PASSWORD, totp
+from tests.client.live_portal import LivePortal
+from tests.factories.people import moderator_make
+from tests.jobs.test_disputes import disputed_job
+
+SECRET = "JBSWY3DPEHPK3PXP"
+REASON = "B and C ran on a machine whose memory is broken; A repeats an earlier result."
+
+
+def test_a_moderator_settles_a_dispute(portal: LivePortal, browser: Browser) -> None:
+    with portal.database():
+        moderator = moderator_make("barbara")
+        moderator.set_password(PASSWORD)
+        moderator.save()
+        EmailAddress.objects.create(user=moderator, email=moderator.email, verified=True, primary=True)
+        TOTP.activate(moderator, SECRET)
+        job, replicas = disputed_job(1, 2, 3)
+        owners = [replica.node_owner_id for replica in replicas]
+        reserved = balance_micro_of(user_id=job.owner_id)
+    context = context_open(browser, portal.origin)
+    page = context.new_page()
+    complaints = Complaints(page)
+
+    page.goto("/admin/")
+    page.get_by_label("Login").fill("barbara")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in", exact=True).click()
+    page.get_by_label("Code").fill(totp(SECRET, time.time()))
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name="Desk")).to_be_visible()
+    expect(page.get_by_text("password alone")).to_have_count(0)
+
+    page.locator("#q-disputes").get_by_role("link", name=job.label, exact=True).click()
+    expect(page.get_by_role("heading", name=f"Dispute over {job.label}")).to_be_visible()
+    first = page.locator(".deviations").first
+    expect(first).to_contain_text("A and B")
+    expect(first).to_contain_text("disagree")
+    expect(first).to_contain_text("summary.json")
+    page.get_by_text("A and B, file by file").click()
+    expect(page.locator("details[open] .deviations")).to_contain_text("energy")
+
+    page.get_by_label("A (").check()
+    page.get_by_role("button", name="Rule", exact=True).click()
+    assert page.get_by_label("Why").evaluate("field => field.validity.valueMissing"), "a ruling without a reason is not sent"
+    page.get_by_label("Why").fill(REASON)
+    page.get_by_role("button", name="Rule", exact=True).click()
+    expect(page.get_by_role("status")).to_contain_text("The dispute is ended.")
+    expect(page.locator("dl.facts")).to_contain_text("completed")
+    expect(page.locator("table.acts")).to_contain_text(REASON)
+
+    with portal.database():
+        settled = Job.objects.get(pk=job.pk)
+        assert (settled.state, settled.canonical_replica_id) == (JobState.COMPLETED, replicas[0].pk)
+        paid = [balance_micro_of(user_id=owner) for owner in owners if owner is not None]
+        assert paid == [1000, 0, 0]
+        assert balance_micro_of(user_id=job.owner_id) == reserved + job.reserved_micro - 1000
+        checkpoint_publish()
+        act = Act.objects.get(kind="dispute_ruled", about_key=str(job.pk))
+        assert (act.by, act.reason) == (moderator, REASON)
+
+    page.get_by_role("link", name="Trail", exact=True).click()
+    assert urlsplit(page.url).path == "/admin/people/act/"
+    row = page.locator("tr", has_text=REASON)
+    expect(row).to_contain_text("dispute ruled on")
+    expect(row).to_contain_text("barbara")
+    row.get_by_role("link", name=job.label).click()
+    expect(page.get_by_role("heading", name=job.label)).to_be_visible()
+    assert complaints.found == []
+    context.close()
