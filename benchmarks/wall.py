@@ -42,9 +42,13 @@ def wall_figures(folder: Path) -> list[Figure]:
     finally:
         services.stop()
     found = json.loads(run.stdout)
-    pages = [Figure(f"{name}, p50", p50, "ms", PAGE_MS_MAX, f"slowest {slowest:.0f} ms") for name, (p50, slowest) in found["pages"].items()]
     return [
-        *pages,
-        Figure("a settled slice's work written down, 200 receipts of as many people", found["record_ms"], "ms"),
+        *(Figure(f"{name}, p50", page["p50"], "ms", PAGE_MS_MAX, _cpu_words(page)) for name, page in found["pages"].items()),
+        Figure("a settled slice's work written down, 200 receipts of as many people", found["record"]["p50"], "ms"),
         Figure("sums made again for 5,000 workdays of 2,500 people", found["sum_ms"], "ms"),
     ]
+
+
+def _cpu_words(page: dict[str, float]) -> str:
+    """On a machine that others use too, the processor's time says more than the clock's."""
+    return f"Python {page['python']:.0f}, PG {page['database']:.0f} cpu-ms; slowest {page['slowest']:.0f} ms"

@@ -11,7 +11,6 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
-from ledger.models import Account
 from ledger.selectors import payments_page
 from nodes.wall import selectors
 from nodes.wall.asking import PAGE_ROWS, Kind, Period, WallAsked
@@ -51,7 +50,7 @@ def contributor_page(request: HttpRequest, name: str) -> HttpResponse:
     today = timezone.now().date()
     since = today - timedelta(days=CALENDAR_DAYS - 1)
     before = request.GET.get("before", "")
-    account = Account.objects.filter(owner=person).first()
+    account = getattr(person, "ledger_account", None)
     place = int(before) if before.isascii() and before.isdigit() and len(before) < 19 else None
     payments = payments_page(account=account, before=place, limit=PAGE_PAYMENTS + 1) if account else []
     context = {
