@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ledger.models import Account, Checkpoint, EntryKind, EntryTotal, LogLeaf, Posting
+from ledger.models import Account, Checkpoint, Entry, EntryKind, EntryTotal, LogLeaf, Posting
 from ledger.tiles import range_root
 from workers.protocol.canonical import json_parse
 from workers.protocol.leaves import LEAF_BYTES_MAX
@@ -82,6 +82,13 @@ def payments_page(*, account: Account, before: int | None, limit: int) -> Sequen
     postings = Posting.objects.filter(account=account, entry__kind=EntryKind.PAYMENT, amount_micro__gt=0)
     newest = postings.select_related("entry__item__leaf").order_by("-pk")
     return list((newest.filter(pk__lt=before) if before is not None else newest)[:limit])
+
+
+def reversed_among(postings: Sequence[Posting]) -> set[int]:
+    """The ids of those entries of `postings` that were reversed."""
+    entries = {f"reversal:{posting.entry_id}": posting.entry_id for posting in postings}
+    reversals = Entry.objects.filter(idempotency_key__in=list(entries)).values_list("idempotency_key", flat=True)
+    return {entries[key] for key in reversals}
 
 
 def totals() -> dict[str, int]:

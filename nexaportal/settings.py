@@ -209,6 +209,8 @@ NEXA_LARGE_ARCHIVE_BYTES = environment.integer("NEXA_LARGE_ARCHIVE_BYTES", 64 * 
 NEXA_CHECK_MEMORY_BYTES = environment.integer("NEXA_CHECK_MEMORY_BYTES", 2 * 2**30)
 """What a child that reads strangers' files may allocate. One runs for each process of a verify worker."""
 NEXA_START_GRANT_MICRO = environment.integer("NEXA_START_GRANT_CREDITS", 10) * 1_000_000
+NEXA_PAYMENT_REVERSED = "jobs.services.reversals.payment_reversed"
+"""Called with the entry of a payment in the transaction that reverses it: the ledger knows nothing of jobs and of the wall."""
 NEXA_JOIN_TOKEN_SECONDS = environment.number("NEXA_JOIN_TOKEN_SECONDS", 3600)
 NEXA_INPUT_HOSTS = environment.listing("NEXA_INPUT_HOSTS")
 """Hosts from which the coordinator may fetch `https://` inputs; empty: uploads only."""

@@ -98,7 +98,8 @@ class JoinToken(models.Model):
 class Workday(models.Model):
     """What one person's nodes did for one science on one day (UTC): receipts that were judged, and what the accepted ones were worth.
 
-    Settlement adds to it in the transaction that pays, so the sum of `paid_micro` is what the ledger paid for work.
+    Settlement adds to it in the transaction that pays, and a reversal takes it off again in its own: the sum of `paid_micro` is what the
+    ledger paid for work and never took back.
     """
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="workdays", db_index=False)

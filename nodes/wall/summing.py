@@ -47,7 +47,8 @@ WITH made AS (
     INSERT INTO nodes_standing (owner_id, period_days, science, accepted, rejected, work_micro, paid_micro, since, team_id)
     SELECT work.owner_id, period, coalesce(science, ''), sum(accepted), sum(rejected), sum(work_micro), sum(paid_micro), min(since),
            min(member.team_id)
-    FROM (SELECT *, min(day) OVER (PARTITION BY owner_id) AS since FROM nodes_workday WHERE owner_id = ANY(%(owners)s)) work
+    FROM (SELECT *, min(day) OVER (PARTITION BY owner_id) AS since FROM nodes_workday
+          WHERE owner_id = ANY(%(owners)s) AND accepted + rejected > 0) work
     JOIN unnest(%(periods)s::smallint[]) AS period ON period = 0 OR day > %(today)s - period
     LEFT JOIN people_teammember member ON member.user_id = work.owner_id
     GROUP BY GROUPING SETS ((work.owner_id, period, science), (work.owner_id, period))

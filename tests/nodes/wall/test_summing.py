@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from jobs.services.settlement import job_settle
 from ledger.models import EntryKind, Posting
 from ledger.selectors import totals
+from ledger.services import reversal_post
 from nodes.models import Standing, TeamStanding, WallTotal, Workday
 from nodes.wall.recording import JudgedWork, work_record
 from nodes.wall.selectors import WallRow, people_ranked, sciences_seen, standing_of, teams_ranked, wall_totals, workdays_of
@@ -69,6 +71,38 @@ def test_payments_of_settled_jobs_and_the_wall_have_one_sum() -> None:
     for account_id, found in by_account.items():
         postings = Posting.objects.filter(account=account_id, entry__kind=EntryKind.PAYMENT)
         assert postings.aggregate(paid=Sum("amount_micro"))["paid"] == found
+
+
+def test_a_reversed_payment_is_on_the_wall_no_more() -> None:
+    researcher, nodes = funded_researcher_make(), []
+    for _ in range(2):
+        key = PrivateKey.generate()
+        nodes.append((node_make(user_make(), key)[0], key))
+    jobs = [job_make(researcher, verification={"method": "numeric", "copies": 2, "quorum": 2}, tolerance=1e-5) for _ in range(2)]
+    for job in jobs:
+        for node, key in nodes:
+            replica_report(job, FILES, node=node, key=key)
+        job_check(job_id=job.pk)
+        job_settle(job_id=job.pk)
+    today = datetime.now(UTC).date()
+    standings_sum(today=today)
+    cheat, honest = nodes[0][0].owner, nodes[1][0].owner
+    before, beside = rank_of(cheat), rank_of(honest)
+    payments = Posting.objects.filter(account__owner=cheat, entry__kind=EntryKind.PAYMENT, amount_micro__gt=0).order_by("pk")
+    entries = [posting.entry for posting in payments]
+    for _ in range(2):  # the same reversal again changes nothing
+        reversal_post(entry=entries[0], reason="the host made it up")
+    standings_sum(today=today)
+    after = rank_of(cheat)
+    assert (after.accepted, after.work_micro, after.paid_micro) == (1, before.work_micro // 2, before.paid_micro - payments[0].amount_micro)
+    assert (after.paid_micro, rank_of(honest)) == (payments[1].amount_micro, replace(beside, rank=1))
+    assert totals_follow()
+    reversal_post(entry=entries[1], reason="this one too")
+    standings_sum(today=today)
+    assert standing_of(owner=cheat) is None
+    assert not Standing.objects.filter(owner=cheat).exists()
+    assert Workday.objects.aggregate(paid=Sum("paid_micro"))["paid"] == rank_of(honest).paid_micro == beside.paid_micro
+    assert totals_follow()
 
 
 def totals_follow() -> bool:

@@ -14,7 +14,7 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from ledger.checkpoints import checkpoint_publish
-from ledger.services import account_of, payment_of, reservation_of
+from ledger.services import account_of, payment_of, reservation_of, reversal_post
 from nodes.wall.asking import PAGE_ROWS
 from nodes.wall.recording import JudgedWork, work_record
 from nodes.wall.summing import standings_sum
@@ -105,6 +105,9 @@ def test_the_page_lists_payments_with_their_leaves() -> None:
     entry.item.refresh_from_db()
     text = text_of("/wall/lise/")
     assert f'href="/ledger/{entry.item.leaf.index}/"' in text
+    assert "reversed" not in text
+    reversal_post(entry=entry, reason="a mistake")
+    assert "reversed" in text_of("/wall/lise/")
     assert "Nothing was paid before that" in text_of("/wall/lise/", before="1")
     assert "1 accepted, 1 TFLOP-hours" in text
 
