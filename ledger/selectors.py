@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ledger.models import Account, Checkpoint, Entry, EntryKind, EntryTotal, LogLeaf, Posting
-from ledger.tiles import range_root
+from ledger.tiles import range_roots
 from workers.protocol.canonical import json_parse
 from workers.protocol.leaves import LEAF_BYTES_MAX
 from workers.protocol.merkle import consistency_ranges, inclusion_ranges
@@ -23,12 +23,12 @@ class Leaf:
 
 def inclusion_proof_of(*, index: int, size: int) -> list[bytes]:
     """The RFC 9162 proof that leaf `index` is in the tree of the first `size` leaves. Raises ProofRangeError, TileMissingError."""
-    return [range_root(start, end) for start, end in inclusion_ranges(index, size)]
+    return range_roots(inclusion_ranges(index, size))
 
 
 def consistency_proof_of(*, old: int, new: int) -> list[bytes]:
     """The RFC 9162 proof that the tree of `new` leaves begins with that of `old`. Raises ProofRangeError, TileMissingError."""
-    return [range_root(start, end) for start, end in consistency_ranges(old, new)]
+    return range_roots(consistency_ranges(old, new))
 
 
 def checkpoint_at_least(*, size: int) -> Checkpoint | None:
