@@ -3,8 +3,8 @@
 1. A page continues behind a key, submission time and id: nothing is counted, nothing skipped.
 2. Jobs of one shown state, type and tier are a *group*, and stand in the index `job_listed_by_group` one behind the other, newest first. A
    filter chooses groups; the newest of each are looked up and merged. Which groups an owner has is found by hopping through the same index.
-3. A search first looks through the newest SEARCHED_FIRST jobs: words that are frequent fill a page from there. Words that are not are rare,
-   and are looked up in the index of words.
+3. A search first goes through the newest SEARCHED_FIRST jobs, as far as it must: words that are frequent fill a page from there. Words that
+   are not are rare, and are looked up in the index of words.
 4. An owner with more than GROUPS_MAX groups gets a plain walk through the newest instead: right, and not always quick.
 """
 
@@ -54,6 +54,16 @@ CROSS JOIN LATERAL (
     AND (submitted_at, id) < (%(before_at)s, %(before_id)s) AND submitted_at >= %(since)s
     ORDER BY submitted_at DESC, id DESC LIMIT %(limit)s) one
 ORDER BY one.submitted_at DESC, one.id DESC LIMIT %(limit)s"""
+
+_NEWEST_WITH_WORDS: Final = """
+SELECT id FROM (
+    SELECT id, submitted_at, words, shown_state, job_type, tier FROM jobs_job
+    WHERE owner_id = %(owner)s AND is_archived = %(is_archived)s
+    AND (submitted_at, id) < (%(before_at)s, %(before_id)s) AND submitted_at >= %(since)s
+    ORDER BY submitted_at DESC, id DESC LIMIT %(searched)s) newest
+WHERE words @@ to_tsquery('simple', %(query)s)
+AND %(state)s IN ('', shown_state) AND %(type)s IN ('', job_type) AND %(tier)s IN ('', tier)
+ORDER BY submitted_at DESC, id DESC LIMIT %(limit)s"""
 
 
 @dataclass(frozen=True, order=True)
@@ -111,14 +121,19 @@ def jobs_listed(*, owner: User, wanted: JobFilter, groups: Sequence[Group], befo
         jobs = jobs.filter(submitted_at__gte=wanted.since)
     if not wanted.words:
         return list(_of_group(jobs, wanted)[:limit])
-    query = SearchQuery(" & ".join(wanted.words) + ":*", config="simple", search_type="raw")
-    newest = jobs.values("pk")[:SEARCHED_FIRST]
-    found = list(_of_group(listed.filter(pk__in=newest, words=query), wanted)[:limit])
+    query = " & ".join(wanted.words) + ":*"
+    found = _ids(
+        _NEWEST_WITH_WORDS, {**_place(owner, wanted, before, limit), **_columns(wanted), "query": query, "searched": SEARCHED_FIRST}
+    )
     if len(found) == limit:
-        return found
+        return list(listed.filter(pk__in=found))
     # An order that no index has: PostgreSQL must find the words first, rather than hope to come across them.
     by_words = ExpressionWrapper(F("submitted_at") + Value(_NO_TIME, DurationField()), output_field=DateTimeField())
-    return list(_of_group(jobs.filter(words=query), wanted).order_by(by_words.desc(), "-pk")[:limit])
+    return list(
+        _of_group(jobs.filter(words=SearchQuery(query, config="simple", search_type="raw")), wanted).order_by(by_words.desc(), "-pk")[
+            :limit
+        ]
+    )
 
 
 def jobs_of(*, owner: User, state: JobState | None = None, label: str | None = None, before: Key | None = None, limit: int) -> list[Job]:
@@ -132,20 +147,30 @@ def jobs_of(*, owner: User, state: JobState | None = None, label: str | None = N
 
 def _ids_of_groups(owner: User, wanted: JobFilter, groups: Sequence[Group], before: Key | None, limit: int) -> list[UUID]:
     chosen = [group for group in groups if wanted.has(group)]
-    before_at, before_id = before or (None, None)
-    parameters: dict[str, Any] = {
-        "owner": owner.pk,
-        "is_archived": wanted.is_archived,
+    columns = {
         "states": [group.state for group in chosen],
         "types": [group.job_type for group in chosen],
         "tiers": [group.tier for group in chosen],
+    }
+    return _ids(_OF_GROUPS, {**_place(owner, wanted, before, limit), **columns})
+
+
+def _place(owner: User, wanted: JobFilter, before: Key | None, limit: int) -> dict[str, Any]:
+    """Which list, and where in it."""
+    before_at, before_id = before or (None, None)
+    return {
+        "owner": owner.pk,
+        "is_archived": wanted.is_archived,
         "before_at": before_at or "infinity",
         "before_id": before_id or UUID(int=0),
         "since": wanted.since or "-infinity",
         "limit": limit,
     }
+
+
+def _ids(statement: str, parameters: dict[str, Any]) -> list[UUID]:
     with connection.cursor() as cursor:
-        cursor.execute(_OF_GROUPS, parameters)
+        cursor.execute(statement, parameters)
         return [job_id for (job_id,) in cursor.fetchall()]
 
 
@@ -160,3 +185,8 @@ def _behind(jobs: QuerySet[Job], before: Key | None) -> QuerySet[Job]:
 def _of_group(jobs: QuerySet[Job], wanted: JobFilter) -> QuerySet[Job]:
     columns = {"shown_state": wanted.state, "job_type": wanted.job_type, "tier": wanted.tier}
     return jobs.filter(**{name: value for name, value in columns.items() if value})
+
+
+def _columns(wanted: JobFilter) -> dict[str, str]:
+    """ "" is any."""
+    return {"state": wanted.state or "", "type": wanted.job_type, "tier": wanted.tier}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -11,13 +10,11 @@ from django.conf import settings
 
 from jobs.descriptor import SCHEMA_VERSION
 from jobs.descriptor.form import without_defaults
+from jobs.labels import label_next
 from jobs.models import Job
 from workers.protocol.canonical import json_parse
 
 BLANK: Final = "blank"
-_NUMBERED: Final = re.compile(r"(.*?)-(\d{1,6})")
-_LABEL_CHARACTERS: Final = 128
-_LABELS_LIKE_MAX: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -52,12 +49,3 @@ def start_document(name: str) -> dict[str, Any] | None:
 def clone_document(job: Job) -> dict[str, Any]:
     """The descriptor of a job under the next free label, without what is meant anyway."""
     return {**without_defaults(job.descriptor), "job_id": label_next(job)}
-
-
-def label_next(job: Job) -> str:
-    """`fold-2` after `fold`, `fold-3` after `fold-2`: numbered on from the highest that its owner has."""
-    match = _NUMBERED.fullmatch(job.label)
-    stem = (match[1] if match else job.label)[: _LABEL_CHARACTERS - 8]
-    labels = Job.objects.filter(owner=job.owner_id, label__startswith=f"{stem}-").values_list("label", flat=True)[:_LABELS_LIKE_MAX]
-    numbers = [int(found[2]) for label in labels if (found := _NUMBERED.fullmatch(label)) and found[1] == stem]
-    return f"{stem}-{max([1, *numbers]) + 1}"

@@ -99,6 +99,16 @@ def _number_parameter(name: str, *, required: bool, description: str) -> OpenApi
     return OpenApiParameter(name, OpenApiTypes.INT64, required=required, description=description)
 
 
+def _proof_schema(operation_id: str, **numbers: str) -> Callable[[Any], Any]:
+    """Of an address that answers a proof; `numbers`: its parameters and what they are."""
+    parameters = [_number_parameter(name, required=True, description=words) for name, words in numbers.items()]
+    return extend_schema(operation_id=operation_id, parameters=parameters, responses={200: ProofSerializer, 400: PROBLEM, 404: PROBLEM})
+
+
+def _proof(hashes: list[bytes]) -> Response:
+    return Response({"proof": [base64_encode(one) for one in hashes]})
+
+
 class CheckpointView(PublicView):
     """`GET /api/v1/ledger/checkpoint`."""
 
@@ -165,41 +175,27 @@ class EpochsView(PublicView):
 class InclusionView(PublicView):
     """`GET /api/v1/ledger/proof/inclusion`."""
 
-    @extend_schema(
-        operation_id="ledger_proof_inclusion",
-        parameters=[
-            _number_parameter("index", required=True, description="the leaf"),
-            _number_parameter("size", required=True, description="the tree: a checkpoint's size"),
-        ],
-        responses={200: ProofSerializer, 400: PROBLEM, 404: PROBLEM},
-    )
+    @_proof_schema("ledger_proof_inclusion", index="the leaf", size="the tree: a checkpoint's size")
     def get(self, request: Request) -> Response:
         """That a leaf is in a tree."""
         index, size = _number(request, "index"), _number(request, "size", lowest=1)
         if index >= size:
             raise LedgerQueryInvalidError(f"Expected an index below size; found {index} and {size}.")
         _within_log(size)
-        return Response({"proof": [base64_encode(one) for one in selectors.inclusion_proof_of(index=index, size=size)]})
+        return _proof(selectors.inclusion_proof_of(index=index, size=size))
 
 
 class ConsistencyView(PublicView):
     """`GET /api/v1/ledger/proof/consistency`."""
 
-    @extend_schema(
-        operation_id="ledger_proof_consistency",
-        parameters=[
-            _number_parameter("old", required=True, description="an older checkpoint's size"),
-            _number_parameter("new", required=True, description="a newer checkpoint's size"),
-        ],
-        responses={200: ProofSerializer, 400: PROBLEM, 404: PROBLEM},
-    )
+    @_proof_schema("ledger_proof_consistency", old="an older checkpoint's size", new="a newer checkpoint's size")
     def get(self, request: Request) -> Response:
         """That a tree begins with an older one."""
         old, new = _number(request, "old"), _number(request, "new")
         if old > new:
             raise LedgerQueryInvalidError(f"Expected old to be at most new; found {old} and {new}.")
         _within_log(new)
-        return Response({"proof": [base64_encode(one) for one in selectors.consistency_proof_of(old=old, new=new)]})
+        return _proof(selectors.consistency_proof_of(old=old, new=new))
 
 
 class TileView(PublicView):

@@ -66,14 +66,14 @@ class Movement:
                 raise ValueError(f"{self.key}: expected evidence made of strings, found {self.evidence!r}")
 
 
-def movements_post(movements: Sequence[Movement]) -> None:
-    """Writes them, all or none, in six statements or fewer. Those that were written before are left as they are.
+def movements_post(movements: Sequence[Movement]) -> int:
+    """Writes them, all or none, in six statements or fewer; how many were new. Those that were written before are left as they are.
 
     Raises CreditsInsufficientError, naming the first movement that an account can't afford; EntryConflictError; ValueError where a leaf
     would be too long. After an error nothing was written.
     """
     if not movements:
-        return
+        return 0
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(_LOCK, [list({account for movement in movements for account in movement.postings})])
         balances: dict[UUID, int] = dict(cursor.fetchall())
@@ -81,7 +81,7 @@ def movements_post(movements: Sequence[Movement]) -> None:
         for movement in new:
             _balances_move(balances, movement)
         if not new:
-            return
+            return 0
         cursor.execute(_NUMBERS, [len(new)])
         numbered = [(number, movement) for (number,), movement in zip(cursor.fetchall(), new, strict=True)]
         at = timezone.now()
@@ -90,6 +90,7 @@ def movements_post(movements: Sequence[Movement]) -> None:
         )
         _rows_write(cursor, _POSTINGS, ((number, *side) for number, one in numbered for side in one.postings.items()))
         _rows_write(cursor, _ITEMS, ((number, one.kind, one.key, _leaf(number, one, at), at) for number, one in numbered))
+    return len(new)
 
 
 def entry_leaf(*, number: int, kind: str, key: str, at: datetime, evidence: Mapping[str, Any], postings: Mapping[UUID, int]) -> bytes:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ledger.models import Account, Checkpoint, EntryKind, EntryTotal, LogLeaf, Posting
-from ledger.tiles import range_root
+from ledger.models import Account, Checkpoint, Entry, EntryKind, EntryTotal, LogLeaf, Posting
+from ledger.tiles import range_roots
 from workers.protocol.canonical import json_parse
 from workers.protocol.leaves import LEAF_BYTES_MAX
 from workers.protocol.merkle import consistency_ranges, inclusion_ranges
@@ -23,12 +23,12 @@ class Leaf:
 
 def inclusion_proof_of(*, index: int, size: int) -> list[bytes]:
     """The RFC 9162 proof that leaf `index` is in the tree of the first `size` leaves. Raises ProofRangeError, TileMissingError."""
-    return [range_root(start, end) for start, end in inclusion_ranges(index, size)]
+    return range_roots(inclusion_ranges(index, size))
 
 
 def consistency_proof_of(*, old: int, new: int) -> list[bytes]:
     """The RFC 9162 proof that the tree of `new` leaves begins with that of `old`. Raises ProofRangeError, TileMissingError."""
-    return [range_root(start, end) for start, end in consistency_ranges(old, new)]
+    return range_roots(consistency_ranges(old, new))
 
 
 def checkpoint_at_least(*, size: int) -> Checkpoint | None:
@@ -82,6 +82,13 @@ def payments_page(*, account: Account, before: int | None, limit: int) -> Sequen
     postings = Posting.objects.filter(account=account, entry__kind=EntryKind.PAYMENT, amount_micro__gt=0)
     newest = postings.select_related("entry__item__leaf").order_by("-pk")
     return list((newest.filter(pk__lt=before) if before is not None else newest)[:limit])
+
+
+def reversed_among(postings: Sequence[Posting]) -> set[int]:
+    """The ids of those entries of `postings` that were reversed."""
+    entries = {f"reversal:{posting.entry_id}": posting.entry_id for posting in postings}
+    reversals = Entry.objects.filter(idempotency_key__in=list(entries)).values_list("idempotency_key", flat=True)
+    return {entries[key] for key in reversals}
 
 
 def totals() -> dict[str, int]:

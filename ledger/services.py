@@ -12,7 +12,8 @@ from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
-from django.db import connection
+from django.db import connection, transaction
+from django.utils.module_loading import import_string
 
 from ledger.models import Account, AccountKind, Entry, EntryKind, Posting
 from ledger.movements import Movement, movements_post
@@ -124,9 +125,16 @@ def grant_post(*, to: Account, amount_micro: int, reason: str, idempotency_key: 
     return _posted(grant_of(to=to, amount_micro=amount_micro, reason=reason, idempotency_key=idempotency_key, evidence=evidence))
 
 
+@transaction.atomic
 def reversal_post(*, entry: Entry, reason: str) -> Entry:
-    """Posts a reversal. Raises as reversal_of and movements_post: CreditsInsufficientError if the credits are spent."""
-    return _posted(reversal_of(entry=entry, reason=reason))
+    """Posts a reversal, with what follows from a payment's (settings.NEXA_PAYMENT_REVERSED), once.
+
+    Raises as reversal_of and movements_post: CreditsInsufficientError if the credits are spent.
+    """
+    movement = reversal_of(entry=entry, reason=reason)
+    if movements_post([movement]) and entry.kind == EntryKind.PAYMENT:
+        import_string(settings.NEXA_PAYMENT_REVERSED)(entry=entry)
+    return Entry.objects.get(idempotency_key=movement.key)
 
 
 def start_grant_post(*, user: AbstractBaseUser) -> Entry | None:

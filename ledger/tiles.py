@@ -6,6 +6,9 @@ are cached for good, here and by whoever reads them; losing the cache loses time
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from django.core.cache import cache
 
 from ledger.models import LogLeaf
@@ -34,7 +37,7 @@ def tile_hashes(level: int, index: int, width: int = TILE_WIDTH) -> list[bytes]:
         leaves = LogLeaf.objects.filter(index__gte=first, index__lt=first + width).order_by("index").values_list("hash", flat=True)
         hashes = [bytes(one) for one in leaves]
     else:
-        hashes = [tree_root(tile_hashes(level - 1, first + place)) for place in range(width)]
+        hashes = _full_roots(level - 1, first, width)
     if width == TILE_WIDTH:
         cache.set(key, b"".join(hashes), timeout=None)
     return hashes
@@ -42,17 +45,57 @@ def tile_hashes(level: int, index: int, width: int = TILE_WIDTH) -> list[bytes]:
 
 def range_root(start: int, end: int) -> bytes:
     """The root over the leaves [start, end), as RFC 9162 splits them; `start` must be where such a subtree begins."""
-    size = end - start
-    if size & (size - 1) == 0:
+    return range_roots([(start, end)])[0]
+
+
+def range_roots(ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    """As range_root, of each: a tile that several of them are in is read once."""
+    parts = [_perfect_subtrees(start, end) for start, end in ranges]
+    needed: dict[tuple[int, int], int] = {}
+    for subtree in (one for part in parts for one in part):
+        needed[subtree.tile] = max(needed.get(subtree.tile, 0), subtree.offset + subtree.count)
+    read = {(level, index): tile_hashes(level, index, _width(level, index, width)) for (level, index), width in needed.items()}
+    return [_joined([tree_root(read[one.tile][one.offset : one.offset + one.count]) for one in part]) for part in parts]
+
+
+@dataclass(frozen=True)
+class _Subtree:
+    """`count` hashes of a tile, a power of two, from `offset` on."""
+
+    tile: tuple[int, int]
+    offset: int
+    count: int
+
+
+def _perfect_subtrees(start: int, end: int) -> list[_Subtree]:
+    """What RFC 9162 splits a range into, largest first."""
+    found = []
+    while size := end - start:
         bits = size.bit_length() - 1
         level = min(bits // _TILE_BITS, LEVEL_MAX)
-        place = start >> (level * _TILE_BITS)
-        count = size >> (level * _TILE_BITS)
-        offset = place % TILE_WIDTH
-        width = _width(level, place // TILE_WIDTH, offset + count)
-        return tree_root(tile_hashes(level, place // TILE_WIDTH, width)[offset : offset + count])
-    middle = start + (1 << (size.bit_length() - 1))
-    return node_hash(range_root(start, middle), range_root(middle, end))
+        index, offset = divmod(start >> (level * _TILE_BITS), TILE_WIDTH)
+        found.append(_Subtree((level, index), offset, (1 << bits) >> (level * _TILE_BITS)))
+        start += 1 << bits
+    return found
+
+
+def _joined(roots: list[bytes]) -> bytes:
+    root = roots[-1]
+    for left in reversed(roots[:-1]):
+        root = node_hash(left, root)
+    return root
+
+
+def _full_roots(level: int, first: int, count: int) -> list[bytes]:
+    """The roots of `count` full tiles of `level` from tile `first` on, which the log has."""
+    ends = [((place + 1) << (_TILE_BITS * (level + 1))) - 1 for place in range(first, first + count)]
+    last_leaves = dict(LogLeaf.objects.filter(index__in=ends).values_list("index", "hash"))
+    keys = [f"ledger:tile-root:{level}:{first + place}:{bytes(last_leaves[end]).hex()}" for place, end in enumerate(ends)]
+    kept: dict[str, bytes] = cache.get_many(keys)
+    made = {key: tree_root(tile_hashes(level, first + place)) for place, key in enumerate(keys) if key not in kept}
+    if made:
+        cache.set_many(made, timeout=None)
+    return [(kept | made)[key] for key in keys]
 
 
 def _width(level: int, index: int, needed: int) -> int:

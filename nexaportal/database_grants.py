@@ -39,7 +39,7 @@ APPLICATION: Final[Mapping[str, Grant]] = {
     **dict.fromkeys(("nodes_node", "nodes_nodekey"), _KEEP),
     "nodes_jointoken": _ALL,
     **dict.fromkeys(("nodes_workday", "nodes_walltotal"), _KEEP),
-    "nodes_standing": _ALL,
+    **dict.fromkeys(("nodes_standing", "nodes_teamstanding"), _ALL),
     "nodes_nodesample": {**_ADD, "DELETE": WHOLE},
     # jobs
     **dict.fromkeys(("jobs_jobevent", "jobs_jobinput", "jobs_receipt", "jobs_ruling"), _ADD),

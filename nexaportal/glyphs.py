@@ -7,6 +7,7 @@ certain compares the digests.
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Final
 
 CELLS: Final = 5
@@ -26,6 +27,7 @@ def glyph_cells(digest: str) -> list[tuple[int, int, str]]:
     return cells
 
 
+@lru_cache(maxsize=4096)  # lists show the same nodes, people and digests again and again
 def glyph_svg(digest: str, *, size_px: int = 15) -> str:
     """The drawing as inline SVG in the text's colour. Holds nothing of `digest` itself, so hostile text can't get in."""
     paths = [

@@ -25,6 +25,7 @@ from nodes.rotation import node_key_rotate
 from nodes.tiers import tier_classify
 from people.api import PROBLEM, user_of
 from people.models import Scope
+from people.paging import page_of
 from people.parsing import StrictJSONParser
 from people.permissions import ScopePermission
 from workers.protocol.messages.base import PROTOCOL_VERSION
@@ -177,9 +178,8 @@ class NodeListView(APIView):
         query.is_valid(raise_exception=True)
         limit: int = query.validated_data["limit"]
         nodes = selectors.nodes_of(owner=user_of(request), after=query.validated_data.get("after"), limit=limit + 1)
-        page = nodes[:limit]
-        following = page[-1].pk if len(nodes) > limit else None
-        return Response({"nodes": NodeSerializer(page, many=True).data, "next": following})
+        page, last = page_of(nodes, limit)
+        return Response({"nodes": NodeSerializer(page, many=True).data, "next": last and last.pk})
 
     @extend_schema(operation_id="nodes_register", request=RegistrationRequest, responses=REGISTRATION_RESPONSES)
     def post(self, request: Request) -> Response:

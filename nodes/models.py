@@ -101,7 +101,8 @@ class JoinToken(models.Model):
 class Workday(models.Model):
     """What one person's nodes did for one science on one day (UTC): receipts that were judged, and what the accepted ones were worth.
 
-    Settlement adds to it in the transaction that pays, so the sum of `paid_micro` is what the ledger paid for work.
+    Settlement adds to it in the transaction that pays, and a reversal takes it off again in its own: the sum of `paid_micro` is what the
+    ledger paid for work and never took back.
     """
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="workdays", db_index=False)
@@ -138,20 +139,42 @@ class Standing(models.Model):
     paid_micro = models.BigIntegerField()
     since = models.DateField()
     """The person's first workday, whatever the period."""
+    team = models.ForeignKey("people.Team", null=True, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False)
+    """The team in whose sums this one is; who changes teams is due again (the trigger of migration 0006)."""
 
     class Meta:
         constraints: ClassVar = [models.UniqueConstraint(fields=["owner", "period_days", "science"], name="standing_unique")]
         indexes: ClassVar = [
-            # Places are counted, and teams summed, from the index alone.
-            models.Index(
-                fields=["period_days", "science", "-work_micro", "owner"],
-                include=["id", "accepted", "rejected", "paid_micro", "since"],
-                name="standing_rank",
-            )
+            # Places are counted from the index alone.
+            models.Index(fields=["period_days", "science", "-work_micro", "owner"], name="standing_rank")
         ]
 
     def __str__(self) -> str:
         return f"{self.owner_id} {self.period_days} {self.science}"
+
+
+class TeamStanding(models.Model):
+    """The sums of the standings with work of a team's members; moves with them, in their transaction, and goes with the last of them.
+
+    A team that is gone may have some for seconds: they refer to it without a constraint, so that a run never waits for who ends a team.
+    """
+
+    pk = models.CompositePrimaryKey("team_id", "period_days", "science")
+    team = models.ForeignKey("people.Team", on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False)
+    period_days = models.PositiveSmallIntegerField()
+    science = models.CharField(max_length=64)
+    members = models.BigIntegerField()
+    """Who have verified work."""
+    accepted = models.BigIntegerField()
+    rejected = models.BigIntegerField()
+    work_micro = models.BigIntegerField()
+    paid_micro = models.BigIntegerField()
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["period_days", "science", "-work_micro", "team"], name="team_standing_rank")]
+
+    def __str__(self) -> str:
+        return f"{self.team_id} {self.period_days} {self.science}"
 
 
 class WallTotal(models.Model):

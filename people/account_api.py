@@ -15,6 +15,7 @@ from ledger.models import Posting
 from ledger.services import account_of
 from people.api import PROBLEM, user_of
 from people.models import Scope
+from people.paging import page_of
 from people.permissions import ScopePermission
 
 PAGE_DEFAULT = 100
@@ -85,9 +86,8 @@ class StatementView(APIView):
         limit: int = query.validated_data["limit"]
         account = account_of(user=user_of(request))
         postings = selectors.statement_page(account=account, before=query.validated_data.get("before"), limit=limit + 1)
-        page = postings[:limit]
-        following = page[-1].pk if len(postings) > limit else None
-        return Response({"lines": [_line(posting) for posting in page], "next_before": following})
+        page, last = page_of(postings, limit)
+        return Response({"lines": [_line(posting) for posting in page], "next_before": last and last.pk})
 
 
 def _line(posting: Posting) -> dict[str, Any]:

@@ -45,9 +45,9 @@ def scopes_of(*, token: ApiToken | None) -> list[str]:
 def public_person(*, name: str) -> User | None:
     """The active person who shows themselves under this name: a display name in any case, or a username as it is. None where nobody does.
 
-    Their team is fetched along.
+    Their team and account are fetched along.
     """
-    shown = User.objects.filter(is_public=True, is_active=True).select_related("membership__team")
+    shown = User.objects.filter(is_public=True, is_active=True).select_related("membership__team", "ledger_account")
     displayed = shown.exclude(display_name="").annotate(lowered=Lower("display_name")).filter(lowered=name.lower())
     return displayed.first() or shown.filter(display_name="", username=name).first()
 

@@ -51,8 +51,15 @@ def no_work_words(node: Node) -> str:
     return str((node.last_no_work or {}).get("message", ""))
 
 
+def machine_parts(profile: Mapping[str, Any]) -> list[str]:
+    """What the host says it is, a few words each: cores and memory, then its GPUs, alike ones together."""
+    gpus = [f"{gpu.get('name', 'GPU')} {gpu.get('memory_bytes', 0) / 10**9:.3g} GB" for gpu in profile.get("gpus", ())]
+    return [
+        f"{counted(profile.get('cores', 0), 'core')}, {profile.get('memory_bytes', 0) / 10**9:.3g} GB",
+        *(f"{gpus.count(gpu)} x {gpu}" if gpus.count(gpu) > 1 else gpu for gpu in list(dict.fromkeys(gpus))[:GPUS_NAMED]),
+    ]
+
+
 def machine_words(profile: Mapping[str, Any]) -> str:
-    """Cores, memory, GPUs as the host says them, in one line."""
-    parts = [counted(profile.get("cores", 0), "core"), f"{profile.get('memory_bytes', 0) / 10**9:.3g} GB"]
-    parts += [f"{gpu.get('name', 'GPU')} {gpu.get('memory_bytes', 0) / 10**9:.3g} GB" for gpu in profile.get("gpus", [])[:GPUS_NAMED]]
-    return ", ".join(parts)
+    """The same in one line."""
+    return ", ".join(machine_parts(profile))

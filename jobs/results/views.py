@@ -69,7 +69,7 @@ def file_page(request: HttpRequest, job_id: UUID, path: str) -> HttpResponse:
         with archive_opened(archive) as index:
             return render(request, "jobs/results/file.html", _file_context(request, job, index, path))
     except VerificationError as error:
-        return render(request, "jobs/results/list.html", {"job": job, "state": job.state, "receipt": None, "problem": str(error)})
+        return render(request, "jobs/results/list.html", {"job": job, "state": state_shown(job), "receipt": None, "problem": str(error)})
 
 
 @require_GET

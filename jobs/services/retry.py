@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
@@ -10,13 +9,12 @@ from pydantic import TypeAdapter, ValidationError
 from jobs.descriptor import descriptor_parse
 from jobs.descriptor.model import Label
 from jobs.errors import LabelConflictError, LabelInvalidError
+from jobs.labels import LABEL_CHARACTERS_MAX, label_next
 from jobs.models import Job
 from jobs.services.submission import job_submit
 from people.models import User
 
-LABEL_CHARACTERS_MAX: Final = 128
 _LABEL: Final = TypeAdapter(Label)
-_NUMBERED: Final = re.compile(r"^(.*)-retry([0-9]{1,6})$")
 
 
 def job_retry(*, job: Job, by: User, label: str) -> Job:
@@ -38,8 +36,4 @@ def job_retry(*, job: Job, by: User, label: str) -> Job:
 
 def label_free(*, job: Job) -> str:
     """A label that its owner has not used yet: the job's with `-retry2`, or the next number, behind it."""
-    found = _NUMBERED.match(job.label)
-    stem = (found.group(1) if found else job.label)[: LABEL_CHARACTERS_MAX - 13]
-    taken = Job.objects.filter(owner=job.owner_id, label__startswith=f"{stem}-retry").values_list("label", flat=True)
-    numbers = [int(match.group(2)) for match in map(_NUMBERED.match, taken) if match and match.group(1) == stem]
-    return f"{stem}-retry{max(numbers, default=1) + 1}"
+    return label_next(job, mark="-retry")

@@ -12,6 +12,7 @@ from jobs import answers, selectors
 from jobs.custody import Mark, replica_line
 from jobs.deviations import letter_of
 from jobs.evidence_files import EvidenceName, evidence_names
+from jobs.hosting.standing import machine_parts
 from jobs.models import Job, JobEvent, Replica
 from jobs.states import ReplicaState
 from ledger.models import LogLeaf
@@ -109,13 +110,7 @@ def _payment_leaves(replicas: Sequence[Replica]) -> dict[UUID, int]:
 
 def _machine_of(profile: dict[str, Any]) -> list[str]:
     """What the host says it is, in a few words each. A claim."""
-    gpus = [str(gpu.get("name", "")) for gpu in profile.get("gpus", ())]
-    words = [
-        str(profile.get("cpu_model", "")),
-        f"{profile.get('cores', 0)} cores, {float(profile.get('memory_bytes', 0)) / 1e9:.3g} GB",
-        *(f"{gpus.count(name)} x {name}" if gpus.count(name) > 1 else name for name in dict.fromkeys(gpus)),
-    ]
-    return [word for word in words if word]
+    return [words for words in (str(profile.get("cpu_model", "")), *machine_parts(profile)) if words]
 
 
 def _usage_of(predicate: dict[str, Any]) -> Usage:

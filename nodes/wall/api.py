@@ -41,7 +41,7 @@ class WallRowSerializer(serializers.Serializer[Any]):
     paid_micro = serializers.CharField(help_text="in millionths of a credit")
     accepted = serializers.IntegerField(help_text="receipts that were accepted")
     judged = serializers.IntegerField(help_text="receipts that were accepted or rejected")
-    since = serializers.DateField()
+    since = serializers.DateField(help_text="a person's first workday; the day on which a team was founded")
 
 
 class WallSerializer(serializers.Serializer[Any]):

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from django.db import connection
+from django.utils import timezone
 
 _RECORD: Final = """
 INSERT INTO nodes_workday (owner_id, day, science, accepted, rejected, work_micro, paid_micro, due_on)
@@ -19,6 +20,12 @@ ON CONFLICT (owner_id, day, science) DO UPDATE SET
     accepted = nodes_workday.accepted + EXCLUDED.accepted, rejected = nodes_workday.rejected + EXCLUDED.rejected,
     work_micro = nodes_workday.work_micro + EXCLUDED.work_micro, paid_micro = nodes_workday.paid_micro + EXCLUDED.paid_micro,
     due_on = EXCLUDED.due_on
+"""
+
+_TAKE_BACK: Final = """
+UPDATE nodes_workday SET
+    accepted = accepted - 1, work_micro = work_micro - %(work)s, paid_micro = paid_micro - %(paid)s, due_on = %(due_on)s
+WHERE owner_id = %(owner)s AND day = %(day)s AND science = %(science)s
 """
 
 
@@ -50,3 +57,17 @@ def work_record(works: Sequence[JudgedWork], *, at: datetime) -> None:
     }
     with connection.cursor() as cursor:
         cursor.execute(_RECORD, parameters)
+
+
+def work_take_back(work: JudgedWork, *, at: datetime) -> None:
+    """Takes an accepted receipt, recorded at `at`, off its owner's day: whoever reverses its payment calls it, in that transaction."""
+    parameters = {
+        "owner": work.owner_id,
+        "day": at.date(),
+        "science": work.science,
+        "work": work.work_micro,
+        "paid": work.paid_micro,
+        "due_on": timezone.now().date(),
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_TAKE_BACK, parameters)

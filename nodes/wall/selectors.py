@@ -5,29 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Final
+from typing import Any, Final
 
-from django.db import connection
 from django.db.models import QuerySet, Sum
 
-from ledger.models import Account
-from nodes.models import Standing, WallTotal, Workday
+from nodes.models import Standing, TeamStanding, WallTotal, Workday
 from people.models import User
 
 SCIENCES_MAX: Final = 40
 """In the filter; others are found by their address."""
 PLACE_MAX: Final = 1_000_000
 """The last place that a page begins at: each place before it is passed over in the index."""
-
-_TEAMS: Final = """
-SELECT team.name, ranked.* FROM (
-    SELECT member.team_id, count(*) AS members, sum(accepted) AS accepted, sum(rejected) AS rejected, sum(work_micro) AS work,
-           sum(paid_micro) AS paid, min(since) AS since
-    FROM nodes_standing standing JOIN people_teammember member ON member.user_id = standing.owner_id
-    WHERE period_days = %s AND science = %s AND work_micro > 0
-    GROUP BY member.team_id ORDER BY work DESC, member.team_id OFFSET %s LIMIT %s
-) ranked JOIN people_team team ON team.id = ranked.team_id ORDER BY ranked.work DESC, ranked.team_id
-"""
+_SHOWN: Final = (
+    *("accepted", "rejected", "work_micro", "paid_micro", "since"),
+    *("owner__is_public", "owner__is_active", "owner__display_name", "owner__username"),
+    *("owner__membership__team__name", "owner__ledger_account"),
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +38,7 @@ class WallRow:
     work_micro: int
     paid_micro: int
     since: date
+    """A person's first workday; the day on which a team was founded."""
 
     @property
     def accuracy(self) -> float | None:
@@ -56,34 +50,29 @@ class WallRow:
 def people_ranked(*, period_days: int, science: str, first: int, limit: int) -> list[WallRow]:
     """Up to `limit` people from place `first` (1 is the top) by verified work; `science` "" is all of them."""
     # Places are passed over in the index; what is shown of a person is looked up for those on the page only.
-    places = _standings(period_days, science).order_by("-work_micro", "owner").values_list("pk", flat=True)
-    shown = list(places[first - 1 : first - 1 + limit])
-    standings = list(Standing.objects.filter(pk__in=shown).select_related("owner__membership__team").order_by("-work_micro", "owner"))
-    accounts = dict(Account.objects.filter(owner__in=[one.owner_id for one in standings]).values_list("owner_id", "pk"))
-    return [
-        _row(standing, rank=first + place, account_id=str(accounts.get(standing.owner_id, ""))) for place, standing in enumerate(standings)
-    ]
+    ranked = _standings(period_days, science).order_by("-work_micro", "owner")
+    shown = ranked.values("owner")[first - 1 : first - 1 + limit]
+    rows = Standing.objects.filter(owner__in=shown, period_days=period_days, science=science).order_by("-work_micro", "owner")
+    return [_row(values, rank=first + place) for place, values in enumerate(rows.values(*_SHOWN))]
 
 
 def teams_ranked(*, period_days: int, science: str, first: int, limit: int) -> list[WallRow]:
-    """As people_ranked, by team: the work of those who are in it now, public or not. Only teams with work are there."""
-    with connection.cursor() as cursor:
-        cursor.execute(_TEAMS, [period_days, science, first - 1, limit])
-        teams = cursor.fetchall()
+    """As people_ranked, by team: the work of those who are in it, public or not. Only teams with work are there."""
+    ranked = TeamStanding.objects.filter(period_days=period_days, science=science).select_related("team").order_by("-work_micro", "team_id")
     return [
         WallRow(
             rank=first + place,
-            name=name,
+            name=standing.team.name,
             team="",
             account_id="",
-            members=members,
-            accepted=int(accepted),
-            rejected=int(rejected),
-            work_micro=int(work),
-            paid_micro=int(paid),
-            since=since,
+            members=standing.members,
+            accepted=standing.accepted,
+            rejected=standing.rejected,
+            work_micro=standing.work_micro,
+            paid_micro=standing.paid_micro,
+            since=standing.team.created_at.date(),
         )
-        for place, (name, _, members, accepted, rejected, work, paid, since) in enumerate(teams)
+        for place, standing in enumerate(ranked[first - 1 : first - 1 + limit])
     ]
 
 
@@ -101,12 +90,12 @@ def sciences_seen() -> list[str]:
 
 def standing_of(*, owner: User) -> WallRow | None:
     """A person's line for all sciences and days, with the place that it has; None where there is no work."""
-    standing = _standings(0, "").select_related("owner__membership__team").filter(owner=owner).first()
-    if standing is None:
+    values = _standings(0, "").filter(owner=owner).values(*_SHOWN).first()
+    if values is None:
         return None
-    ahead = _standings(0, "").filter(work_micro__gt=standing.work_micro).count()
-    account = Account.objects.filter(owner=owner).values_list("pk", flat=True).first()
-    return _row(standing, rank=ahead + 1, account_id=str(account or ""))
+    # In words that PostgreSQL takes for a range of the index.
+    ahead = _standings(0, "").filter(work_micro__gte=values["work_micro"]).exclude(work_micro=values["work_micro"], owner__gte=owner.pk)
+    return _row(values, rank=ahead.count() + 1)
 
 
 def workdays_of(*, owner: User, since: date) -> Sequence[tuple[date, int, int]]:
@@ -120,19 +109,17 @@ def _standings(period_days: int, science: str) -> QuerySet[Standing]:
     return Standing.objects.filter(period_days=period_days, science=science, work_micro__gt=0)
 
 
-def _row(standing: Standing, *, rank: int, account_id: str) -> WallRow:
-    owner = standing.owner
-    is_shown = owner.is_public and owner.is_active
-    membership = getattr(owner, "membership", None) if is_shown else None
+def _row(values: dict[str, Any], *, rank: int) -> WallRow:
+    is_shown = values["owner__is_public"] and values["owner__is_active"]
     return WallRow(
         rank=rank,
-        name=owner.public_name if is_shown else "",
-        team=membership.team.name if membership else "",
-        account_id=account_id,
+        name=(values["owner__display_name"] or values["owner__username"]) if is_shown else "",
+        team=(values["owner__membership__team__name"] or "") if is_shown else "",
+        account_id=str(values["owner__ledger_account"] or ""),
         members=1,
-        accepted=standing.accepted,
-        rejected=standing.rejected,
-        work_micro=standing.work_micro,
-        paid_micro=standing.paid_micro,
-        since=standing.since,
+        accepted=values["accepted"],
+        rejected=values["rejected"],
+        work_micro=values["work_micro"],
+        paid_micro=values["paid_micro"],
+        since=values["since"],
     )

@@ -1,8 +1,10 @@
 """From workdays to standings: a person's sums by period and science, made again for those whose workdays changed and for nobody else.
 
-1. A workday is due when something was added to it, and on the day on which it leaves a period: `due_on` says when next.
+1. A workday is due when something was added to it, and on the day on which it leaves a period: `due_on` says when next. One of a person's
+   is due when they come into a team or leave one.
 2. A person's standings are summed anew from all of their workdays, never added to: a run that is repeated changes nothing.
-3. The totals of all move by what the persons' standings moved, in the same transaction.
+3. The sums of teams and the totals of all move by what the persons' standings moved, in the same transaction. A standing says in which
+   team's sums it is, so that it leaves those that it came into, whatever the person did in between.
 4. One run at a time. A workday that settlement holds at this moment is passed over, and found by the next run.
 """
 
@@ -24,7 +26,16 @@ WHERE id IN (SELECT id FROM nodes_workday WHERE due_on <= %(today)s ORDER BY due
 RETURNING owner_id
 """
 _REMOVE: Final = """
-WITH gone AS (DELETE FROM nodes_standing WHERE owner_id = ANY(%(owners)s) RETURNING *)
+WITH gone AS (DELETE FROM nodes_standing WHERE owner_id = ANY(%(owners)s) RETURNING *),
+teams AS (
+    UPDATE nodes_teamstanding kept SET
+        members = kept.members - gone.people, accepted = kept.accepted - gone.accepted, rejected = kept.rejected - gone.rejected,
+        work_micro = kept.work_micro - gone.work, paid_micro = kept.paid_micro - gone.paid
+    FROM (SELECT team_id, period_days, science, count(*) AS people, sum(accepted) AS accepted, sum(rejected) AS rejected,
+                 sum(work_micro) AS work, sum(paid_micro) AS paid
+          FROM gone WHERE work_micro > 0 AND team_id IS NOT NULL GROUP BY team_id, period_days, science) gone
+    WHERE kept.team_id = gone.team_id AND kept.period_days = gone.period_days AND kept.science = gone.science
+)
 UPDATE nodes_walltotal total SET
     contributors = total.contributors - gone.people, work_micro = total.work_micro - gone.work, paid_micro = total.paid_micro - gone.paid
 FROM (SELECT period_days, science, count(*) FILTER (WHERE work_micro > 0) AS people, sum(work_micro) AS work, sum(paid_micro) AS paid
@@ -32,12 +43,26 @@ FROM (SELECT period_days, science, count(*) FILTER (WHERE work_micro > 0) AS peo
 WHERE total.period_days = gone.period_days AND total.science = gone.science
 """
 _SUM: Final = """
-WITH made AS (INSERT INTO nodes_standing (owner_id, period_days, science, accepted, rejected, work_micro, paid_micro, since)
-SELECT work.owner_id, period, coalesce(science, ''), sum(accepted), sum(rejected), sum(work_micro), sum(paid_micro), min(since)
-FROM (SELECT *, min(day) OVER (PARTITION BY owner_id) AS since FROM nodes_workday WHERE owner_id = ANY(%(owners)s)) work
-JOIN unnest(%(periods)s::smallint[]) AS period ON period = 0 OR day > %(today)s - period
-GROUP BY GROUPING SETS ((work.owner_id, period, science), (work.owner_id, period))
-RETURNING *)
+WITH made AS (
+    INSERT INTO nodes_standing (owner_id, period_days, science, accepted, rejected, work_micro, paid_micro, since, team_id)
+    SELECT work.owner_id, period, coalesce(science, ''), sum(accepted), sum(rejected), sum(work_micro), sum(paid_micro), min(since),
+           min(member.team_id)
+    FROM (SELECT *, min(day) OVER (PARTITION BY owner_id) AS since FROM nodes_workday
+          WHERE owner_id = ANY(%(owners)s) AND accepted + rejected > 0) work
+    JOIN unnest(%(periods)s::smallint[]) AS period ON period = 0 OR day > %(today)s - period
+    LEFT JOIN people_teammember member ON member.user_id = work.owner_id
+    GROUP BY GROUPING SETS ((work.owner_id, period, science), (work.owner_id, period))
+    RETURNING *
+),
+teams AS (
+    INSERT INTO nodes_teamstanding (team_id, period_days, science, members, accepted, rejected, work_micro, paid_micro)
+    SELECT team_id, period_days, science, count(*), sum(accepted), sum(rejected), sum(work_micro), sum(paid_micro)
+    FROM made WHERE work_micro > 0 AND team_id IS NOT NULL GROUP BY team_id, period_days, science
+    ON CONFLICT (team_id, period_days, science) DO UPDATE SET
+        members = nodes_teamstanding.members + EXCLUDED.members, accepted = nodes_teamstanding.accepted + EXCLUDED.accepted,
+        rejected = nodes_teamstanding.rejected + EXCLUDED.rejected, work_micro = nodes_teamstanding.work_micro + EXCLUDED.work_micro,
+        paid_micro = nodes_teamstanding.paid_micro + EXCLUDED.paid_micro
+)
 INSERT INTO nodes_walltotal (period_days, science, contributors, work_micro, paid_micro)
 SELECT period_days, science, count(*) FILTER (WHERE work_micro > 0), sum(work_micro), sum(paid_micro)
 FROM made GROUP BY period_days, science
@@ -45,6 +70,7 @@ ON CONFLICT (period_days, science) DO UPDATE SET
     contributors = nodes_walltotal.contributors + EXCLUDED.contributors,
     work_micro = nodes_walltotal.work_micro + EXCLUDED.work_micro, paid_micro = nodes_walltotal.paid_micro + EXCLUDED.paid_micro
 """
+_EMPTY: Final = "DELETE FROM nodes_teamstanding WHERE members = 0"
 
 
 def standings_sum(*, today: date, batch_workdays: int = BATCH_WORKDAYS) -> int:
@@ -67,4 +93,5 @@ def _batch_sum(today: date, workdays: int) -> int:
             owners = sorted(set(taken))
             cursor.execute(_REMOVE, {"owners": owners})
             cursor.execute(_SUM, {"today": today, "owners": owners, "periods": list(PERIODS)})
+            cursor.execute(_EMPTY)
     return len(taken)

@@ -11,10 +11,10 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
-from ledger.models import Account
-from ledger.selectors import payments_page
+from ledger.selectors import payments_page, reversed_among
 from nodes.wall import selectors
 from nodes.wall.asking import PAGE_ROWS, Kind, Period, WallAsked
+from people.paging import page_of
 from people.selectors import public_person
 
 CALENDAR_DAYS: Final = 371
@@ -51,17 +51,19 @@ def contributor_page(request: HttpRequest, name: str) -> HttpResponse:
     today = timezone.now().date()
     since = today - timedelta(days=CALENDAR_DAYS - 1)
     before = request.GET.get("before", "")
-    account = Account.objects.filter(owner=person).first()
+    account = getattr(person, "ledger_account", None)
     place = int(before) if before.isascii() and before.isdigit() and len(before) < 19 else None
     payments = payments_page(account=account, before=place, limit=PAGE_PAYMENTS + 1) if account else []
+    page, last = page_of(payments, PAGE_PAYMENTS)
+    reversed_entries = reversed_among(page)
     context = {
         "person": person,
         "account_id": str(account.pk) if account else "",
         "standing": selectors.standing_of(owner=person),
         "days": selectors.workdays_of(owner=person, since=since),
         "today": today,
-        "payments": payments[:PAGE_PAYMENTS],
-        "next": payments[PAGE_PAYMENTS - 1].pk if len(payments) > PAGE_PAYMENTS else None,
+        "payments": [(posting, posting.entry_id in reversed_entries) for posting in page],
+        "next": last and last.pk,
         "before": place,
     }
     return render(request, "nodes/contributor.html", context)

@@ -16,6 +16,7 @@ from people.models import User
 from people.notifications import selectors, services
 from people.notifications.models import NotificationKind
 from people.page_users import user_of
+from people.paging import page_of
 
 PAGE: Final = 50
 DELIVERIES: Final = 12
@@ -28,7 +29,8 @@ def notifications_page(request: HttpRequest) -> HttpResponse:
     """The newest, or those behind `before`."""
     before = request.GET.get("before", "")
     found = selectors.notifications_of(owner=user_of(request), before=int(before) if before.isdecimal() else None, limit=PAGE + 1)
-    context = {"found": found[:PAGE], "next": found[PAGE - 1].pk if len(found) > PAGE else None}
+    page, last = page_of(found, PAGE)
+    context = {"found": page, "next": last and last.pk}
     return render(request, "people/notifications.html", context)
 
 

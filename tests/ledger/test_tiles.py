@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from django.core.cache import cache
 from django.db import transaction
+from pytest_django import DjangoAssertNumQueries
 
 from ledger import tiles
 from ledger.checkpoints import checkpoint_publish
@@ -81,6 +82,15 @@ def test_full_tile_is_read_once_and_then_kept(log: list[bytes], django_assert_nu
     tiles.tile_hashes(0, 0)
     with django_assert_num_queries(1):  # type: ignore[operator]  # the last leaf, to name the content
         assert tiles.tile_hashes(0, 0) == log[:256]
+
+
+def test_a_proof_reads_each_tile_once(log: list[bytes], django_assert_max_num_queries: DjangoAssertNumQueries) -> None:
+    size = len(log)
+    for index in (0, 300, size - 1):
+        inclusion_proof_of(index=index, size=size)
+        # Two tiles of leaves at most, and the one above: whether it is full, its last leaf, what is in it.
+        with django_assert_max_num_queries(9):
+            assert inclusion_proof_of(index=index, size=size) == inclusion_proof(log, index, size)
 
 
 def test_cache_of_another_log_is_not_believed(db: None) -> None:
