@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -39,7 +40,7 @@ EVENT_WORDS = {
     "replica.rejected": "Rejected.",
     "replica.expired": "The lease expired: the host went silent. A substitute may take over.",
     "replica.failed": "The run failed.",
-    "replica.cancelled": "Cancelled.",
+    "replica.cancelled": "The replica was called off.",
 }
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 
@@ -54,6 +55,13 @@ def short(digest: object) -> str:
 def glyph(digest: object, size: int = 15) -> SafeString:
     """The drawing alone."""
     return mark_safe(glyph_svg(str(digest or ""), size_px=size))  # noqa: S308  made of numbers; the digest itself is not in it
+
+
+@register.filter
+def coded(words: object) -> SafeString:
+    """Words with what is to be typed between backticks, as our messages have it: that as code."""
+    parts = re.split(r"`([^`]+)`", str(words))
+    return format_html_join("", "{}", ((format_html("<code>{}</code>", part) if place % 2 else part,) for place, part in enumerate(parts)))
 
 
 @register.filter
