@@ -87,6 +87,16 @@ def credits(micro: object, least: int = 2) -> str:  # noqa: A001  the glossary's
     return f"{sign}{whole:,}".replace(",", "\u202f") + "." + f"{part:06d}".rstrip("0").ljust(least, "0")
 
 
+@register.simple_tag
+def credits_figure(micro: object) -> SafeString:
+    """Millionths as credits for a large figure: two decimals from a thousand on, three from one on, rounded down; all of them as title."""
+    exact = credits(micro)
+    value = int(str(micro or 0))
+    step = 10_000 if abs(value) >= 1_000_000_000 else 1_000 if abs(value) >= 1_000_000 else 1
+    shown = abs(value) // step * step
+    return format_html('<span title="{} credits">{}</span>', exact, credits(shown if value >= 0 else -shown))
+
+
 @register.filter
 def significant(value: object) -> str:
     """Three significant digits, thousands apart, no exponent within reason; a dash for None."""
@@ -237,7 +247,7 @@ def number(value: object) -> str:
 def line_chart(points: Sequence[Point], name: str, unit: str, meaning: str = "running", top: float | None = None) -> SafeString:
     """A series over time (nexaportal/charts.py); words where there is too little to draw. `name`, `unit`, `meaning`: the template's own."""
     drawn = line_chart_svg(points, name=name, unit=unit, meaning=meaning, top=top)
-    return mark_safe(drawn or '<p class="small muted">Nothing measured yet.</p>')  # noqa: S308  numbers and the template's words only
+    return mark_safe(drawn or '<p class="small muted">Nothing measured.</p>')  # noqa: S308  numbers and the template's words only
 
 
 @register.filter
