@@ -26,7 +26,7 @@ STEPS = 360
 
 
 def jobs_add(owner: User, fleet: list[tuple[Node, PrivateKey]], files: Mapping[str, bytes]) -> dict[str, Job]:
-    """By name: compared, failed, cancelled, unlisted, public; longest, whose every name is as long as it may be and has no place to break."""
+    """By name: compared, failed, cancelled, unlisted, public; longest, whose names are as long as may be and break nowhere."""
     verification = {"method": "numeric", "copies": 2, "quorum": 2}
     compared = job_make(
         owner,
