@@ -18,6 +18,11 @@ from jobs.states import JobState, ReplicaState
 MARKS: Final = ("submitted", "leased", "run", "signed", "verified", "credited")
 
 
+_ALONE: Final = {
+    JobState.RUNNING: "A host is at work, or what it delivered is checked; it is shown when it has passed.",
+    JobState.VERIFYING: "The receipt is in; the coordinator checks it.",
+}
+"""Where one result is enough and nothing agrees with anything."""
 _SENTENCES: Final = {
     JobState.QUEUED: "Waits for a host of its tier with room for it.",
     JobState.RUNNING: "Hosts are at work, or what they delivered is compared; it is shown once {quorum} agree.",
@@ -71,7 +76,7 @@ def job_reached(*, state: JobState, quorum: int, progress: Progress) -> int:
     """How many marks a job has behind it."""
     if state == JobState.COMPLETED:
         return len(MARKS)
-    if progress.receipts >= quorum:
+    if state == JobState.DISPUTED or progress.receipts >= quorum:  # that there is a dispute says that receipts are in
         return 4
     if progress.receipts:
         return 3
@@ -113,6 +118,8 @@ def verdict_sentence(
         return _agreement(summary or {}, names_shown=names_shown)
     if state == JobState.FAILED and names_shown and failure_message:
         return failure_message
+    if quorum == 1 and state in _ALONE:
+        return _ALONE[state]
     return _SENTENCES[state].format(quorum=quorum)
 
 

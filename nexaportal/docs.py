@@ -1,6 +1,6 @@
 """The documentation as pages: the repository's own Markdown, listed in one table, rendered once a process.
 
-1. HTML in Markdown is shown as text. Nothing here comes from a stranger; that it could not do harm either is the point.
+1. HTML in Markdown is shown as text, a comment not at all. Nothing here comes from a stranger; that it could do no harm is the point.
 2. A link to a page of the table leads to that page; one to another file of the repository, which no portal serves, is only its words.
 3. Headings have the anchors that they have on code hosts, so that one link works in both places.
 """
@@ -45,8 +45,9 @@ class Section:
 
 @dataclass(frozen=True)
 class Rendered:
-    """A page as HTML, and its headings of the second level as (anchor, words)."""
+    """A page as HTML, split after its title, and its headings of the second level as (anchor, words)."""
 
+    title_html: str
     html: str
     headings: tuple[tuple[str, str], ...]
 
@@ -81,6 +82,7 @@ SECTIONS: Final = (
 )
 PAGES: Final = {page.slug: page for section in SECTIONS for page in section.pages}
 _BY_FILE: Final = {page.file: page for page in PAGES.values()}
+_COMMENT: Final = re.compile(r"<!--.*?-->", re.DOTALL)
 _MARKDOWN: Final = MarkdownIt("commonmark", {"html": False}).enable("table")
 
 
@@ -96,7 +98,8 @@ def docs_page(request: HttpRequest, slug: str) -> HttpResponse:
     page = PAGES.get(slug)
     if page is None:
         raise Http404("There is no page of this name in the documentation.")
-    return render(request, "docs/page.html", {"page": page, "rendered": page_rendered(page), "sections": SECTIONS})
+    section = next(section for section in SECTIONS if page in section.pages)
+    return render(request, "docs/page.html", {"page": page, "section": section, "rendered": page_rendered(page), "sections": SECTIONS})
 
 
 @cache
@@ -107,15 +110,34 @@ def page_rendered(page: DocPage) -> Rendered:
 
 def markdown_rendered(text: str, *, file: str) -> Rendered:
     """Markdown as HTML; `file`, below `docs/`, is what its links are relative to."""
-    tokens = _MARKDOWN.parse(text)
+    tokens = _comments_dropped(_MARKDOWN.parse(text))
     headings = _anchors_set(tokens)
     for token in tokens:
         token.children = _links_led(token.children, file) if token.children else token.children
         if token.type in ("fence", "code_block"):
             token.attrSet("tabindex", "0")  # wide lines scroll, by keyboard too
+    _cells_labelled(tokens)
     html = _MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {})
     html = html.replace("<table>", '<div class="table-wide" tabindex="0"><table>').replace("</table>", "</table></div>")
-    return Rendered(html, tuple((anchor, words) for level, anchor, words in headings if level == 2))
+    title, end, rest = html.partition("</h1>")
+    if not end:
+        title, rest = "", html
+    return Rendered(title + end, rest, tuple((anchor, words) for level, anchor, words in headings if level == 2))
+
+
+def _comments_dropped(tokens: Sequence[Token]) -> list[Token]:
+    """Without the paragraphs that are a comment and nothing else: what scripts find their place by."""
+    kept: list[Token] = []
+    dropped = False
+    for token in tokens:
+        if token.type == "inline" and _COMMENT.fullmatch(token.content):
+            kept.pop()
+            dropped = True
+        elif dropped:
+            dropped = False
+        else:
+            kept.append(token)
+    return kept
 
 
 def anchor_of(words: str) -> str:
@@ -136,6 +158,24 @@ def _anchors_set(tokens: Sequence[Token]) -> list[tuple[int, str, str]]:
         heading.attrSet("id", unique)
         found.append((int(heading.tag[1:]), unique, words))
     return found
+
+
+def _cells_labelled(tokens: Sequence[Token]) -> None:
+    """Each cell but a row's first carries its column's heading, for screens where a row's cells stand below each other."""
+    headings: list[str] = []
+    column = 0
+    for token, inline in pairwise(tokens):
+        match token.type:
+            case "table_open":
+                headings = []
+            case "tr_open":
+                column = 0
+            case "th_open":
+                headings.append("".join(child.content for child in inline.children or []))
+            case "td_open":
+                if column:
+                    token.attrSet("data-label", headings[column])
+                column += 1
 
 
 def _links_led(children: Sequence[Token], file: str) -> list[Token]:

@@ -260,6 +260,15 @@ ACCOUNT_PREVENT_ENUMERATION = True
 ACCOUNT_REAUTHENTICATION_REQUIRED = True
 ACCOUNT_DEFAULT_HTTP_PROTOCOL = "https" if _https else "http"
 ACCOUNT_USERNAME_MIN_LENGTH = 2
+ACCOUNT_FORMS = {
+    "login": "people.sign_in_forms.SignInForm",
+    "signup": "people.sign_in_forms.SignUpForm",
+    "add_email": "people.sign_in_forms.EmailForm",
+    "change_password": "people.sign_in_forms.PasswordChangeForm",
+    "set_password": "people.sign_in_forms.PasswordSetForm",
+    "reset_password": "people.sign_in_forms.PasswordForgottenForm",
+    "reset_password_from_key": "people.sign_in_forms.PasswordResetForm",
+}
 ACCOUNT_USERNAME_BLACKLIST = ["admin", "coordinator", "escrow", "moderator", "nexapod", "operator", "root", "treasury"]
 MFA_ADAPTER = "people.sign_in.SecondFactorAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -39,7 +40,7 @@ EVENT_WORDS = {
     "replica.rejected": "Rejected.",
     "replica.expired": "The lease expired: the host went silent. A substitute may take over.",
     "replica.failed": "The run failed.",
-    "replica.cancelled": "Cancelled.",
+    "replica.cancelled": "The replica was called off.",
 }
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 
@@ -54,6 +55,13 @@ def short(digest: object) -> str:
 def glyph(digest: object, size: int = 15) -> SafeString:
     """The drawing alone."""
     return mark_safe(glyph_svg(str(digest or ""), size_px=size))  # noqa: S308  made of numbers; the digest itself is not in it
+
+
+@register.filter
+def coded(words: object) -> SafeString:
+    """Words with what is to be typed between backticks, as our messages have it: that as code."""
+    parts = re.split(r"`([^`]+)`", str(words))
+    return format_html_join("", "{}", ((format_html("<code>{}</code>", part) if place % 2 else part,) for place, part in enumerate(parts)))
 
 
 @register.filter
@@ -77,6 +85,16 @@ def credits(micro: object, least: int = 2) -> str:  # noqa: A001  the glossary's
     whole, part = divmod(abs(int(str(micro or 0))), 1_000_000)
     sign = "\u2212" if int(str(micro or 0)) < 0 else ""
     return f"{sign}{whole:,}".replace(",", "\u202f") + "." + f"{part:06d}".rstrip("0").ljust(least, "0")
+
+
+@register.simple_tag
+def credits_figure(micro: object) -> SafeString:
+    """Millionths as credits for a large figure: two decimals from a thousand on, three from one on, rounded down; all of them as title."""
+    exact = credits(micro)
+    value = int(str(micro or 0))
+    step = 10_000 if abs(value) >= 1_000_000_000 else 1_000 if abs(value) >= 1_000_000 else 1
+    shown = abs(value) // step * step
+    return format_html('<span title="{} credits">{}</span>', exact, credits(shown if value >= 0 else -shown))
 
 
 @register.filter
@@ -229,7 +247,7 @@ def number(value: object) -> str:
 def line_chart(points: Sequence[Point], name: str, unit: str, meaning: str = "running", top: float | None = None) -> SafeString:
     """A series over time (nexaportal/charts.py); words where there is too little to draw. `name`, `unit`, `meaning`: the template's own."""
     drawn = line_chart_svg(points, name=name, unit=unit, meaning=meaning, top=top)
-    return mark_safe(drawn or '<p class="small muted">Nothing measured yet.</p>')  # noqa: S308  numbers and the template's words only
+    return mark_safe(drawn or '<p class="small muted">Nothing measured.</p>')  # noqa: S308  numbers and the template's words only
 
 
 @register.filter

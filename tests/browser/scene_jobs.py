@@ -26,7 +26,7 @@ STEPS = 360
 
 
 def jobs_add(owner: User, fleet: list[tuple[Node, PrivateKey]], files: Mapping[str, bytes]) -> dict[str, Job]:
-    """By name: compared, failed, cancelled, unlisted, public."""
+    """By name: compared, failed, cancelled, unlisted, public; longest, whose names are as long as may be and break nowhere."""
     verification = {"method": "numeric", "copies": 2, "quorum": 2}
     compared = job_make(
         owner,
@@ -47,7 +47,8 @@ def jobs_add(owner: User, fleet: list[tuple[Node, PrivateKey]], files: Mapping[s
     cancelled = job_cancel(job=job_make(owner, job_id="storm-track-06", type="weather-ensemble"), by=owner)
     unlisted = job_make(owner, job_id="bell-pairs", type="quantum-circuits", title="Bell pairs under noise", visibility="unlisted")
     public = job_make(owner, job_id="ising-9x9", type="surrogate-materials", title="Ising model on a 9 by 9 lattice", visibility="public")
-    return {"compared": compared, "failed": failed, "cancelled": cancelled, "unlisted": unlisted, "public": public}
+    longest = job_make(owner, job_id="L" * 128, type="protein-folding", title="T" * 200, visibility="public")
+    return {"longest": longest, "compared": compared, "failed": failed, "cancelled": cancelled, "unlisted": unlisted, "public": public}
 
 
 def _run_write(writer: LogWriter, *, phase: float) -> None:

@@ -72,7 +72,7 @@ def totp(secret: str, at: float) -> str:
 
 def sign_up(page: Page, mails: Path, name: str) -> None:
     page.goto("/accounts/signup/")
-    page.get_by_label("Email").fill(f"{name}@example.org")
+    page.get_by_label("E-mail").fill(f"{name}@example.org")
     page.get_by_label("Username").fill(name)
     page.get_by_label("Password", exact=True).fill(PASSWORD)
     page.get_by_label("Password (again)").fill(PASSWORD)
@@ -84,7 +84,7 @@ def sign_up(page: Page, mails: Path, name: str) -> None:
 
 def sign_in(page: Page, name: str) -> None:
     page.goto("/accounts/login/")
-    page.get_by_label("Login").fill(name)
+    page.get_by_label("Username or e-mail").fill(name)
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Sign in", exact=True).click()
     page.wait_for_url(lambda url: "/accounts/login/" not in url)

@@ -42,7 +42,8 @@ def test_a_page_that_is_not_in_the_table_is_not_there() -> None:
 
 
 def test_html_in_markdown_is_text() -> None:
-    html = markdown_rendered("# <img src=x onerror=alert(1)>\n\n<script>x</script> [a](javascript:alert(1))", file="host.md").html
+    page = markdown_rendered("# <img src=x onerror=alert(1)>\n\n<script>x</script> [a](javascript:alert(1))", file="host.md")
+    html = page.title_html + page.html
     assert "<script" not in html
     assert "<img" not in html
     assert "href" not in html
@@ -62,6 +63,26 @@ def test_html_in_markdown_is_text() -> None:
 )
 def test_links_lead_to_pages_of_the_table_or_nowhere(href: str, file: str, target: str | None) -> None:
     assert link_target(href, file=file) == target
+
+
+def test_a_comment_of_its_own_is_not_shown() -> None:
+    html = markdown_rendered("a\n\n<!-- example: keys.json -->\n\nb\n\n```\n<!-- code -->\n```\n", file="host.md").html
+    assert "example" not in html
+    assert html.count("<p>") == 2
+    assert "code --" in html
+
+
+def test_the_title_comes_apart_from_what_is_below_it() -> None:
+    page = markdown_rendered("# Hosts\n\nText.\n", file="host.md")
+    assert page.title_html == '<h1 id="hosts">Hosts</h1>'
+    assert "Text." in page.html
+    assert "<h1" not in page.html
+
+
+def test_cells_carry_the_heading_of_their_column() -> None:
+    html = markdown_rendered("| code | what to `do` |\n|---|---|\n| x | y |\n", file="host.md").html
+    assert "<td>x</td>" in html
+    assert '<td data-label="what to do">y</td>' in html
 
 
 def test_anchors_are_those_of_code_hosts_and_unique() -> None:

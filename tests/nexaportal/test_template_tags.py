@@ -118,3 +118,22 @@ def test_every_transition_has_words() -> None:
     assert portal.event_words(event("job.queued")) == "A replica waits for a host."
     assert portal.event_words(event("replica.accepted", paid_micro="1500000")).endswith("1.50 credits paid.")
     assert portal.event_words(event("made.up_later")) == "made up later"
+
+
+def test_what_is_typed_is_shown_as_code_and_all_else_escaped() -> None:
+    assert portal.coded("run `nexa <b>` or <i>`") == "run <code>nexa &lt;b&gt;</code> or &lt;i&gt;`"
+    assert portal.coded("nothing to type") == "nothing to type"
+
+
+@pytest.mark.parametrize(
+    ("micro", "shown", "exact"),
+    [
+        (0, "0.00", "0.00"),
+        (22_000, "0.022", "0.022"),
+        (15_776_179, "15.776", "15.776179"),
+        (123_456_789_022_337_678, "123\u202f456\u202f789\u202f022.33", "123\u202f456\u202f789\u202f022.337678"),
+        (-2_009_919_999, "\u22122\u202f009.91", "\u22122\u202f009.919999"),
+    ],
+)
+def test_a_large_figure_of_credits_is_rounded_down_and_exact_on_hover(micro: int, shown: str, exact: str) -> None:
+    assert portal.credits_figure(micro) == f'<span title="{exact} credits">{shown}</span>'

@@ -1,0 +1,54 @@
+"""allauth's forms in this portal's words: labels that say what is wanted, and nothing in a field that a label says already."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from allauth.account import forms as allauth_forms
+
+LABELS: Final = {
+    "login": "Username or e-mail",
+    "email": "E-mail",
+    "oldpassword": "Present password",
+    "remember": "Keep me signed in on this browser",
+}
+
+
+class _Worded:
+    """Before a form of allauth: its fields get the words of LABELS. What isn't there keeps its own."""
+
+    fields: dict[str, Any]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name, field in self.fields.items():
+            field.label = LABELS.get(name, field.label)
+            field.widget.attrs.pop("placeholder", None)
+
+
+class SignInForm(_Worded, allauth_forms.LoginForm):  # type: ignore[misc]  # allauth has no types; so below
+    """With a password; a passkey needs no form."""
+
+
+class SignUpForm(_Worded, allauth_forms.SignupForm):  # type: ignore[misc]
+    """A new account."""
+
+
+class EmailForm(_Worded, allauth_forms.AddEmailForm):  # type: ignore[misc]
+    """Another address of an account."""
+
+
+class PasswordChangeForm(_Worded, allauth_forms.ChangePasswordForm):  # type: ignore[misc]
+    """By somebody who knows the present one."""
+
+
+class PasswordSetForm(_Worded, allauth_forms.SetPasswordForm):  # type: ignore[misc]
+    """The first one of an account that had none."""
+
+
+class PasswordForgottenForm(_Worded, allauth_forms.ResetPasswordForm):  # type: ignore[misc]
+    """Asks for the link."""
+
+
+class PasswordResetForm(_Worded, allauth_forms.ResetPasswordKeyForm):  # type: ignore[misc]
+    """A new one, by the link."""
