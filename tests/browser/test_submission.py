@@ -40,66 +40,6 @@ def page(portal: LivePortal, browser: Browser, researcher: User) -> Iterator[Pag
     context.close()
 
 
-def _drop(page: Page, name: str, data: bytes) -> None:
-    """As somebody who drags a file from their desk."""
-    text = data.decode("latin-1")
-    transfer = page.evaluate_handle(
-        """([name, text]) => {
-            const transfer = new DataTransfer();
-            transfer.items.add(new File([Uint8Array.from(text, (one) => one.charCodeAt(0))], name));
-            return transfer;
-        }""",
-        [name, text],
-    )
-    page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
-
-
-def test_the_folding_job_from_the_form_to_the_queue(portal: LivePortal, page: Page, researcher: User) -> None:
-    complaints = Complaints(page)
-    job_json = (FOLDING / "job.json").read_text()
-    page.goto("/jobs/new/?from=blank")
-    page.get_by_role("button", name="JSON").click()
-    page.locator("#f-text").fill(job_json)
-    page.get_by_role("button", name="Form").click()
-    expect(page.locator('[name="/docker_image"]')).to_have_value("nexapod/folding:1.0")
-    expect(page.locator(".upload-state").first).to_contain_text("not uploaded by you yet")
-
-    # The connection is lost before the first piece arrives, and comes back.
-    lost: list[str] = []
-
-    def lose_once(route: Route) -> None:
-        if route.request.method == "PATCH" and not lost:
-            lost.append(route.request.url)
-            route.abort("connectionreset")
-        else:
-            route.continue_()
-
-    page.route("**/jobs/new/uploads/**", lose_once)
-    page.set_input_files("#files", FOLDING / "inputs" / "chignolin.fasta")
-    expect(page.locator("#transfers")).to_contain_text("uploaded: 75 bytes in")
-    _drop(page, "params.json", (FOLDING / "inputs" / "params.json").read_bytes())
-    expect(page.locator("#transfers li").nth(1)).to_contain_text("uploaded: 671 bytes in")
-    expect(page.locator(".upload-state .state-passed")).to_have_count(2)
-    expect(page.locator("#check")).to_contain_text("Nothing to correct")
-    assert len(lost) == 1
-
-    # (1.8e12 / 3.6e15) * 1 = 0.0005 a replica, at worst 4 times that, 4 replicas at most.
-    for words in ("1.8e12", "0.0005", "0.002", "4 replicas: 2 copies, up to 2 more", "0.008", "10.00", "9.992"):
-        expect(page.locator("#check")).to_contain_text(words)
-    page.locator("#submit-job").dblclick()
-    page.wait_for_url("**/jobs/*-*-*-*-*/")
-    expect(page.locator("h1")).to_have_text("fold-chignolin-2004")
-    with portal.database():
-        job = Job.objects.get(owner=researcher)
-        inputs = dict(JobInput.objects.filter(job=job).values_list("path", "blob_id"))
-        written = json.loads(job_json)
-        assert inputs == {one["path"]: one["digest"] for one in written["inputs"]}
-        assert {path: digest_of((FOLDING / "inputs" / path).read_bytes()) for path in inputs} == inputs
-        assert job.descriptor["command"] == written["command"]
-        assert balance_micro_of(user_id=researcher.pk) == 10_000_000 - 8_000
-    assert [text for text in complaints.found if "uploads" not in text and "ERR_CONNECTION_RESET" not in text] == []
-
-
 def test_an_upload_that_a_reload_broke_off_goes_on_where_it_stopped_and_the_draft_is_still_there(
     portal: LivePortal, page: Page, researcher: User, tmp_path: Path
 ) -> None:
@@ -173,7 +113,7 @@ def test_hostile_text_stays_text_in_every_place(page: Page) -> None:
     expect(page.locator('[id="w/limits/pids"]')).to_contain_text("<img src=x")
     page.get_by_role("button", name="Add outputs").click()
     expect(page.locator('[name="/job_id"]')).to_have_value(hostile)
-    _drop(page, hostile, b"data")
+    file_drop(page, hostile, b"data")
     expect(page.locator("#transfers")).to_contain_text(hostile)
     assert page.evaluate("[window.broken, document.querySelectorAll('main img').length]") == [None, 0]
 
