@@ -25,15 +25,15 @@ from tests.acceptance.running_stack import SETTINGS, RunningStack, coordinator_r
 from tests.browser.hands import PASSWORD, email_confirm, file_drop, sign_in, sign_up
 from tests.browser.looking import Complaints, context_open
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.docker]
+pytestmark = [pytest.mark.acceptance, pytest.mark.docker, pytest.mark.timeout(600)]
 
 FOLDING: Final = CHECKOUT / "examples" / "folding"
-STAGES: Final = {"heating": 1300, "annealing": 2700, "cooling": 2000}
-"""Steps: a third of the example's, after which the chain is as good as collapsed."""
+STAGES: Final = {"heating": 500, "annealing": 1500, "cooling": 1500}
+"""Steps: a fifth of the example's, and the chain still collapses."""
 SOON_MS: Final = 20_000
 HOST_MS: Final = 60_000
 """A host measures its machine before it joins, beside whatever else is running."""
-RUN_MS: Final = 150_000
+RUN_MS: Final = 240_000
 STATES_NOTE: Final = """() => {
   window.states = [];
   const live = document.getElementById("job-live");
@@ -213,7 +213,7 @@ def bundle_verify(page: Page, folder: Path) -> None:
     assert verified.returncode == 0, verified.stderr
     assert "2 accepted replicas, quorum 2" in verified.stdout
     assert "payments proved under the ledger's checkpoint" in verified.stdout
-    assert collapse_of(file) < 0.8
+    assert collapse_of(file) < 0.8, "expected the chain to have collapsed"
 
 
 def collapse_of(bundle: Path) -> float:
