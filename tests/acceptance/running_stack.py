@@ -73,7 +73,7 @@ class RunningStack:
         self.host_start(host.name)
 
     def machine_run(self, name: str, owner: str, command: str) -> None:
-        """A machine of this owner, on which somebody pastes the command of the page where one lends a machine: it joins, and its worker runs."""
+        """A machine of this owner, on which somebody pastes the command of the onboarding page: it joins, and its worker runs."""
         assert self._engine is not None, "a stack without an engine has no hosts"
         host = self.hosts[name] = host_make(name=name, owner=owner, folder=self.folder, docker_host=self._engine.base_url)
         environment = {**host.environment, "PATH": f"{HOST_BIN}{os.pathsep}{host.environment['PATH']}"}

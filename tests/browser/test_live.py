@@ -1,4 +1,4 @@
-"""The live dashboard in a real browser: it finds back to a portal that was away, does without a socket, and stays smooth when much happens."""
+"""The live dashboard in a real browser: it finds back to a portal that was away, does without a socket, and stays smooth."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ def researcher_let_in(researcher: Page, moderator: Page) -> None:
     researcher.get_by_role("link", name="Apply as a researcher").click()
     researcher.get_by_label("Your name").fill("Dorothy Hodgkin")
     researcher.get_by_label("Affiliation").fill("University of Oxford")
-    researcher.get_by_label("What you want to compute").fill("How a small protein collapses in water: ten short runs of the folding example.")
+    researcher.get_by_label("What you want to compute").fill("How a small protein collapses: ten short runs of the folding example.")
     researcher.get_by_role("button", name="Apply").click()
     expect(researcher.get_by_role("heading", name="A moderator has your application")).to_be_visible()
     moderator.goto("/admin/people/researcherapplication/")
@@ -133,7 +133,7 @@ def researcher_let_in(researcher: Page, moderator: Page) -> None:
 
 
 def job_submit(page: Page) -> None:
-    """From the example: its sequence as a file that is chosen, its parameters with fewer steps as one that is dropped; one upload breaks off."""
+    """The example, its sequence as a chosen file, its parameters with fewer steps as a dropped one; one upload breaks off."""
     page.goto("/jobs/new/")
     page.get_by_role("link", name="folding").click()
     expect(page.locator('[name="/docker_image"]')).to_have_value("nexapod/folding:1.0")
@@ -164,6 +164,7 @@ def job_submit(page: Page) -> None:
     page.get_by_role("button", name="Form").click()
     expect(page.locator('[name="/job_id"]')).to_have_value("chignolin-in-short")
     expect(page.locator("#check")).to_contain_text("Nothing to correct", timeout=SOON_MS)
+    expect(page.locator("#check-line")).to_contain_text("0 to correct")
     # (1.8e12 / 3.6e15) * 1 = 0.0005 a replica, at worst 4 times that, 4 replicas at most.
     for words in ("1.8e12", "0.0005", "0.002", "4 replicas: 2 copies, up to 2 more", "0.008", "10.00", "9.992"):
         expect(page.locator("#check")).to_contain_text(words)

@@ -1,9 +1,11 @@
-"""A researcher submits the folding example through the form: real files, an upload that breaks off, the cost, one job for two clicks."""
+"""The form that jobs are submitted through: uploads that break off or are cancelled, what it says while one writes, and on a phone.
+
+A whole submission of the folding example with its files is in test_story.py.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +14,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
-from jobs.models import Job, JobInput, Upload
-from ledger.selectors import balance_micro_of
+from jobs.models import Upload
 from people.models import User
-from tests.browser.looking import Complaints, context_open, session_cookie
+from tests.browser.hands import file_drop
+from tests.browser.looking import context_open, session_cookie
 from tests.client.live_portal import LivePortal
 from tests.factories.jobs import funded_researcher_make, image_approve
 from workers.protocol.digests import digest_of
@@ -91,6 +93,35 @@ def test_a_cancelled_upload_leaves_nothing(portal: LivePortal, page: Page, resea
     expect(page.locator("#transfers")).to_contain_text("cancelled; nothing is kept")
     with portal.database():
         assert not Upload.objects.filter(user=researcher).exists()
+
+
+@pytest.mark.parametrize("has_script", [True, False], ids=["with a script", "without one"])
+def test_on_a_phone_what_is_to_correct_the_cost_and_the_button_stay_in_sight(
+    has_script: bool, portal: LivePortal, browser: Browser, researcher: User
+) -> None:
+    with portal.database():
+        cookie = session_cookie(researcher)
+    context = browser.new_context(base_url=portal.origin, viewport={"width": 360, "height": 740}, java_script_enabled=has_script)
+    context.add_cookies([{"name": "sessionid", "value": cookie, "url": portal.origin}])
+    page = context.new_page()
+    page.goto("/jobs/new/?from=folding")
+    foot = page.locator(".submission-foot")
+    expect(page.get_by_role("button", name="Submit the job")).to_be_in_viewport(ratio=1)
+    expect(foot).to_contain_text("2 to correct")
+    expect(foot).to_contain_text("0.008 credits")
+    page.locator('[name="/credit_rate"]').fill("10")
+    expect(page.get_by_role("button", name="Submit the job")).to_be_in_viewport(ratio=1)
+    if not has_script:
+        page.get_by_role("button", name="Check", exact=True).last.click()
+    expect(foot).to_contain_text("0.08 credits")
+    page.locator('[name="/limits/pids"]').focus()
+    field, bar = page.locator('[name="/limits/pids"]').bounding_box(), foot.bounding_box()
+    assert field is not None
+    assert bar is not None
+    assert field["y"] + field["height"] <= bar["y"], "expected the bar to hide nothing that has the focus"
+    foot.get_by_role("link", name="2 to correct").click()
+    expect(page.get_by_role("heading", name="Check", exact=True)).to_be_in_viewport()
+    context.close()
 
 
 def test_what_is_wrong_is_said_at_the_field_while_one_types(page: Page) -> None:
