@@ -187,6 +187,8 @@ def job_watch(page: Page) -> None:
     expect(live.locator(".verdict")).to_contain_text("2 of 2 replicas agree", timeout=SOON_MS)
     expect(live.locator(".replica .state-accepted")).to_have_count(2)
     expect(page.locator("#live-note")).to_contain_text("Concluded; nothing more will change.", timeout=SOON_MS)
+    expect(live.get_by_text("measuring").first).to_be_visible(timeout=SOON_MS)  # in the log, which is there by now
+    expect(live.get_by_role("link", name="proof.json").first).to_be_visible()
     seen = page.evaluate("window.states")
     assert seen in (["queued", "running", "completed"], ["running", "completed"]), "without a reload, and in order"
 
