@@ -79,7 +79,7 @@ class People:
     def moderator(self, name: str) -> Page:
         """Made by the operator at a terminal, as the README says; their address is confirmed like everybody's."""
         settings = {**self._running.stack.manage_settings(), "DJANGO_SUPERUSER_PASSWORD": PASSWORD, "PATH": os.environ["PATH"]}
-        command = [SERVER_BIN / "python", CHECKOUT / "manage.py", "createsuperuser", "--noinput"]
+        command = [str(SERVER_BIN / "python"), str(CHECKOUT / "manage.py"), "createsuperuser", "--noinput"]
         who = ["--username", name, "--email", f"{name}@example.org"]
         subprocess.run([*command, *who], env=settings, capture_output=True, timeout=60, check=True)
         page = self.page()
