@@ -27,13 +27,13 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Under xdist everything that uses containers runs in one worker, one after the other: there is one engine. The other stacks of
-    processes go where there is time for them, a module's together, which share theirs."""
+    """Under xdist the tests of one container at a time run in one worker, one after the other: there is one engine. Stacks of processes
+    go where there is time for them, a module's together, which share theirs: each looks only for containers of its own."""
     for item in items:
-        if item.get_closest_marker("docker"):
-            item.add_marker(pytest.mark.xdist_group("engine"))
-        elif item.get_closest_marker("acceptance"):
+        if item.get_closest_marker("acceptance"):
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+        elif item.get_closest_marker("docker"):
+            item.add_marker(pytest.mark.xdist_group("engine"))
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,13 @@ def _stack_on_own_engine(folder: Path, engine: EngineHandle, *, live_restore: bo
             yield running, own
 
 
+@pytest.fixture(scope="module")
+def stopping(tmp_path_factory: pytest.TempPathFactory, engine: EngineHandle) -> Iterator[tuple[RunningStack, OwnEngine]]:
+    """A stack on an engine that takes its containers down with it."""
+    with _stack_on_own_engine(tmp_path_factory.mktemp("stopping"), engine, live_restore=False) as found:
+        yield found
+
+
 def _running_wait(running: RunningStack, own: OwnEngine, job_id: str) -> str:
     """The id of the job's container, which runs."""
     running.replicas_wait(job_id, "running", count=1, limit_seconds=LIMIT_SECONDS)
@@ -44,23 +51,26 @@ def _running_wait(running: RunningStack, own: OwnEngine, job_id: str) -> str:
         return str(client.containers()[0]["Id"])
 
 
-def test_engine_that_stops_loses_no_job(tmp_path: Path, engine: EngineHandle) -> None:
+def _hold_wait(running: RunningStack) -> None:
+    """Returns when the portal knows that this host's engine is away."""
+    wait_for(lambda: "engine_away" in str(running.contributors["ada"].nodes()[0]), limit_seconds=LIMIT_SECONDS, what=lambda: "the hold")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+def test_engine_that_stops_loses_no_job(stopping: tuple[RunningStack, OwnEngine], engine: EngineHandle, signum: signal.Signals) -> None:
     """Once as by its own shutdown, which asks containers to end, and once as by a crash."""
-    with _stack_on_own_engine(tmp_path, engine, live_restore=False) as (running, own):
-        for signum in (signal.SIGTERM, signal.SIGKILL):
-            books = Books(running)
-            job_id = bulk_submit(running, seconds=5)
-            _running_wait(running, own, job_id)
+    running, own = stopping
+    books = Books(running)
+    job_id = bulk_submit(running, seconds=5)
+    _running_wait(running, own, job_id)
 
-            own.stop(signum)
-            wait_for(
-                lambda: "engine_away" in str(running.contributors["ada"].nodes()[0]), limit_seconds=LIMIT_SECONDS, what=lambda: "the hold"
-            )
-            own.start()
+    own.stop(signum)
+    _hold_wait(running)
+    own.start()
 
-            running.job_wait(job_id, limit_seconds=LIMIT_SECONDS)
-            books.expect_paid_once(job_id)
-            expect_nothing_left(running, engine, engine_url=own.url)
+    running.job_wait(job_id, limit_seconds=LIMIT_SECONDS)
+    books.expect_paid_once(job_id)
+    expect_nothing_left(running, engine, engine_url=own.url)
 
 
 def test_container_that_outlives_its_engine_is_followed(tmp_path: Path, engine: EngineHandle) -> None:
@@ -78,14 +88,14 @@ def test_container_that_outlives_its_engine_is_followed(tmp_path: Path, engine: 
         expect_nothing_left(running, engine, engine_url=own.url)
 
 
-def test_worker_that_starts_before_its_engine_waits_for_it(tmp_path: Path, engine: EngineHandle) -> None:
-    with _stack_on_own_engine(tmp_path, engine, live_restore=False) as (running, own):
-        running.process_kill(HOST)
-        own.stop()
-        running.process_restart(HOST)
-        job_id = bulk_submit(running)
-        wait_for(lambda: "engine_away" in str(running.contributors["ada"].nodes()[0]), limit_seconds=LIMIT_SECONDS, what=lambda: "the hold")
+def test_worker_that_starts_before_its_engine_waits_for_it(stopping: tuple[RunningStack, OwnEngine], engine: EngineHandle) -> None:
+    running, own = stopping
+    running.process_kill(HOST)
+    own.stop()
+    running.process_restart(HOST)
+    job_id = bulk_submit(running)
+    _hold_wait(running)
 
-        own.start()
+    own.start()
 
-        running.job_wait(job_id, limit_seconds=LIMIT_SECONDS)
+    running.job_wait(job_id, limit_seconds=LIMIT_SECONDS)
