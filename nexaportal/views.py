@@ -6,7 +6,8 @@ from typing import Final
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
+from django.templatetags.static import static
 from django.views.decorators.http import require_GET
 
 from jobs.live.figures import tiers_now
@@ -25,6 +26,12 @@ STEPS: Final = (
     ("verified", "The coordinator checks signatures and digests, then compares the results number by number."),
     ("credited", "Those who agree are paid into a public, append-only ledger under a signed checkpoint."),
 )
+
+
+@require_GET
+def favicon(request: HttpRequest) -> HttpResponse:
+    """Where the mark is, for pages that name no icon: the moderators', and files that a browser shows by itself."""
+    return redirect(static("portal/mark.svg"))
 
 
 @require_GET

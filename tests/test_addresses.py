@@ -71,6 +71,7 @@ ADDRESSES: Final[dict[str, Line]] = {
     # pages
     "home": everybody(),
     "design": everybody(),
+    "favicon": everybody(status=302),
     "live": everybody(),
     "live-fragment": everybody(),
     "docs": everybody(),

@@ -123,7 +123,7 @@ def new_job_check(request: HttpRequest) -> HttpResponse:
     """What would become of the draft: faults by field, cost, tiers."""
     draft = draft_of_post(request.POST.dict())
     if _is_part(request):
-        return render(request, "jobs/new/_check.html", {"check": _checked(user_of(request), draft)})
+        return render(request, "jobs/new/_checked.html", {"check": _checked(user_of(request), draft)})
     return _page(request, draft, faults_shown=True)
 
 

@@ -55,7 +55,7 @@ async function draftRestore() {
   const answer = await fetch(form.dataset.edit, { method: "POST", body, headers: { "HX-Request": "true" }, redirect: "error" }).catch(() => null);
   if (!answer?.ok) return;
   const parts = new DOMParser().parseFromString(await answer.text(), "text/html");
-  for (const id of ["editor", "check"]) {
+  for (const id of ["editor", "check", "check-line"]) {
     const fresh = parts.getElementById(id);
     fresh.removeAttribute("hx-swap-oob");
     document.getElementById(id).replaceWith(fresh);

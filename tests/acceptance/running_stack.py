@@ -21,7 +21,7 @@ from devstack.hosts import NODE_SETTINGS, DemoHost, containers_remove, host_join
 from devstack.images import base_image_ensure, workload_image_ensure
 from devstack.outcome import payments_proved
 from devstack.processes import Child, Interrupts, Supervisor
-from devstack.stack import Access, Seed, Stack
+from devstack.stack import HOST_BIN, Access, Seed, Stack
 from nexaportal.embedded import EmbeddedServices
 from tests.acceptance.traces import wait_for
 
@@ -71,6 +71,16 @@ class RunningStack:
         host_join(host, self.contributors[owner])
         self._queues[host.name] = self.contributors[owner].nodes()[0]["tier"]
         self.host_start(host.name)
+
+    def machine_run(self, name: str, owner: str, command: str) -> None:
+        """A machine of this owner, on which somebody pastes the command of the onboarding page: it joins, and its worker runs."""
+        assert self._engine is not None, "a stack without an engine has no hosts"
+        host = self.hosts[name] = host_make(name=name, owner=owner, folder=self.folder, docker_host=self._engine.base_url)
+        environment = {**host.environment, "PATH": f"{HOST_BIN}{os.pathsep}{host.environment['PATH']}"}
+        # The shell gives way to the worker, which so hears the signals of whoever stops the stack.
+        argv = ["bash", "-c", command.replace("&& nexa worker", "&& exec nexa worker")]
+        logs = self.folder / "logs"
+        self._supervisor.start(name, argv, env=environment, log_path=logs / f"{name}.log", cwd=self.folder, group="hosts")
 
     def host_start(self, name: str) -> None:
         host_start(self.hosts[name], self._queues[name], supervisor=self._supervisor, logs=self.folder / "logs", app=self._host_app)
@@ -175,7 +185,7 @@ def stack_running(
 
     `durable`: commits wait for the disk, as in production.
     """
-    images = _images_make(engine, examples)
+    images = images_make(engine, examples)
     with coordinator_running(
         folder, engine=engine, images=images, owners=owners, settings=settings, durable=durable, host_app=host_app
     ) as running:
@@ -216,7 +226,7 @@ def coordinator_running(
                 containers_remove(running.hosts.values(), docker_host=engine.base_url)
 
 
-def _images_make(engine: EngineHandle, examples: Sequence[Path]) -> dict[str, str]:
+def images_make(engine: EngineHandle, examples: Sequence[Path]) -> dict[str, str]:
     """The images of the examples and the base, built: their ids by name."""
     client = engine.client()
     try:

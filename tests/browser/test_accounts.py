@@ -6,7 +6,6 @@ import base64
 import hashlib
 import hmac
 import os
-import re
 import struct
 import time
 from collections.abc import Iterator
@@ -17,10 +16,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from pytest_django import DjangoDbBlocker
 
+from tests.browser.hands import PASSWORD, sign_in, sign_up
 from tests.browser.looking import Complaints, context_open
 from tests.client.live_portal import LivePortal
-
-PASSWORD = "as calm as paper 1900"
 
 
 @pytest.fixture
@@ -54,40 +52,12 @@ def page(browser: Browser, own_portal: LivePortal) -> Iterator[Page]:
     assert complaints.found == []
 
 
-def mailed_link(mails: Path, pattern: str) -> str:
-    """The newest link of this form in the mails; quoted-printable has no say here, lines are short."""
-    texts = [file.read_text() for file in sorted(mails.iterdir(), key=lambda file: file.stat().st_mtime_ns)]
-    found = re.findall(pattern, "\n".join(texts).replace("=\n", ""))
-    assert found, texts
-    return str(found[-1])
-
-
 def totp(secret: str, at: float) -> str:
     """RFC 6238: six digits, 30 seconds, SHA-1."""
     key = base64.b32decode(secret + "=" * (-len(secret) % 8))
     digest = hmac.new(key, struct.pack(">Q", int(at) // 30), hashlib.sha1).digest()
     start = digest[-1] & 15
     return f"{(struct.unpack('>I', digest[start : start + 4])[0] & 0x7FFFFFFF) % 10**6:06d}"
-
-
-def sign_up(page: Page, mails: Path, name: str) -> None:
-    page.goto("/accounts/signup/")
-    page.get_by_label("E-mail").fill(f"{name}@example.org")
-    page.get_by_label("Username").fill(name)
-    page.get_by_label("Password", exact=True).fill(PASSWORD)
-    page.get_by_label("Password (again)").fill(PASSWORD)
-    page.get_by_role("button", name="Sign up").click()
-    expect(page.get_by_role("heading", name="Confirm your e-mail address")).to_be_visible()
-    page.goto(mailed_link(mails, r"http://\S+/accounts/confirm-email/\S+/"))
-    page.get_by_role("button", name="Confirm").click()
-
-
-def sign_in(page: Page, name: str) -> None:
-    page.goto("/accounts/login/")
-    page.get_by_label("Username or e-mail").fill(name)
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Sign in", exact=True).click()
-    page.wait_for_url(lambda url: "/accounts/login/" not in url)
 
 
 def confirm_access(page: Page) -> None:

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from threading import Thread
 
 import pytest
-from django.db import connections
 from playwright.sync_api import Browser, Page, expect
 from pytest_django import DjangoDbBlocker
 
 from jobs.models import Job
-from jobs.services.outbox import outbox_push
-from jobs.services.settlement import job_settle
 from people.models import User
 from tests.browser.looking import Complaints, context_open, session_cookie
 from tests.client.live_portal import LivePortal
-from tests.factories.checking import job_check
 from tests.factories.jobs import job_make
-from tests.factories.receipts import replica_report
 
 TWO = {"method": "exact", "copies": 2, "quorum": 2}
 LIVE_MS = 20_000
@@ -56,20 +50,6 @@ def page(own_portal: LivePortal, owner: User, browser: Browser) -> Iterator[Page
 def jobs_make(portal: LivePortal, owner: User, *labels: str, **overrides: object) -> list[Job]:
     with portal.database():
         return [job_make(User.objects.get(pk=owner.pk), job_id=label, **overrides) for label in labels]
-
-
-def push() -> None:
-    """What the control worker does. In a thread: playwright has a loop in this one, and the channel layer wants its own."""
-
-    def pushed() -> None:
-        try:
-            outbox_push()
-        finally:
-            connections.close_all()
-
-    thread = Thread(target=pushed)
-    thread.start()
-    thread.join()
 
 
 def test_jobs_are_found_by_words_type_and_state(own_portal: LivePortal, owner: User, page: Page) -> None:
@@ -123,28 +103,4 @@ def test_a_row_follows_its_job_and_stays_chosen(own_portal: LivePortal, owner: U
     expect(shown.get_by_text("2 of 2 replicas agree, exactly.")).to_be_visible()
     expect(page.get_by_label("choose followed")).to_be_checked()
     expect(page.locator(f"#job-{other.pk} .state")).to_have_text("queued")
-    assert page.evaluate("window.unbroken") is True
-
-
-def test_a_jobs_page_goes_from_queued_to_completed_without_a_reload(own_portal: LivePortal, owner: User, page: Page) -> None:
-    [job] = jobs_make(own_portal, owner, "watched", verification=TWO)
-    page.goto(f"/jobs/{job.pk}/")
-    page.evaluate("window.unbroken = true")
-    state = page.locator("#job-live .title-line .state").first
-    expect(state).to_have_text("queued")
-    expect(page.get_by_text("Live: this page follows the job.")).to_be_visible()
-    with own_portal.database():
-        replica_report(Job.objects.get(pk=job.pk))
-        push()
-    expect(state).to_have_text("running", timeout=LIVE_MS)
-    expect(page.get_by_text("could copy it, you included").first).to_be_visible()
-    with own_portal.database():
-        replica_report(Job.objects.get(pk=job.pk))
-        job_check(job_id=job.pk)
-        job_settle(job_id=job.pk)
-        push()
-    expect(state).to_have_text("completed", timeout=LIVE_MS)
-    expect(page.get_by_text("Concluded; nothing more will change.")).to_be_visible()
-    expect(page.get_by_text("hello").first).to_be_visible(timeout=LIVE_MS)
-    expect(page.get_by_role("link", name="proof.json").first).to_be_visible()
     assert page.evaluate("window.unbroken") is True

@@ -1,9 +1,11 @@
-"""A researcher submits the folding example through the form: real files, an upload that breaks off, the cost, one job for two clicks."""
+"""The form that jobs are submitted through: uploads that break off or are cancelled, what it says while one writes, and on a phone.
+
+A whole submission of the folding example with its files is in test_story.py.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +14,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
-from jobs.models import Job, JobInput, Upload
-from ledger.selectors import balance_micro_of
+from jobs.models import Upload
 from people.models import User
-from tests.browser.looking import Complaints, context_open, session_cookie
+from tests.browser.hands import file_drop
+from tests.browser.looking import context_open, session_cookie
 from tests.client.live_portal import LivePortal
 from tests.factories.jobs import funded_researcher_make, image_approve
 from workers.protocol.digests import digest_of
@@ -38,66 +40,6 @@ def page(portal: LivePortal, browser: Browser, researcher: User) -> Iterator[Pag
     context = context_open(browser, portal.origin, cookie=cookie)
     yield context.new_page()
     context.close()
-
-
-def _drop(page: Page, name: str, data: bytes) -> None:
-    """As somebody who drags a file from their desk."""
-    text = data.decode("latin-1")
-    transfer = page.evaluate_handle(
-        """([name, text]) => {
-            const transfer = new DataTransfer();
-            transfer.items.add(new File([Uint8Array.from(text, (one) => one.charCodeAt(0))], name));
-            return transfer;
-        }""",
-        [name, text],
-    )
-    page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
-
-
-def test_the_folding_job_from_the_form_to_the_queue(portal: LivePortal, page: Page, researcher: User) -> None:
-    complaints = Complaints(page)
-    job_json = (FOLDING / "job.json").read_text()
-    page.goto("/jobs/new/?from=blank")
-    page.get_by_role("button", name="JSON").click()
-    page.locator("#f-text").fill(job_json)
-    page.get_by_role("button", name="Form").click()
-    expect(page.locator('[name="/docker_image"]')).to_have_value("nexapod/folding:1.0")
-    expect(page.locator(".upload-state").first).to_contain_text("not uploaded by you yet")
-
-    # The connection is lost before the first piece arrives, and comes back.
-    lost: list[str] = []
-
-    def lose_once(route: Route) -> None:
-        if route.request.method == "PATCH" and not lost:
-            lost.append(route.request.url)
-            route.abort("connectionreset")
-        else:
-            route.continue_()
-
-    page.route("**/jobs/new/uploads/**", lose_once)
-    page.set_input_files("#files", FOLDING / "inputs" / "chignolin.fasta")
-    expect(page.locator("#transfers")).to_contain_text("uploaded: 75 bytes in")
-    _drop(page, "params.json", (FOLDING / "inputs" / "params.json").read_bytes())
-    expect(page.locator("#transfers li").nth(1)).to_contain_text("uploaded: 671 bytes in")
-    expect(page.locator(".upload-state .state-passed")).to_have_count(2)
-    expect(page.locator("#check")).to_contain_text("Nothing to correct")
-    assert len(lost) == 1
-
-    # (1.8e12 / 3.6e15) * 1 = 0.0005 a replica, at worst 4 times that, 4 replicas at most.
-    for words in ("1.8e12", "0.0005", "0.002", "4 replicas: 2 copies, up to 2 more", "0.008", "10.00", "9.992"):
-        expect(page.locator("#check")).to_contain_text(words)
-    page.locator("#submit-job").dblclick()
-    page.wait_for_url("**/jobs/*-*-*-*-*/")
-    expect(page.locator("h1")).to_have_text("fold-chignolin-2004")
-    with portal.database():
-        job = Job.objects.get(owner=researcher)
-        inputs = dict(JobInput.objects.filter(job=job).values_list("path", "blob_id"))
-        written = json.loads(job_json)
-        assert inputs == {one["path"]: one["digest"] for one in written["inputs"]}
-        assert {path: digest_of((FOLDING / "inputs" / path).read_bytes()) for path in inputs} == inputs
-        assert job.descriptor["command"] == written["command"]
-        assert balance_micro_of(user_id=researcher.pk) == 10_000_000 - 8_000
-    assert [text for text in complaints.found if "uploads" not in text and "ERR_CONNECTION_RESET" not in text] == []
 
 
 def test_an_upload_that_a_reload_broke_off_goes_on_where_it_stopped_and_the_draft_is_still_there(
@@ -153,6 +95,35 @@ def test_a_cancelled_upload_leaves_nothing(portal: LivePortal, page: Page, resea
         assert not Upload.objects.filter(user=researcher).exists()
 
 
+@pytest.mark.parametrize("has_script", [True, False], ids=["with a script", "without one"])
+def test_on_a_phone_what_is_to_correct_the_cost_and_the_button_stay_in_sight(
+    has_script: bool, portal: LivePortal, browser: Browser, researcher: User
+) -> None:
+    with portal.database():
+        cookie = session_cookie(researcher)
+    context = browser.new_context(base_url=portal.origin, viewport={"width": 360, "height": 740}, java_script_enabled=has_script)
+    context.add_cookies([{"name": "sessionid", "value": cookie, "url": portal.origin}])
+    page = context.new_page()
+    page.goto("/jobs/new/?from=folding")
+    foot = page.locator(".submission-foot")
+    expect(page.get_by_role("button", name="Submit the job")).to_be_in_viewport(ratio=1)
+    expect(foot).to_contain_text("2 to correct")
+    expect(foot).to_contain_text("0.008 credits")
+    page.locator('[name="/credit_rate"]').fill("10")
+    expect(page.get_by_role("button", name="Submit the job")).to_be_in_viewport(ratio=1)
+    if not has_script:
+        page.get_by_role("button", name="Check", exact=True).last.click()
+    expect(foot).to_contain_text("0.08 credits")
+    page.locator('[name="/limits/pids"]').focus()
+    field, bar = page.locator('[name="/limits/pids"]').bounding_box(), foot.bounding_box()
+    assert field is not None
+    assert bar is not None
+    assert field["y"] + field["height"] <= bar["y"], "expected the bar to hide nothing that has the focus"
+    foot.get_by_role("link", name="2 to correct").click()
+    expect(page.get_by_role("heading", name="Check", exact=True)).to_be_in_viewport()
+    context.close()
+
+
 def test_what_is_wrong_is_said_at_the_field_while_one_types(page: Page) -> None:
     page.goto("/jobs/new/?from=folding")
     field = page.locator('[name="/verification/quorum"]')
@@ -173,7 +144,7 @@ def test_hostile_text_stays_text_in_every_place(page: Page) -> None:
     expect(page.locator('[id="w/limits/pids"]')).to_contain_text("<img src=x")
     page.get_by_role("button", name="Add outputs").click()
     expect(page.locator('[name="/job_id"]')).to_have_value(hostile)
-    _drop(page, hostile, b"data")
+    file_drop(page, hostile, b"data")
     expect(page.locator("#transfers")).to_contain_text(hostile)
     assert page.evaluate("[window.broken, document.querySelectorAll('main img').length]") == [None, 0]
 

@@ -55,6 +55,10 @@ class LivePortal:
             # Threads of tests that are over may still hold a session, and a database with sessions is no template.
             admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [self._source])
             admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(self._name), sql.Identifier(self._source)))
+        self.web_start(log)
+
+    def web_start(self, log: Path, *options: str) -> None:
+        """Starts its web process, on the database that is there; `options` are uvicorn's. `start` has done it once."""
         environment = {
             **os.environ,
             "NEXA_ORIGIN": self.origin,
@@ -71,8 +75,9 @@ class LivePortal:
             "off",
             "--timeout-graceful-shutdown",
             "2",
+            *options,
         ]
-        with log.open("wb") as out:
+        with log.open("ab") as out:
             self._process = subprocess.Popen(
                 command,
                 cwd=CHECKOUT,
@@ -87,10 +92,14 @@ class LivePortal:
             assert time.monotonic() < limit, log.read_text()[-2000:]
             time.sleep(0.1)
 
-    def stop(self) -> None:
+    def web_stop(self) -> None:
+        """Ends its web process; the database stays."""
         if self._process is not None:
             self._process.terminate()
             self._process.wait(timeout=20)
+
+    def stop(self) -> None:
+        self.web_stop()
         with self._admin() as admin:
             admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(self._name)))
 

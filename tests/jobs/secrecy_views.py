@@ -68,6 +68,7 @@ ANSWERS_NOTHING: Final = {
     "live-fragment": "as `live`",
     "contributor-page": "about what `wall` counts",
     "design": "shows components with invented content, and reads nothing",
+    "favicon": "names the mark's file, and reads nothing",
     "register": "makes a node",
     "register-v1": "makes a node",
     "coordinator": "the portal's key",

@@ -1,0 +1,58 @@
+"""What people do by hand in several tests: sign up by the mail's link, sign in, drop a file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+from playwright.sync_api import Page, expect
+
+PASSWORD: Final = "as calm as paper 1900"
+
+
+def mailed_link(mails: Path, pattern: str) -> str:
+    """The newest link of this form in the mails; quoted-printable has no say here, lines are short."""
+    texts = [file.read_text() for file in sorted(mails.iterdir(), key=lambda file: file.stat().st_mtime_ns)]
+    found = re.findall(pattern, "\n".join(texts).replace("=\n", ""))
+    assert found, texts
+    return str(found[-1])
+
+
+def sign_up(page: Page, mails: Path, name: str) -> None:
+    page.goto("/accounts/signup/")
+    page.get_by_label("E-mail").fill(f"{name}@example.org")
+    page.get_by_label("Username").fill(name)
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
+    page.get_by_label("Password (again)").fill(PASSWORD)
+    page.get_by_role("button", name="Sign up").click()
+    email_confirm(page, mails)
+
+
+def email_confirm(page: Page, mails: Path) -> None:
+    """What is next where an address has not been confirmed."""
+    expect(page.get_by_role("heading", name="Confirm your e-mail address")).to_be_visible()
+    page.goto(mailed_link(mails, r"http://\S+/accounts/confirm-email/\S+/"))
+    page.get_by_role("button", name="Confirm").click()
+
+
+def sign_in(page: Page, name: str) -> None:
+    page.goto("/accounts/login/")
+    page.get_by_label("Username or e-mail").fill(name)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in", exact=True).click()
+    page.wait_for_url(lambda url: "/accounts/login/" not in url)
+
+
+def file_drop(page: Page, name: str, data: bytes) -> None:
+    """As somebody who drags a file from their desk."""
+    text = data.decode("latin-1")
+    transfer = page.evaluate_handle(
+        """([name, text]) => {
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([Uint8Array.from(text, (one) => one.charCodeAt(0))], name));
+            return transfer;
+        }""",
+        [name, text],
+    )
+    page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
