@@ -156,6 +156,8 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 }
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
+NEXA_PULSE_FILE = environment.text("NEXA_PULSE_FILE", "")
+"""For a container's health check: a worker or beat touches this file while it lives (nexaportal/pulse.py)."""
 NEXA_CHECKPOINT_SECONDS = environment.number("NEXA_CHECKPOINT_SECONDS", 0.5)
 """How often what was written enters the log, under a checkpoint."""
 # Every periodic task is idempotent and cheap when there is nothing to do: it is the recovery path behind each on-commit nudge.

@@ -10,6 +10,7 @@ from nexaportal.api_reference import api_reference
 from nexaportal.bank import bank_page, statement_download
 from nexaportal.design import design_page
 from nexaportal.docs import docs_index, docs_page
+from nexaportal.health import healthz, readyz
 from nexaportal.views import home_page
 from nodes.api import RegistrationView
 
@@ -27,6 +28,8 @@ api_v1: list[URLPattern | URLResolver] = [
 
 urlpatterns = [
     path("", home_page, name="home"),
+    path("healthz", healthz, name="healthz"),
+    path("readyz", readyz, name="readyz"),
     path("design/", design_page, name="design"),
     path("bank/", bank_page, name="bank-page"),
     path("bank/statement.<str:form>", statement_download, name="bank-statement"),
