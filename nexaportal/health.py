@@ -103,7 +103,7 @@ _readiness = Readiness({"database": _database_ask, "redis": _redis_ask, "blobs":
 
 
 @require_safe
-async def healthz(request: HttpRequest) -> JsonResponse:  # noqa: RUF029  a synchronous view would wait for a thread
+async def healthz(request: HttpRequest) -> JsonResponse:
     """200 as long as this process answers anything."""
     return JsonResponse({"status": "ok"})
 

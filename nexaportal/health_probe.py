@@ -1,4 +1,7 @@
-"""`python -S -m nexaportal.health_probe`: status 0 if the web process of this container answers. Standard library only, so that it is quick."""
+"""`python -S -m nexaportal.health_probe`: status 0 if the web process of this container answers.
+
+Standard library only, so that it is quick.
+"""
 
 from __future__ import annotations
 

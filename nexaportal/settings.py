@@ -293,6 +293,7 @@ AUTH_PASSWORD_VALIDATORS = [
 
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _behind_proxy else None
 SECURE_SSL_REDIRECT = False  # the reverse proxy redirects; a redirect here would break health checks behind it
+SILENCED_SYSTEM_CHECKS = ["security.W008"]  # which wants that redirect
 SECURE_HSTS_SECONDS = 31_536_000 if _https else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _https
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https

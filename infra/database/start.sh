@@ -20,4 +20,4 @@ SQL
     sync
     mv "$folder/new" "$PGDATA"
 fi
-exec postgres -c hba_file=/usr/local/share/nexa/pg_hba.conf -c listen_addresses='*' -c unix_socket_directories=/tmp "$@"
+exec postgres -c jit=off -c hba_file=/usr/local/share/nexa/pg_hba.conf -c listen_addresses='*' -c unix_socket_directories=/tmp "$@"
