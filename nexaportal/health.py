@@ -45,8 +45,9 @@ class Finding:
 class Readiness:
     """The last findings, and who finds new ones: one at a time."""
 
-    def __init__(self, checks: Mapping[str, Callable[[], None]]) -> None:
+    def __init__(self, checks: Mapping[str, Callable[[], None]], *, limit_seconds: float = LIMIT_SECONDS) -> None:
         self._checks = checks
+        self._limit_seconds = limit_seconds
         self._found: dict[str, Finding] = {}
         self._found_at = float("-inf")
         self._asking: asyncio.Task[None] | None = None
@@ -60,14 +61,14 @@ class Readiness:
         return self._found
 
     async def _ask(self) -> None:
-        found = await asyncio.gather(*(_checked(name, check) for name, check in self._checks.items()))
+        found = await asyncio.gather(*(_checked(name, check, self._limit_seconds) for name, check in self._checks.items()))
         self._found, self._found_at = dict(zip(self._checks, found, strict=True)), time.monotonic()
 
 
-async def _checked(name: str, check: Callable[[], None]) -> Finding:
+async def _checked(name: str, check: Callable[[], None], limit_seconds: float) -> Finding:
     began = time.monotonic()
     try:
-        await asyncio.wait_for(asyncio.to_thread(check), LIMIT_SECONDS)
+        await asyncio.wait_for(asyncio.to_thread(check), limit_seconds)
     except TimeoutError:
         return Finding(is_well=False, seconds=time.monotonic() - began, reason="timeout")
     except Exception:  # whatever a driver raises: the log has it, strangers don't
@@ -99,7 +100,8 @@ def _key_ask() -> None:
     coordinator_public_key()
 
 
-_readiness = Readiness({"database": _database_ask, "redis": _redis_ask, "blobs": _blobs_ask, "coordinator_key": _key_ask})
+CHECKS: Final = {"database": _database_ask, "redis": _redis_ask, "blobs": _blobs_ask, "coordinator_key": _key_ask}
+_readiness = Readiness(CHECKS)
 
 
 @require_safe

@@ -70,6 +70,8 @@ def strangers(method: str = "get", status: int = 200, signed_in: int = 302, **ob
 ADDRESSES: Final[dict[str, Line]] = {
     # pages
     "home": everybody(),
+    "healthz": everybody(),
+    "readyz": everybody(),
     "design": everybody(),
     "live": everybody(),
     "live-fragment": everybody(),
