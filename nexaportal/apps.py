@@ -17,8 +17,10 @@ class NexaportalConfig(AppConfig):
 
         import nexaportal.checks  # noqa: F401, PLC0415  it registers itself
         from nexaportal.celery import app  # noqa: PLC0415  it reads the settings, which must be complete
+        from nexaportal.logs import task_logs_start  # noqa: PLC0415
         from nexaportal.pulse import pulse_start  # noqa: PLC0415
 
         app.set_default()  # for all threads; being current holds for the importing thread only
+        task_logs_start()
         if settings.NEXA_PULSE_FILE:
             pulse_start(Path(settings.NEXA_PULSE_FILE))

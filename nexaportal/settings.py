@@ -50,7 +50,8 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "nexaportal.problems.ProblemMiddleware",  # first, so that what any other refuses is answered as a problem too
+    "nexaportal.request_watch.RequestWatchMiddleware",  # around all, so that whatever they log is known to be of the request
+    "nexaportal.problems.ProblemMiddleware",  # before the others, so that what any of them refuses is answered as a problem too
     "django.middleware.security.SecurityMiddleware",
     "nexaportal.static_files.StaticFilesMiddleware",  # never a synchronous one here: each waiting exchange would hold a thread
     "csp.middleware.CSPMiddleware",
@@ -354,10 +355,15 @@ SPECTACULAR_SETTINGS = {
 LANGUAGE_CODE = "en"
 USE_TZ = True
 TIME_ZONE = "UTC"
+_log_format = environment.text("NEXA_LOG_FORMAT", "line")
+"""`line` for people, `json` for programs: nexaportal/logs.py."""
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {"one": {"()": "nexaportal.logs.Formatter", "as_json": _log_format == "json"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "one"}},
     "root": {"handlers": ["stderr"], "level": environment.text("NEXA_LOG_LEVEL", "INFO")},
+    "loggers": {"uvicorn": {"handlers": ["stderr"], "propagate": False}},  # else it has a format of its own
 }
+NEXA_METRICS_FOLDER = environment.text("NEXA_METRICS_FOLDER", "")
+"""Where the web processes of one machine add their counts up for /metrics; empty: each answers for itself. Emptied by a restart."""

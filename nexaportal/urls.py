@@ -11,6 +11,7 @@ from nexaportal.bank import bank_page, statement_download
 from nexaportal.design import design_page
 from nexaportal.docs import docs_index, docs_page
 from nexaportal.health import healthz, readyz
+from nexaportal.metrics import metrics
 from nexaportal.views import home_page
 from nodes.api import RegistrationView
 
@@ -30,6 +31,7 @@ urlpatterns = [
     path("", home_page, name="home"),
     path("healthz", healthz, name="healthz"),
     path("readyz", readyz, name="readyz"),
+    path("metrics", metrics, name="metrics"),
     path("design/", design_page, name="design"),
     path("bank/", bank_page, name="bank-page"),
     path("bank/statement.<str:form>", statement_download, name="bank-statement"),

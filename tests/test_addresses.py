@@ -72,6 +72,7 @@ ADDRESSES: Final[dict[str, Line]] = {
     "home": everybody(),
     "healthz": everybody(),
     "readyz": everybody(),
+    "metrics": everybody(),  # of those inside: the proxy lets nobody through
     "design": everybody(),
     "live": everybody(),
     "live-fragment": everybody(),
