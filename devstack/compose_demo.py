@@ -139,7 +139,7 @@ class ComposeDemo:
         access = self._portal_start(compose, {image: image_id})
         self._hosts_start(compose, access["contributor_tokens"])
         api = PatientApi(self._origin, access["researcher_token"])
-        self._first_job(api, inputs_upload(api, descriptor, self._example), access)
+        self._first_job(compose, api, inputs_upload(api, descriptor, self._example), access)
         self._killed_jobs(compose, api, descriptor)
 
     def remove(self) -> None:
@@ -247,7 +247,7 @@ class ComposeDemo:
             self._report(f"nexa join in a container: {node['name']} of {owner}, tier {node['tier']}")
         compose.run(*UP, "--no-deps", *(f"host-{owner}" for owner in OWNERS), limit_seconds=UP_SECONDS)
 
-    def _first_job(self, api: PortalApi, document: Mapping[str, Any], access: Mapping[str, Any]) -> None:
+    def _first_job(self, compose: Compose, api: PortalApi, document: Mapping[str, Any], access: Mapping[str, Any]) -> None:
         """Undisturbed, and checked to the last posting."""
         job = self._job_run(api, document, lambda: None)
         replicas = api.job_replicas(str(job["id"]))
@@ -260,6 +260,8 @@ class ComposeDemo:
             owners={f"{owner}-host": owner for owner in OWNERS},
         )
         self._console.print(outcome_table(outcome, origin=f"https://{HOSTNAME}", times=f"{time.monotonic() - self._started:.0f} s so far"))
+        children = [line for line in compose.run("logs", "--no-color", "--no-log-prefix", "verify").splitlines() if "checks run in" in line]
+        self._report(f"verify says: {json.loads(children[-1])['message'] if children else 'nothing'}")
         faults = faults_of(outcome) + self._bundle_faults(api, str(job["id"]))
         if faults:
             raise DemoError("\n".join([*faults, replicas_text(replicas)]))

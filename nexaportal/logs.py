@@ -15,10 +15,13 @@ from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from celery.signals import task_postrun, task_prerun
+from django.http import HttpRequest
 
 _ID_NAMES: Final = {"job_id": "job", "replica_id": "replica", "node_id": "node", "batch_id": "batch"}
 """Arguments of views and tasks, and what they are in a line."""
 _ID_CHARACTERS: Final = 64
+ORIGIN_OF_REQUEST: Final = "nexapod.origin"
+"""Where a request's META has its origin."""
 
 
 class Origin(Protocol):
@@ -54,7 +57,7 @@ class Formatter(logging.Formatter):
         self._as_json = as_json
 
     def format(self, record: logging.LogRecord) -> str:
-        origin = _origin.get()
+        origin = _origin.get() or _origin_of(record)
         ids = dict(origin.ids()) if origin else {}
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         message = record.getMessage()
@@ -88,6 +91,13 @@ def task_logs_start() -> None:
 
     task_prerun.connect(begin, weak=False, dispatch_uid="nexaportal.logs")
     task_postrun.connect(end, weak=False, dispatch_uid="nexaportal.logs")
+
+
+def _origin_of(record: logging.LogRecord) -> Origin | None:
+    """Django logs what came of a request when its middleware is through, and names the request."""
+    request = getattr(record, "request", None)
+    origin: Origin | None = request.META.get(ORIGIN_OF_REQUEST) if isinstance(request, HttpRequest) else None
+    return origin
 
 
 def _plain(text: str) -> str:

@@ -43,7 +43,7 @@ HTTP_SECONDS: Final = Histogram(
 _QUEUES: Final = ("control", "verify", "conclude")
 _REDIS_SECONDS: Final = 2
 
-_GAUGES: Final[tuple[tuple[str, str, tuple[str, ...], str], ...]] = (
+GAUGES: Final[tuple[tuple[str, str, tuple[str, ...], str], ...]] = (
     (
         "nexapod_jobs_waiting",
         "Jobs of which a replica waits for a host.",
@@ -149,7 +149,7 @@ def _database_ask() -> Iterable[Metric]:
     with connection.cursor() as cursor:
         cursor.execute("SET statement_timeout = '5s'")
         try:
-            for name, documentation, labels, query in _GAUGES:
+            for name, documentation, labels, query in GAUGES:
                 family = GaugeMetricFamily(name, documentation, labels=labels)
                 cursor.execute(query)
                 for *values, value in cursor.fetchall():

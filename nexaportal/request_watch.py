@@ -13,7 +13,7 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from nexaportal.logs import ids_of_arguments, logging_of
+from nexaportal.logs import ORIGIN_OF_REQUEST, ids_of_arguments, logging_of
 from nexaportal.metrics import HTTP_SECONDS
 
 HEADER: Final = "X-Request-Id"
@@ -64,7 +64,9 @@ class RequestWatchMiddleware:
 
 def _origin_of(request: HttpRequest) -> RequestOrigin:
     given = request.headers.get(HEADER, "") if settings.ALLAUTH_TRUSTED_PROXY_COUNT else ""
-    return RequestOrigin(request, given if _FROM_PROXY.fullmatch(given) else uuid.uuid4().hex)
+    origin = RequestOrigin(request, given if _FROM_PROXY.fullmatch(given) else uuid.uuid4().hex)
+    request.META[ORIGIN_OF_REQUEST] = origin
+    return origin
 
 
 def _watched(request: HttpRequest, response: HttpResponseBase, origin: RequestOrigin, began: float) -> HttpResponseBase:
