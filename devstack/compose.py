@@ -68,6 +68,14 @@ class Compose:
         found = [json.loads(line) for line in lines if line.strip()]
         return {one["Service"]: (one.get("Health") if one["State"] == "running" else "") or one["State"] for one in found}
 
+    def restarts(self, service: str) -> int:
+        """How often its restart policy has brought it back."""
+        container = self.run("ps", "--all", "--quiet", service).strip()
+        shown = command_run(
+            ["docker", "inspect", "--format", "{{.RestartCount}}", container], limit_seconds=60, environment=self._environment
+        )
+        return int(shown[-1])
+
     def kill(self, service: str) -> None:
         """Ends all its processes with SIGKILL from within, as a crash would: what restarts it then is its restart policy.
 

@@ -99,7 +99,7 @@ class Killing:
             return
         service, killed_at = self._away
         health, seconds = self._compose.health().get(service, "gone"), time.monotonic() - killed_at
-        if health == "healthy":
+        if health == "healthy" and self._compose.restarts(service) == 1:
             self._report(f"{service} is healthy again after {seconds:.0f} s")
             self.tally[service], self._away = seconds, None
         elif seconds > AWAY_SECONDS:

@@ -363,7 +363,12 @@ LOGGING = {
     "formatters": {"one": {"()": "nexaportal.logs.Formatter", "as_json": _log_format == "json"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "one"}},
     "root": {"handlers": ["stderr"], "level": environment.text("NEXA_LOG_LEVEL", "INFO")},
-    "loggers": {"uvicorn": {"handlers": ["stderr"], "propagate": False}},  # else it has a format of its own
+    "loggers": {
+        "uvicorn": {"handlers": ["stderr"], "propagate": False},  # else it has a format of its own
+        "uvicorn.access": {"handlers": [], "propagate": False},  # the proxy's log has each request
+        # A line for each task and sending, several a second, would bury the others.
+        **{name: {"level": "WARNING"} for name in ("celery.app.trace", "celery.beat", "celery.worker.strategy")},
+    },
 }
 NEXA_METRICS_FOLDER = environment.text("NEXA_METRICS_FOLDER", "")
 """Where the web processes of one machine add their counts up for /metrics; empty: each answers for itself. Emptied by a restart."""

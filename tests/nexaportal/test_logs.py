@@ -11,10 +11,10 @@ from contextvars import copy_context
 import pytest
 from celery.signals import task_postrun, task_prerun
 from django.test import AsyncClient, Client, override_settings
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nexaportal.celery import app
+from jobs.tasks import outbox_push
 from nexaportal.logs import Formatter, ids_of_arguments, logging_of
 from tests.factories.jobs import job_make
 from tests.factories.people import token_header
@@ -47,6 +47,7 @@ def test_a_line_is_one_json_object_with_the_ids_of_the_work_that_it_is_about() -
     assert "job" not in json.loads(line_of("later"))
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_whatever_is_logged_is_one_line_and_comes_back_from_json_as_it_was(text: str) -> None:
     line = line_of("%s", text)
@@ -55,6 +56,7 @@ def test_whatever_is_logged_is_one_line_and_comes_back_from_json_as_it_was(text:
     assert json.loads(line)["message"] == text
 
 
+@settings(deadline=None)
 @given(st.text(), st.text())
 def test_for_people_too_a_line_stays_one_and_moves_no_cursor(text: str, value: str) -> None:
     with logging_of(Named(job=value)):
@@ -87,7 +89,7 @@ def test_ids_are_taken_from_arguments_by_name_and_cut() -> None:
 
 
 def test_what_a_task_logs_carries_its_ids_and_what_comes_after_it_does_not() -> None:
-    task = app.tasks["control.outbox_push"]
+    task = outbox_push
     task_prerun.send(sender=task, task_id="t1", task=task, args=(), kwargs={"job_id": "j1"})
     within = json.loads(line_of("within"))
     task_postrun.send(sender=task, task_id="t1", task=task, args=(), kwargs={}, retval=None, state="SUCCESS")

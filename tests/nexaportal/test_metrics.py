@@ -37,7 +37,7 @@ def samples() -> dict[tuple[str, tuple[str, ...]], float]:
     response = Client().get("/metrics")
     assert response.status_code == 200
     return {
-        (sample.name, tuple(sample.labels.values())): sample.value
+        (sample.name, tuple(value for _, value in sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(response.content.decode())
         for sample in family.samples
     }
@@ -49,7 +49,7 @@ def test_what_waits_and_what_reported_is_counted() -> None:
     replica_report(job_make(verification={"method": "exact", "copies": 2, "quorum": 2}))
     found = samples()
     assert found["nexapod_jobs_waiting", ("cpu",)] == 3
-    assert 90 <= found["nexapod_jobs_waiting_oldest_seconds", ("cpu",)] < 150
+    assert 60 < found["nexapod_jobs_waiting_oldest_seconds", ("cpu",)] < 120, "the database's clock, of when this test began"
     assert found["nexapod_verification_waiting", ()] == 1
     assert found["nexapod_ledger_pending", ()] == PendingItem.objects.count() > 0
     assert found["nexapod_up", ("database",)] == found["nexapod_up", ("redis",)] == 1
@@ -77,7 +77,7 @@ def test_requests_are_counted_by_route_and_never_by_path() -> None:
     Client().get("/healthz")
     Client().get("/no/such/place")
     found = samples()
-    routes = {labels[0] for name, labels in found if name == "nexapod_http_request_seconds_count"}
+    routes = {route for name, labels in found if name == "nexapod_http_request_seconds_count" for _, route, _ in [labels]}
     assert {"healthz", "none"} <= routes
     assert not any("such" in route for route in routes)
 
