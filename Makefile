@@ -26,6 +26,10 @@ setup:  ## Make .venv and .venv-host from the locked requirements (PYTHON=... na
 demo: setup  ## From nothing to a verified, paid result; stays up until Ctrl-C (ONCE=1: stops and checks)
 	@exec $(PY) -m devstack demo $(if $(filter-out 0,$(ONCE)),--once) $(ARGS)
 
+.PHONY: compose-demo
+compose-demo: setup  ## compose.yaml as an operator uses it: images, portal, hosts in containers, a job; then each service is killed
+	@exec $(PY) -m devstack compose-demo $(ARGS)
+
 .PHONY: up
 up: setup  ## Start the stack in the background, without a job or hosts; writes var/dev.env and var/manage.env
 	@exec $(PY) -m devstack up $(ARGS)

@@ -1,4 +1,4 @@
-"""`python -m devstack demo|up|down`: what the Makefile runs."""
+"""`python -m devstack demo|compose-demo|up|down`: what the Makefile runs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from rich.console import Console
 
 from client.submission import DescriptorFileError
 from devstack.background import STATE, down, serve, up
+from devstack.compose import ComposeError
+from devstack.compose_demo import ComposeDemo
 from devstack.demo import Demo, DemoError, Options
 from devstack.engine import EngineUnavailableError
 from devstack.images import ImageUnavailableError
@@ -24,6 +26,7 @@ from nexaportal.embedded import EmbeddedError, EmbeddedServices
 from workers.portal import PortalError
 
 FAILURES = (
+    ComposeError,
     DemoError,
     DescriptorFileError,
     EmbeddedError,
@@ -71,6 +74,32 @@ def demo(options: Options, *, once: bool) -> int:
     return 0
 
 
+def compose_demo(options: Options) -> int:
+    """Runs the demo of compose.yaml to its end. Leaves behind what devstack/compose_demo.py says."""
+    console = Console()
+    with Interrupts() as interrupts:
+        try:
+            with contextlib.ExitStack() as cleanup:  # ends in reverse order: project, folder
+                with interrupts.shield():
+                    folder = Path(tempfile.mkdtemp(prefix="nexapod-compose-"))
+                    folder.chmod(0o711)  # containers' users go through it
+                    cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
+                    running = ComposeDemo(
+                        console=console, folder=folder, keep=options.keep, example=options.example, limit_seconds=options.limit_seconds
+                    )
+                    cleanup.callback(running.remove)
+                try:
+                    running.run()
+                except FAILURES as error:
+                    console.print(running.evidence(), highlight=False, markup=False, soft_wrap=True)
+                    console.print(f"\nThe demo failed: {error}", highlight=False, markup=False, soft_wrap=True)
+                    return 1
+        except StackInterrupted as interrupted:
+            console.print("stopped; nothing of the demo is left running", highlight=False)
+            return interrupted.exit_status
+    return 0
+
+
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m devstack")
@@ -81,6 +110,9 @@ def main() -> int:
     one.add_argument("--example", type=Path, default=defaults.example, help="a folder with job.json, Dockerfile and inputs/")
     one.add_argument("--keep", type=Path, default=defaults.keep, help="where the result's bundle goes, or after a failure the logs")
     one.add_argument("--limit", type=float, default=defaults.limit_seconds, metavar="SECONDS", help="how long the job may take")
+    composed = commands.add_parser("compose-demo", help="compose.yaml as an operator uses it, then every service killed during a job")
+    composed.add_argument("--keep", type=Path, default=defaults.keep, help="where a result's bundle goes, or after a failure the logs")
+    composed.add_argument("--limit", type=float, default=defaults.limit_seconds, metavar="SECONDS", help="how long a job may take")
     for name, what in (
         ("up", "start the stack in the background"),
         ("serve", "the stack in the foreground (what `up` puts into the background)"),
@@ -94,6 +126,8 @@ def main() -> int:
         case "demo":
             options = Options(arguments.example.resolve(), arguments.keep.resolve(), arguments.limit)
             return demo(options, once=arguments.once)
+        case "compose-demo":
+            return compose_demo(Options(keep=arguments.keep.resolve(), limit_seconds=arguments.limit))
         case "up":
             return up(arguments.state.resolve())
         case "serve":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,6 +82,11 @@ def containers_remove(hosts: Iterable[DemoHost], *, docker_host: str) -> int:
     A host removes its own when it ends: this is for one that was killed, and for its node home that nobody will start a worker on again.
     """
     node_ids = [json.loads(file.read_text())["node_id"] for host in hosts if (file := host.home / "node.json").exists()]
+    return nodes_containers_remove(node_ids, docker_host=docker_host)
+
+
+def nodes_containers_remove(node_ids: Sequence[str], *, docker_host: str) -> int:
+    """As `containers_remove`, for nodes by their ids."""
     if not node_ids:
         return 0
     count = 0

@@ -14,6 +14,7 @@ TESTS_NEED: Final = {
     "gcc": ("gcc", "libc6-dev"),  # a stub of NVIDIA's library, a clock that is off
     "mkfs.ext4": ("e2fsprogs",),  # disks that are full
     "mount": ("mount",),
+    "promtool": ("prometheus",),  # whether Prometheus takes the alert rules
     "unshare": ("util-linux",),  # an engine in a network of its own
     "systemd-analyze": ("systemd",),  # whether systemd takes the host's unit
 }

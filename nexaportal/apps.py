@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from django.apps import AppConfig
 
 
@@ -11,7 +13,14 @@ class NexaportalConfig(AppConfig):
     name = "nexaportal"
 
     def ready(self) -> None:
+        from django.conf import settings  # noqa: PLC0415
+
         import nexaportal.checks  # noqa: F401, PLC0415  it registers itself
         from nexaportal.celery import app  # noqa: PLC0415  it reads the settings, which must be complete
+        from nexaportal.logs import task_logs_start  # noqa: PLC0415
+        from nexaportal.pulse import pulse_start  # noqa: PLC0415
 
         app.set_default()  # for all threads; being current holds for the importing thread only
+        task_logs_start()
+        if settings.NEXA_PULSE_FILE:
+            pulse_start(Path(settings.NEXA_PULSE_FILE))

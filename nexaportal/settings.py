@@ -50,7 +50,8 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "nexaportal.problems.ProblemMiddleware",  # first, so that what any other refuses is answered as a problem too
+    "nexaportal.request_watch.RequestWatchMiddleware",  # around all, so that whatever they log is known to be of the request
+    "nexaportal.problems.ProblemMiddleware",  # before the others, so that what any of them refuses is answered as a problem too
     "django.middleware.security.SecurityMiddleware",
     "nexaportal.static_files.StaticFilesMiddleware",  # never a synchronous one here: each waiting exchange would hold a thread
     "csp.middleware.CSPMiddleware",
@@ -158,6 +159,8 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 }
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
+NEXA_PULSE_FILE = environment.text("NEXA_PULSE_FILE", "")
+"""For a container's health check: a worker or beat touches this file while it lives (nexaportal/pulse.py)."""
 NEXA_CHECKPOINT_SECONDS = environment.number("NEXA_CHECKPOINT_SECONDS", 0.5)
 """How often what was written enters the log, under a checkpoint."""
 # Every periodic task is idempotent and cheap when there is nothing to do: it is the recovery path behind each on-commit nudge.
@@ -322,6 +325,7 @@ AUTH_PASSWORD_VALIDATORS = [
 
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _behind_proxy else None
 SECURE_SSL_REDIRECT = False  # the reverse proxy redirects; a redirect here would break health checks behind it
+SILENCED_SYSTEM_CHECKS = ["security.W008"]  # which wants that redirect
 SECURE_HSTS_SECONDS = 31_536_000 if _https else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _https
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https
@@ -382,10 +386,20 @@ SPECTACULAR_SETTINGS = {
 LANGUAGE_CODE = "en"
 USE_TZ = True
 TIME_ZONE = "UTC"
+_log_format = environment.text("NEXA_LOG_FORMAT", "line")
+"""`line` for people, `json` for programs: nexaportal/logs.py."""
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {"one": {"()": "nexaportal.logs.Formatter", "as_json": _log_format == "json"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "one"}},
     "root": {"handlers": ["stderr"], "level": environment.text("NEXA_LOG_LEVEL", "INFO")},
+    "loggers": {
+        "uvicorn": {"handlers": ["stderr"], "propagate": False},  # else it has a format of its own
+        "uvicorn.access": {"handlers": [], "propagate": False},  # the proxy's log has each request
+        # A line for each task and sending, several a second, would bury the others.
+        **{name: {"level": "WARNING"} for name in ("celery.app.trace", "celery.beat", "celery.worker.strategy")},
+    },
 }
+NEXA_METRICS_FOLDER = environment.text("NEXA_METRICS_FOLDER", "")
+"""Where the web processes of one machine add their counts up for /metrics; empty: each answers for itself. Emptied by a restart."""

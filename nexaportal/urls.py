@@ -9,6 +9,8 @@ from nexaportal.api_reference import api_reference
 from nexaportal.bank import bank_page, statement_download
 from nexaportal.design import design_page
 from nexaportal.docs import docs_index, docs_page
+from nexaportal.health import healthz, readyz
+from nexaportal.metrics import metrics
 from nexaportal.views import favicon, home_page
 from nodes.api import RegistrationView
 
@@ -24,6 +26,9 @@ api_v1: list[URLPattern | URLResolver] = [
 urlpatterns = [
     path("", home_page, name="home"),
     path("favicon.ico", favicon, name="favicon"),
+    path("healthz", healthz, name="healthz"),
+    path("readyz", readyz, name="readyz"),
+    path("metrics", metrics, name="metrics"),
     path("design/", design_page, name="design"),
     path("bank/", bank_page, name="bank-page"),
     path("bank/statement.<str:form>", statement_download, name="bank-statement"),

@@ -120,7 +120,9 @@ def request_parts(request: HttpRequest) -> dict[str, Any]:
 
 def signer_of_request(request: HttpRequest, *, body: bytes, retired: bool = False) -> SignedBy:
     """Who signed `request`. Reads the database: from async code, call it in a thread. Raises as node_authenticate."""
-    return node_authenticate(**request_parts(request), body=body, retired=retired)
+    signed_by = node_authenticate(**request_parts(request), body=body, retired=retired)
+    request.META["nexapod.node"] = str(signed_by.node.pk)  # for the log, whose lines say of which node a request is
+    return signed_by
 
 
 def node_of_request(request: HttpRequest, *, body: bytes) -> Node:

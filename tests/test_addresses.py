@@ -70,6 +70,9 @@ def strangers(method: str = "get", status: int = 200, signed_in: int = 302, **ob
 ADDRESSES: Final[dict[str, Line]] = {
     # pages
     "home": everybody(),
+    "healthz": everybody(),
+    "readyz": everybody(),
+    "metrics": everybody(),  # of those inside: the proxy lets nobody through
     "design": everybody(),
     "favicon": everybody(status=302),
     "live": everybody(),

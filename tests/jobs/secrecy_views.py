@@ -39,6 +39,9 @@ ASKED: Final = frozenset(
     }
 )  # fmt: skip
 ANSWERS_NOTHING: Final = {
+    "healthz": "that the process answers",
+    "metrics": "numbers over all jobs, and to nobody who comes through the proxy",
+    "readyz": "which of the portal's dependencies are well",
     "account-page": "the person's own data, and none of a job",
     "account-profile": "the person's own data, and none of a job",
     "account-research": "the person's own data, and none of a job",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from people.services import researcher_approve, token_mint
 RESEARCHER_SCOPES = [Scope.JOBS_READ, Scope.JOBS_WRITE, Scope.LEDGER_READ]
 CONTRIBUTOR_SCOPES = [Scope.NODES_READ, Scope.NODES_WRITE, Scope.LEDGER_READ]
 
+STANDARD = Path("-")
+
 
 class Command(BaseCommand):
     """Idempotent but for the tokens, which are new each time. For development, the demo and tests; a real portal has sign-up."""
@@ -25,11 +28,13 @@ class Command(BaseCommand):
     help = __doc__ or ""
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("seed", type=Path, help="JSON: {researcher, contributors: [names], images: {name: image id}}")
-        parser.add_argument("access", type=Path, help="where to write the tokens (a new file, mode 0600)")
+        parser.add_argument(
+            "seed", type=Path, help="{researcher, contributors: [names], images: {name: image id}} in JSON; -: from standard input"
+        )
+        parser.add_argument("access", type=Path, help="where to write the tokens (a new file, mode 0600); -: standard output")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        seed = json.loads(options["seed"].read_text())
+        seed = json.loads(sys.stdin.read() if options["seed"] == STANDARD else options["seed"].read_text())
         call_command("migrate", interactive=False, verbosity=0)
         call_command("database_roles")
         with transaction.atomic():
@@ -45,6 +50,9 @@ class Command(BaseCommand):
             }
             for name, image_id in seed["images"].items():
                 ImageApproval.objects.update_or_create(name=name, defaults={"image_id": image_id, "approved_by": operator})
+        if options["access"] == STANDARD:
+            self.stdout.write(json.dumps(access))
+            return
         with open(os.open(options["access"], os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
             json.dump(access, file)
 

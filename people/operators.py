@@ -1,0 +1,35 @@
+"""The portal's operators: staff with every permission, made on the machine that the portal runs on."""
+
+from __future__ import annotations
+
+from allauth.account.forms import default_token_generator
+from allauth.account.models import EmailAddress
+from allauth.account.utils import user_pk_to_url_str
+from django.conf import settings
+from django.db import transaction
+from django.urls import reverse
+
+from people.errors import NameTakenError
+from people.models import User
+
+
+@transaction.atomic
+def operator_invite(*, email: str, username: str) -> tuple[User, str]:
+    """The person with this address as an operator, made under `username` if there is none, and a link at which they set their password.
+
+    The link is good once, until a password is set or PASSWORD_RESET_TIMEOUT (three days) is over; who has it is the operator, so it is
+    told here and never again. Again for the same address: another link. Raises NameTakenError.
+    """
+    user = User.objects.select_for_update().filter(email__iexact=email).first()
+    if user is None:
+        if User.objects.filter(username__iexact=username).exists():
+            raise NameTakenError(f"Somebody with another address is called {username!r}. Give --username another name.")
+        user = User.objects.create_user(username, email=email)  # without a password nobody can sign in
+    user.is_staff = user.is_superuser = user.is_active = True
+    user.save(update_fields=["is_staff", "is_superuser", "is_active"])
+    # Whoever runs commands here vouches for the address: there may be no mail yet by which it could be confirmed.
+    if not EmailAddress.objects.filter(user=user, email__iexact=email, verified=True).exists():
+        EmailAddress.objects.filter(user=user).update(primary=False)
+        EmailAddress.objects.update_or_create(user=user, email=email.lower(), defaults={"verified": True, "primary": True})
+    key = {"uidb36": user_pk_to_url_str(user), "key": default_token_generator.make_token(user)}
+    return user, settings.NEXA_ORIGIN + reverse("account_reset_password_from_key", kwargs=key)
