@@ -117,7 +117,7 @@ GAUGES: Final[tuple[tuple[str, str, tuple[str, ...], str], ...]] = (
         "nexapod_outbox_waiting",
         "Events that nobody was told of yet.",
         (),
-        "SELECT count(*) FROM jobs_jobevent WHERE pushed_at IS NULL",
+        "SELECT coalesce(sum(cardinality(events)), 0) FROM jobs_unpushedevents",
     ),
     (
         "nexapod_portal_silence_seconds",

@@ -15,8 +15,9 @@ from jobs.states import JobState
 from ledger.checkpoints import checkpoint_publish
 from ledger.selectors import balance_micro_of
 from people.moderation.models import Act
+from tests.browser.hands import PASSWORD
 from tests.browser.looking import Complaints, context_open
-from tests.browser.test_accounts import PASSWORD, totp
+from tests.browser.test_accounts import totp
 from tests.client.live_portal import LivePortal
 from tests.factories.people import moderator_make
 from tests.jobs.test_disputes import disputed_job
