@@ -57,7 +57,7 @@ def test_a_moderator_settles_a_dispute(portal: LivePortal, browser: Browser) -> 
     expect(first).to_contain_text("disagree", timeout=SECONDS)
     expect(first).to_contain_text("summary.json", timeout=SECONDS)
     page.get_by_text("A and B, file by file").click()
-    expect(page.locator("details[open] .deviations")).to_contain_text("energy", timeout=SECONDS)
+    expect(page.locator("details[open] .deviations")).to_contain_text("summary.json", timeout=SECONDS)
 
     page.get_by_label("A (").check()
     page.get_by_role("button", name="Rule", exact=True).click()
