@@ -22,6 +22,8 @@ from tests.client.live_portal import LivePortal
 from tests.factories.people import moderator_make
 from tests.jobs.test_disputes import disputed_job
 
+SECONDS = 20_000
+"""What playwright waits at most for a page, in its milliseconds."""
 SECRET = "JBSWY3DPEHPK3PXP"
 REASON = "B and C ran on a machine whose memory is broken; A repeats an earlier result."
 
@@ -46,26 +48,26 @@ def test_a_moderator_settles_a_dispute(portal: LivePortal, browser: Browser) -> 
     page.get_by_role("button", name="Sign in", exact=True).click()
     page.get_by_label("Code").fill(totp(SECRET, time.time()))
     page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("heading", name="Desk")).to_be_visible()
+    expect(page.get_by_role("heading", name="Desk")).to_be_visible(timeout=SECONDS)
     expect(page.get_by_text("password alone")).to_have_count(0)
 
     page.locator("#q-disputes").get_by_role("link", name=job.label, exact=True).click()
-    expect(page.get_by_role("heading", name=f"Dispute over {job.label}")).to_be_visible()
+    expect(page.get_by_role("heading", name=f"Dispute over {job.label}")).to_be_visible(timeout=SECONDS)
     first = page.locator(".deviations").first
-    expect(first).to_contain_text("A and B")
-    expect(first).to_contain_text("disagree")
-    expect(first).to_contain_text("summary.json")
+    expect(first).to_contain_text("A and B", timeout=SECONDS)
+    expect(first).to_contain_text("disagree", timeout=SECONDS)
+    expect(first).to_contain_text("summary.json", timeout=SECONDS)
     page.get_by_text("A and B, file by file").click()
-    expect(page.locator("details[open] .deviations")).to_contain_text("energy")
+    expect(page.locator("details[open] .deviations")).to_contain_text("summary.json", timeout=SECONDS)
 
     page.get_by_label("A (").check()
     page.get_by_role("button", name="Rule", exact=True).click()
     assert page.get_by_label("Why").evaluate("field => field.validity.valueMissing"), "a ruling without a reason is not sent"
     page.get_by_label("Why").fill(REASON)
     page.get_by_role("button", name="Rule", exact=True).click()
-    expect(page.get_by_role("status")).to_contain_text("The dispute is ended.")
-    expect(page.locator("dl.facts")).to_contain_text("completed")
-    expect(page.locator("table.acts")).to_contain_text(REASON)
+    expect(page.get_by_role("status")).to_contain_text("The dispute is ended.", timeout=SECONDS)
+    expect(page.locator("dl.facts")).to_contain_text("completed", timeout=SECONDS)
+    expect(page.locator("table.acts")).to_contain_text(REASON, timeout=SECONDS)
 
     with portal.database():
         settled = Job.objects.get(pk=job.pk)
@@ -80,9 +82,9 @@ def test_a_moderator_settles_a_dispute(portal: LivePortal, browser: Browser) -> 
     page.get_by_role("link", name="Trail", exact=True).click()
     assert urlsplit(page.url).path == "/admin/people/act/"
     row = page.locator("tr", has_text=REASON)
-    expect(row).to_contain_text("dispute ruled on")
-    expect(row).to_contain_text("barbara")
+    expect(row).to_contain_text("dispute ruled on", timeout=SECONDS)
+    expect(row).to_contain_text("barbara", timeout=SECONDS)
     row.get_by_role("link", name=job.label).click()
-    expect(page.get_by_role("heading", name=job.label)).to_be_visible()
+    expect(page.get_by_role("heading", name=job.label)).to_be_visible(timeout=SECONDS)
     assert complaints.found == []
     context.close()

@@ -69,7 +69,7 @@ def test_what_is_no_request() -> None:
     with pytest.raises(ImageRequestOpenError, match="already"):
         asked(researcher)
     for number in range(OPEN_MAX - 1):
-        asked(researcher, name=f"example/tides:{number}.0")
+        asked(researcher, name=f"example/tides:{number + 2}.0")
     with pytest.raises(ImageRequestOpenError, match="Wait"):
         asked(researcher, name="example/more:1.0")
 
