@@ -249,10 +249,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], type[BackupError]]] = {
     "no list of blobs": (lambda folder: (folder / "blobs.txt").unlink(), BackupDamagedError),
     "another key": (_key_shortened, BackupDamagedError),
     "no blobs": (lambda folder: shutil.rmtree(folder.parent / "blobs"), BackupDamagedError),
-    "another blob": (
-        lambda folder: [_shortened(path) for path in (folder.parent / "blobs").rglob("*") if path.is_file()],
-        BackupDamagedError,
-    ),
+    "another blob": (_blob_shortened, BackupDamagedError),
 }
 
 
