@@ -136,7 +136,7 @@ def _pool_leave() -> None:
     options = connection.settings_dict["OPTIONS"]
     if options.get("pool"):
         connection.close()
-        connection.close_pool()
+        connection.close_pool()  # type: ignore[attr-defined]  # of the PostgreSQL backend only
         connection.settings_dict["OPTIONS"] = {name: value for name, value in options.items() if name != "pool"}
 
 
