@@ -71,6 +71,10 @@ SECTIONS: Final = (
         ),
     ),
     Section(
+        "Portals",
+        (DocPage("operations", "operations.md", "Operating a portal", "What is kept and how long, backup and restore."),),
+    ),
+    Section(
         "Reference",
         (
             DocPage("glossary", "glossary.md", "Glossary", "One word for one thing, here and everywhere."),

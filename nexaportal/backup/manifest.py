@@ -20,7 +20,7 @@ DATABASE: Final = "database.dump"
 BLOBS: Final = "blobs.txt"
 COORDINATOR_KEY: Final = "keys/coordinator.key"
 PREVIOUS_KEY: Final = "keys/coordinator-previous.key"
-SECRET: Final = "keys/django.secret"  # noqa: S105  a file's name  # nosec B105
+SECRET: Final = "keys/django.secret"  # noqa: S105  a file's name
 
 
 class _Message(BaseModel):

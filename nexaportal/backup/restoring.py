@@ -12,6 +12,7 @@ An older release's database is migrated. Roles get their rights; passwords of ro
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,7 @@ from nexaportal.backup.postgres import database_restore, dump_check, tools_check
 from workers.protocol.digests import digest_stream
 
 _NAMED: Final = 5
+_ENDING_SECONDS: Final = 5.0
 Report = Callable[[str], None]
 
 
@@ -63,6 +65,7 @@ def backup_restore(*, folder: Path, reason: str, replace: bool, report: Report) 
 
     Raises BackupError, CoordinatorKeyMissingError, OSError, and what ledger/epochs.py raises.
     """
+    _pool_leave()
     tools_check()
     manifest = backup_check(folder=folder)
     report(f"The backup of {manifest.made_at:%Y-%m-%d %H:%M:%S} UTC is whole: {manifest.blobs} blobs, {len(manifest.files)} files.")
@@ -128,14 +131,34 @@ def _is_whole(path: Path, digest: str, size_bytes: int) -> bool:
         return False
 
 
+def _pool_leave() -> None:
+    """This process has one session from here on: a pool opens more, which would look like somebody at work."""
+    options = connection.settings_dict["OPTIONS"]
+    if options.get("pool"):
+        connection.close()
+        connection.close_pool()  # type: ignore[attr-defined]  # of the PostgreSQL backend only
+        connection.settings_dict["OPTIONS"] = {name: value for name, value in options.items() if name != "pool"}
+
+
+def _others_wait() -> int:
+    """How many other sessions are in the database; those that are just ending are waited for."""
+    give_up_at = time.monotonic() + _ENDING_SECONDS
+    while True:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+            )
+            (others,) = cursor.fetchone()
+        if not others or time.monotonic() > give_up_at:
+            return int(others)
+        time.sleep(0.1)
+
+
 def _target_check(folder: Path, *, replace: bool) -> None:
     """Raises RestoreTargetError where something would be lost, or somebody is at work."""
+    others = _others_wait()
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
-        )
-        (others,) = cursor.fetchone()
         tables = connection.introspection.table_names(cursor)
     if others:
         raise RestoreTargetError(f"{others} other sessions are in the database: stop web, workers and beat first.")

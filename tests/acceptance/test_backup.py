@@ -66,12 +66,12 @@ def wipe(running: RunningStack) -> None:
 
 def test_after_backup_wipe_and_restore_all_is_as_before_and_hosts_go_on(tmp_path: Path, engine: EngineHandle) -> None:
     settings = {**SETTINGS, "NEXA_BLOB_INLINE_BYTES": "64"}  # archives and logs are files of the store
-    with stack_running(tmp_path, engine, TINY, settings=settings) as running:
-        before = running.job_wait(running.submit(TINY), limit_seconds=90)
+    with stack_running(tmp_path, engine, TINY, owners=("ada", "emmy"), settings=settings) as running:
+        before = running.job_wait(running.submit(TINY), limit_seconds=240)
         bundle = running.bundle(before["id"]).read_bytes()
         money, first = balances(running), audited(running, tmp_path)
         made = manage(running, "backup_make", str(tmp_path / "backups")).splitlines()[-1].removeprefix("Backup: ")
-        lost = running.job_wait(running.submit(TINY), limit_seconds=90)
+        lost = running.job_wait(running.submit(TINY), limit_seconds=240)
         running.bundle(lost["id"])
         second = audited(running, tmp_path)
         assert second["size"] > first["size"]
@@ -83,12 +83,12 @@ def test_after_backup_wipe_and_restore_all_is_as_before_and_hosts_go_on(tmp_path
         running.services.redis_flush()
         for name in SERVERS:
             running.process_restart(name)
-        running.portal_wait(limit_seconds=60)
+        running.portal_wait(limit_seconds=180)
 
         assert running.researcher.job(before["id"])["state"] == "completed"
         assert balances(running) == money
         assert _members(running.bundle(before["id"]).read_bytes()) == _members(bundle)
-        after = running.job_wait(running.submit(TINY), limit_seconds=120)
+        after = running.job_wait(running.submit(TINY), limit_seconds=240)
         assert {replica["state"] for replica in running.researcher.job_replicas(after["id"])} == {"accepted"}
         running.bundle(after["id"])
         third = audited(running, tmp_path)

@@ -224,23 +224,32 @@ def _shortened(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
+def _dump_shortened(folder: Path) -> None:
+    _shortened(folder / "database.dump")
+
+
+def _key_shortened(folder: Path) -> None:
+    _shortened(folder / "keys" / "coordinator.key")
+
+
+def _blob_shortened(folder: Path) -> None:
+    _shortened(next((folder.parent / "blobs").glob("*/*")))
+
+
 def _manifest_changed(folder: Path) -> None:
     document = json.loads((folder / "manifest.json").read_text())
     document["payload"] = document["payload"][:-8] + "AAAAAAA="
     (folder / "manifest.json").write_text(json.dumps(document))
 
 
-DAMAGES: dict[str, tuple[Callable[[Path], object], type[BackupError]]] = {
+DAMAGES: dict[str, tuple[Callable[[Path], None], type[BackupError]]] = {
     "no manifest": (lambda folder: (folder / "manifest.json").unlink(), BackupDamagedError),
     "another manifest": (_manifest_changed, BackupDamagedError),
-    "a shorter dump": (lambda folder: _shortened(folder / "database.dump"), BackupDamagedError),
+    "a shorter dump": (_dump_shortened, BackupDamagedError),
     "no list of blobs": (lambda folder: (folder / "blobs.txt").unlink(), BackupDamagedError),
-    "another key": (lambda folder: _shortened(folder / "keys" / "coordinator.key"), BackupDamagedError),
+    "another key": (_key_shortened, BackupDamagedError),
     "no blobs": (lambda folder: shutil.rmtree(folder.parent / "blobs"), BackupDamagedError),
-    "another blob": (
-        lambda folder: [_shortened(path) for path in (folder.parent / "blobs").rglob("*") if path.is_file()],
-        BackupDamagedError,
-    ),
+    "another blob": (_blob_shortened, BackupDamagedError),
 }
 
 
