@@ -13,7 +13,7 @@ PAGE_MS_MAX: Final = 150
 
 def wall_figures(folder: Path) -> list[Figure]:
     """On services of its own; the key is in `folder`."""
-    found = portal_process_run("benchmarks.wall_load", folder, durable=False, seconds_max=600)
+    found = portal_process_run("benchmarks.wall_load", folder, durable=False, seconds_max=1500)
     return [
         *(Figure(f"{name}, p50", page["p50"], "ms", PAGE_MS_MAX, _cpu_words(page)) for name, page in found["pages"].items()),
         Figure("a settled slice's work written down, 200 receipts of as many people", found["record"]["p50"], "ms"),

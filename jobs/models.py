@@ -14,7 +14,7 @@ from django.db.models import Case, F, Func, Q, Value, When
 from django.db.models.functions import Concat
 
 from jobs.descriptor import Visibility
-from jobs.states import REPLICA_EXCLUSIVE, JobState, ReplicaState
+from jobs.states import REPLICA_ENDED, REPLICA_EXCLUSIVE, JobState, ReplicaState
 from jobs.timed_ids import timed_id_make
 from nodes.models import Node, NodeKey
 
@@ -286,6 +286,9 @@ class Replica(models.Model):
             models.Index(fields=["lease_expires_at"], condition=Q(state__in=["leased", "running"]), name="replica_lease_expiry"),
             models.Index(fields=["verify_claimed_until"], condition=Q(state="reported"), name="replica_to_verify"),
             models.Index(fields=["node", "state"]),
+            models.Index(
+                fields=["node", "-leased_at", "-id"], condition=Q(state__in=sorted(REPLICA_ENDED)), name="replica_history_of_node"
+            ),
             models.Index(fields=["kind", "concluded_at"], condition=Q(state__in=["failed", "accepted"]), name="replica_outcome_of_kind"),
             models.Index(fields=["lease_request_id"], condition=Q(state__in=["leased", "running"]), name="replica_lease_request"),
         ]

@@ -68,6 +68,8 @@ JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
 
 REPLICA_LIVE = frozenset({ReplicaState.LEASED, ReplicaState.RUNNING})
 """States with a lease that exchanges renew."""
+REPLICA_ENDED = frozenset(ReplicaState) - REPLICA_LIVE - {ReplicaState.QUEUED}
+"""States in which no host is at it: delivered, failed, lost or stopped."""
 
 REPLICA_VOTES = frozenset({ReplicaState.REPORTED, ReplicaState.ACCEPTED, ReplicaState.REJECTED})
 """States of replicas whose receipt counts, or counted, in a verdict."""

@@ -136,7 +136,10 @@ class Team(models.Model):
 
 
 class TeamMember(models.Model):
-    """A person in a team: in one at most. The lead invites, renames and removes."""
+    """A person in a team: in one at most. The lead invites, renames and removes; when the lead goes, who joined first leads.
+
+    A team without members is removed. Triggers do both, as people also go by being deleted.
+    """
 
     user = models.OneToOneField(User, on_delete=models.CASCADE, related_name="membership")
     team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="members")

@@ -1,4 +1,4 @@
-"""Writes of teams. A team has one lead as long as it has members, and ends with its last member."""
+"""Writes of teams. A team has one lead as long as it has members, and ends with its last: the database sees to it (migration 0005)."""
 
 from __future__ import annotations
 
@@ -75,15 +75,9 @@ def team_join(*, user: User, invitation: str) -> Team:
     return team
 
 
-@transaction.atomic
 def team_leave(*, user: User) -> None:
     """Idempotent. A lead's place goes to who joined first; a team that nobody is left in is removed."""
-    membership = TeamMember.objects.filter(user=user).first()
-    if membership is None:
-        return
-    team = Team.objects.select_for_update().get(pk=membership.team_id)  # one at a time: no team without a lead, none without members
-    membership.delete()
-    _lead_ensure(team)
+    TeamMember.objects.filter(user=user).delete()
 
 
 @transaction.atomic
@@ -96,15 +90,6 @@ def team_member_remove(*, team: Team, by: User, member_id: int) -> None:
         raise TeamMemberUnknownError("Expected somebody of this team who doesn't lead it; they may have left. Reload the page.")
     if team.invitation_id is not None:
         invitation_make(team=team, by=by)
-
-
-def _lead_ensure(team: Team) -> None:
-    first = TeamMember.objects.filter(team=team).order_by("-is_lead", "joined_at", "pk").first()
-    if first is None:
-        team.delete()
-    elif not first.is_lead:
-        first.is_lead = True
-        first.save(update_fields=["is_lead"])
 
 
 def _lead_check(team: Team, by: User) -> None:

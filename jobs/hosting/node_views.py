@@ -13,7 +13,6 @@ from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
@@ -26,6 +25,7 @@ from nodes.models import Node, NodeSample, NodeState
 from nodes.services import node_drain, node_pause, node_resume
 from nodes.tiers import tier_classify
 from people.page_users import user_of
+from people.paging import page_of
 from workers.protocol.messages.machine import NodeProfile
 from workers.protocol.problems import ProblemError
 
@@ -89,8 +89,7 @@ def node_page(request: HttpRequest, node_id: UUID) -> HttpResponse:
     """One node of the caller, whole. `span` is the stretch of its charts, `before` where its history goes on."""
     node, now = _node_or_404(request, node_id), timezone.now()
     span = SPANS.get(request.GET.get("span", ""), SPANS["hour"])
-    history = runs_before(node=node, before=_moment(request.GET.get("before", "")), limit=PAGE_RUNS + 1)
-    page = history[:PAGE_RUNS]
+    page, last = page_of(runs_before(node=node, before=_run_id(request.GET.get("before", "")), limit=PAGE_RUNS + 1), PAGE_RUNS)
     context = {
         **_live(node, now),
         "machine": machine_words(node.profile),
@@ -101,7 +100,7 @@ def node_page(request: HttpRequest, node_id: UUID) -> HttpResponse:
         "spans": SPANS.values(),
         "charts": charts_of(node=node, span=span, now=now),
         "history": page,
-        "older": page[-1].replica.leased_at if len(history) > PAGE_RUNS else None,
+        "older": last and last.replica.pk,
         "keys": selectors.keys_of(node=node),
     }
     return render(request, "nodes/node.html", context)
@@ -168,10 +167,9 @@ def _node_or_404(request: HttpRequest, node_id: UUID) -> Node:
     return node
 
 
-def _moment(text: str) -> datetime | None:
-    """An aware time; None for anything else: the newest page."""
+def _run_id(text: str) -> UUID | None:
+    """None for what is none: the newest page."""
     try:
-        moment = parse_datetime(text)
+        return UUID(text)
     except ValueError:
         return None
-    return moment if moment is not None and moment.tzinfo is not None else None

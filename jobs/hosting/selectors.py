@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from jobs.disclosure import is_concluded
 from jobs.models import Replica
-from jobs.states import REPLICA_LIVE, REPLICA_VOTES, JobState, ReplicaState
+from jobs.states import REPLICA_ENDED, REPLICA_LIVE, REPLICA_VOTES, JobState, ReplicaState
 from ledger.models import LogLeaf
 from nodes.models import Node
 from workers.protocol.messages.exchange import LeaseReport
@@ -72,11 +72,12 @@ def runs_now(*, nodes: Sequence[Node]) -> dict[UUID, list[Run]]:
     return runs
 
 
-def runs_before(*, node: Node, before: datetime | None = None, limit: int) -> list[Run]:
-    """What the node has delivered, failed or lost, newest lease first, at most `limit`, leased before `before`. Two statements."""
-    ended = Replica.objects.filter(node=node).exclude(state__in=[*_LIVE, ReplicaState.QUEUED])
-    if before is not None:
-        ended = ended.filter(leased_at__lt=before)
+def runs_before(*, node: Node, before: UUID | None = None, limit: int) -> list[Run]:
+    """What the node has delivered, failed or lost, newest lease first, behind its run `before`. Three statements at most."""
+    ended = Replica.objects.filter(node=node, state__in=sorted(REPLICA_ENDED), leased_at__isnull=False)
+    last = ended.filter(pk=before).values_list("leased_at", flat=True).first() if before is not None else None
+    if last is not None:
+        ended = ended.filter(leased_at__lte=last).exclude(leased_at=last, pk__gte=before)
     replicas = list(ended.select_related("job").defer("job__descriptor", "order_envelope").order_by("-leased_at", "-pk")[:limit])
     keys = {f"payment:{replica.pk}": replica.pk for replica in replicas if replica.paid_micro and is_concluded(JobState(replica.job.state))}
     leaves = (

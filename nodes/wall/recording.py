@@ -61,7 +61,7 @@ def work_record(works: Sequence[JudgedWork], *, at: datetime) -> None:
 
 def work_take_back(work: JudgedWork, *, at: datetime) -> None:
     """Takes an accepted receipt, recorded at `at`, off its owner's day: whoever reverses its payment calls it, in that transaction."""
-    parameters = {
+    parameters: dict[str, Any] = {
         "owner": work.owner_id,
         "day": at.date(),
         "science": work.science,

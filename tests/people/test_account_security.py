@@ -86,6 +86,20 @@ def test_sign_up_answers_alike_whether_the_address_has_an_account() -> None:
     assert not User.objects.filter(username="pierre").exists()
 
 
+def test_sign_up_says_that_a_name_is_taken_and_nothing_of_whose_it_is() -> None:
+    """Names are handles, which people must be able to choose; addresses are not told, and attempts are counted (above)."""
+    person_make()
+    User.objects.filter(username="marie").update(display_name="NightOwl", about="two desktops", is_public=False)
+    for name in ("MARIE", "nightowl"):
+        words = {"email": "irene@example.org", "username": name, "password1": PASSWORD, "password2": PASSWORD}
+        page = Client().post("/accounts/signup/", words)
+        assert page.status_code == 200
+        text = page.content.decode()
+        assert "already" in text
+        assert not [word for word in ("marie@example.org", "two desktops", "NightOwl") if word in text]
+    assert not User.objects.filter(email="irene@example.org").exists()
+
+
 @pytest.mark.parametrize(
     "target", ["https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:alert(1)", "https:evil.example"]
 )

@@ -150,3 +150,18 @@ def test_a_token_is_minted_on_the_page_and_shown_once() -> None:
     assert "<i>laptop" not in text
     assert "nexa_" not in client.get("/account/tokens/").content.decode()
     assert client.post("/account/tokens/", {"name": "x", "scopes": [], "days": "7"}).status_code == 400
+
+
+def test_a_lead_who_is_deleted_leaves_the_team_to_who_joined_first_and_the_last_one_ends_it() -> None:
+    lead, first, second = user_make(), user_make(), user_make()
+    team = team_create(lead=lead, name="Night shift")
+    link = link_of(team, lead)
+    for user in (first, second):
+        team_join(user=user, invitation=link)
+    lead.delete()
+    assert [(one.user, one.is_lead) for one in TeamMember.objects.filter(team=team).order_by("joined_at")] == [
+        (first, True),
+        (second, False),
+    ]
+    User.objects.filter(pk__in=[first.pk, second.pk]).delete()
+    assert not Team.objects.filter(pk=team.pk).exists()

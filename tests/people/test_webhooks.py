@@ -21,6 +21,7 @@ from django.utils import timezone
 from people.errors import WebhookUrlInvalidError
 from people.models import User
 from people.notifications import delivery
+from people.notifications.beside import DeliveryThread
 from people.notifications.delivery import DeliveryError, DeliveryPolicy, deliveries_run, post, webhook_secret, webhook_url_check
 from people.notifications.models import Notification, NotificationKind, Webhook, WebhookDelivery
 from people.notifications.services import Draft, notifications_write, webhook_remove, webhook_set
@@ -264,3 +265,52 @@ def test_a_run_ends_when_its_time_is_over(server: _Server, policy: DeliveryPolic
     webhook_set(owner=owner, url=url_of(server))
     told(owner)
     assert deliveries_run(policy=policy) == 0
+
+
+def test_a_receiver_that_is_slow_keeps_nobody_waiting(server: _Server, policy: DeliveryPolicy, own_database: str) -> None:
+    owner = user_make()
+    webhook_set(owner=owner, url=url_of(server, "/drip"))
+    told(owner)
+    ended = threading.Event()
+
+    def run() -> None:
+        deliveries_run(policy=replace(policy, timeout_seconds=60))
+        ended.set()
+
+    deliveries = DeliveryThread(run)
+    assert deliveries.start()
+    assert not deliveries.start()
+    assert not WebhookDelivery.objects.exclude(error="").exists()  # it drips, and the worker goes on
+    server.ended.set()
+    assert ended.wait(60)
+    assert WebhookDelivery.objects.get().error == "unreachable"
+
+
+def test_a_run_that_fails_is_followed_by_another(own_database: str) -> None:
+    calls: list[int] = []
+    again = threading.Event()
+
+    def run() -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            raise RuntimeError("the database is away")
+        again.set()
+
+    deliveries = DeliveryThread(run)
+    give_up_at = time.monotonic() + 60
+    while len(calls) < 2 and time.monotonic() < give_up_at:
+        deliveries.start()
+        again.wait(0.02)
+    assert again.wait(60)
+
+
+@pytest.mark.django_db
+def test_each_webhook_has_its_turn_before_one_has_another(server: _Server, policy: DeliveryPolicy) -> None:
+    busy, quiet = user_make(), user_make()
+    for owner, path in ((busy, "/busy"), (quiet, "/quiet")):
+        webhook_set(owner=owner, url=url_of(server, path))
+    for number in range(3):
+        told(busy, f"job:{number}")
+    told(quiet)
+    assert deliveries_run(policy=policy) == 4
+    assert [path for path, *_ in server.got] == ["/busy", "/quiet", "/busy", "/busy"]

@@ -12,6 +12,8 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
+from jobs.hosting.selectors import Run, runs_before
+from jobs.models import Replica
 from jobs.services.settlement import job_settle
 from ledger.checkpoints import checkpoint_publish
 from nodes.models import JoinToken, Node, NodeSample
@@ -209,7 +211,7 @@ def test_charts_show_what_was_told_and_leave_gaps() -> None:
     assert "61 °C" in text
     assert "hx-trigger" in text
     assert text.count("<figure>") == signed_in(owner).get(f"/nodes/{node.pk}/?span=day").content.decode().count("<figure>")
-    assert signed_in(owner).get(f"/nodes/{node.pk}/?span=%00&before=2026-99-99T00:00").status_code == 200
+    assert signed_in(owner).get(f"/nodes/{node.pk}/?span=%00&before=nothing").status_code == 200
 
 
 def test_what_a_host_claims_is_shown_as_text() -> None:
@@ -222,6 +224,18 @@ def test_what_a_host_claims_is_shown_as_text() -> None:
         text = signed_in(owner).get(path).content.decode()
         assert "<script>alert" not in text
         assert "&lt;script&gt;alert(1)" in text
+
+
+def test_the_history_goes_on_behind_a_run_though_many_were_leased_at_one_moment() -> None:
+    owner = user_make()
+    node, key = node_make(owner)
+    replicas = [replica_report(job_make(), node=node, key=key) for _ in range(5)]
+    Replica.objects.filter(node=node).update(leased_at=timezone.now())
+    shown: list[Run] = []
+    while page := runs_before(node=node, before=shown[-1].replica.pk if shown else None, limit=2):
+        shown += page
+    assert sorted(run.replica.pk for run in shown) == sorted(replica.pk for replica in replicas)
+    assert runs_before(node=node, before=uuid.uuid4(), limit=9) == runs_before(node=node, limit=9)
 
 
 def test_statements_do_not_grow_with_nodes_and_runs(django_assert_max_num_queries: DjangoAssertNumQueries) -> None:
