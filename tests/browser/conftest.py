@@ -12,7 +12,6 @@ from tests.browser.looking import browser_open
 from tests.browser.scene import Scene, scene_make
 from tests.client.live_portal import LivePortal
 
-
 expect.set_options(timeout=20_000)  # a busy machine is slow to answer, and what comes at once isn't waited for
 
 

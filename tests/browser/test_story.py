@@ -179,14 +179,14 @@ def job_watch(page: Page) -> None:
     state = live.locator(".title-line .state").first
     expect(page.locator("#live-note")).to_contain_text("Live: this page follows the job.")
     expect(state).to_have_text("running")
-    expect(live.get_by_role("heading", name="lise-attic")).to_be_visible(timeout=SOON_MS)
-    expect(live.get_by_role("heading", name="emmy-shed")).to_be_visible(timeout=SOON_MS)
+    expect(live.get_by_role("heading", name="lise-attic")).to_be_visible()
+    expect(live.get_by_role("heading", name="emmy-shed")).to_be_visible()
     expect(live.get_by_text("could copy it, you included").first).to_be_visible()
     expect(state).to_have_text("completed", timeout=RUN_MS)
     expect(live.locator(".verdict")).to_contain_text("2 of 2 replicas agree")
     expect(live.locator(".replica .state-accepted")).to_have_count(2)
     expect(page.locator("#live-note")).to_contain_text("Concluded; nothing more will change.")
-    expect(live.get_by_text("measuring").first).to_be_visible(timeout=SOON_MS)  # in the log, which is there by now
+    expect(live.get_by_text("measuring").first).to_be_visible()  # in the log, which is there by now
     expect(live.get_by_role("link", name="proof.json").first).to_be_visible()
     seen = page.evaluate("window.states")
     assert seen in (["queued", "running", "completed"], ["running", "completed"]), "without a reload, and in order"
