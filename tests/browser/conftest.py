@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 from pytest_django import DjangoDbBlocker
 
 from tests.browser.looking import browser_open
 from tests.browser.scene import Scene, scene_make
 from tests.client.live_portal import LivePortal
+
+expect.set_options(timeout=20_000)  # a busy machine is slow to answer, and what comes at once isn't waited for
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -30,7 +30,6 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.docker, pytest.mark.timeout(60
 FOLDING: Final = CHECKOUT / "examples" / "folding"
 STAGES: Final = {"heating": 500, "annealing": 1500, "cooling": 1500}
 """Steps: a fifth of the example's, and the chain still collapses."""
-SOON_MS: Final = 20_000
 HOST_MS: Final = 60_000
 """A host measures its machine before it joins, beside whatever else is running."""
 RUN_MS: Final = 240_000
@@ -65,7 +64,7 @@ class People:
 
     def page(self) -> Page:
         context = context_open(self._browser, self._running.stack.origin)
-        context.set_default_timeout(SOON_MS)
+        context.set_default_timeout(HOST_MS)
         page = context.new_page()
         self.complaints.append(Complaints(page))
         return page
@@ -95,7 +94,7 @@ def machine_lend(page: Page, running: RunningStack, name: str, owner: str) -> No
     page.get_by_role("link", name="Lend a machine").click()
     page.get_by_label("Name").fill(name)
     page.get_by_role("button", name="Get a one-time token").click()
-    expect(page.locator("#live-note")).to_contain_text("Live", timeout=SOON_MS)
+    expect(page.locator("#live-note")).to_contain_text("Live")
     page.get_by_label("As a service").check()
     expect(page.locator("#c-systemd")).to_be_visible()
     expect(page.locator("#c-shell")).to_be_hidden()
@@ -109,7 +108,7 @@ def machine_arrives(page: Page, running: RunningStack, name: str) -> None:
     arrived = page.locator(".arrived")
     try:
         expect(arrived).to_contain_text(name, timeout=HOST_MS)
-        expect(arrived).to_contain_text("Asks for work", timeout=SOON_MS)
+        expect(arrived).to_contain_text("Asks for work")
     except AssertionError as error:
         raise AssertionError(running.process(name).log_tail()) from error
     expect(arrived).to_contain_text(f"{os.cpu_count()} cores")
@@ -150,12 +149,12 @@ def job_submit(page: Page) -> None:
 
     page.route("**/jobs/new/uploads/**", lose_once)
     page.set_input_files("#files", FOLDING / "inputs" / "chignolin.fasta")
-    expect(page.locator("#transfers")).to_contain_text("uploaded: 75 bytes in", timeout=SOON_MS)
+    expect(page.locator("#transfers")).to_contain_text("uploaded: 75 bytes in")
     parameters = json.loads((FOLDING / "inputs" / "params.json").read_text())
     for stage in parameters["stages"]:
         stage["steps"] = STAGES[stage["name"]]
     file_drop(page, "params.json", json.dumps(parameters).encode())
-    expect(page.locator("#transfers li").nth(1)).to_contain_text("uploaded:", timeout=SOON_MS)
+    expect(page.locator("#transfers li").nth(1)).to_contain_text("uploaded:")
     expect(page.locator(".upload-state .state-passed")).to_have_count(2)
     assert len(lost) == 1
     page.locator('[name="/job_id"]').fill("chignolin-in-short")
@@ -163,13 +162,13 @@ def job_submit(page: Page) -> None:
     expect(page.locator("#f-text")).to_have_value(re.compile('"job_id": "chignolin-in-short"'))
     page.get_by_role("button", name="Form").click()
     expect(page.locator('[name="/job_id"]')).to_have_value("chignolin-in-short")
-    expect(page.locator("#check")).to_contain_text("Nothing to correct", timeout=SOON_MS)
+    expect(page.locator("#check")).to_contain_text("Nothing to correct")
     expect(page.locator("#check-line")).to_contain_text("0 to correct")
     # (1.8e12 / 3.6e15) * 1 = 0.0005 a replica, at worst 4 times that, 4 replicas at most.
     for words in ("1.8e12", "0.0005", "0.002", "4 replicas: 2 copies, up to 2 more", "0.008", "10.00", "9.992"):
         expect(page.locator("#check")).to_contain_text(words)
     page.locator("#submit-job").dblclick()
-    page.wait_for_url("**/jobs/*-*-*-*-*/")
+    page.wait_for_url("**/jobs/*-*-*-*-*/", wait_until="commit")
     expect(page.locator("h1")).to_have_text("chignolin-in-short")
 
 
@@ -178,16 +177,16 @@ def job_watch(page: Page) -> None:
     page.evaluate(STATES_NOTE)
     live = page.locator("#job-live")
     state = live.locator(".title-line .state").first
-    expect(page.locator("#live-note")).to_contain_text("Live: this page follows the job.", timeout=SOON_MS)
-    expect(state).to_have_text("running", timeout=SOON_MS)
-    expect(live.get_by_role("heading", name="lise-attic")).to_be_visible(timeout=SOON_MS)
-    expect(live.get_by_role("heading", name="emmy-shed")).to_be_visible(timeout=SOON_MS)
+    expect(page.locator("#live-note")).to_contain_text("Live: this page follows the job.")
+    expect(state).to_have_text("running")
+    expect(live.get_by_role("heading", name="lise-attic")).to_be_visible()
+    expect(live.get_by_role("heading", name="emmy-shed")).to_be_visible()
     expect(live.get_by_text("could copy it, you included").first).to_be_visible()
     expect(state).to_have_text("completed", timeout=RUN_MS)
-    expect(live.locator(".verdict")).to_contain_text("2 of 2 replicas agree", timeout=SOON_MS)
+    expect(live.locator(".verdict")).to_contain_text("2 of 2 replicas agree")
     expect(live.locator(".replica .state-accepted")).to_have_count(2)
-    expect(page.locator("#live-note")).to_contain_text("Concluded; nothing more will change.", timeout=SOON_MS)
-    expect(live.get_by_text("measuring").first).to_be_visible(timeout=SOON_MS)  # in the log, which is there by now
+    expect(page.locator("#live-note")).to_contain_text("Concluded; nothing more will change.")
+    expect(live.get_by_text("measuring").first).to_be_visible()  # in the log, which is there by now
     expect(live.get_by_role("link", name="proof.json").first).to_be_visible()
     seen = page.evaluate("window.states")
     assert seen in (["queued", "running", "completed"], ["running", "completed"]), "without a reload, and in order"
@@ -246,8 +245,8 @@ def test_from_three_sign_ups_to_a_structure_that_anybody_can_verify(running: Run
     job_watch(researcher)
 
     for page in lenders.values():
-        expect(page.locator(".arrived")).to_contain_text("First job: protein_folding", timeout=SOON_MS)
-        expect(page.locator(".arrived")).to_contain_text("of the public log", timeout=SOON_MS)
+        expect(page.locator(".arrived")).to_contain_text("First job: protein_folding")
+        expect(page.locator(".arrived")).to_contain_text("of the public log")
         assert page.evaluate("window.unbroken"), "without a reload"
     structure_look(researcher)
     bundle_verify(researcher, tmp_path)
