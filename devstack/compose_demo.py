@@ -17,9 +17,9 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from rich.console import Console
 
@@ -46,6 +46,8 @@ AWAY_SECONDS: Final = 180
 """How long a killed service may take to be healthy again, and the portal to answer."""
 NODE_SETTINGS: Final = "[worker]\ndrain_seconds = 0\nreport_seconds = 2\n"
 
+AnswerT = TypeVar("AnswerT")
+
 
 class PatientApi(PortalApi):
     """The portal's API for somebody who kills its services: a question is asked again until somebody answers."""
@@ -62,7 +64,7 @@ class PatientApi(PortalApi):
     def job_submit(self, descriptor: Mapping[str, Any]) -> dict[str, Any]:
         return self._patiently(lambda: PortalApi.job_submit(self, descriptor))  # the label makes it idempotent
 
-    def _patiently(self, ask: Any) -> Any:
+    def _patiently(self, ask: Callable[[], AnswerT]) -> AnswerT:
         limit = time.monotonic() + AWAY_SECONDS
         while True:
             try:

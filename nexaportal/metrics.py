@@ -164,7 +164,7 @@ def _redis_ask() -> Iterable[Metric]:
     family = GaugeMetricFamily("nexapod_tasks_waiting", "Tasks that no worker has taken.", labels=["queue"])
     with Redis.from_url(settings.NEXA_REDIS_URL, socket_timeout=_REDIS_SECONDS, socket_connect_timeout=_REDIS_SECONDS) as redis:
         for queue in _QUEUES:
-            family.add_metric([queue], float(redis.llen(queue)))  # type: ignore[arg-type]  # a synchronous client's answer
+            family.add_metric([queue], float(redis.llen(queue)))
     return [family]
 
 
@@ -176,6 +176,6 @@ def metrics(request: HttpRequest) -> HttpResponse:
     registry = CollectorRegistry()
     registry.register(PortalCollector())
     if settings.NEXA_METRICS_FOLDER:
-        MultiProcessCollector(registry)
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # it has no types
         return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
     return HttpResponse(generate_latest(registry) + generate_latest(_COUNTED), content_type=CONTENT_TYPE_LATEST)
