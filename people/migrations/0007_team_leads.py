@@ -25,6 +25,6 @@ DROP FUNCTION people_team_lead_ensure();
 
 
 class Migration(migrations.Migration):
-    dependencies = [("people", "0004_notifications")]
+    dependencies = [("people", "0006_expiry")]
 
     operations = [migrations.RunSQL(ENSURE, reverse_sql=ENSURE_DROP)]

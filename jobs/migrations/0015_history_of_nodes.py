@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("jobs", "0010_live_indexes")]
+    dependencies = [("jobs", "0014_image_requests")]
 
     operations = [
         migrations.AddIndex(
