@@ -267,10 +267,10 @@ ACCOUNT_FORMS = {
     "login": "people.sign_in_forms.SignInForm",
     "signup": "people.sign_in_forms.SignUpForm",
     "add_email": "people.sign_in_forms.EmailForm",
-    "change_password": "people.sign_in_forms.PasswordChangeForm",
-    "set_password": "people.sign_in_forms.PasswordSetForm",
-    "reset_password": "people.sign_in_forms.PasswordForgottenForm",
-    "reset_password_from_key": "people.sign_in_forms.PasswordResetForm",
+    "change_password": "people.sign_in_forms.PasswordChangeForm",  # nosec B105
+    "set_password": "people.sign_in_forms.PasswordSetForm",  # nosec B105
+    "reset_password": "people.sign_in_forms.PasswordForgottenForm",  # nosec B105
+    "reset_password_from_key": "people.sign_in_forms.PasswordResetForm",  # nosec B105
 }
 ACCOUNT_USERNAME_BLACKLIST = ["admin", "coordinator", "escrow", "moderator", "nexapod", "operator", "root", "treasury"]
 MFA_ADAPTER = "people.sign_in.SecondFactorAdapter"
