@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import uuid
 from datetime import timedelta
@@ -167,6 +168,14 @@ class TestService:
             node_register(message=message_make(secret, name="lab"))
         node_revoke(node=node)
         assert node_register(message=message_make(secret, name="lab"))[1]
+
+    def test_name_null_is_the_one_chosen_with_the_token_and_else_the_machines(self) -> None:
+        owner = user_make()
+        chosen = join_token_decode(join_token_create(owner=owner, lifetime_seconds=60, name="attic")[1]).secret
+        assert node_register(message=message_make(chosen, name=None))[0].name == "attic"
+        for hint, name in (("cellar.example.org", r"cellar"), ("", r"node-[0-9a-f]{8}")):
+            profile = profile_make(hostname_hint=hint).model_dump(mode="json")
+            assert re.fullmatch(name, node_register(message=message_make(secret_of(owner), name=None, profile=profile))[0].name)
 
     def test_constraint_that_is_not_about_key_or_name_is_a_bug_and_raised(self) -> None:
         User.objects.filter(pk=(owner := user_make()).pk).delete()
