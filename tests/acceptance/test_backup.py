@@ -55,7 +55,6 @@ def wipe(running: RunningStack) -> None:
         running.process_kill(name)
     with psycopg.connect(running.services.postgres_dsn, autocommit=True) as database:
         others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        print(database.execute(f"SELECT state, usename, left(query, 200), backend_type, now() - xact_start {others}").fetchall())
         database.execute(f"SELECT pg_terminate_backend(pid) {others}")
         database.execute("SET lock_timeout = '20s'")
         database.execute("DROP SCHEMA public CASCADE")
