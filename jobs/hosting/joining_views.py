@@ -137,7 +137,7 @@ def _arrival(token: JoinToken) -> dict[str, Any]:
         "is_expired": is_expired,
         "first": first,
         "paid": paid,
-        "is_over": is_expired or paid is not None,
+        "is_over": is_expired or (paid is not None and paid.entry is not None),  # the log takes it a moment after it was paid
     }
 
 
