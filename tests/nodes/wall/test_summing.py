@@ -20,7 +20,7 @@ from nodes.models import Standing, TeamStanding, WallTotal, Workday
 from nodes.wall.recording import JudgedWork, work_record
 from nodes.wall.selectors import WallRow, people_ranked, sciences_seen, standing_of, teams_ranked, wall_totals, workdays_of
 from nodes.wall.summing import standings_sum
-from people.models import Team, TeamMember, User
+from people.models import TeamMember, User
 from people.team_services import team_create, team_leave
 from tests.factories.checking import job_check
 from tests.factories.jobs import funded_researcher_make, job_make
@@ -237,7 +237,7 @@ def team_sums_of_members() -> dict[tuple[int, int, str], tuple[int, ...]]:
 def test_sums_of_teams_follow_whoever_comes_goes_and_works(steps: list[tuple[int, str, int]]) -> None:
     today = timezone.now().date()
     owners = [user_make() for _ in range(3)]
-    teams = [Team.objects.create(name=f"{uuid4()}") for _ in range(2)]
+    teams = [team_create(lead=user_make(), name=f"{uuid4()}"[:30]) for _ in range(2)]  # leads who stay: a team ends with its last member
     for place, act, days_ago in [*steps, (0, "sum", 0)]:
         match act:
             case "work" | "rejected":
