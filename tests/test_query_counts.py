@@ -24,7 +24,7 @@ from tests.factories.nodes import node_make
 from tests.factories.people import user_make
 from tests.factories.receipts import replica_lease
 
-STATEMENTS_MAX: Final = 16
+STATEMENTS_MAX: Final = 18
 """A page that shows this much is a page too full, or asks in a loop."""
 MORE: Final = 4
 """So many more of everything; lists show more of each than that."""

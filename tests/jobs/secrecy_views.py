@@ -238,7 +238,8 @@ def _pushed(watch: Watch) -> Iterator[tuple[str, str]]:
 
 def _text(response: Any) -> str:
     body = body_of(response) if getattr(response, "is_async", False) and response.streaming else _content(response)
-    headers = {name: value for name, value in response.headers.items() if name not in ("Content-Length", "Set-Cookie", "ETag")}
+    drawn = ("Content-Length", "Set-Cookie", "ETag", "X-Request-Id")  # by lot for each request, or follow from the text
+    headers = {name: value for name, value in response.headers.items() if name not in drawn}
     return _stripped(f"{response.status_code} {sorted(headers.items())}\n{body.decode(errors='replace')}")
 
 
