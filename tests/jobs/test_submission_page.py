@@ -311,8 +311,8 @@ def test_the_statements_are_bounded_whatever_is_written(django_assert_num_querie
     inputs = [{"path": f"f{number}", "digest": upload_make(owner, f"{number}".encode()).digest} for number in range(30)]
     client = signed_in(owner)
     client.get("/jobs/new/")
-    # Session, user; label, image, uploads, their blobs, what is stored for them twice (once a minute), balance twice, queues, nodes; with a form
-    # also the states of its inputs.
+    # Session, user; label, image, uploads, their blobs, once a minute what is stored for them (two), balance twice, queues, nodes; with a
+    # form also the states of its inputs.
     with django_assert_num_queries(12):
         client.post("/jobs/new/check/", as_form(inputs=inputs), headers=PART)
     with django_assert_num_queries(11):
