@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -14,10 +15,11 @@ TESTS_NEED: Final = {
     "gcc": ("gcc", "libc6-dev"),  # a stub of NVIDIA's library, a clock that is off
     "mkfs.ext4": ("e2fsprogs",),  # disks that are full
     "mount": ("mount",),
-    "promtool": ("prometheus",),  # whether Prometheus takes the alert rules
     "unshare": ("util-linux",),  # an engine in a network of its own
     "systemd-analyze": ("systemd",),  # whether systemd takes the host's unit
 }
+TAKEN_OUT: Final = {"promtool": "prometheus"}
+"""Programs without the rest of their package, which would start a service of its own. They go beside Python."""
 
 
 class PackagesFailedError(RuntimeError):
@@ -41,9 +43,21 @@ def packages_install(*names: str) -> None:
     _apt("install", "--yes", "--no-install-recommends", *names)
 
 
-def _apt(*arguments: str) -> None:
+def program_take_out(command: str, package: str) -> Path:
+    """Puts usr/bin/`command` of a package beside Python, and nothing else of it anywhere. Raises PackagesFailedError."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # apt downloads as a user of its own
+        _apt("download", package, cwd=folder)
+        (file,) = folder.glob("*.deb")
+        subprocess.run(["dpkg-deb", "--extract", file, folder / "all"], check=True)
+        return Path(shutil.copy(folder / "all" / "usr" / "bin" / command, Path(sys.executable).with_name(command)))
+
+
+def _apt(*arguments: str, cwd: Path | None = None) -> None:
     done = subprocess.run(
         ["apt-get", "-qq", *arguments],
+        cwd=cwd,
         env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -59,15 +73,20 @@ def main() -> int:
     """Ensures what the tests need, for the Makefile."""
     places = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
     missing = {command: names for command, names in TESTS_NEED.items() if shutil.which(command, path=places) is None}
-    if not missing:
+    beside = {command: name for command, name in TAKEN_OUT.items() if not Path(sys.executable).with_name(command).exists()}
+    if not missing and not beside:
         return 0
     packages = sorted({name for names in missing.values() for name in names})
     if os.geteuid() != 0 or not is_debian_like():
-        print(f"The tests need {', '.join(missing)}: sudo apt-get install {' '.join(packages)}, then run this again.", file=sys.stderr)
+        by_hand = "".join(f" Put {command} of Debian's {name} beside {sys.executable}." for command, name in beside.items())
+        wanted = f" sudo apt-get install {' '.join(packages)}." if packages else ""
+        print(f"The tests need {', '.join([*missing, *beside])}:{wanted}{by_hand} Then run this again.", file=sys.stderr)
         return 1
-    print(f"installing {' '.join(packages)} with apt-get (once)")
+    print(f"installing {' '.join([*packages, *beside])} with apt-get (once)")
     try:
         packages_install(*packages)
+        for command, name in beside.items():
+            program_take_out(command, name)
     except PackagesFailedError as error:
         print(error, file=sys.stderr)
         return 1

@@ -118,7 +118,9 @@ def test_every_metric_of_rules_and_dashboard_is_one_that_the_process_exports() -
 
 
 def test_prometheus_takes_the_rules() -> None:
-    done = subprocess.run(["promtool", "check", "rules", str(RULES)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [Path(sys.executable).with_name("promtool"), "check", "rules", RULES], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
