@@ -43,7 +43,7 @@ def test_a_moderator_settles_a_dispute(portal: LivePortal, browser: Browser) -> 
     complaints = Complaints(page)
 
     page.goto("/admin/")
-    page.get_by_label("Login").fill("barbara")
+    page.get_by_label("Username or e-mail").fill("barbara")
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Sign in", exact=True).click()
     page.get_by_label("Code").fill(totp(SECRET, time.time()))

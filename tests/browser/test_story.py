@@ -125,8 +125,10 @@ def researcher_let_in(researcher: Page, moderator: Page) -> None:
     expect(researcher.get_by_role("heading", name="A moderator has your application")).to_be_visible()
     moderator.goto("/admin/people/researcherapplication/")
     moderator.get_by_role("link", name="Dorothy Hodgkin").first.click()
-    moderator.get_by_role("button", name=re.compile("Approve")).click()
-    expect(moderator.get_by_text(re.compile("Dorothy Hodgkin is approved"))).to_be_visible()
+    moderator.get_by_role("link", name="Approve").click()
+    moderator.get_by_label("To the applicant").fill("Welcome.")
+    moderator.get_by_role("button", name="Approve").click()
+    expect(moderator.get_by_text("approved; a mail tells them how to start")).to_be_visible()
     researcher.reload()
     expect(researcher.get_by_role("heading", name="Approved")).to_be_visible()
 

@@ -39,6 +39,7 @@ from ledger.models import Account, Entry, EntryKind, Posting
 from ledger.movements import CreditsInsufficientError
 from ledger.services import account_of, escrow_account, treasury_account
 from nodes.models import Node
+from people.errors import ActPointlessError
 from tests.factories.jobs import IMAGE_NAME, credits_grant, image_approve, job_make
 from tests.factories.nodes import node_make
 from tests.factories.people import moderator_make, researcher_make, user_make
@@ -339,7 +340,8 @@ class Portal(RuleBasedStateMachine):
 
     def _conclude_everything(self) -> None:
         """By what the portal does in time, and hosts if they stay, but no person: no job stays open, nothing stays in escrow."""
-        breaker_open(image_name=f"{IMAGE_NAME}:1.0", by=self.moderator, reason="Mended.")
+        with suppress(ActPointlessError):  # it was never closed
+            breaker_open(image_name=f"{IMAGE_NAME}:1.0", by=self.moderator, reason="Mended.")
         is_over = False
         while not is_over:
             is_over = not self._verify(later=timedelta(days=1))
