@@ -10,12 +10,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.core.exceptions import BadRequest, PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
@@ -25,6 +23,7 @@ from rest_framework import exceptions as drf
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
+from nexaportal.middleware import TwoWayMiddleware
 from workers.protocol.errors import VerificationError
 from workers.protocol.problems import ProblemError, problem_document
 from workers.protocol.validation import ERRORS_MAX, json_pointer, validation_errors
@@ -111,24 +110,13 @@ def drf_exception_handler(error: Exception, context: dict[str, Any]) -> Response
     return Response(answer.document, status=answer.status, headers=answer.headers, content_type=CONTENT_TYPE)
 
 
-class ProblemMiddleware:
+class ProblemMiddleware(TwoWayMiddleware):
     """Answers what plain and async views raise, and turns HTML errors at API addresses into problem documents.
 
     It sees only what lies inside of it: it stands first in MIDDLEWARE, so that a refusal by any other is covered too.
     """
 
-    sync_capable = True
-    async_capable = True
-
-    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
-        self._get_response = get_response
-        self._is_async = iscoroutinefunction(get_response)
-        if self._is_async:
-            markcoroutinefunction(self)
-
-    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
-        if self._is_async:
-            return self._call_async(request)
+    def _call(self, request: HttpRequest) -> HttpResponseBase:
         return _finished(request, self._get_response(request))
 
     async def _call_async(self, request: HttpRequest) -> HttpResponseBase:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from nexaportal.logs import ORIGIN_OF_REQUEST, ids_of_arguments, logging_of
 from nexaportal.metrics import HTTP_SECONDS
+from nexaportal.middleware import TwoWayMiddleware
 
 HEADER: Final = "X-Request-Id"
 _FROM_PROXY: Final = re.compile(r"[0-9a-f]{32}")
@@ -37,21 +37,10 @@ class RequestOrigin:
         }
 
 
-class RequestWatchMiddleware:
+class RequestWatchMiddleware(TwoWayMiddleware):
     """Stands around all others. The proxy's id is taken over where there is a proxy of ours; else nobody's but our own is believed."""
 
-    sync_capable = True
-    async_capable = True
-
-    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
-        self._get_response = get_response
-        self._is_async = iscoroutinefunction(get_response)
-        if self._is_async:
-            markcoroutinefunction(self)
-
-    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
-        if self._is_async:
-            return self._call_async(request)
+    def _call(self, request: HttpRequest) -> HttpResponseBase:
         began, origin = time.perf_counter(), _origin_of(request)
         with logging_of(origin):
             return _watched(request, self._get_response(request), origin, began)
