@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from jobs import disclosure
 from jobs.descriptor import Visibility
-from jobs.models import ImageApproval, ImageRequest, Job, JobEvent, JobInput, JobKind, Receipt, Replica, Upload
+from jobs.models import ImageApproval, ImageRequest, Job, JobEvent, JobInput, JobKind, Replica, Upload
 from jobs.states import JOB_OPEN, JOB_TERMINAL, JobState, ReplicaState
 from ledger.checkpoints import checkpoint_latest
 from ledger.models import LogLeaf
@@ -60,8 +60,12 @@ def uploads_of(*, owner: User, digests: Iterable[str]) -> dict[str, Upload]:
 
 
 def replicas_of(*, job: Job) -> list[Replica]:
-    """The job's replicas that may be shown, oldest first, with node, receipt and evidence fetched along: three statements, however many."""
-    found = Replica.objects.filter(job=job).select_related("node", "receipt").prefetch_related("evidence").order_by("created_at", "pk")
+    """The job's replicas that may be shown, oldest first, with node, receipt, archive (but for its bytes) and evidence fetched along.
+
+    Three statements, however many.
+    """
+    fetched = Replica.objects.select_related("node", "receipt__archive").defer("receipt__archive__data").prefetch_related("evidence")
+    found = fetched.filter(job=job).order_by("created_at", "pk")
     return disclosure.lines_of(list(found), copies=copies_shown(job).copies) if is_veiled(job) else list(found)
 
 
@@ -222,10 +226,10 @@ def _queue_of(tier: Tier, row: Mapping[str, Any], now: datetime) -> dict[str, An
     return {"tier": tier, "depth": row.get("depth", 0), "oldest_wait_seconds": (now - oldest).total_seconds() if oldest else None}
 
 
-def is_result_gone(*, job: Job) -> bool:
-    """Whether the bytes of the job's accepted result were removed by rule."""
-    gone = Receipt.objects.filter(replica=job.canonical_replica_id, archive__removed_at__isnull=False)
-    return bool(job.canonical_replica_id and gone.exists())
+def is_result_gone(*, job: Job, replicas: Iterable[Replica]) -> bool:
+    """Whether the bytes of the job's accepted result were removed by rule. `replicas` as replicas_of has them."""
+    archives = [replica.receipt.archive for replica in replicas if replica.pk == job.canonical_replica_id]
+    return any(archive is not None and archive.removed_at is not None for archive in archives)
 
 
 def image_approvals() -> list[ImageApproval]:

@@ -78,16 +78,17 @@ def shard_collect(*, shard: str, now: datetime, dry_run: bool = False, into: Col
     `dry_run`: only counts.
     """
     found = into if into is not None else Collected()
-    files = blob_store().shard_digests(shard)
+    lost_before = len(found.lost)
+    files = set(blob_store().shard_digests(shard))
     known: set[str] = set()
     for page in _pages(shard, now):
         known.update(one.digest for one in page if one.in_store)
-        _page_collect(page, set(files), now, dry_run, found)
-    for digest in files:
-        if digest not in known and _file_remove(digest, now, dry_run):
+        _page_collect(page, files, now, dry_run, found)
+    for digest in sorted(files - known):
+        if _file_remove(digest, now, dry_run):
             found.files_removed += 1
-    if found.lost:
-        log.error("wanted blobs without a file in the blob store: %s", ", ".join(found.lost))
+    if lost := found.lost[lost_before:]:
+        log.error("wanted blobs without a file in the blob store: %s", ", ".join(lost))
     return found
 
 

@@ -58,7 +58,7 @@ def job_context(job: Job) -> dict[str, Any]:
     ran_at = running_times(events)
     detail = answers.detail_of(job, inputs)
     columns = replica_columns(job, replicas, ran_at)
-    are_bytes_gone = concluded and selectors.is_result_gone(job=job)
+    are_bytes_gone = concluded and selectors.is_result_gone(job=job, replicas=replicas)
     return {
         "job": job,
         "detail": detail,

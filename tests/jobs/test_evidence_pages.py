@@ -180,7 +180,7 @@ def test_the_pages_take_the_same_statements_however_many_replicas(
     job_check(job_id=job.pk)
     job_settle(job_id=job.pk)
     client = signed_in(job.owner)
-    with django_assert_max_num_queries(12):
+    with django_assert_max_num_queries(11):
         client.get(f"/jobs/{job.pk}/")
     with django_assert_max_num_queries(6):
         client.get(f"/jobs/{job.pk}/runs/", headers={"HX-Request": "true"})

@@ -227,7 +227,7 @@ def test_statements_do_not_grow_with_jobs_or_replicas(django_assert_max_num_quer
     client = signed_in(job.owner)
     with django_assert_max_num_queries(7):  # the bar asks for balance and unread notifications
         client.get("/jobs/")
-    with django_assert_max_num_queries(12):
+    with django_assert_max_num_queries(11):
         client.get(f"/jobs/{job.pk}/")
     assert Replica.objects.filter(job=job, state=ReplicaState.ACCEPTED).count() == 2
 
