@@ -58,10 +58,7 @@ def demo(options: Options, *, once: bool) -> int:
                 try:
                     running.run()
                 except FAILURES as error:
-                    # While the processes and their logs are still there. The reason last, where it is read.
-                    console.print(running.evidence(), highlight=False, markup=False, soft_wrap=True)
-                    console.print(f"\nThe demo failed: {error}", highlight=False, markup=False, soft_wrap=True)
-                    return 1
+                    return _failure_tell(console, running.evidence(), error)  # while the processes and their logs are still there
                 if not once:
                     console.print(f"\nThe portal stays up at {running.origin} until Ctrl-C.", highlight=False, soft_wrap=True)
                     signal.pause()
@@ -91,13 +88,18 @@ def compose_demo(options: Options) -> int:
                 try:
                     running.run()
                 except FAILURES as error:
-                    console.print(running.evidence(), highlight=False, markup=False, soft_wrap=True)
-                    console.print(f"\nThe demo failed: {error}", highlight=False, markup=False, soft_wrap=True)
-                    return 1
+                    return _failure_tell(console, running.evidence(), error)
         except StackInterrupted as interrupted:
             console.print("stopped; nothing of the demo is left running", highlight=False)
             return interrupted.exit_status
     return 0
+
+
+def _failure_tell(console: Console, evidence: str, error: Exception) -> int:
+    """Says what happened, the reason last, where it is read; the exit status."""
+    console.print(evidence, highlight=False, markup=False, soft_wrap=True)
+    console.print(f"\nThe demo failed: {error}", highlight=False, markup=False, soft_wrap=True)
+    return 1
 
 
 def main() -> int:
