@@ -131,6 +131,8 @@ class LeaseClient:
         """The coordinator drains this node: as long as its answers say so."""
         self._noted: dict[UUID, tuple[Stage, float | None, str]] = {}
         self._renew_seconds = 2.0
+        self._lease_seconds = 60.0
+        """The shortest of the leases as last renewed."""
         self._backoff = Backoff(longest_seconds=30)
         self._thread = threading.Thread(target=self._loop, name="nexa-lease-client", daemon=True)
         self.runs = Runs(self.wake)
@@ -187,11 +189,11 @@ class LeaseClient:
                 self._pause(self._exchange())
             except JournalError as error:
                 log.error("%s No work is taken until that is mended.", error)  # noqa: TRY400  the message says it all
-                self._pause(self._renew_seconds if self._renew() else self._backoff.failed())
+                self._pause(self._renew_seconds if self._renew() else self._failed_seconds())
             except Exception:
                 # Whatever it is, runs in progress need their renewals: the conversation goes on.
                 log.exception("a fault of this software in the lease client")
-                self._pause(self._backoff.failed())
+                self._pause(self._failed_seconds())
 
     def _exchange(self) -> float:
         """One exchange; returns the seconds to wait before the next."""
@@ -209,7 +211,7 @@ class LeaseClient:
             if isinstance(error, PortalRefusedError) and error.code in FINAL_CODES:
                 self._dismiss(error)
             self._trouble(error)
-            return self._backoff.failed()
+            return self._failed_seconds()
         finally:
             self._asking = False
         if self._journal.fact(Fact.PORTAL) != "ok":
@@ -223,12 +225,19 @@ class LeaseClient:
         except (PortalError, OSError) as error:
             # An order under a new coordinator key, which could not be followed now: the same request brings it again.
             log.warning("orders can't be taken yet: %s", error)
-            return self._backoff.failed()
+            return self._failed_seconds()
         self._journal.fact_note(Fact.PORTAL, "ok")  # after the orders, which somebody waits for
         if request.free.slots == 0:
             return self._renew_seconds if len(self.runs) else IDLE_SECONDS
         quick = time.monotonic() - began < QUICK_ANSWER_SECONDS and request.wait_seconds >= QUICK_ANSWER_SECONDS
         return QUICK_ANSWER_SECONDS if quick and not answer.orders else 0.0
+
+    def _failed_seconds(self) -> float:
+        """How long to wait after a failure. With runs in hand, a portal that is back is asked twice before their leases, which it lets
+        live as long as after a renewal, can expire.
+        """
+        seconds = self._backoff.failed()
+        return min(seconds, self._lease_seconds / 2.5) if len(self.runs) else seconds
 
     def _renew(self) -> bool:
         """An exchange without the journal, which brings no orders: what runs is renewed, and stopped if it must be. Whether it worked."""
@@ -313,7 +322,8 @@ class LeaseClient:
         self._portal.clock.learn(answer.server_time)
         remaining = [(renewal.expires_at - answer.server_time).total_seconds() for renewal in answer.renewed]
         if remaining:
-            self._renew_seconds = min(RENEW_SECONDS_MAX, max(RENEW_SECONDS_MIN, min(remaining) * RENEW_SHARE))
+            self._lease_seconds = max(1.0, min(remaining))
+            self._renew_seconds = min(RENEW_SECONDS_MAX, max(RENEW_SECONDS_MIN, self._lease_seconds * RENEW_SHARE))
         for command in answer.commands:
             self._command_apply(command)
 

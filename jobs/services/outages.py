@@ -2,8 +2,9 @@
 
 Hosts renew by exchanges, so a host can be blamed for silence only while the portal could be heard. Every web process records that it is
 alive, whether or not a host calls: a thread of its own does so (jobs/gateway/liveness.py), and each exchange before it renews, so that the
-first one after a gap finds it credited. When the record resumes after a gap, every live lease gets the gap's length back; while it is
-silent, nothing expires but what is past its order's absolute deadline. A portal that serves but has lost all of its hosts expires their
+first one after a gap finds it credited. When the record resumes after a gap, every live lease gets the gap's length back, and no less
+than a whole lease from then on, since hosts wait longer between tries the longer nobody answers; while it is silent, nothing expires but
+what is past its order's absolute deadline. A portal that serves but has lost all of its hosts expires their
 leases in time.
 """
 
@@ -14,7 +15,8 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Value
+from django.db.models.functions import Greatest
 
 from jobs.models import CoordinatorClock, Replica
 from jobs.states import REPLICA_LIVE
@@ -41,8 +43,10 @@ def portal_alive_record(*, now: datetime) -> timedelta:
         clock.save(update_fields=["alive_at"])
         if gap <= silence_permitted():
             return timedelta(0)
-        credited = Replica.objects.filter(state__in=REPLICA_LIVE).update(lease_expires_at=F("lease_expires_at") + gap)
-    log.warning("the portal was away for %.1f s; %d live leases were extended by that", gap.total_seconds(), credited)
+        whole = now + timedelta(seconds=settings.NEXA_LEASE_SECONDS)
+        until = Greatest(F("lease_expires_at") + gap, Value(whole))
+        credited = Replica.objects.filter(state__in=REPLICA_LIVE).update(lease_expires_at=until)
+    log.warning("the portal was away for %.1f s; %d live leases were extended by that or begin anew", gap.total_seconds(), credited)
     return gap
 
 

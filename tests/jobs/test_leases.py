@@ -231,6 +231,16 @@ class TestOutage:
         portal_alive_record(now=back + timedelta(seconds=50))
         assert leases_reap(now=back + timedelta(seconds=61)) == 1
 
+    def test_a_lease_that_was_about_to_expire_has_a_whole_one_from_the_return(self) -> None:
+        queued_job()
+        start = timezone.now()
+        replica = take(now=start)
+        portal_alive_record(now=start + timedelta(seconds=59))
+        back = start + timedelta(minutes=10)
+        portal_alive_record(now=back)
+        replica.refresh_from_db()
+        assert replica.lease_expires_at == back + timedelta(seconds=60)
+
     def test_a_short_silence_credits_nothing(self) -> None:
         queued_job()
         start = timezone.now()

@@ -284,18 +284,26 @@ def test_child_that_talks_for_ever_is_late_all_the_same(server: ChildServer, mon
 
 
 def test_child_that_is_killed_once_costs_nothing(server: ChildServer) -> None:
+    first = server.child_start()  # the server runs from here on, and has no child once this one's end was told
+    first.kill()
+    first.ending()
+    first.close()
+    assert server._process is not None
+    children_path = Path(f"/proc/{server._process.pid}/task/{server._process.pid}/children")
+    killed = []
+
     def killer() -> None:
         until = time.monotonic() + 20
-        while time.monotonic() < until:
-            children = Path(f"/proc/{server._process.pid}/task/{server._process.pid}/children").read_text().split()  # type: ignore[union-attr]
-            if children:
-                os.kill(int(children[0]), 9)
-                return
+        while not killed and time.monotonic() < until:
+            for pid in children_path.read_text().split():
+                os.kill(int(pid), 9)
+                killed.append(pid)
 
     thread = threading.Thread(target=killer)
     thread.start()
     found = found_of(server, *(Given([f"{n}"]) for n in range(300)))
     thread.join()
+    assert len(killed) == 1
     assert {name: codes(one) for name, one in found.items()} == {str(n): PASSED for n in range(300)}
 
 
