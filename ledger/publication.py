@@ -27,7 +27,7 @@ from typing import Final
 from django.conf import settings
 
 from ledger.models import Checkpoint, LogLeaf
-from ledger.tiles import LEVEL_MAX, tile_hashes
+from ledger.tiles import LEVEL_MAX, roots_keep, tile_hashes
 from workers.protocol import signed_note
 from workers.protocol.errors import VerificationError
 from workers.protocol.signed_note import NOTE_LIMIT_BYTES, note_text
@@ -135,11 +135,12 @@ def _full_tiles(done: int, size: int) -> Iterator[tuple[str, bytes]]:
     for start in range(done // TILE_WIDTH, size // TILE_WIDTH, _TILES_READ):
         end = min(start + _TILES_READ, size // TILE_WIDTH)
         leaves = LogLeaf.objects.filter(index__gte=start * TILE_WIDTH, index__lt=end * TILE_WIDTH).order_by("index")
-        rows = list(leaves.values_list("hash", "item__data"))
-        for index in range(start, end):
-            tile = rows[(index - start) * TILE_WIDTH : (index - start + 1) * TILE_WIDTH]
-            yield tile_name(0, index), b"".join(bytes(hash_of_leaf) for hash_of_leaf, _ in tile)
-            yield bundle_name(index), b"".join(len(data).to_bytes(2, "big") + bytes(data) for _, data in tile)
+        rows = [(bytes(hash_of_leaf), bytes(data)) for hash_of_leaf, data in leaves.values_list("hash", "item__data")]
+        tiles = [rows[place : place + TILE_WIDTH] for place in range(0, len(rows), TILE_WIDTH)]
+        roots_keep(start, [[hash_of_leaf for hash_of_leaf, _ in tile] for tile in tiles])
+        for index, tile in enumerate(tiles, start):
+            yield tile_name(0, index), b"".join(hash_of_leaf for hash_of_leaf, _ in tile)
+            yield bundle_name(index), b"".join(len(data).to_bytes(2, "big") + data for _, data in tile)
     for level, index in full_tiles(size, done=done):
         if level > 0:
             yield tile_name(level, index), b"".join(tile_hashes(level, index))

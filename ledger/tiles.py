@@ -43,6 +43,12 @@ def tile_hashes(level: int, index: int, width: int = TILE_WIDTH) -> list[bytes]:
     return hashes
 
 
+def roots_keep(first: int, tiles: Sequence[Sequence[bytes]]) -> None:
+    """For who has the hashes of full tiles of level 0 at hand, from tile `first` on: the tile above them is then made without reading them."""
+    roots = {_root_key(0, first + place, hashes[-1]): tree_root(hashes) for place, hashes in enumerate(tiles)}
+    cache.set_many(roots, timeout=None)
+
+
 def range_root(start: int, end: int) -> bytes:
     """The root over the leaves [start, end), as RFC 9162 splits them; `start` must be where such a subtree begins."""
     return range_roots([(start, end)])[0]
@@ -90,12 +96,16 @@ def _full_roots(level: int, first: int, count: int) -> list[bytes]:
     """The roots of `count` full tiles of `level` from tile `first` on, which the log has."""
     ends = [((place + 1) << (_TILE_BITS * (level + 1))) - 1 for place in range(first, first + count)]
     last_leaves = dict(LogLeaf.objects.filter(index__in=ends).values_list("index", "hash"))
-    keys = [f"ledger:tile-root:{level}:{first + place}:{bytes(last_leaves[end]).hex()}" for place, end in enumerate(ends)]
+    keys = [_root_key(level, first + place, bytes(last_leaves[end])) for place, end in enumerate(ends)]
     kept: dict[str, bytes] = cache.get_many(keys)
     made = {key: tree_root(tile_hashes(level, first + place)) for place, key in enumerate(keys) if key not in kept}
     if made:
         cache.set_many(made, timeout=None)
     return [(kept | made)[key] for key in keys]
+
+
+def _root_key(level: int, index: int, last_leaf: bytes) -> str:
+    return f"ledger:tile-root:{level}:{index}:{last_leaf.hex()}"
 
 
 def _width(level: int, index: int, needed: int) -> int:
