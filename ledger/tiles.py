@@ -44,7 +44,7 @@ def tile_hashes(level: int, index: int, width: int = TILE_WIDTH) -> list[bytes]:
 
 
 def roots_keep(first: int, tiles: Sequence[Sequence[bytes]]) -> None:
-    """For who has the hashes of full tiles of level 0 at hand, from tile `first` on: the tile above them is then made without reading them."""
+    """For who has the hashes of full tiles of level 0 at hand, from tile `first` on: the tile above them then reads none of them."""
     roots = {_root_key(0, first + place, hashes[-1]): tree_root(hashes) for place, hashes in enumerate(tiles)}
     cache.set_many(roots, timeout=None)
 
