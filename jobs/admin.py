@@ -16,15 +16,15 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.http import HttpRequest
 
 from jobs.descriptor import RedundancyPolicy
-from jobs.dispute_admin import DisputeAdmin
+from jobs.disputes.admin import DisputeAdmin
 from jobs.errors import ImageMalformedError
-from jobs.images import approval_name_parse
 from jobs.models import ImageApproval, ImageBreaker, ImageRequest, Job, Replica, Ruling
 from jobs.selectors import is_concluded
 from jobs.services.approvals import image_approve, image_id_check, image_withdraw, pull_check
 from jobs.services.breakers import breaker_open
 from jobs.services.image_requests import image_request_approve, image_request_decline
 from jobs.states import JOB_TERMINAL
+from jobs.submission.images import approval_name_parse
 from people.moderation.pages import ActPage, LookAdmin, ReasonForm
 
 

@@ -8,8 +8,9 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from jobs import disclosure, selectors
+from jobs import selectors
 from jobs.checking.codes import evidence_fault
+from jobs.evidence import disclosure
 from jobs.faults import FaultClass, failure_fault
 from jobs.models import Job, JobEvent, JobInput, Replica, Ruling
 from jobs.states import JobState, ReplicaState

@@ -22,15 +22,15 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from jobs import answers, listing, selectors
-from jobs.bundles import bundle_response
-from jobs.cost import job_cost
 from jobs.descriptor import Descriptor, JobArrayDocument, array_parse, descriptor_parse, descriptor_schema
 from jobs.descriptor.arrays import ARRAY_BYTES_MAX
 from jobs.descriptor.model import DESCRIPTOR_BYTES_MAX
 from jobs.errors import QueryInvalidError
+from jobs.evidence.bundles import bundle_response
 from jobs.models import Job
 from jobs.services.submission import job_cancel, job_submit, jobs_submit
 from jobs.states import JobState
+from jobs.submission.cost import job_cost
 from people.api import PROBLEM, user_of
 from people.models import Scope
 from people.permissions import ScopePermission

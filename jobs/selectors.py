@@ -11,8 +11,8 @@ from uuid import UUID
 from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet, Sum
 from django.utils import timezone
 
-from jobs import disclosure
 from jobs.descriptor import Visibility
+from jobs.evidence import disclosure
 from jobs.models import ImageApproval, ImageRequest, Job, JobEvent, JobInput, JobKind, Replica, Upload
 from jobs.states import JOB_OPEN, JOB_TERMINAL, JobState, ReplicaState
 from ledger.checkpoints import checkpoint_latest

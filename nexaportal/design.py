@@ -11,7 +11,7 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
-from jobs.custody import line_of
+from jobs.evidence.custody import line_of
 from jobs.states import JobState
 from nexaportal.charts import Point
 

@@ -105,7 +105,7 @@ def test_the_table_of_failures_has_every_failure_code() -> None:
 
 
 def test_the_table_of_no_work_has_every_code_that_matching_gives() -> None:
-    codes = source_codes(r'(?:NoWork\(\s*code=|TAKEN: Final = )"([a-z_]+)"', "jobs/no_work.py")
+    codes = source_codes(r'(?:NoWork\(\s*code=|TAKEN: Final = )"([a-z_]+)"', "jobs/matching/no_work.py")
     assert set(documented("no_work")) == codes
 
 

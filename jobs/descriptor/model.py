@@ -1,8 +1,9 @@
 """The job descriptor, schema version 1.0: what a researcher asks for, field by field.
 
-A descriptor that validates is well-formed; `jobs.descriptor.consistency` says whether its parts fit each other, `jobs.requirements` whether
-any machine could run it, and the submission service whether this person may run it now. Sizes in a descriptor are decimal, as
-hardware is sold: 1 GB is 10^9 bytes, 1 MB is 10^6. Absent optional fields are `None`; the derived properties give what is meant then.
+A descriptor that validates is well-formed; `jobs.descriptor.consistency` says whether its parts fit each other,
+`jobs.matching.requirements` whether any machine could run it, and the submission service whether this person may run it now. Sizes in a
+descriptor are decimal, as hardware is sold: 1 GB is 10^9 bytes, 1 MB is 10^6. Absent optional fields are `None`; the derived properties
+give what is meant then.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A node may read the inputs of leases that it holds now, or held and may still report. A person may read what they uploaded, the inputs of
 their jobs, and, once a job of theirs is concluded, the archives and logs of its receipts, but for results that were never judged
-(jobs/disclosure.py). To everybody else a blob that exists and one that doesn't look the same.
+(jobs/evidence/disclosure.py). To everybody else a blob that exists and one that doesn't look the same.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
 from jobs.blobs import READ_BYTES, blob_open
-from jobs.disclosure import BYTES_SHOWN
+from jobs.evidence.disclosure import BYTES_SHOWN
 from jobs.gateway.database import in_database
 from jobs.gateway.requests import sender_identify
 from jobs.models import Blob, JobInput, Receipt, Replica, Upload

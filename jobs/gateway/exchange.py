@@ -20,8 +20,8 @@ from django.views.decorators.http import require_POST
 from jobs.gateway.database import in_database
 from jobs.gateway.requests import JSON_BYTES_MAX, json_body, signer_identify
 from jobs.gateway.wakes import wake_hub
+from jobs.matching.no_work import TAKEN, no_work_reason
 from jobs.models import Replica
-from jobs.no_work import TAKEN, no_work_reason
 from jobs.services.exchanges import exchange_is_superseded, exchange_record
 from jobs.services.heartbeats import PortalAlive, node_heard
 from jobs.services.leases import cancel_commands, leases_claim, leases_of_request, leases_renew

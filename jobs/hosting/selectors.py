@@ -1,7 +1,7 @@
 """What the owner of a node may know of its work: what order and host said, and afterwards what it earned.
 
 1. Never the job's id, label, title, owner, or how often it is run: orders don't tell them, so pages don't either.
-2. What a host has delivered is `delivered` until the job is concluded, whatever has become of it in between (jobs/disclosure.py).
+2. What a host has delivered is `delivered` until the job is concluded, whatever has become of it in between (jobs/evidence/disclosure.py).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from uuid import UUID
 from django.db.models import Count, Q, Sum
 from pydantic import ValidationError
 
-from jobs.disclosure import is_concluded
+from jobs.evidence.disclosure import is_concluded
 from jobs.models import Replica
 from jobs.states import REPLICA_ENDED, REPLICA_LIVE, REPLICA_VOTES, JobState, ReplicaState
 from ledger.models import LogLeaf

@@ -1,7 +1,8 @@
 """What the live dashboard shows, read from the database only.
 
-1. It is public, so every open job counts as a veiled one (jobs/disclosure.py), of one copy or not: it is queued until some host has taken
-   it, and runs from then on until it ends. Else the jobs whose receipts show would tell which jobs have none to show: the replicated ones.
+1. It is public, so every open job counts as a veiled one (jobs/evidence/disclosure.py), of one copy or not: it is queued until some
+   host has taken it, and runs from then on until it ends. Else the jobs whose receipts show would tell which jobs have none to show: the
+   replicated ones.
 2. A node is online, paused, quarantined or silent, never busy: a node that turns idle would tell that it has delivered.
 3. What is told of runs, reasons and delays is of concluded jobs.
 4. Only the newest hour (failures: the newest day) is looked at, through the indexes of JobEvent: the cost does not grow with the history.
@@ -20,8 +21,9 @@ from django.db import connection
 from django.db.models import Count, Min, Q
 from django.utils import timezone
 
-from jobs import disclosure, selectors
-from jobs.custody import Mark, Progress, job_line, verdict_sentence
+from jobs import selectors
+from jobs.evidence import disclosure
+from jobs.evidence.custody import Mark, Progress, job_line, verdict_sentence
 from jobs.models import Job, JobEvent, Replica
 from jobs.states import JOB_TERMINAL, JobState
 from nodes.models import Node, NodeState

@@ -11,7 +11,7 @@ from jobs.comparison.results import rules_of
 from jobs.comparison.rules import FileRule
 from jobs.descriptor import Descriptor
 from jobs.descriptor.formats import format_of
-from jobs.disclosure import is_result_shown
+from jobs.evidence.disclosure import is_result_shown
 from jobs.models import Blob, Job, Receipt
 from jobs.results.archive_index import ArchiveIndex
 from jobs.states import JobState, ReplicaState

@@ -6,8 +6,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from jobs.errors import ImageMalformedError
-from jobs.images import approval_name_parse, reference_parse
 from jobs.models import ImageApproval
+from jobs.submission.images import approval_name_parse, reference_parse
 from people.errors import ActPointlessError
 from people.models import User
 from people.moderation.models import ActKind

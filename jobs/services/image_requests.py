@@ -8,9 +8,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from jobs.errors import ImageRequestOpenError, ResearcherRequiredError
-from jobs.images import approval_name_parse
 from jobs.models import ImageApproval, ImageRequest
 from jobs.services.approvals import image_approve
+from jobs.submission.images import approval_name_parse
 from people.errors import ActPointlessError
 from people.models import User
 from people.moderation.models import ActKind

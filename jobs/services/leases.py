@@ -19,7 +19,7 @@ from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F, Min, OuterRef, Q, Subquery, Value
 
-from jobs.matching import Claim, queues_served, replicas_claim
+from jobs.matching.claims import Claim, queues_served, replicas_claim
 from jobs.models import Job, JobInput, Replica
 from jobs.orders import order_build, order_sign
 from jobs.services.closing import job_fail

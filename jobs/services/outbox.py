@@ -19,7 +19,7 @@ from channels_redis.pubsub import RedisPubSubChannelLayer
 from django.conf import settings
 from django.db import connection, transaction
 
-from jobs.disclosure import EVENTS_ONCE
+from jobs.evidence.disclosure import EVENTS_ONCE
 from jobs.models import JobEvent, UnpushedEvents
 from jobs.nudges import redis_client
 from jobs.selectors import events_shown

@@ -9,9 +9,9 @@ from pydantic import TypeAdapter, ValidationError
 from jobs.descriptor import descriptor_parse
 from jobs.descriptor.model import Label
 from jobs.errors import LabelConflictError, LabelInvalidError
-from jobs.labels import LABEL_CHARACTERS_MAX, label_next
 from jobs.models import Job
 from jobs.services.submission import job_submit
+from jobs.submission.labels import LABEL_CHARACTERS_MAX, label_next
 from people.models import User
 
 _LABEL: Final = TypeAdapter(Label)

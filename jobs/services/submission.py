@@ -18,7 +18,6 @@ from django.db import transaction
 from django.utils import timezone
 
 from jobs.bulk import rows_insert
-from jobs.cost import job_cost, spot_share_of
 from jobs.descriptor import Descriptor, InputFile, JobArray, PlannedJob, RedundancyPolicy, Visibility, array_of_one
 from jobs.errors import (
     InputMismatchError,
@@ -29,17 +28,18 @@ from jobs.errors import (
     RequirementsImpossibleError,
     ResearcherRequiredError,
 )
-from jobs.images import image_resolve
-from jobs.inputs import FetchPolicy, inputs_fetch
+from jobs.matching.requirements import LARGEST, gpu_memory_ceiling, shortfalls_of, tier_fitting
 from jobs.models import Blob, Job, JobEvent, JobInput, Upload
 from jobs.nudges import exchanges_wake, nudge_on_commit, outbox_nudge
-from jobs.requirements import LARGEST, gpu_memory_ceiling, shortfalls_of, tier_fitting
 from jobs.selectors import largest_node
 from jobs.services.closing import job_close
 from jobs.services.replicas import replicas_queue_all
 from jobs.services.visibility import link_secret_make
 from jobs.states import JOB_TERMINAL, JobState
 from jobs.storage import storage_check_roughly
+from jobs.submission.cost import job_cost, spot_share_of
+from jobs.submission.images import image_resolve
+from jobs.submission.inputs import FetchPolicy, inputs_fetch
 from jobs.timed_ids import timed_id_make
 from ledger.movements import CreditsInsufficientError, movements_post
 from ledger.services import account_of, reservation_of

@@ -18,13 +18,13 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
 from jobs import selectors
-from jobs.cost import job_cost
 from jobs.descriptor import Visibility, descriptor_parse
 from jobs.models import Job
 from jobs.services.chosen import Outcome, jobs_archive, jobs_cancel, jobs_keep, jobs_let_go, jobs_unarchive
 from jobs.services.retry import job_retry, label_free
 from jobs.services.visibility import job_visibility_set
 from jobs.states import JOB_OPEN
+from jobs.submission.cost import job_cost
 from jobs.views.access import job_or_404
 from jobs.views.job_list import PAGE_JOBS
 from jobs.views.rows import job_rows

@@ -7,7 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from jobs import selectors
-from jobs.custody import Mark, Progress, job_line
+from jobs.evidence.custody import Mark, Progress, job_line
 from jobs.models import Job, JobEvent, Replica
 from jobs.states import REPLICA_VOTES, JobState
 from jobs.views.rows import progress_shown

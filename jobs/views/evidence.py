@@ -17,10 +17,10 @@ from django.views.decorators.http import require_GET
 
 from jobs import selectors
 from jobs.blobs import blob_open
-from jobs.bundles import FileChunks
-from jobs.deviations import letter_of
-from jobs.evidence_files import CONTENT_TYPES, EvidenceName, evidence_file, evidence_names
-from jobs.log_reading import Series, Tail, tail_read, usage_read
+from jobs.evidence.bundles import FileChunks
+from jobs.evidence.deviations import letter_of
+from jobs.evidence.files import CONTENT_TYPES, EvidenceName, evidence_file, evidence_names
+from jobs.evidence.log_reading import Series, Tail, tail_read, usage_read
 from jobs.models import Blob, Job, Replica
 from jobs.views.access import job_or_404
 

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_GET
 from jobs import answers, selectors
 from jobs.blobs.references import result_kept_until
 from jobs.descriptor import Visibility
-from jobs.deviations import pairs_compared
+from jobs.evidence.deviations import pairs_compared
 from jobs.models import Job
 from jobs.states import JOB_OPEN, JOB_TERMINAL, JobState
 from jobs.views.custody_times import job_custody, running_times

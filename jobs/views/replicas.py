@@ -9,9 +9,9 @@ from typing import Any
 from uuid import UUID
 
 from jobs import answers, selectors
-from jobs.custody import Mark, replica_line
-from jobs.deviations import letter_of
-from jobs.evidence_files import EvidenceName, evidence_names
+from jobs.evidence.custody import Mark, replica_line
+from jobs.evidence.deviations import letter_of
+from jobs.evidence.files import EvidenceName, evidence_names
 from jobs.hosting.standing import machine_parts
 from jobs.models import Job, JobEvent, Replica
 from jobs.states import ReplicaState

@@ -10,7 +10,7 @@ from typing import Final
 from django.db.models import Count, Q
 
 from jobs import selectors
-from jobs.custody import Mark, Progress, job_line, verdict_sentence
+from jobs.evidence.custody import Mark, Progress, job_line, verdict_sentence
 from jobs.models import Job, Replica
 from jobs.states import JOB_OPEN, JOB_TERMINAL, REPLICA_VOTES, JobState
 

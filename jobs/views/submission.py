@@ -22,17 +22,17 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from jobs import selectors
-from jobs.cost import JobCost, job_cost
 from jobs.descriptor import Descriptor, Fault
 from jobs.descriptor.sheet import sections_of
-from jobs.drafts import Draft, Tab, draft_of_document, draft_of_post
+from jobs.matching.tier_advice import TierAdvice, tier_advice
 from jobs.models import Upload
 from jobs.services.submission import job_submit, researcher_check
 from jobs.services.uploads import upload_take
-from jobs.starts import BLANK, clone_document, examples, start_document
 from jobs.storage import bytes_kept_lately
-from jobs.submission_check import problem_faults, submission_faults
-from jobs.tier_advice import TierAdvice, tier_advice
+from jobs.submission.check import problem_faults, submission_faults
+from jobs.submission.cost import JobCost, job_cost
+from jobs.submission.drafts import Draft, Tab, draft_of_document, draft_of_post
+from jobs.submission.starts import BLANK, clone_document, examples, start_document
 from ledger.selectors import balance_micro_of
 from people.models import User
 from people.page_users import user_of

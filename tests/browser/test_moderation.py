@@ -20,7 +20,7 @@ from tests.browser.looking import Complaints, context_open
 from tests.browser.test_accounts import totp
 from tests.client.live_portal import LivePortal
 from tests.factories.people import moderator_make
-from tests.jobs.test_disputes import disputed_job
+from tests.jobs.disputes.test_disputes import disputed_job
 
 SECONDS = 20_000
 """What playwright waits at most for a page, in its milliseconds."""

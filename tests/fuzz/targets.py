@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from jobs.comparison.rules import FileRule, Tolerance
 from jobs.descriptor import DescriptorInvalidError, descriptor_document, descriptor_parse
 from jobs.descriptor.formats import FileFormat, NanPolicy, RowOrder
-from jobs.images import reference_parse
+from jobs.submission.images import reference_parse
 from tests.jobs.comparison.seeds import SEEDS
 from tests.jobs.comparison.sides import attempt
 from tests.workers.protocol import vector_story as story

@@ -20,8 +20,8 @@ from tests.factories.jobs import job_make
 from tests.factories.nodes import node_make
 from tests.factories.people import moderator_make, user_make
 from tests.factories.receipts import replica_lease
+from tests.jobs.disputes.test_disputes import disputed_job, permitted
 from tests.jobs.gateway.simulated_host import body_of
-from tests.jobs.test_disputes import disputed_job, permitted
 
 pytestmark = pytest.mark.django_db
 

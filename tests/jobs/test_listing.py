@@ -10,7 +10,8 @@ import pytest
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
-from jobs import disclosure, listing
+from jobs import listing
+from jobs.evidence import disclosure
 from jobs.listing import JobFilter, groups_of, jobs_listed, jobs_of, words_of
 from jobs.models import Job
 from jobs.selectors import state_shown

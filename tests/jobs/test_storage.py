@@ -16,7 +16,7 @@ from jobs.descriptor import descriptor_parse
 from jobs.models import Blob, Job, Receipt, Upload
 from jobs.services.uploads import UPLOAD_ABANDONED, upload_create, upload_take, uploads_finished_forget, uploads_sweep
 from jobs.storage import StorageFullError
-from jobs.submission_check import submission_faults
+from jobs.submission.check import submission_faults
 from tests.factories.jobs import descriptor_make, funded_researcher_make, job_make, upload_make
 from tests.factories.people import token_header
 from tests.factories.receipts import replica_report

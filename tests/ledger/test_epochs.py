@@ -12,7 +12,7 @@ from django.db import connection
 from django.test import Client
 
 from client.verification import bundle_verify
-from jobs.bundles import bundle_write
+from jobs.evidence.bundles import bundle_write
 from jobs.models import Job
 from jobs.services.settlement import job_settle
 from ledger.checkpoints import checkpoint_latest, checkpoint_publish, log_epoch, log_origin

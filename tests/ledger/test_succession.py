@@ -14,7 +14,7 @@ from django.test import Client
 from pytest_django import Settings
 
 from client.verification import CoordinatorWrongError, bundle_verify
-from jobs.bundles import bundle_write
+from jobs.evidence.bundles import bundle_write
 from jobs.models import Job
 from jobs.services.settlement import job_settle
 from ledger.checkpoints import checkpoint_publish

@@ -29,7 +29,7 @@ from people.moderation.pages import LookAdmin
 from people.services import application_submit, researcher_approve, token_mint
 from people.team_services import team_create
 from tests.factories.people import moderator_make, operator_make, user_make
-from tests.jobs.test_disputes import disputed_job
+from tests.jobs.disputes.test_disputes import disputed_job
 
 pytestmark = pytest.mark.django_db
 

@@ -12,7 +12,7 @@ from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.custody import Progress, job_line
+from jobs.evidence.custody import Progress, job_line
 from jobs.states import JobState, ReplicaState
 from nexaportal.glyphs import CELLS, glyph_cells, glyph_svg
 from nexaportal.templatetags import portal

@@ -1,4 +1,4 @@
-"""The form of a result bundle: a job's result with all that proves it, as one ZIP. jobs/bundles.py writes it, client/ verifies it.
+"""The form of a result bundle: a job's result with all that proves it, as one ZIP. jobs/evidence/bundles.py writes it, client/ verifies it.
 
     bundle.json                the index: the job, the replicas, the coordinator's keys, the checkpoint, proofs of payment
     replica-<n>/order.json     the order, as the coordinator signed it         (DSSE)

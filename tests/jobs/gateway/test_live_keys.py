@@ -13,7 +13,7 @@ from django.utils import timezone
 from pytest_django import DjangoDbBlocker
 
 from client.verification import bundle_verify
-from jobs.bundles import bundle_write
+from jobs.evidence.bundles import bundle_write
 from jobs.models import Job, NodeExchange
 from jobs.services.settlement import job_settle
 from ledger.checkpoints import checkpoint_publish

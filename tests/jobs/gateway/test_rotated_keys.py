@@ -10,7 +10,7 @@ import pytest
 from django.utils import timezone
 
 from client.verification import bundle_verify
-from jobs.bundles import bundle_write
+from jobs.evidence.bundles import bundle_write
 from jobs.models import Evidence, Job
 from jobs.services.leases import leases_claim
 from jobs.services.settlement import job_settle

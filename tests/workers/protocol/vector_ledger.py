@@ -232,7 +232,7 @@ def formula_cases() -> list[dict[str, Any]]:
 
 
 def bundle(entries: list[bytes]) -> tuple[bytes, bytes]:
-    """`bundle.json` and `seal.json` of the story's job, as `jobs.bundles` makes them; the other members are other vectors."""
+    """`bundle.json` and `seal.json` of the story's job, as `jobs.evidence.bundles` makes them; the other members are other vectors."""
     index = BundleIndex(
         bundle_version=1,
         job=BundledJob(
