@@ -140,7 +140,7 @@ class Standing(models.Model):
     since = models.DateField()
     """The person's first workday, whatever the period."""
     team = models.ForeignKey("people.Team", null=True, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False)
-    """The team in whose sums this one is; who changes teams is due again (the trigger of migration 0006)."""
+    """The team in whose sums this one is; who changes teams is due again (the trigger of migration 0002)."""
 
     class Meta:
         constraints: ClassVar = [models.UniqueConstraint(fields=["owner", "period_days", "science"], name="standing_unique")]

@@ -1,4 +1,4 @@
-"""Writes of teams. A team has one lead as long as it has members, and ends with its last: the database sees to it (migration 0005)."""
+"""Writes of teams. A team has one lead as long as it has members, and ends with its last: the database sees to it (migration 0003)."""
 
 from __future__ import annotations
 

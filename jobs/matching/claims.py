@@ -41,7 +41,7 @@ from workers.protocol.room import Need, NoRoomError, Room
 OWNER_ATTEMPTS_MAX: Final = 3
 """Fewer than a job has attempts (NEXA_ATTEMPTS_MAX), more than one: an owner's only node may be cut off and come back.
 
-The trigger that counts them says the same number (migration 0005)."""
+The trigger that counts them says the same number (migration 0003)."""
 
 SPARE: Final = 64
 SPARE_MANY: Final = 2000

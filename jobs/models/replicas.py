@@ -21,7 +21,7 @@ _NEXT_OF_JOB = Q(state="queued", queue_key__isnull=False)
 class Replica(models.Model):
     """One attempt at a job by one node. What it needs is copied from the job, so that a claim need not read jobs.
 
-    A replica is written some five times, and each time into every index that it is in: an index has to be worth that (migration 0008).
+    A replica is written some five times, and each time into every index that it is in: an index has to be worth that.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -37,7 +37,7 @@ class Replica(models.Model):
     gpus = models.PositiveSmallIntegerField(default=0)
     gpu_memory_bytes = models.BigIntegerField(default=0)
     kind = models.ForeignKey(JobKind, on_delete=models.PROTECT, related_name="+", db_index=False)
-    # Triggers write the three below (migration 0005), on the one queued replica of each job that is next. On others they mean nothing.
+    # Triggers write the three below (migration 0003), on the one queued replica of each job that is next. On others they mean nothing.
     queue_key = models.UUIDField(null=True, blank=True)
     """Digest of all that says who may have it: replicas of one tier with the same key suit the same hosts. None: not next of its job."""
     barred = ArrayField(models.BigIntegerField(), default=list, blank=True)

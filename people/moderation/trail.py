@@ -3,7 +3,7 @@
 1. Who acts is a moderator: active and staff. Nobody else has an act in the trail, and no act is done without its line there.
 2. Every act has a reason.
 3. The line is written in the transaction that does the act: both are there, or neither.
-4. What is written stays: the table only grows (migration 0005), and the application's role has INSERT and SELECT.
+4. What is written stays: the table only grows (migration 0002), and the application's role has INSERT and SELECT.
 """
 
 from __future__ import annotations

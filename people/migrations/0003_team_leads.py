@@ -18,13 +18,8 @@ END $$;
 CREATE TRIGGER people_team_lead_ensure AFTER DELETE ON people_teammember
   FOR EACH ROW EXECUTE FUNCTION people_team_lead_ensure();
 """
-ENSURE_DROP = """
-DROP TRIGGER people_team_lead_ensure ON people_teammember;
-DROP FUNCTION people_team_lead_ensure();
-"""
 
 
 class Migration(migrations.Migration):
-    dependencies = [("people", "0006_expiry")]
-
-    operations = [migrations.RunSQL(ENSURE, reverse_sql=ENSURE_DROP)]
+    dependencies = [("people", "0002_acts_append_only")]
+    operations = [migrations.RunSQL(ENSURE)]

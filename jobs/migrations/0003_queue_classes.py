@@ -11,13 +11,10 @@ made when the table was empty and all ways to read it cost nothing; hence no con
 no reading of the whole table.
 """
 
-import django.contrib.postgres.fields
-from django.conf import settings
-from django.db import migrations, models
+from django.db import migrations
 
 EXCLUSIVE = "('leased', 'running', 'reported', 'accepted', 'rejected')"
 OWNER_ATTEMPTS_MAX = 3
-NEXT_OF_JOB = models.Q(("queue_key__isnull", False), ("state", "queued"))
 
 FUNCTIONS = f"""
 CREATE FUNCTION jobs_replica_queue_key(r jobs_replica, barred bigint[], failed_nodes uuid[]) RETURNS uuid LANGUAGE sql IMMUTABLE AS $$
@@ -83,38 +80,8 @@ CREATE TRIGGER jobs_replica_queue_follow AFTER UPDATE OF state ON jobs_replica
   FOR EACH ROW WHEN (OLD.state <> NEW.state AND NOT (OLD.state IN {EXCLUSIVE} AND NEW.state IN {EXCLUSIVE}))
   EXECUTE FUNCTION jobs_replica_queue_follow();
 """  # noqa: S608  constants of this file
-FUNCTIONS_DROP = """
-DROP TRIGGER jobs_replica_queue_follow ON jobs_replica;
-DROP TRIGGER jobs_replica_queue_enter ON jobs_replica;
-DROP FUNCTION jobs_replica_queue_follow(), jobs_replica_queue_enter(), jobs_replica_queue_next(uuid), jobs_replica_bars(uuid),
-  jobs_replica_queue_key(jobs_replica, bigint[], uuid[]);
-"""
-FILL = "SELECT jobs_replica_queue_next(job_id) FROM (SELECT DISTINCT job_id FROM jobs_replica WHERE state = 'queued') q"
 
 
 class Migration(migrations.Migration):
-    dependencies = [
-        ("jobs", "0004_redundancy_and_rulings"),
-        ("nodes", "0003_node_keys"),
-        migrations.swappable_dependency(settings.AUTH_USER_MODEL),
-    ]
-
-    operations = [
-        migrations.RemoveIndex("replica", "replica_queue"),
-        migrations.RemoveIndex("replica", "replica_queue_of_kind"),
-        migrations.AddField(
-            "replica",
-            "failed_nodes",
-            django.contrib.postgres.fields.ArrayField(base_field=models.UUIDField(), blank=True, default=list, size=None),
-        ),
-        migrations.AddField("replica", "queue_key", models.UUIDField(blank=True, null=True)),
-        migrations.AddIndex(
-            "replica", models.Index(condition=NEXT_OF_JOB, fields=["tier", "-priority", "created_at", "id"], name="replica_queue")
-        ),
-        migrations.AddIndex(
-            "replica",
-            models.Index(condition=NEXT_OF_JOB, fields=["tier", "queue_key", "-priority", "created_at", "id"], name="replica_queue_class"),
-        ),
-        migrations.RunSQL(FUNCTIONS, reverse_sql=FUNCTIONS_DROP),
-        migrations.RunSQL(FILL, reverse_sql=migrations.RunSQL.noop),
-    ]
+    dependencies = [("jobs", "0002_receipts_and_events")]
+    operations = [migrations.RunSQL(FUNCTIONS)]
