@@ -54,7 +54,8 @@ class RunningStack:
         self.stack = stack
         self.services = services
         self.folder = folder
-        self.researcher = PortalApi(stack.origin, access.researcher_token)
+        self.researcher_token = access.researcher_token
+        self.researcher = PortalApi(stack.origin, self.researcher_token)
         self.contributors = {owner: PortalApi(stack.origin, token) for owner, token in access.contributor_tokens.items()}
         self._supervisor = supervisor
         self._engine = engine

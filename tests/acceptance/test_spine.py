@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from devstack.stack import APPLICATION_ROLE, CHECKOUT, HOST_BIN, VERIFY_ROLE
 from jobs.comparison.results import results_compare
 from jobs.descriptor import descriptor_parse
 from tests.acceptance.conftest import TINY
-from tests.acceptance.running_stack import LEASE_SECONDS, RunningStack, stack_running
+from tests.acceptance.running_stack import BASE_IMAGE, LEASE_SECONDS, RunningStack, stack_running
 from tests.acceptance.traces import wait_for
 from workers.protocol.archives import ArchiveReader
 from workers.protocol.messages.receipt import Manifest
@@ -79,6 +80,26 @@ def test_job_is_computed_by_two_owners_paid_and_verified_offline(running: Runnin
     verified = _verify(running.bundle(job["id"]), running.stack.coordinator_key_id)
     assert verified.returncode == 0, verified.stderr
     assert "payments proved under the ledger's checkpoint" in verified.stdout
+
+
+def test_commands_of_the_api_document_lead_from_files_to_a_verified_bundle(running: RunningStack, tmp_path: Path) -> None:
+    """Every block of bash in docs/API.md, one after the other, as somebody pastes them."""
+    commands = re.findall(r"^```bash\n(.*?)^```$", (CHECKOUT / "docs" / "API.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    settings = {
+        "NEXA_PORTAL": running.stack.origin,
+        "NEXA_TOKEN": running.researcher_token,
+        "NEXA_COORDINATOR": running.stack.coordinator_key_id,
+        "IMAGE": BASE_IMAGE,
+    }
+    environment = {**settings, "PATH": f"{HOST_BIN}{os.pathsep}{os.environ['PATH']}", "HOME": str(tmp_path)}
+
+    script = ["bash", "-euo", "pipefail", "-c", "".join(commands)]
+    done = subprocess.run(script, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "verified" in done.stdout
+    _, files = _result(tmp_path / "result.nexa.zip")
+    assert files == {"words.txt": b"3\n"}
 
 
 def test_processes_are_not_the_owner_of_the_database(running: RunningStack) -> None:
