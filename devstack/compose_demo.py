@@ -4,6 +4,8 @@
 2. On a machine that has nothing of it: `init`, `up`, `check --deploy`, an operator, a researcher and three contributors.
 3. Three hosts join from containers of their own, reach the portal by its proxy, and run examples/folding, which is verified and paid.
 4. More jobs, and while they run every service is killed in turn: the restart policies bring it back, and the jobs complete.
+5. A backup; database and blobs are lost; the restore. Jobs, balances and bundles are as before, an outside audit is clean, and the same
+   hosts complete another job.
 
 All of it is one Compose project with its own volumes, on ports of the loopback interface. At the end it is gone, but for images.
 """
@@ -26,6 +28,7 @@ from rich.console import Console
 from client.api import PortalApi
 from client.submission import descriptor_load, inputs_upload
 from devstack.compose import Compose, ComposeError
+from devstack.compose_restore import SERVERS, backup_make, portal_lose, portal_restore
 from devstack.demo import LEDGER_LIMIT_SECONDS, OWNERS, VERIFY_LIMIT_SECONDS, DemoError
 from devstack.engine import EngineHandle, engine_ensure
 from devstack.following import JobLateError, job_follow
@@ -143,6 +146,7 @@ class ComposeDemo:
         api = PatientApi(self._origin, access["researcher_token"])
         self._first_job(compose, api, inputs_upload(api, descriptor, self._example), access)
         self._killed_jobs(compose, api, descriptor)
+        self._lost_portal(compose, engine, api, descriptor, access["contributor_tokens"])
 
     def remove(self) -> None:
         """Containers, networks and volumes of this project, and what hosts left. Not the images: a second run is quick."""
@@ -216,9 +220,7 @@ class ComposeDemo:
         self._report("docker compose run --rm init")
         compose.run("run", "--rm", "init")
         self._report("docker compose up --detach --wait")
-        compose.run(
-            "up", "--detach", "--wait", "--no-build", "proxy", "web", "control", "verify", "conclude", "beat", limit_seconds=UP_SECONDS
-        )
+        compose.run(*UP, *SERVERS, limit_seconds=UP_SECONDS)
         self._report(", ".join(f"{name} {health}" for name, health in sorted(compose.health().items())))
         trusted = self._folder / "portal.pem"
         trusted.write_text(compose.run("exec", "-T", "proxy", "cat", "/run/tls/chain.pem"))
@@ -280,6 +282,50 @@ class ComposeDemo:
         self._report(f"{len(killing.tally)} services killed during {jobs} jobs; all completed, and their bundles are verified")
         for service, seconds in killing.tally.items():
             self._report(f"  {service:10} healthy again after {seconds:4.0f} s")
+
+    def _lost_portal(
+        self, compose: Compose, engine: EngineHandle, api: PortalApi, descriptor: Mapping[str, Any], tokens: Mapping[str, str]
+    ) -> None:
+        """Everything but what was published, the secrets and the backup is lost, and comes back."""
+
+        def standing() -> dict[str, Any]:
+            jobs = {job["job_id"]: job["state"] for job in api.jobs()["jobs"]}
+            return {
+                "jobs": jobs,
+                "balances": {owner: PortalApi(self._origin, tokens[owner]).account()["balance_micro"] for owner in OWNERS},
+            }
+
+        def volume_remove(name: str) -> None:
+            with contextlib.closing(engine.client()) as client:
+                client.volumes.get(f"{PROJECT}_{name}").remove()
+
+        before, seen = standing(), self._audit(compose)
+        made = backup_make(compose)
+        self._report(f"manage.py backup_make /backups: {made}, and it is whole")
+        portal_lose(compose, volume_remove=volume_remove)
+        self._report("the portal's containers, its database and its blobs are gone")
+        self._report(f"manage.py backup_restore: {portal_restore(compose, made, reason='The demo lost its database and its blobs.')}")
+        after = standing()
+        if after != before:
+            raise DemoError(f"Expected the restored portal to say {before}; found {after}.")
+        self._job_run(api, inputs_upload(api, {**descriptor, "job_id": f"{descriptor['job_id']}-restored"}, self._example), lambda: None)
+        faults = [fault for one in api.jobs()["jobs"] for fault in self._bundle_faults(api, str(one["id"]))]
+        again = self._audit(compose)
+        if again["log"] == seen["log"]:
+            faults.append(f"Expected the log to go on in a new epoch; found {again['log']} before and after.")
+        if faults:
+            raise DemoError("\n".join(faults))
+        self._report(f"{len(after['jobs'])} jobs and all balances are as before; the same hosts completed one more")
+        self._report(f"nexa audit: clean, the log goes on as {again['log']}")
+
+    def _audit(self, compose: Compose) -> dict[str, Any]:
+        """What `nexa audit` says of the portal under its own name, with the memory of the time before. Raises ComposeError for findings."""
+        memory = self._folder / "hosts" / "auditor"
+        coordinator = PortalApi(self._origin).coordinator_key_id()
+        audit = ["audit", f"https://{HOSTNAME}", "--coordinator", coordinator, "--json"]
+        said = compose.run("run", "--rm", "-T", "--no-deps", "--env", f"XDG_STATE_HOME={memory}", f"host-{OWNERS[0]}", *audit)
+        found: dict[str, Any] = json.loads(said)
+        return found
 
     def _job_run(self, api: PortalApi, document: Mapping[str, Any], on_poll: Any) -> dict[str, Any]:
         job = api.job_submit(document)

@@ -4,8 +4,8 @@
    refers to is there to be copied. What is uploaded meanwhile is in the next backup.
 2. The list of blobs is read in the very snapshot that is dumped.
 3. A blob is copied once for all backups of the folder, and its digest is checked while it is copied.
-4. The backup is made under another name, and gets its own when all of it is on the disk. One at a time; what a killed one left is removed
-   by the next.
+4. The backup is made under another name, and gets its own when all of it is on the disk. One at a time, by the same lock; what a killed
+   one left is removed by the next.
 """
 
 from __future__ import annotations
@@ -71,15 +71,15 @@ def backup_make(*, root: Path, now: datetime, report: Report) -> Path:
         report(f"The database is dumped: {(folder / DATABASE).stat().st_size} bytes.")
         copied = _blobs_copy(root, folder)
         report(f"{manifest.blobs} blobs of {manifest.blob_bytes} bytes; {copied} of them copied, the others were there.")
-    _keys_copy(folder)
-    _published_copy(folder)
-    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    manifest = manifest.model_copy(update={"files": tuple(backed_up(folder, name) for name in names)})
-    _secret_write(folder / MANIFEST, manifest_sign(manifest, key=key))
-    for path in (*folder.rglob("*"), folder):
-        _sync(path)
-    folder.rename(final)
-    _sync(root)
+        _keys_copy(folder)
+        _published_copy(folder)
+        names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+        manifest = manifest.model_copy(update={"files": tuple(backed_up(folder, name) for name in names)})
+        _secret_write(folder / MANIFEST, manifest_sign(manifest, key=key))
+        for path in (*folder.rglob("*"), folder):
+            _sync(path)
+        folder.rename(final)
+        _sync(root)
     return final
 
 

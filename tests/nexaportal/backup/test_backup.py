@@ -8,7 +8,6 @@ import stat
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,10 @@ from django.db import connection, connections
 from django.utils import timezone
 from psycopg import sql
 
-from jobs.blobs import blob_open, blob_store
+from jobs.blobs import blob_open
 from jobs.models import Blob, Job, Receipt
-from jobs.services.settlement import job_settle
 from ledger import coordinator_key
-from ledger.checkpoints import checkpoint_latest, checkpoint_publish, log_epoch
+from ledger.checkpoints import checkpoint_latest, log_epoch
 from ledger.epochs import epoch_documents
 from ledger.models import Account, Checkpoint, LogLeaf
 from ledger.publication import published_check
@@ -42,45 +40,8 @@ from nexaportal.backup.manifest import manifest_read
 from nexaportal.backup.postgres import tools_check
 from nexaportal.backup.restoring import backup_check, backup_restore
 from tests.conftest import _admin_connection
-from tests.factories.checking import job_check
-from tests.factories.jobs import job_make
-from tests.factories.receipts import replica_report
+from tests.nexaportal.backup.places import caches_clear, job_paid, make
 from workers.protocol.epochs import epochs_open
-
-LARGE = {"result.bin": bytes(range(256)) * 400}
-
-
-@pytest.fixture(autouse=True)
-def _own_place(own_database: str, settings: Any, tmp_path: Path) -> Iterator[None]:
-    """Store, log and key of this test's own."""
-    settings.STORAGES = {
-        **settings.STORAGES,
-        "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": tmp_path / "blobs"}},
-    }
-    settings.NEXA_BLOB_ROOT = tmp_path / "blobs"
-    settings.NEXA_LOG_ROOT = tmp_path / "log"
-    key = tmp_path / "coordinator.key"
-    shutil.copy(settings.NEXA_COORDINATOR_KEY_FILE, key)
-    settings.NEXA_COORDINATOR_KEY_FILE = key
-    _caches_clear()
-    yield
-    _caches_clear()
-
-
-def _caches_clear() -> None:
-    blob_store.cache_clear()
-    coordinator_key.coordinator_private_key.cache_clear()
-    coordinator_key.coordinator_public_key.cache_clear()
-
-
-def job_paid() -> Job:
-    """A job with a large result, accepted, paid and in the log."""
-    job = job_make()
-    replica_report(job, files=LARGE)
-    job_check(job_id=job.pk)
-    job_settle(job_id=job.pk)
-    checkpoint_publish()
-    return Job.objects.get(pk=job.pk)
 
 
 def state() -> dict[str, Any]:
@@ -99,10 +60,6 @@ def _read(blob: Blob) -> bytes:
         return file.read()
 
 
-def make(tmp_path: Path, *, seconds: int = 0) -> Path:
-    return backup_make(root=tmp_path / "backups", now=timezone.now() + timedelta(seconds=seconds), report=lambda _: None)
-
-
 @contextmanager
 def wiped(tmp_path: Path, *, log_too: bool = True) -> Iterator[None]:
     """An empty database, no blobs, no keys; the published log too unless it is spared."""
@@ -111,7 +68,7 @@ def wiped(tmp_path: Path, *, log_too: bool = True) -> Iterator[None]:
     if log_too:
         shutil.rmtree(tmp_path / "log", ignore_errors=True)
     (tmp_path / "coordinator.key").unlink()
-    _caches_clear()
+    caches_clear()
     with _admin_connection() as admin:
         admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     connections.close_all()
