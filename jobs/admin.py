@@ -32,10 +32,11 @@ from people.moderation.pages import ActPage, LookAdmin, ReasonForm
 class JobAdmin(DisputeAdmin):
     says = "Everybody's jobs, but for open ones in which you have an interest."
     list_display = ["label", "owner", "job_type", "tier", "state", "dispute_link", "failure_code", "submitted_at", "concluded_at"]
-    list_filter = ["state", "tier", "policy", "failure_code"]
-    search_fields = ["label", "owner__username", "id"]
+    list_filter = ["state", "tier", "policy"]
+    search_fields = ["label", "owner__username", "=failure_code", "id"]
+    search_help_text = "label, owner, reason or id"
     list_select_related = ["owner"]
-    ordering = ["-submitted_at"]
+    ordering = ["-id"]  # which begins with the time of submission, and has an index
     fields = (
         "label", "owner", "title", "job_type", "tier", "state", "dispute_link", "submitted_at", "concluded_at", "queue_deadline_at",
         "policy", "copies", "quorum", "replicas_max", "spot_chosen", "failure_code", "failure_message", "verdict_summary",
@@ -56,10 +57,11 @@ class JobAdmin(DisputeAdmin):
 class ReplicaAdmin(LookAdmin):
     says = "Attempts at jobs, by node."
     list_display = ["id", "job", "node", "state", "verdict", "failure_code", "leased_at", "lease_expires_at"]
-    list_filter = ["state", "tier", "verdict", "failure_code"]
-    search_fields = ["id", "job__label", "node__name"]
+    list_filter = ["state", "tier", "verdict"]
+    search_fields = ["id", "job__label", "node__name", "=failure_code"]
+    search_help_text = "id, job, node or reason"
     list_select_related = ["job", "node"]
-    ordering = ["-created_at"]
+    ordering = ["-job_id", "-created_at"]  # of jobs, which have an index
     fields = (
         "id", "job", "node", "node_owner", "node_key", "state", "tier", "created_at", "leased_at", "lease_expires_at", "deadline_at",
         "order_digest", "cancel_reason", "verdict", "paid_micro", "failure_code", "failure_message", "concluded_at",

@@ -92,10 +92,20 @@ def reversed_among(postings: Sequence[Posting]) -> set[int]:
 
 
 def totals() -> dict[str, int]:
-    """{entries, granted_micro, paid_micro}: what the public pages show. Five rows are read, however long the log is."""
+    """{entries, granted_micro, paid_micro}: what the public pages show; `paid_micro` is what was paid and stayed paid.
+
+    Five rows are read, however long the log is, and those of the reversals where there are any: each is a moderator's act.
+    """
     found = {total.kind: total for total in EntryTotal.objects.all()}
+    taken_back = _payments_reversed_micro() if found[EntryKind.REVERSAL].entries else 0
     return {
         "entries": sum(total.entries for total in found.values()),
         "granted_micro": found[EntryKind.GRANT].credited_micro,
-        "paid_micro": found[EntryKind.PAYMENT].credited_micro,
+        "paid_micro": found[EntryKind.PAYMENT].credited_micro - taken_back,
     }
+
+
+def _payments_reversed_micro() -> int:
+    """What reversals moved back to who had reserved it; grants go back to the treasury. Found by the keys, which have an index."""
+    moved = Posting.objects.filter(entry__idempotency_key__startswith="reversal:", amount_micro__gt=0).exclude(account=ACCOUNT_TREASURY)
+    return moved.aggregate(sum=Sum("amount_micro"))["sum"] or 0

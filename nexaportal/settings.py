@@ -216,6 +216,8 @@ NEXA_CHECK_MEMORY_BYTES = environment.integer("NEXA_CHECK_MEMORY_BYTES", 2 * 2**
 NEXA_START_GRANT_MICRO = environment.integer("NEXA_START_GRANT_CREDITS", 10) * 1_000_000
 NEXA_GRANT_DAY_MICRO = environment.integer("NEXA_GRANT_DAY_CREDITS", 1000) * 1_000_000
 """What one moderator may grant in 24 hours."""
+NEXA_MODERATOR_SECOND_FACTOR = environment.boolean("NEXA_MODERATOR_SECOND_FACTOR", True)
+"""Whether moderators and operators act only with an authenticator app or a passkey on their account."""
 NEXA_PAYMENT_REVERSED = "jobs.services.reversals.payment_reversed"
 """Called with the entry of a payment in the transaction that reverses it: the ledger knows nothing of jobs and of the wall."""
 NEXA_JOIN_TOKEN_SECONDS = environment.number("NEXA_JOIN_TOKEN_SECONDS", 3600)

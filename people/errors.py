@@ -9,6 +9,7 @@ ProblemError
 ├── ScopeMissingError          403 scope_missing
 ├── SessionRequiredError       403 session_required
 ├── ModeratorRequiredError     403 moderator_required
+├── SecondFactorRequiredError  403 second_factor_required
 ├── TokenExpiryPastError       400 token_expiry_past
 ├── TokenScopesInvalidError    400 token_scopes_invalid
 ├── TokensTooManyError         409 tokens_too_many
@@ -98,6 +99,14 @@ class ModeratorRequiredError(ProblemError):
     code: ClassVar[str] = "moderator_required"
     status: ClassVar[int] = 403
     title: ClassVar[str] = "This needs a moderator"
+
+
+class SecondFactorRequiredError(ProblemError):
+    """A moderator acts only with a second factor on their account, where the operator has not turned that off."""
+
+    code: ClassVar[str] = "second_factor_required"
+    status: ClassVar[int] = 403
+    title: ClassVar[str] = "This needs a second factor"
 
 
 class TokenExpiryPastError(ProblemError):

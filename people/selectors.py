@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from uuid import UUID
 
+from allauth.mfa.models import Authenticator
 from django.core.signing import BadSignature, Signer
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Lower
@@ -35,6 +36,11 @@ def roles_of(*, user: User) -> list[str]:
     if user.is_staff:
         roles.append("moderator")
     return roles
+
+
+def has_second_factor(*, user: User) -> bool:
+    """Whether `user` signs in with more than a password. Recovery codes alone are none: they stand in for one that was lost."""
+    return Authenticator.objects.filter(user=user).exclude(type=Authenticator.Type.RECOVERY_CODES).exists()
 
 
 def scopes_of(*, token: ApiToken | None) -> list[str]:

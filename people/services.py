@@ -87,13 +87,14 @@ def token_use_record(*, token: ApiToken, now: datetime) -> None:
 
 
 @transaction.atomic
-def researcher_approve(*, user: User, approved_by: User, reason: str = "Approved without an application.") -> User:
+def researcher_approve(*, user: User, approved_by: User | None, reason: str = "Approved without an application.") -> User:
     """Lets `user` submit jobs and posts their start grant from the treasury. Idempotent: approved twice, granted once.
 
-    Raises ModeratorRequiredError, ModeratorInterestError, ReasonMissingError.
+    `approved_by` None: the operator, by a management command. Raises ModeratorInterestError, ReasonMissingError and as moderator_check.
     """
-    moderator_check(approved_by)
-    interest_check(approved_by, in_account_of=user)
+    if approved_by is not None:
+        moderator_check(approved_by)
+        interest_check(approved_by, in_account_of=user)
     locked = User.objects.select_for_update().get(pk=user.pk)
     if locked.researcher_approved_at is None:
         act_record(by=approved_by, kind=ActKind.RESEARCHER_APPROVED, about=locked, reason=reason)
@@ -162,7 +163,7 @@ def application_submit(*, applicant: User, full_name: str, affiliation: str, pur
 def application_decide(*, application: ResearcherApplication, decided_by: User, is_approved: bool, reason: str) -> ResearcherApplication:
     """Ends an open application: the applicant becomes a researcher or is told why not, in the ways that they chose.
 
-    Raises ModeratorRequiredError, ModeratorInterestError, ApplicationDecidedError; ReasonMissingError where it is declined without one.
+    Raises ModeratorInterestError, ApplicationDecidedError and as moderator_check; ReasonMissingError where it is declined without one.
     """
     moderator_check(decided_by)
     interest_check(decided_by, in_account_of=application.applicant)

@@ -25,6 +25,7 @@ from jobs.services.disputes import REASON_CHARACTERS_MAX, dispute_rule, ruling_c
 from jobs.states import JobState
 from people.models import User
 from people.moderation.pages import LookAdmin
+from people.moderation.trail import lacks_second_factor
 from workers.protocol.problems import ProblemError
 
 NONE: Final = "none"
@@ -83,6 +84,7 @@ class DisputeAdmin(LookAdmin):
             "opts": self.model._meta,
             "sheet": sheet,
             "form": form if job.state == JobState.DISPUTED else None,
+            "is_refused": lacks_second_factor(moderator),
         }
         return render(request, "admin/jobs/dispute.html", context)
 

@@ -107,14 +107,7 @@ def _plot(table: tables.TableHead, asked: Asked) -> dict[str, Any]:
         "x_name": table.names[x] if x is not None else "row",
         "panels": [plots.panel_of(table.names[place], xs, table.column(place)) for place in ys],
         "panels_max": plots.PANELS_MAX,
-        "size": {
-            "width": plots.WIDTH,
-            "height": plots.HEIGHT,
-            "left": plots.LEFT,
-            "right": plots.WIDTH - plots.RIGHT,
-            "top": plots.TOP,
-            "bottom": plots.HEIGHT - plots.BOTTOM,
-        },
+        "size": {"width": plots.WIDTH, "height": plots.HEIGHT},
     }
 
 

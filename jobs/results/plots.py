@@ -2,6 +2,8 @@
 
 Each column has a panel of its own, all over the same x: two quantities on one scale say little. What is no number is a gap. More points
 than pixels are drawn as the least and the greatest of each pixel's, so that no spike is lost.
+
+A drawing is HEIGHT pixels high and stretched to the width that there is; labels stand beside and below it, so that nothing squeezes them.
 """
 
 from __future__ import annotations
@@ -12,14 +14,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-WIDTH: Final = 720
-HEIGHT: Final = 200
-LEFT: Final = 64
-RIGHT: Final = 12
-TOP: Final = 12
-BOTTOM: Final = 24
+WIDTH: Final = 640
+HEIGHT: Final = 180
 PANELS_MAX: Final = 4
-_BINS: Final = WIDTH - LEFT - RIGHT
+_BINS: Final = WIDTH
 _DOTS_MAX: Final = 60
 """With at most so many points each has a dot."""
 _TICKS: Final = 5
@@ -30,7 +28,7 @@ _LARGEST: Final = 1e300
 
 @dataclass(frozen=True)
 class Tick:
-    """A grid line at `place` in the drawing's units, and its number."""
+    """A grid line and its number. `place`: of y in pixels from the top, of x in percent from the left."""
 
     place: float
     label: str
@@ -38,11 +36,11 @@ class Tick:
 
 @dataclass(frozen=True)
 class Panel:
-    """One column over x. `path` draws its line, `dots` are places; both are empty where there is nothing to draw."""
+    """One column over x. `path` draws its line, `dots` a point each, in a box of WIDTH by HEIGHT; empty where there is nothing to draw."""
 
     name: str
     path: str
-    dots: list[tuple[float, float]]
+    dots: str
     x_ticks: list[Tick]
     y_ticks: list[Tick]
     least: str
@@ -54,13 +52,12 @@ def panel_of(name: str, xs: Sequence[float], ys: Sequence[float]) -> Panel:
     """`xs` and `ys` are of one length, NaN where there is no number."""
     known = [(x, y) for x, y in zip(xs, ys, strict=True) if abs(x) <= _LARGEST and abs(y) <= _LARGEST]
     if not known:
-        return Panel(name, "", [], [], [], "", "", 0)
+        return Panel(name, "", "", [], [], "", "", 0)
     left, right = _span([x for x, _ in known])
     bottom, top = _span([y for _, y in known])
 
     def place(x: float, y: float) -> tuple[float, float]:
-        across = (x - left) / (right - left) * (WIDTH - LEFT - RIGHT)
-        return round(LEFT + across, 1), round(HEIGHT - BOTTOM - (y - bottom) / (top - bottom) * (HEIGHT - TOP - BOTTOM), 1)
+        return round((x - left) / (right - left) * WIDTH, 1), round((top - y) / (top - bottom) * HEIGHT, 1)
 
     ascending = all(one <= other for (one, _), (other, _) in pairwise(known))
     placed = [place(x, y) if abs(x) <= _LARGEST and abs(y) <= _LARGEST else None for x, y in zip(xs, ys, strict=True)]
@@ -70,8 +67,8 @@ def panel_of(name: str, xs: Sequence[float], ys: Sequence[float]) -> Panel:
     return Panel(
         name,
         _path(placed) if ascending else "",
-        dots,
-        [Tick(place(at, bottom)[0], label) for at, label in _ticks(left, right)],
+        "".join(f"M{across:g} {down:g}h0" for across, down in dots),
+        [Tick(round(100 * place(at, bottom)[0] / WIDTH, 1), label) for at, label in _ticks(left, right)],
         [Tick(place(left, at)[1], label) for at, label in _ticks(bottom, top)],
         f"{min(values):.5g}",
         f"{max(values):.5g}",

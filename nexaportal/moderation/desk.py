@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
-from allauth.mfa.models import Authenticator
-from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet, Subquery
+from django.db.models import CharField, Count, Exists, F, Min, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Cast
 from django.urls import reverse
 
 from jobs.models import ImageBreaker, ImageRequest, Job, Replica
@@ -16,6 +16,7 @@ from nodes.models import Node, NodeState
 from people.models import ApplicationState, ResearcherApplication, User
 from people.moderation.models import Act, ActKind
 from people.moderation.selectors import acts_named
+from people.moderation.trail import lacks_second_factor
 
 SHOWN: Final = 5
 """Of each queue, on the desk; the rest are in its list."""
@@ -53,11 +54,11 @@ class Queue:
 
 @dataclass(frozen=True)
 class Desk:
-    """`has_second_factor`: whether the moderator signs in with one."""
+    """`is_refused`: whether the moderator's acts are, until they have a second factor."""
 
     queues: list[Queue]
     acts: list[Act]
-    has_second_factor: bool
+    is_refused: bool
 
     @property
     def waiting(self) -> int:
@@ -68,7 +69,7 @@ def desk_read(*, moderator: User, now: datetime) -> Desk:
     """The desk of a moderator: disputes in which they have an interest are counted, and for others to rule on."""
     acts = acts_named()[:ACTS_SHOWN]
     queues = [_applications(), _disputes(moderator), _images(), _breakers(now), _quarantined()]
-    return Desk(queues, list(acts), Authenticator.objects.filter(user=moderator).exclude(type="recovery_codes").exists())
+    return Desk(queues, list(acts), lacks_second_factor(moderator))
 
 
 def _applications() -> Queue:
@@ -134,24 +135,18 @@ def _breakers(now: datetime) -> Queue:
 
 
 def _quarantined() -> Queue:
-    """Since when is in the trail."""
+    """Since when, and why, is in the trail."""
     waiting = Node.objects.filter(state=NodeState.QUARANTINED)
-    acts = Act.objects.filter(kind=ActKind.NODE_QUARANTINED, about_table="nodes.node").order_by("-at")
-    nodes = list(waiting.select_related("owner").order_by("pk"))
-    newest = {act.about_key: act for act in reversed(acts.filter(about_key__in=[str(node.pk) for node in nodes]))}
+    acts = Act.objects.filter(kind=ActKind.NODE_QUARANTINED, about_table="nodes.node", about_key=Cast(OuterRef("pk"), CharField()))
+    newest = acts.order_by("-at")
+    dated = waiting.annotate(since=Subquery(newest.values("at")[:1]), reason=Subquery(newest.values("reason")[:1]))
     rows = [
-        Waiting(
-            node.name,
-            newest[str(node.pk)].reason if str(node.pk) in newest else "",
-            newest[str(node.pk)].at if str(node.pk) in newest else None,
-            reverse("admin:nodes_node_change", args=[node.pk]),
-        )
-        for node in nodes
+        Waiting(node.name, node.reason or "", node.since, reverse("admin:nodes_node_change", args=[node.pk]))
+        for node in dated.order_by(F("since").asc(nulls_last=True), "pk")[:SHOWN]
     ]
-    rows.sort(key=lambda row: row.since or datetime.max.replace(tzinfo=UTC))
     path = reverse("admin:nodes_node_changelist") + "?state__exact=quarantined"
-    oldest_at = min((row.since for row in rows if row.since), default=None)
-    return Queue("nodes", "Nodes in quarantine", len(rows), oldest_at, rows[:SHOWN], path, "No node is set apart.", "look")
+    oldest_at = rows[0].since if rows else None
+    return Queue("nodes", "Nodes in quarantine", waiting.count(), oldest_at, rows, path, "No node is set apart.", "look")
 
 
 def _counted(waiting: QuerySet[Any], since: str) -> tuple[int, datetime | None]:

@@ -3,7 +3,8 @@
 1. A LookAdmin shows a list and each row's page, to moderators. It refuses adding, changing, deleting and Django's actions to everybody, the
    operator too; the site (nexaportal/moderation/site.py) takes in no other kind.
 2. What can be done is an ActPage: a page of its own that says what the act does and what it doesn't, asks why, and calls one service.
-3. Acts are answered by POST and redirect. What a service refuses is said on the page, with what was written still there.
+3. A moderator whose acts would be refused for want of a second factor is told so in place of the form's button.
+4. Acts are answered by POST and redirect. What a service refuses is said on the page, with what was written still there.
 """
 
 from __future__ import annotations
@@ -11,17 +12,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
 from django.db import models
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
 from django.urls import NoReverseMatch, URLPattern, path, reverse
+from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
@@ -29,13 +32,15 @@ from django.views.decorators.http import require_http_methods
 from people.models import User
 from people.moderation.models import REASON_CHARACTERS_MAX, Act
 from people.moderation.selectors import acts_about
+from people.moderation.trail import lacks_second_factor
 from workers.protocol.problems import ProblemError
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Any]
     _TabularInline = admin.TabularInline[Any, Any]
+    _Paginator = Paginator[Any]
 else:
-    _ModelAdmin, _TabularInline = admin.ModelAdmin, admin.TabularInline  # generic to the type checker only
+    _ModelAdmin, _TabularInline, _Paginator = admin.ModelAdmin, admin.TabularInline, Paginator  # generic to the type checker only
 
 
 class ReasonForm(forms.Form):
@@ -91,10 +96,30 @@ class LookInline(_Looking, _TabularInline):
     show_change_link = True
 
 
+class BoundedPaginator(_Paginator):
+    """Pages of the first COUNTED_MAX rows: counting them all takes longer the more there are, and nobody turns so many pages."""
+
+    COUNTED_MAX: ClassVar[int] = 10_000
+
+    @cached_property
+    def _found(self) -> int:
+        return self.object_list.order_by().values("pk")[: self.COUNTED_MAX + 1].count()
+
+    @cached_property
+    def count(self) -> int:
+        return min(self._found, self.COUNTED_MAX)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there are rows beyond these: whoever looks for one of them narrows the list."""
+        return self._found > self.COUNTED_MAX
+
+
 class LookAdmin(_Looking, _ModelAdmin):
     """A table to look at, with acts."""
 
     actions = None
+    paginator = BoundedPaginator
     list_per_page = 50
     show_full_result_count = False
     acts: Sequence[ActPage] = ()
@@ -160,6 +185,7 @@ class LookAdmin(_Looking, _ModelAdmin):
             "row_path": self.list_path() if row is None else self.row_path(row),
             "list_path": self.list_path(),
             "form": form,
+            "is_refused": lacks_second_factor(_moderator(request)),
         }
         return render(request, "admin/act.html", context, status=400 if form.errors else 200)
 

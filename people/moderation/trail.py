@@ -1,6 +1,7 @@
 """Writing the trail.
 
-1. Who acts is a moderator: active and staff. Nobody else has an act in the trail, and no act is done without its line there.
+1. Who acts is a moderator: active and staff, and with a second factor on the account unless the operator turned that off
+   (NEXA_MODERATOR_SECOND_FACTOR). Nobody else has an act in the trail, and no act is done without its line there.
 2. Every act has a reason.
 3. The line is written in the transaction that does the act: both are there, or neither.
 4. What is written stays: the table only grows (migration 0002), and the application's role has INSERT and SELECT.
@@ -11,17 +12,36 @@ from __future__ import annotations
 from collections.abc import Mapping
 from uuid import UUID
 
+from django.conf import settings
 from django.db import models
+from django.urls import reverse
 
-from people.errors import ActPointlessError, ModeratorInterestError, ModeratorRequiredError, ReasonMissingError
+from people.errors import (
+    ActPointlessError,
+    ModeratorInterestError,
+    ModeratorRequiredError,
+    ReasonMissingError,
+    SecondFactorRequiredError,
+)
 from people.models import ResearcherApplication, User
 from people.moderation.models import REASON_CHARACTERS_MAX, Act, ActKind
+from people.selectors import has_second_factor
 
 
 def moderator_check(by: User) -> None:
-    """Raises ModeratorRequiredError."""
+    """Raises ModeratorRequiredError, SecondFactorRequiredError."""
     if not (by.is_active and by.is_staff):
         raise ModeratorRequiredError("Only moderators do this; ask one, or the operator of this portal.")
+    if lacks_second_factor(by):
+        raise SecondFactorRequiredError(
+            "Expected an authenticator app or a passkey on the account of a moderator who acts; found a password alone. "
+            f"Add one at {settings.NEXA_ORIGIN}{reverse('mfa_index')}, then do this again."
+        )
+
+
+def lacks_second_factor(by: User) -> bool:
+    """Whether all acts of this moderator are refused until they have a second factor."""
+    return settings.NEXA_MODERATOR_SECOND_FACTOR and not has_second_factor(user=by)
 
 
 def interest_check(by: User, *, in_account_of: User) -> None:
@@ -35,7 +55,7 @@ def act_record(
 ) -> Act:
     """A line of the trail. To be called in the transaction that does the act. `by` None: the operator, by a management command.
 
-    Raises ModeratorRequiredError, ReasonMissingError; ActPointlessError where there is a line `act_id` already.
+    Raises ModeratorRequiredError, SecondFactorRequiredError, ReasonMissingError; ActPointlessError where there is a line `act_id` already.
     """
     if by is not None:
         moderator_check(by)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
+from allauth.mfa.totp.internal.auth import TOTP
 from django.utils import timezone
 
 from people.models import Scope, User
 from people.services import token_mint
 
+SECOND_FACTOR_SECRET: Final = "JBSWY3DPEHPK3PXP"
 _numbers = itertools.count(1)
 
 
@@ -26,13 +28,19 @@ def researcher_make(username: str | None = None, **fields: Any) -> User:
 
 
 def moderator_make(username: str | None = None) -> User:
-    """Staff, and no more: that is what the role is."""
-    return user_make(username, is_staff=True)
+    """Staff with a second factor, and no more: that is what the role is."""
+    return second_factor_add(user_make(username, is_staff=True))
 
 
 def operator_make(username: str | None = None) -> User:
     """A superuser, who says who moderates."""
-    return user_make(username, is_staff=True, is_superuser=True)
+    return second_factor_add(user_make(username, is_staff=True, is_superuser=True))
+
+
+def second_factor_add(user: User) -> User:
+    """An authenticator app that makes the codes of SECOND_FACTOR_SECRET."""
+    TOTP.activate(user, SECOND_FACTOR_SECRET)
+    return user
 
 
 def token_header(owner: User, scopes: Iterable[str] | None = None) -> dict[str, str]:

@@ -41,7 +41,7 @@ class Command(BaseCommand):
             operator = _person("operator", is_staff=True)
             researcher = _person(seed["researcher"])
             if not researcher.is_researcher:
-                researcher_approve(user=researcher, approved_by=operator)
+                researcher_approve(user=researcher, approved_by=None)
             access = {
                 "researcher_token": token_mint(owner=researcher, name="stack", scopes=RESEARCHER_SCOPES)[1],
                 "contributor_tokens": {

@@ -115,13 +115,13 @@ def test_many_points_are_thinned_but_no_spike_is_lost() -> None:
     ys[12_345] = 7.0
     panel = plots.panel_of("y", [float(place) for place in range(len(ys))], ys)
     assert panel.path.count("L") < 4 * plots.WIDTH
-    assert min(float(part.split()[1]) for part in panel.path[1:].split("L")) < plots.TOP + 10
+    assert min(float(part.split()[1]) for part in panel.path[1:].split("L")) < 20
     assert panel.greatest == "7"
 
 
 def test_points_that_go_back_are_dots_instead_of_a_line() -> None:
     panel = plots.panel_of("y", [2.0, 1.0], [0.0, 1.0])
-    assert (panel.path, len(panel.dots)) == ("", 2)
+    assert (panel.path, panel.dots.count("M")) == ("", 2)
 
 
 @pytest.mark.parametrize("values", [[5.0, 5.0], [0.0, 0.0], [1e300, -1e300], [5e-324, 0.0], [math.nan], [1e308]])
