@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from django.db import connection
 
-from jobs.matching.claims import queue_looks
+from jobs.matching import queue_looks
 from jobs.matching.claims import queues_served
 from jobs.matching.queue_looks import CLASSES, NOT_BARRED, SUITS, look_parameters
 from nodes.models import Node, NodeState
