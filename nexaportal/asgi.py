@@ -5,9 +5,9 @@ import os
 os.environ.setdefault("NEXA_ROLE", "server")
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "nexaportal.settings")
 
-from django.core.asgi import get_asgi_application
+import django
 
-http_application = get_asgi_application()
+django.setup(set_prefix=False)
 
 from channels.auth import AuthMiddlewareStack  # noqa: E402  needs the apps that the line above has loaded
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
@@ -15,10 +15,11 @@ from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E40
 
 from jobs.consumers import websocket_urlpatterns  # noqa: E402
 from jobs.gateway.liveness import liveness_start  # noqa: E402
+from nexaportal.handling import PortalHandler  # noqa: E402
 
 application = ProtocolTypeRouter(
     {
-        "http": http_application,
+        "http": PortalHandler(),
         "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),  # type: ignore[arg-type]  # the stubs want wrapped patterns
     }
 )

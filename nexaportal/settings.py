@@ -64,6 +64,15 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
 ]
+NEXA_COOKIELESS_MIDDLEWARE = [
+    "nexaportal.request_watch.RequestWatchMiddleware",
+    "nexaportal.problems.ProblemMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+"""Around asynchronous views that know no cookies (nexaportal/handling.py); none of them waits for anything."""
 
 ROOT_URLCONF = "nexaportal.urls"
 ASGI_APPLICATION = "nexaportal.asgi.application"
