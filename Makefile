@@ -11,6 +11,8 @@ PY := .venv/bin/python
 LOCK := .venv/bin/uv pip compile --quiet --generate-hashes --python-version 3.11 --universal --custom-compile-command "make lock" pyproject.toml
 
 export PYTHON
+# Where the environment forbids bytecode, as in many containers, each of the hundreds of processes of a test run compiled every module anew.
+export PYTHONDONTWRITEBYTECODE =
 
 # `exec` leaves one process between make and the program: a Ctrl-C reaches it once.
 

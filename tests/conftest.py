@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 from django.conf import settings
+from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.core.management import call_command
 from django.db import connection, connections
 from django.test.utils import setup_databases, teardown_databases
@@ -21,19 +22,27 @@ def _admin_connection() -> psycopg.Connection[tuple[object, ...]]:
 
 
 def pytest_configure() -> None:
-    """Static files are looked for when asked for: else each test client, whose middleware is its own, first reads all 160 of them."""
+    """Static files are looked for when asked for: else each test client, whose middleware is its own, first reads all 160 of them.
+    A password is hashed a thousand times, not a million, as portals do, which takes half a second; a hash says how it was made."""
     settings.WHITENOISE_AUTOREFRESH = True
+    PBKDF2PasswordHasher.iterations = 1_000
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """Under xdist the tests of one container at a time run in one worker, one after the other: there is one engine. Stacks of processes
-    go where there is time for them, a module's together, which share theirs: each looks only for containers of its own."""
+    go where there is time for them, a module's together, which share theirs: each looks only for containers of its own.
+
+    Stacks come before all else, after the shuffle too: xdist begins with what has most tests, so a stack for one test could be the last
+    to start, and all would wait for it.
+    """
     for item in items:
         if item.get_closest_marker("acceptance"):
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
         elif item.get_closest_marker("docker"):
             item.add_marker(pytest.mark.xdist_group("engine"))
+    yield
+    items.sort(key=lambda item: item.get_closest_marker("acceptance") is None)
 
 
 @pytest.fixture(scope="session")
