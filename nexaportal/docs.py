@@ -72,15 +72,42 @@ SECTIONS: Final = (
     ),
     Section(
         "Portals",
-        (DocPage("operations", "operations.md", "Operating a portal", "What is kept and how long, backup and restore."),),
+        (
+            DocPage(
+                "operations",
+                "operations.md",
+                "Operating a portal",
+                "Installing, settings, sizing, health, what is kept, backup, when something is wrong.",
+            ),
+            DocPage("moderation", "moderation.md", "Moderating", "What moderators can do, what follows, and what nobody can."),
+        ),
+    ),
+    Section(
+        "Trust",
+        (
+            DocPage(
+                "threat-model",
+                "threat-model.md",
+                "Threat model",
+                "Who may try what, what stops them, what is only noticed, and what nothing prevents.",
+            ),
+            DocPage("auditing", "auditing.md", "Auditing the ledger", "What is checked, what is found, and what can't be seen."),
+        ),
     ),
     Section(
         "Reference",
         (
             DocPage("glossary", "glossary.md", "Glossary", "One word for one thing, here and everywhere."),
+            DocPage(
+                "scripting",
+                "API.md",
+                "Scripting a portal",
+                "Tokens, submitting, uploads, problems, webhooks; from files to a bundle by curl.",
+            ),
             DocPage("protocol", "PROTOCOL.md", "The protocol", "Everything on the wire, byte by byte, with golden vectors."),
-            DocPage("moderation", "moderation.md", "Moderating", "What moderators can do, what follows, and what nobody can."),
-            DocPage("auditing", "auditing.md", "Auditing the ledger", "What is checked, what is found, and what can't be seen."),
+            DocPage(
+                "development", "development.md", "Developing NEXAPod", "Setting up, where things live, how a change is made and tested."
+            ),
         ),
     ),
 )

@@ -15,7 +15,6 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from jobs.descriptor.arrays import ARRAY_ITEMS_MAX
 from jobs.services.uploads import UPLOADS_OPEN_PER_USER_MAX
-from nexaportal.docs import anchor_of
 from nodes.services import JOIN_TOKENS_PER_OWNER_MAX
 from people.models import Scope
 from people.notifications import delivery
@@ -144,14 +143,3 @@ class TestTheCheckOfAWebhook:
     def test_refuses_anything_else(self, changed: dict[str, Any]) -> None:
         with pytest.raises(ValueError, match="signed"):
             self.check(**changed)
-
-
-def test_links_lead_to_files_and_headings_that_there_are() -> None:
-    for target in re.findall(r"\]\(([^):]+)\)", TEXT):
-        path, _, anchor = target.partition("#")
-        file = ROOT / "docs" / path if path else ROOT / "docs" / "API.md"
-        assert file.exists(), target
-        if anchor:
-            assert anchor in {anchor_of(words) for words in re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)}, (
-                target
-            )

@@ -92,6 +92,8 @@ PAGES: Final = (
     PageShown("/docs/"),
     PageShown("/docs/researcher/"),
     PageShown("/docs/protocol/"),
+    PageShown("/docs/scripting/"),
+    PageShown("/docs/threat-model/"),
     PageShown("/docs/api/"),
     PageShown("/notifications/", "ada"),
     PageShown("/notifications/settings/", "ada"),

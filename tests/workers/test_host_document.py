@@ -44,8 +44,3 @@ def test_holds_and_reasons_are_all_explained() -> None:
     match = re.search(r"<!-- codes: no_work -->(.*?)<!-- end -->", protocol, re.DOTALL)
     assert match is not None
     assert codes(portals) == codes(match[1])
-
-
-def test_documents_that_it_points_at_are_there() -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", TEXT):
-        assert (DOCS / target).exists(), target
