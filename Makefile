@@ -29,7 +29,7 @@ demo: setup  ## From nothing to a verified, paid result; stays up until Ctrl-C (
 	@exec $(PY) -m devstack demo $(if $(filter-out 0,$(ONCE)),--once) $(ARGS)
 
 .PHONY: compose-demo
-compose-demo: setup  ## compose.yaml as an operator uses it: images, portal, hosts in containers, a job; then each service is killed
+compose-demo: setup  ## compose.yaml as an operator uses it: images, portal, hosts in containers, a job; each service killed; lost and restored
 	@exec $(PY) -m devstack compose-demo $(ARGS)
 
 .PHONY: up

@@ -112,7 +112,7 @@ def main() -> int:
     one.add_argument("--example", type=Path, default=defaults.example, help="a folder with job.json, Dockerfile and inputs/")
     one.add_argument("--keep", type=Path, default=defaults.keep, help="where the result's bundle goes, or after a failure the logs")
     one.add_argument("--limit", type=float, default=defaults.limit_seconds, metavar="SECONDS", help="how long the job may take")
-    composed = commands.add_parser("compose-demo", help="compose.yaml as an operator uses it, then every service killed during a job")
+    composed = commands.add_parser("compose-demo", help="compose.yaml as an operator uses it; every service killed; a restore")
     composed.add_argument("--keep", type=Path, default=defaults.keep, help="where a result's bundle goes, or after a failure the logs")
     composed.add_argument("--limit", type=float, default=defaults.limit_seconds, metavar="SECONDS", help="how long a job may take")
     for name, what in (

@@ -6,6 +6,8 @@ import json
 import os
 from pathlib import Path
 
+from workers.protocol.version import version_numbers
+
 
 class ConfigurationError(Exception):
     """A setting is missing or malformed; the message names the variable, what was expected and what was found."""
@@ -55,6 +57,14 @@ def boolean(name: str, default: bool) -> bool:
 def listing(name: str, default: str = "") -> list[str]:
     """Comma-separated words; empty when unset."""
     return [word.strip() for word in os.environ.get(name, default).split(",") if word.strip()]
+
+
+def version(name: str, default: str) -> str:
+    """Numbers with dots between them, such as `1.2.0`; empty when set to nothing."""
+    value = text(name, default)
+    if value and version_numbers(value) is None:
+        raise ConfigurationError(f"{name}: expected one to four numbers with dots between, or nothing, found {value!r}")
+    return value
 
 
 def documents(name: str) -> list[dict[str, str]]:

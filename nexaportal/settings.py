@@ -230,6 +230,8 @@ NEXA_MODERATOR_SECOND_FACTOR = environment.boolean("NEXA_MODERATOR_SECOND_FACTOR
 NEXA_PAYMENT_REVERSED = "jobs.services.reversals.payment_reversed"
 """Called with the entry of a payment in the transaction that reverses it: the ledger knows nothing of jobs and of the wall."""
 NEXA_JOIN_TOKEN_SECONDS = environment.number("NEXA_JOIN_TOKEN_SECONDS", 3600)
+NEXA_HOST_VERSION = environment.version("NEXA_HOST_VERSION", SOFTWARE_VERSION)
+"""The host software that is recommended: hosts with an older one, and their owners, are told. Empty: nobody is."""
 NEXA_INPUT_HOSTS = environment.listing("NEXA_INPUT_HOSTS")
 """Hosts from which the coordinator may fetch `https://` inputs; empty: uploads only."""
 NEXA_BLOB_INLINE_BYTES = environment.integer("NEXA_BLOB_INLINE_BYTES", 16 * 2**10)

@@ -7,11 +7,13 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+from django.conf import settings
 from django.db.models import Q, QuerySet
 
 from nodes.models import JoinToken, Node, NodeKey, NodeSample
 from people.models import User
 from workers.protocol.keys import PublicKey
+from workers.protocol.version import version_is_older
 
 SAMPLE_FRESH_SECONDS: Final = 180
 """A sample this old still tells what a machine does now."""
@@ -34,6 +36,12 @@ def node_public_key(*, node: Node, key_id: str) -> PublicKey:
 def node_of(*, owner: User, node_id: UUID) -> Node | None:
     """The node with this id if it is `owner`'s, revoked ones too; else None, whoever else may have it."""
     return Node.objects.filter(owner=owner, pk=node_id).first()
+
+
+def upgrade_advised(node: Node) -> str:
+    """The host software that the node's owner is advised to install; empty where the host has it, or doesn't say what it has."""
+    found = str(node.profile.get("software_version", ""))
+    return settings.NEXA_HOST_VERSION if version_is_older(found, settings.NEXA_HOST_VERSION) else ""
 
 
 def nodes_of(*, owner: User, after: UUID | None = None, limit: int = 100) -> list[Node]:

@@ -234,6 +234,13 @@ def _node_create(*, owner: User, name: str, key: PublicKey, profile: NodeProfile
         raise
 
 
+def node_software_record(*, node: Node, version: str) -> None:
+    """Keeps in the node's profile which software its host has now; writes only what is new. An empty `version` tells nothing."""
+    if version and version != node.profile.get("software_version"):
+        node.profile = {**node.profile, "software_version": version}
+        node.save(update_fields=["profile"])
+
+
 def _profile_store(node: Node, profile: NodeProfile) -> Node:
     tier = _tier_of(profile)
     node.tier, node.queues = tier, list(queues_of(tier))

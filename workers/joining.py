@@ -15,6 +15,7 @@ from workers.protocol.messages.base import PROTOCOL_VERSION
 from workers.protocol.messages.joining import CoordinatorInfo, RegistrationAnswer, RegistrationRequest
 from workers.protocol.messages.machine import NodeProfile
 from workers.protocol.succession import keys_of
+from workers.versions import protocol_gap
 
 
 class JoinRefusedError(Exception):
@@ -34,9 +35,8 @@ def coordinator_key_check(info: CoordinatorInfo, *, fingerprint: str) -> PublicK
             f"The token expects the coordinator {fingerprint}, but {info.origin} has the key {key.key_id}. "
             "Do not go on: the portal was replaced, or someone is between you and it. Ask its operator for a new token."
         )
-    if PROTOCOL_VERSION not in info.protocol_versions:
-        spoken = ", ".join(map(str, info.protocol_versions))
-        raise JoinRefusedError(f"The portal speaks protocol {spoken}; this software speaks {PROTOCOL_VERSION}. Upgrade the older one.")
+    if gap := protocol_gap(info.protocol_versions):
+        raise JoinRefusedError(str(gap))
     return key
 
 

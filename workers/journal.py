@@ -78,6 +78,8 @@ class Fact(StrEnum):
     """Why the coordinator sent the last worker away for good; empty while it did not."""
     HOLD = "hold"
     """Why the host itself wants no work, as `code: message`; empty while it does."""
+    UPGRADE = "upgrade"
+    """Why other host software is wanted, as it was last told in the log; empty while none is."""
 
 
 @dataclass(frozen=True)

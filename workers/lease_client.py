@@ -8,7 +8,9 @@
 4. Orders are in the journal before the next exchange is sent. Errors stay in this thread: runs go on, the next try comes after a backoff.
 5. `drain` takes effect at once: the exchange in progress is broken off, and repeated (same id) with no slots free, which brings the
    orders that it may have claimed and no others; those are given back.
-6. Told to drain by the portal, it asks for nothing as long as that is repeated. Told again with nothing left to run or to report, the
+6. Where the portal no longer speaks this software's protocol, the conversation is tried on: the portal may be set back, and what is to
+   report is kept for newer software on this home.
+7. Told to drain by the portal, it asks for nothing as long as that is repeated. Told again with nothing left to run or to report, the
    worker ends, as by SIGTERM. Told no more before that, it works on.
 """
 
@@ -27,7 +29,7 @@ from workers.backoff import Backoff
 from workers.coordinator_pin import CoordinatorPin
 from workers.journal import Fact, Journal, JournalError
 from workers.patience import Patience
-from workers.portal import PortalClient, PortalError, PortalInterruptedError, PortalRefusedError
+from workers.portal import PortalClient, PortalError, PortalInterruptedError, PortalRefusedError, ProtocolUnspokenError
 from workers.protocol.errors import VerificationError
 from workers.protocol.messages.base import PROTOCOL_VERSION
 from workers.protocol.messages.exchange import (
@@ -44,8 +46,10 @@ from workers.protocol.messages.exchange import (
 )
 from workers.protocol.messages.machine import Tier
 from workers.protocol.messages.receipt import FailureCode
+from workers.protocol.version import SOFTWARE_VERSION
 from workers.resources import NOTHING_FREE, Resources
 from workers.runs import Runs
+from workers.upgrade_notice import UpgradeNotice
 
 log = logging.getLogger(__name__)
 
@@ -118,6 +122,7 @@ class LeaseClient:
         self._order_take = order_take
         self._order_give_back = order_give_back
         self._hold = hold
+        self._upgrade = UpgradeNotice(journal)
         self._session_id = uuid4()
         self._wakes: SimpleQueue[None] = SimpleQueue()
         self._stopping = _Stopping()
@@ -278,6 +283,7 @@ class LeaseClient:
             session_id=self._session_id,
             hold=hold,
             machine=self._machine(),
+            software_version=SOFTWARE_VERSION,
         )
 
     def _hold_noted(self) -> NoWork | None:
@@ -309,6 +315,7 @@ class LeaseClient:
         if paused != self._paused:
             log.info("the coordinator %s this node", "pauses" if paused else "resumes")
         self._paused = paused
+        self._upgrade.hear(next((command.reason for command in answer.commands if command.kind is CommandKind.UPGRADE), ""))
         no_work = answer.no_work
         self._journal.fact_note(Fact.NO_WORK, "" if no_work is None else f"{no_work.code}: {no_work.message}")
         self._journal.fact_note(Fact.STATE, "draining" if self.draining else "paused" if paused else "working")
@@ -367,16 +374,17 @@ class LeaseClient:
                 if not self._sent_away:
                     log.warning("the coordinator drains this node: %s", command.reason)
                 self._sent_away = True
-            case CommandKind.UPGRADE:
-                log.warning("the coordinator asks for a newer version of this software: %s", command.reason)
-            case CommandKind.PAUSE | CommandKind.RESUME:
-                """Pausing lasts as long as the command is repeated; see the caller."""
+            case CommandKind.PAUSE | CommandKind.RESUME | CommandKind.UPGRADE:
+                """So for as long as the command is repeated; see _answer_apply."""
 
     def _trouble(self, error: PortalError) -> None:
         text = f"{error.code}: {error.detail}" if isinstance(error, PortalRefusedError) else str(error)
-        log.warning("exchange: %s", text)
         self._heard = False
         self._journal.fact_note(Fact.PORTAL, text)
+        if isinstance(error, ProtocolUnspokenError):
+            self._upgrade.hear(error.detail)  # which waiting alone won't end: no line for each try
+        else:
+            log.warning("exchange: %s", text)
 
     def _dismiss(self, error: PortalRefusedError) -> None:
         """No exchange of this worker will be answered again: what runs is cancelled, what can be reported is, and the process ends."""

@@ -38,6 +38,8 @@ from workers.protocol.messages.joining import (
     RegistrationRequest,
 )
 from workers.protocol.strict_base64 import base64_encode
+from workers.protocol.validation import ProtocolUnsupportedError
+from workers.versions import protocol_gap
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
@@ -75,6 +77,15 @@ class PortalRefusedError(PortalError):
         self.code = problem.code
         self.status = problem.status
         self.detail = problem.detail
+
+
+class ProtocolUnspokenError(PortalRefusedError):
+    """The portal no longer speaks this host's version of the protocol, or not yet; `detail` says what to do."""
+
+    def __init__(self, problem: Problem) -> None:
+        spoken = (problem.model_extra or {}).get("supported")
+        gap = protocol_gap([version for version in spoken if type(version) is int] if isinstance(spoken, list) else [])
+        super().__init__(problem if gap is None else problem.model_copy(update={"detail": str(gap)}))
 
 
 @dataclass(frozen=True)
@@ -319,7 +330,7 @@ class PortalClient:
             return PortalUnreachableError(f"{self.origin} answered {status}: {said}")
         if problem is None:
             return PortalProtocolError(f"{self.origin} answered {status} with {said}. Is this the address of a portal?")
-        return PortalRefusedError(problem)
+        return ProtocolUnspokenError(problem) if problem.code == ProtocolUnsupportedError.code else PortalRefusedError(problem)
 
     def _chunks(self, response: requests.Response) -> Iterator[bytes]:
         try:

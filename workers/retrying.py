@@ -9,11 +9,13 @@ from collections.abc import Callable
 from workers.backoff import Backoff
 from workers.journal import JournalError
 from workers.portal import PortalError, PortalInterruptedError, PortalRefusedError
+from workers.protocol.validation import ProtocolUnsupportedError
 
 log = logging.getLogger(__name__)
 
-PASSING_CODES = frozenset({"signature_stale", "signature_replayed"})
-"""Refusals of one request, not of what it asks: a wrong clock gets set, and a request that a proxy sent twice is signed anew."""
+PASSING_CODES = frozenset({"signature_stale", "signature_replayed", ProtocolUnsupportedError.code})
+"""Refusals of one request, not of what it asks: a wrong clock gets set, and a request that a proxy sent twice is signed anew. What is to
+report to a portal whose protocol this software doesn't speak is kept for software that does."""
 
 
 def portal_retry(step: Callable[[], None], *, stop: threading.Event, backoff: Backoff | None = None) -> bool:

@@ -18,7 +18,9 @@ from workers.intent_file import intent_read
 from workers.journal import Fact, Journal, LeaseRow
 from workers.portal import PortalClient, PortalError
 from workers.protocol.messages.exchange import NoWork, Stage
+from workers.protocol.validation import ProtocolUnsupportedError
 from workers.runtime.output_watch import folder_measure
+from workers.versions import protocol_gap
 
 RECENT_LEASES = 5
 WORKER_SILENCE_SECONDS = 120.0
@@ -55,11 +57,15 @@ class EndedLease(_Status):
 
 
 class PortalStatus(_Status):
-    """Whether the portal answers: by the worker's last exchange at `at`, or asked just now when none runs. `trouble`: why not."""
+    """Whether the portal answers: by the worker's last exchange at `at`, or asked just now when none runs. `trouble`: why not.
+
+    `speaks_ours`: whether it speaks this host's version of the protocol, as far as is known.
+    """
 
     answers: bool
     at: AwareDatetime | None
     trouble: str = ""
+    speaks_ours: bool = True
 
 
 class Lent(_Status):
@@ -83,7 +89,8 @@ class DiskStatus(_Status):
 class NodeStatus(_Status):
     """`state`: what the worker last said of itself. `no_work`: the reason in one, the host's own (`held_by_host`) or the portal's.
 
-    `dismissed`: why the portal sent the last worker away for good; empty while it did not.
+    `dismissed`: why the portal sent the last worker away for good; empty while it did not. `upgrade`: why other host software is wanted,
+    and what to do; empty while none is.
     """
 
     name: str
@@ -98,6 +105,7 @@ class NodeStatus(_Status):
     told: IntentKind
     told_until: AwareDatetime | None
     portal: PortalStatus
+    upgrade: str
     no_work: NoWork | None
     held_by_host: bool
     leases: tuple[LeaseStatus, ...]
@@ -118,19 +126,21 @@ def status_read(home: NodeHome) -> NodeStatus:
     intent = intent_read(home.folder)
     caps = Caps.of(NodeSettings.read(home.settings_path), home.profile())
     hold = no_work = None
-    state, dismissed, leases, ended = "", "", [], []
+    state, dismissed, upgrade, leases, ended = "", "", "", [], []
     portal = PortalStatus(answers=False, at=None)
     # A node that has never worked has no journal yet.
     if home.journal_path.exists():
         journal = Journal.read_only(home.journal_path)
         try:
             hold, no_work = (_reason(journal.fact(fact)) for fact in (Fact.HOLD, Fact.NO_WORK))
-            state, dismissed = (journal.fact(fact) or "" for fact in (Fact.STATE, Fact.DISMISSED))
+            state, dismissed, upgrade = (journal.fact(fact) or "" for fact in (Fact.STATE, Fact.DISMISSED, Fact.UPGRADE))
             portal = _portal_heard(journal)
             leases = [_lease(row, journal) for row in journal.leases_open()]
             ended = [_ended(row) for row in journal.leases_ended(RECENT_LEASES)]
         finally:
             journal.close()
+    if not running:
+        portal, upgrade = _portal_ask(identity.portal)
     return NodeStatus(
         name=identity.name,
         owner=identity.owner,
@@ -143,7 +153,8 @@ def status_read(home: NodeHome) -> NodeStatus:
         dismissed=dismissed if not running else "",
         told=intent.kind_at(now),
         told_until=intent.until if intent.kind_at(now) is intent.kind else None,
-        portal=portal if running else _portal_ask(identity.portal),
+        portal=portal,
+        upgrade=upgrade,
         no_work=(hold or no_work) if running else None,
         held_by_host=running and hold is not None,
         leases=tuple(leases),
@@ -207,18 +218,24 @@ def _reason(fact: str | None) -> NoWork | None:
 def _portal_heard(journal: Journal) -> PortalStatus:
     told = journal.fact(Fact.PORTAL)
     answers = told == "ok"
-    return PortalStatus(answers=answers, at=journal.fact_noted_at(Fact.PORTAL), trouble="" if answers else told or "")
+    return PortalStatus(
+        answers=answers,
+        at=journal.fact_noted_at(Fact.PORTAL),
+        trouble="" if answers else told or "",
+        speaks_ours=not (told or "").startswith(f"{ProtocolUnsupportedError.code}: "),
+    )
 
 
-def _portal_ask(origin: str) -> PortalStatus:
+def _portal_ask(origin: str) -> tuple[PortalStatus, str]:
+    """How it is now, and why this software would have to be another. What was recommended is only known to a worker."""
     portal = PortalClient(origin, None)
     try:
-        portal.coordinator()
+        gap = protocol_gap(portal.coordinator().protocol_versions)
     except PortalError as error:
-        return PortalStatus(answers=False, at=datetime.now(UTC), trouble=str(error))
+        return PortalStatus(answers=False, at=datetime.now(UTC), trouble=str(error)), ""
     finally:
         portal.close()
-    return PortalStatus(answers=True, at=datetime.now(UTC))
+    return PortalStatus(answers=True, at=datetime.now(UTC), speaks_ours=gap is None), str(gap or "")
 
 
 def _folder_bytes(folder: Path) -> int:

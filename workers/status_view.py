@@ -39,6 +39,8 @@ def _facts(status: NodeStatus, now: datetime) -> Table:
     table.add_column()
     table.add_row("worker", _worker(status))
     table.add_row("portal", _portal(status, now))
+    if status.upgrade:
+        table.add_row("upgrade", Text(plain(status.upgrade), "yellow" if status.portal.speaks_ours else "red"))
     if status.worker_running and not status.leases:
         table.add_row("no work", _no_work(status))
     elif status.held_by_host and status.no_work is not None:
@@ -85,6 +87,8 @@ def _portal(status: NodeStatus, now: datetime) -> Text:
     if portal.at is None:
         return Text("not asked yet")
     ago = _duration((now - portal.at).total_seconds())
+    if not portal.speaks_ours:
+        return Text(f"speaks another protocol (asked {ago} ago)", "red")
     if not portal.answers:
         return Text(f"does not answer (tried {ago} ago): {plain(portal.trouble)}", "red")
     if status.worker_running and status.worker_silent(now):

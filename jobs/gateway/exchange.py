@@ -23,16 +23,18 @@ from jobs.gateway.wakes import wake_hub
 from jobs.matching.no_work import TAKEN, no_work_reason
 from jobs.models import Replica
 from jobs.services.exchanges import exchange_is_superseded, exchange_record
-from jobs.services.heartbeats import PortalAlive, node_heard
+from jobs.services.heartbeats import PortalAlive, node_heard, node_refused
 from jobs.services.leases import cancel_commands, leases_claim, leases_of_request, leases_renew
 from jobs.sessions import Arrival
 from ledger.checkpoints import checkpoint_latest
 from nodes.clones import clone_record
 from nodes.errors import SessionSupersededError
 from nodes.models import Node, NodeState
+from nodes.selectors import upgrade_advised
+from nodes.services import node_software_record
 from workers.protocol.messages.base import PROTOCOL_VERSION
 from workers.protocol.messages.exchange import Command, CommandKind, ExchangeAnswer, ExchangeRequest, NoWork, Renewal
-from workers.protocol.validation import message_parse
+from workers.protocol.validation import ProtocolUnsupportedError, message_parse
 
 RETRY_SECONDS: Final = 0.03
 """When what fits is locked by another exchange: it is free again, or gone, as soon as that one commits. Doubled with each retry."""
@@ -99,7 +101,11 @@ def _open(request: HttpRequest, body: bytes) -> _Talk:
     """Who it is, what they report, and whether there is work at once. Raises SessionSupersededError, and what identifying raises."""
     signer = signer_identify(request, body=body)
     node = signer.node
-    message = message_parse(ExchangeRequest, body, limit_bytes=JSON_BYTES_MAX)
+    try:
+        message = message_parse(ExchangeRequest, body, limit_bytes=JSON_BYTES_MAX)
+    except ProtocolUnsupportedError as error:
+        node_refused(node=node, reason=NoWork(code=error.code, message=error.detail))
+        raise
     now = timezone.now()
     _portal_alive.record(now=now)
     arrival = exchange_record(node=node, request_id=message.request_id, session_id=message.session_id, signed_at=signer.signed_at)
@@ -109,6 +115,7 @@ def _open(request: HttpRequest, body: bytes) -> _Talk:
             "Another worker with this node's key has started since this one did: a key may be used in one place only. If the other one is "
             "yours, remove this copy of the node's home. If it is not, `nexa key rotate` here makes it worthless."
         )
+    node_software_record(node=node, version=message.software_version)
     renewed = leases_renew(node=node, reports=message.leases, now=now)
     talk = _Talk(node=node, message=message, renewed=renewed.renewals, commands=renewed.commands, is_superseded=arrival is Arrival.LATE)
     talk.orders = leases_of_request(node=node, request_id=message.request_id) if talk.is_superseded else _claim(talk)
@@ -161,7 +168,7 @@ def _answer(talk: _Talk) -> str:
         server_time=now,
         orders=tuple(json.loads(bytes(replica.order_envelope or b"")) for replica in talk.orders),
         renewed=tuple(talk.renewed),
-        commands=(*talk.commands, *_node_commands(talk.node)),
+        commands=(*talk.commands, *_node_commands(talk.node), *_upgrade_commands(talk.node)),
         no_work=talk.no_work,
         checkpoint=checkpoint.note if checkpoint else None,
     ).model_dump_json()
@@ -178,3 +185,11 @@ def _node_commands(node: Node) -> list[Command]:
             return [Command(kind=CommandKind.DRAIN, reason="This node is drained: it finishes what it has and ends.")]
         case NodeState.ACTIVE | NodeState.REVOKED:  # the next exchange of a revoked node is refused
             return []
+
+
+def _upgrade_commands(node: Node) -> list[Command]:
+    advised = upgrade_advised(node)
+    if not advised:
+        return []
+    reason = f"This portal recommends host software {advised} or later; this is {node.profile['software_version']}."
+    return [Command(kind=CommandKind.UPGRADE, reason=f"{reason} docs/host.md, Upgrading.")]

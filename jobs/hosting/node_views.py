@@ -157,6 +157,7 @@ def _live(node: Node, now: datetime) -> dict[str, Any]:
         "runs": runs,
         "sample": selectors.samples_newest(nodes=[node], now=now).get(node.pk),
         "is_over": node.state == NodeState.REVOKED,
+        "upgrade_advised": selectors.upgrade_advised(node),
     }
 
 

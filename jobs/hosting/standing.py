@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from nodes.models import Node, NodeState
 from workers.protocol.plurals import counted
+from workers.protocol.validation import ProtocolUnsupportedError
 
 SEEN_SECONDS: Final = 120
 """A node counts as online when its last exchange is at most this long ago."""
@@ -37,6 +38,8 @@ def standing_sentence(node: Node, *, now: datetime, runs: int) -> str:
     state = NodeState(node.state)
     if state != NodeState.ACTIVE:
         return _SENTENCES[state]
+    if not is_seen(node, now=now) and (node.last_no_work or {}).get("code") == ProtocolUnsupportedError.code:
+        return f"It asks for work in a protocol that is not spoken here. {no_work_words(node)}"
     if node.last_seen_at is None:
         return "It has joined and not asked for work yet: start it on the machine with `nexa worker`, or its service."
     if not is_seen(node, now=now):

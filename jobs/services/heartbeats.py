@@ -46,6 +46,13 @@ def node_heard(*, node: Node, no_work: NoWork | None, machine: MachineLoad | Non
     Node.objects.filter(pk=node.pk).update(**changed)
 
 
+def node_refused(*, node: Node, reason: NoWork) -> None:
+    """Records why a node that asked is not served at all, for its owner. It doesn't count as heard: it can do nothing here."""
+    told = reason.model_dump()
+    if told != node.last_no_work:
+        Node.objects.filter(pk=node.pk).update(last_no_work=told)
+
+
 class PortalAlive:
     """Calls `portal_alive_record` for one process, and no oftener than needed: all processes write the same row."""
 

@@ -58,3 +58,16 @@ def test_a_listing_is_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
     assert environment.listing("NEXA_PROBE") == []
     monkeypatch.setenv("NEXA_PROBE", " a, b ,,c ")
     assert environment.listing("NEXA_PROBE") == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("text", ["v2", "2.0-rc1", "two", "1."])
+def test_what_is_no_version_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("NEXA_PROBE", text)
+    with pytest.raises(ConfigurationError, match="NEXA_PROBE: expected one to four numbers"):
+        environment.version("NEXA_PROBE", "1.0")
+
+
+@pytest.mark.parametrize("text", ["", "2", "1.2.3"])
+def test_a_version_is_numbers_or_nothing(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("NEXA_PROBE", text)
+    assert environment.version("NEXA_PROBE", "1.0") == text

@@ -54,9 +54,9 @@ WAIT_SECONDS = 20.0
 
 
 class RefusedError(Exception):
-    def __init__(self, status: int, code: str, detail: str = "as the test wants it") -> None:
+    def __init__(self, status: int, code: str, detail: str = "as the test wants it", **extra: Any) -> None:
         super().__init__(code)
-        self.status, self.code, self.detail = status, code, detail
+        self.status, self.code, self.detail, self.extra = status, code, detail, extra
 
 
 class FakePortal:
@@ -98,6 +98,9 @@ class FakePortal:
         self.outages_served = 0
         self.answers_to_lose = 0
         self.refusals: dict[str, RefusedError] = {}
+        self.protocol_versions: tuple[int, ...] = (PROTOCOL_VERSION,)
+        self.unspoken: list[str] = []
+        """Addresses at which messages of another version were refused."""
         self.upload_refusals: dict[str, list[RefusedError]] = {}
         """By method: each is told once, by any address of uploads."""
         self.upload_patches_to_break = 0
@@ -319,7 +322,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             self._route(body)
         except RefusedError as error:
-            self._problem(error.status, error.code, error.detail)
+            self._problem(error.status, error.code, error.detail, **error.extra)
         except VerificationError as error:
             self._problem(401, error.code, str(error))
 
@@ -330,7 +333,7 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/api/v1/coordinator":
             self._json(
                 CoordinatorInfo(
-                    protocol_versions=(PROTOCOL_VERSION,),
+                    protocol_versions=portal.protocol_versions,
                     origin=portal.origin,
                     public_key=portal.key.public.to_base64(),
                     key_id=portal.key.public.key_id,
@@ -344,6 +347,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(portal.register(message, key), 201)
             return
         key = self._signed(body)
+        if path in ("/api/v1/exchange", "/api/v1/receipts"):
+            self._spoken_check(path, body)
         if path.startswith("/api/v1/uploads") and portal.upload_refusals.get(self.command):
             refusal = portal.upload_refusals[self.command].pop()
             if refusal.code == "upload_digest_mismatch":
@@ -378,6 +383,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._blob(path.removeprefix("/api/v1/blobs/"))
         else:
             raise RefusedError(404, "not_found")
+
+    def _spoken_check(self, path: str, body: bytes) -> None:
+        portal, found = self.portal, json.loads(body)["protocol_version"]
+        if found not in portal.protocol_versions:
+            portal.unspoken.append(path)
+            spoken = list(portal.protocol_versions)
+            raise RefusedError(400, "protocol_unsupported", f"Expected protocol version {spoken}; found {found}.", supported=spoken)
 
     def _signed(self, body: bytes, key: PublicKey | None = None) -> PublicKey:
         key_id = request_key_id(dict(self.headers))
@@ -478,8 +490,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _json(self, model: Any, status: int = 200) -> None:
         self._answer(status, model.model_dump_json().encode(), {"Content-Type": "application/json"})
 
-    def _problem(self, status: int, code: str, detail: str) -> None:
-        document = {"type": "about:blank", "title": "Refused", "status": status, "code": code, "detail": detail}
+    def _problem(self, status: int, code: str, detail: str, **extra: Any) -> None:
+        document = {"type": "about:blank", "title": "Refused", "status": status, "code": code, "detail": detail, **extra}
         self._answer(status, json.dumps(document).encode(), {"Content-Type": "application/problem+json"})
 
     def _answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:

@@ -16,6 +16,7 @@ from workers.protocol.keys import PublicKey
 from workers.protocol.messages.base import PROTOCOL_VERSION
 from workers.protocol.messages.joining import CoordinatorInfo
 from workers.protocol.succession import keys_of
+from workers.versions import protocol_gap
 
 CLOCK_GOOD_SECONDS: Final = 5.0
 """The portal's date is exact to a second, and its answer takes its time."""
@@ -87,12 +88,9 @@ def coordinator_key_check(coordinator: CoordinatorInfo, *, pinned: str) -> Findi
 
 def protocol_check(coordinator: CoordinatorInfo) -> Finding:
     """Whether portal and host speak one protocol."""
-    spoken = ", ".join(map(str, coordinator.protocol_versions))
-    if PROTOCOL_VERSION in coordinator.protocol_versions:
-        return ok("protocol", f"version {PROTOCOL_VERSION}")
-    newer = max(coordinator.protocol_versions, default=0) > PROTOCOL_VERSION
-    advice = "Upgrade this software." if newer else "The portal is older than this software: install the version that its page names."
-    return fail("protocol", f"the portal speaks {spoken or 'none'}, this host {PROTOCOL_VERSION}", advice)
+    if gap := protocol_gap(coordinator.protocol_versions):
+        return fail("protocol", gap.found, gap.advice)
+    return ok("protocol", f"version {PROTOCOL_VERSION}")
 
 
 def _ahead_seconds(origin: str) -> float | None:

@@ -6,6 +6,7 @@ import html
 import re
 import uuid
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.test import Client
@@ -70,6 +71,31 @@ def test_the_list_says_whether_a_node_is_there_and_why_it_got_no_work() -> None:
     assert [word for word in ("online", "silent", "quarantined") if f'state-{word}">' in text] == ["online", "silent", "quarantined"]
     assert "Too small for it." in text
     assert "1 revoked" in text
+
+
+def test_a_node_with_older_software_than_recommended_is_pointed_at_the_way_to_upgrade(settings: Any) -> None:
+    settings.NEXA_HOST_VERSION = "0.2"
+    owner = user_make()
+    old, _ = node_make(owner)
+    new, _ = node_make(owner)
+    Node.objects.filter(pk=new.pk).update(profile={**new.profile, "software_version": "0.2.0"})
+    client = signed_in(owner)
+    told = "Its host software is 0.1.0; 0.2 or later is recommended here."
+    assert [told in client.get(f"/nodes/{node.pk}/{part}").content.decode() for node in (old, new) for part in ("", "fragment/")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert 'href="/docs/host/#upgrading"' in client.get(f"/nodes/{old.pk}/").content.decode()
+
+
+def test_a_node_whose_protocol_is_not_spoken_is_not_taken_for_switched_off() -> None:
+    owner = user_make()
+    node, _ = node_make(owner, last_no_work={"code": "protocol_unsupported", "message": "Expected protocol version 2; found 1."})
+    text = signed_in(owner).get(f"/nodes/{node.pk}/").content.decode()
+    assert "It asks for work in a protocol that is not spoken here. Expected protocol version 2; found 1." in text
+    assert "start it on the machine" not in text
 
 
 def test_without_nodes_the_list_says_how_to_join() -> None:

@@ -195,6 +195,7 @@ def exchanges(checkpoint: str) -> dict[str, tuple[ExchangeRequest, ExchangeAnswe
             leases=leases,
             wishes=WISHES,
             session_id=SESSION_ID,
+            software_version="0.1.0",
         )
 
     def answer(number: int, **more: Any) -> ExchangeAnswer:

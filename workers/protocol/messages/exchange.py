@@ -97,6 +97,7 @@ class ExchangeRequest(Message):
         default=None, description="why the host itself wants no work now; None when it does, or only has no slot free"
     )
     machine: MachineLoad | None = Field(default=None, description="shown to the node's owner and to nobody else; decides nothing")
+    software_version: ShortText = Field(default="", description="of the host software; empty: not told. Whether an upgrade is advised")
 
 
 class CommandKind(StrEnum):
