@@ -2,7 +2,7 @@
 
 allauth's own middleware writes the row with every request, and stands in synchronous chains only. This one lets it write once in
 SEEN_EVERY_SECONDS for each session; which ones it has written is in Redis, and forgetting that costs a write more. A session that was begun
-before the list was kept enters it here.
+before the list was kept enters it here; one that begins is in it by its sign-in.
 """
 
 from __future__ import annotations
@@ -44,6 +44,12 @@ def session_see(request: HttpRequest) -> None:
     if not cookie or not is_due(cookie) or not request.user.is_authenticated:
         return
     UserSession.objects.create_from_request(request)
+
+
+def session_begun(request: HttpRequest | None = None, **_: object) -> None:
+    """Receiver of Django's user_logged_in: nothing is due for a while."""
+    if request is not None and request.session.session_key:
+        is_due(request.session.session_key)
 
 
 def is_due(session_key: str) -> bool:

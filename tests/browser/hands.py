@@ -8,10 +8,14 @@ import hmac
 import re
 import struct
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
+from django.db import connections
 from playwright.sync_api import Page, expect
+
+from jobs.services.outbox import outbox_push
 
 PASSWORD: Final = "as calm as paper 1900"
 
@@ -74,6 +78,19 @@ def authenticator_add(page: Page) -> str:
     expect(page.get_by_role("heading", name="Recovery codes")).to_be_visible()
     page.get_by_label("I have saved my recovery codes").check()
     return secret
+
+
+def pushed() -> int:
+    """What the control worker does. In a thread: playwright has a loop in this one, and the channel layer wants its own."""
+
+    def push() -> int:
+        try:
+            return outbox_push()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(push).result()
 
 
 def file_drop(page: Page, name: str, data: bytes) -> None:
