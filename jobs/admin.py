@@ -25,7 +25,7 @@ from jobs.services.breakers import breaker_open
 from jobs.services.image_requests import image_request_approve, image_request_decline
 from jobs.states import JOB_TERMINAL
 from jobs.submission.images import approval_name_parse
-from people.moderation.pages import ActPage, LookAdmin, ReasonForm
+from people.moderation.pages import ActPage, LookAdmin, ReasonForm, filter_named
 
 
 @admin.register(Job)
@@ -141,7 +141,7 @@ class ApprovalForm(PinForm):
 class ImageRequestAdmin(LookAdmin):
     says = "Images that researchers ask for, open requests first. What was asked and decided is never edited."
     list_display = ("name", "asked_by", "asked_at", "is_approved", "decided_at")
-    list_filter = ("is_approved",)
+    list_filter = (("is_approved", filter_named(admin.BooleanFieldListFilter, "state", "all", "approved", "declined", "open")),)
     search_fields = ("name", "asked_by__username")
     list_select_related = ("asked_by",)
     fields = ("name", "asked_by", "asked_at", "purpose", "is_approved", "decided_at", "reason")

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from django.db.models import Sum
+
 from ledger.models import Account, Checkpoint, Entry, EntryKind, EntryTotal, LogLeaf, Posting
 from ledger.tiles import range_roots
 from workers.protocol.canonical import json_parse
-from workers.protocol.leaves import LEAF_BYTES_MAX
+from workers.protocol.leaves import ACCOUNT_TREASURY, LEAF_BYTES_MAX
 from workers.protocol.merkle import consistency_ranges, inclusion_ranges
 
 

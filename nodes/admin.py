@@ -6,14 +6,14 @@ from django.contrib import admin
 
 from nodes.models import JoinToken, Node, NodeKey, NodeState
 from nodes.moderation import node_expel, node_quarantine, node_release
-from people.moderation.pages import ActPage, LookAdmin
+from people.moderation.pages import ActPage, LookAdmin, filter_named
 
 
 @admin.register(Node)
 class NodeAdmin(LookAdmin):
     says = "Every node that ever joined. Its profile is what its host says of itself."
     list_display = ("name", "key_id", "owner", "state", "tier", "benchmark_gflops", "last_seen_at", "clone_seen_at")
-    list_filter = ("state", "tier", ("clone_seen_at", admin.EmptyFieldListFilter))
+    list_filter = ("state", "tier", ("clone_seen_at", filter_named(admin.EmptyFieldListFilter, "copied key", "all", "not seen", "seen")))
     search_fields = ("name", "keys__key_id", "owner__username")
     list_select_related = ("owner",)
     ordering = ("-created_at",)

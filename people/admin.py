@@ -11,7 +11,7 @@ from ledger.selectors import balance_micro_of
 from people.models import TEAM_NAME_MAX, ApiToken, ApplicationState, ResearcherApplication, Team, TeamMember, User
 from people.moderation import services
 from people.moderation.admin import PublicReasonForm, credits_of
-from people.moderation.pages import ActPage, LookAdmin, LookInline, ReasonForm
+from people.moderation.pages import ActPage, LookAdmin, LookInline, ReasonForm, filter_named
 from people.services import application_decide, researcher_approve
 
 
@@ -53,7 +53,11 @@ class TeamNameForm(ReasonForm):
 class UserAdmin(LookAdmin):
     says = "Everybody with an account. What they sign in with is theirs: nothing of it is shown or set here."
     list_display = ("username", "email", "shown_as", "researcher_approved_at", "is_staff", "is_active", "date_joined")
-    list_filter = (("researcher_approved_at", admin.EmptyFieldListFilter), "is_staff", "is_active")
+    list_filter = (
+        ("researcher_approved_at", filter_named(admin.EmptyFieldListFilter, "submitting", "all", "not approved", "researchers")),
+        ("is_staff", filter_named(admin.BooleanFieldListFilter, "moderating", "all", "moderators", "others")),
+        ("is_active", filter_named(admin.BooleanFieldListFilter, "account", "all", "open", "closed")),
+    )
     search_fields = ("username", "email", "display_name")
     ordering = ("-date_joined",)
     fields = (
@@ -141,7 +145,7 @@ class ApiTokenAdmin(LookAdmin):
     list_display = ("name", "owner", "scopes", "created_at", "expires_at", "revoked_at", "last_used_at")
     search_fields = ("name", "owner__username")
     list_select_related = ("owner",)
-    list_filter = (("revoked_at", admin.EmptyFieldListFilter),)
+    list_filter = (("revoked_at", filter_named(admin.EmptyFieldListFilter, "state", "all", "not revoked", "revoked")),)
     ordering = ("-created_at",)
     fields = ("name", "owner", "scopes", "created_at", "expires_at", "revoked_at", "last_used_at")
     acts = (

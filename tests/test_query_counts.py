@@ -12,6 +12,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from ledger.checkpoints import checkpoint_publish
+from nexaportal.session_watch import is_due
 from nodes.services import join_token_create
 from people.models import Scope, TeamMember
 from people.notifications.models import NotificationKind
@@ -41,6 +42,8 @@ def counts_of(scene: Scene) -> dict[PageShown, list[str]]:
         path = scene.path(page.path)
         clients[page.name].get(path)
         cache.clear()
+        for client in clients.values():
+            is_due(str(client.session.session_key))  # no page here is the one that writes when the browser was last here
         with CaptureQueriesContext(connection) as queries:
             response = clients[page.name].get(path)
             assert response.status_code == (404 if page.path == "/nowhere/" else 200), path

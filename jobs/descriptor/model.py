@@ -205,7 +205,7 @@ class Descriptor(DescriptorPart):
     """A job as its submitter writes it."""
 
     schema_version: Literal["1.0"] = Field(description="of this format")
-    job_id: Label = Field(description="the submitter's own label, and the idempotency key of the submission")
+    job_id: Label = Field(description="the submitter's own name for the job: sent twice under it, it is one job")
     type: JobType = Field(description="the kind of computation; contributors choose by it, and figures are kept by it")
     docker_image: str = Field(
         min_length=1, max_length=255, description="an approved image, such as name:tag; resolved to content and pinned at submission"

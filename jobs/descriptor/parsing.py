@@ -119,7 +119,7 @@ def _fault_of(error: ErrorDetails) -> Fault:
     path = pointer(*location)
     match code:
         case "missing":
-            message = f"The field {location[-1]} is required. Add it; docs/descriptor.schema.json says what it holds."
+            message = f"The field {location[-1]} is required. Add it; the descriptor schema says what it holds."
         case "unknown_field":
             message = f"Schema {SCHEMA_VERSION} has no field {_found(location[-1])} here. Remove it or correct its spelling."
         case _:

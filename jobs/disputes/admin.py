@@ -51,11 +51,11 @@ class RulingForm(forms.Form):
 class DisputeAdmin(LookAdmin):
     """Adds the page of a dispute to an admin of jobs."""
 
-    @admin.display(description="dispute")
-    def dispute_link(self, job: Job) -> str:
+    @admin.display(description="dispute", empty_value="")
+    def dispute_link(self, job: Job) -> str | None:
         """A link to the page of the dispute, where there is one."""
         if job.state != JobState.DISPUTED:
-            return "-"
+            return None
         return format_html('<a href="{}">until {}</a>', dispute_path(job), f"{job.dispute_deadline_at:%Y-%m-%d %H:%M} UTC")
 
     def get_urls(self) -> list[URLPattern]:

@@ -67,6 +67,8 @@ class Checked:
     """What is stored for the person."""
     cost: JobCost | None = None
     advice: TierAdvice | None = None
+    image: str = ""
+    """The image that the descriptor names, as one asks for it: without a digest."""
 
     @property
     def left_micro(self) -> int:
@@ -207,7 +209,8 @@ def _checked(user: User, draft: Draft, refused: Sequence[Fault] = ()) -> Checked
     balance_micro, kept_bytes = balance_micro_of(user_id=user.pk), bytes_kept_lately(user)
     if descriptor is None:
         return Checked(tuple(placed.values()), balance_micro, kept_bytes)
-    return Checked(tuple(placed.values()), balance_micro, kept_bytes, *_estimated(descriptor))
+    image = descriptor.docker_image.partition("@")[0]
+    return Checked(tuple(placed.values()), balance_micro, kept_bytes, *_estimated(descriptor), image=image)
 
 
 def _estimated(descriptor: Descriptor) -> tuple[JobCost, TierAdvice]:

@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.text import capfirst
 
 from nexaportal.moderation.desk import desk_read
 from people.moderation.pages import LookAdmin
@@ -85,4 +86,4 @@ def _rooms(site: AdminSite, path: str) -> dict[str, Any]:
 
 def _tables(site: AdminSite, names: tuple[str, ...]) -> list[tuple[str, str]]:
     plurals = {f"{model._meta.app_label}_{model._meta.model_name}": str(model._meta.verbose_name_plural) for model in site._registry}
-    return [(plurals[name].capitalize(), reverse(f"admin:{name}_changelist")) for name in names]
+    return [(capfirst(plurals[name]), reverse(f"admin:{name}_changelist")) for name in names]

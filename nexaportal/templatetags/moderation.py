@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,6 +28,28 @@ register = template.Library()
 _WIDE_FROM: Final = 60
 """Characters from which a text has a line of its own."""
 _STATES: Final = frozenset({"state", "verdict"})
+_AMOUNTS: Final = frozenset({"credits", "balance"})
+"""Columns that admins make of sums: texts that are numbers."""
+_ID: Final = re.compile(r"\b([0-9a-f]{8})-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
+_LABELS: Final = {
+    "benchmark_gflops": "GFLOP/s a core",
+    "clone_seen_at": "copied key seen",
+    "date_joined": "joined",
+    "failure_code": "reason",
+    "idempotency_key": "key",
+    "is_active": "account open",
+    "is_public": "public",
+    "is_staff": "moderator",
+    "is_superuser": "operator",
+    "item_id": "entry",
+    "job_type": "type",
+    "last_no_work": "why no work",
+    "last_seen_at": "heard",
+    "lease_expires_at": "lease ends",
+    "replicas_max": "replicas at most",
+    "researcher_approved_at": "researcher since",
+}
+"""What fields are called here, where that is another word than theirs."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +60,10 @@ class Shown:
     html: SafeString
     is_wide: bool
     is_number: bool
+
+    @property
+    def is_none(self) -> bool:
+        return self.html == portal.NONE
 
 
 @dataclass(frozen=True)
@@ -49,8 +76,13 @@ class LookRow:
 
 @register.simple_tag
 def look_headers(cl: Any) -> list[dict[str, Any]]:
-    """The columns of a list, with where to go to have it sorted by one."""
-    return list(result_headers(cl))
+    """The columns of a list, with where to go to have it sorted by one. `is_number`: as of the first row's value there."""
+    rows = look_rows(cl)
+    numbers = [any(row.cells[place].is_number for row in rows) for place in range(len(cl.list_display))]
+    return [
+        {**header, "text": _LABELS.get(name, header["text"]), "is_number": is_number}
+        for name, header, is_number in zip(cl.list_display, result_headers(cl), numbers, strict=True)
+    ]
 
 
 @register.simple_tag
@@ -70,12 +102,12 @@ def look_rows(cl: Any) -> list[LookRow]:
 def look_facts(form: Any) -> list[Shown]:
     """All that the page of a row shows, in the order of its admin's fields. Empty values are left out."""
     facts = [
-        _shown(field.field["name"], field.field["label"], field.form.instance, field.model_admin)
+        _shown(field.field["name"], _LABELS.get(field.field["name"], field.field["label"]), field.form.instance, field.model_admin)
         for fieldset in form
         for line in fieldset
         for field in line
     ]
-    return [fact for fact in facts if fact.html != portal.NONE]
+    return [fact for fact in facts if not fact.is_none]
 
 
 @register.simple_tag
@@ -95,7 +127,7 @@ def _saved(formset: Any) -> Iterator[Any]:
 
 
 def _label(name: str, model: type[Model], model_admin: Any) -> str:
-    return str(label_for_field(name, model, model_admin)).removesuffix(" micro")
+    return _LABELS.get(name) or str(label_for_field(name, model, model_admin)).removesuffix(" micro")
 
 
 def _shown(name: str, label: str, row: Model, model_admin: Any, *, links: bool = True) -> Shown:
@@ -110,9 +142,9 @@ def _shown(name: str, label: str, row: Model, model_admin: Any, *, links: bool =
     if value is None and field is None:
         value = getattr(getattr(model_admin, name, None), "empty_value_display", None)
     html = _html(name, value, links=links)
-    is_number = isinstance(value, int | float | datetime) and not isinstance(value, bool)
+    is_number = name in _AMOUNTS or (isinstance(value, int | float | datetime) and not isinstance(value, bool))
     is_wide = isinstance(value, dict | list) or (isinstance(value, str) and not isinstance(value, SafeString) and len(value) > _WIDE_FROM)
-    return Shown(label.removesuffix(" micro").lower(), html, is_wide and not str(value).startswith("sha256:"), is_number)
+    return Shown(_lowered(label.removesuffix(" micro")), html, is_wide and not str(value).startswith("sha256:"), is_number)
 
 
 def _html(name: str, value: Any, *, links: bool) -> SafeString:  # noqa: PLR0911  a kind of value each
@@ -146,4 +178,9 @@ def _link(row: Model) -> SafeString:
         path = reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[quote(row.pk)])
     except NoReverseMatch:
         return format_html("{}", row)
-    return format_html('<a href="{}">{}</a>', path, row)
+    return format_html('<a href="{}">{}</a>', path, _ID.sub(r"\1", str(row)))
+
+
+def _lowered(label: str) -> str:
+    """As labels are written here: small, but for what is no common word."""
+    return label if label in _LABELS.values() else label.lower()

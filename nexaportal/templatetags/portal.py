@@ -157,11 +157,14 @@ def brief(value: object) -> str:
 
 @register.simple_tag
 def ago(moment: datetime | None) -> SafeString:
-    """Relative time, with the absolute one as title and for machines. A dash for None."""
+    """Relative time, of what is to come too, with the absolute one as title and for machines. A dash for None."""
     if moment is None:
         return NONE
     passed = timezone.now() - moment
-    words = "just now" if passed < timedelta(seconds=2) else f"{_coarse(passed.total_seconds())} ago"
+    if passed <= -timedelta(minutes=1):
+        words = f"in {_coarse(-passed.total_seconds())}"
+    else:  # clocks differ by seconds
+        words = "just now" if passed < timedelta(seconds=2) else f"{_coarse(passed.total_seconds())} ago"
     return format_html('<time datetime="{}" title="{}">{}</time>', moment.isoformat(), f"{moment:%Y-%m-%d %H:%M:%S} UTC", words)
 
 

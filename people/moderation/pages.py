@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -26,6 +26,7 @@ from django.shortcuts import redirect, render
 from django.urls import NoReverseMatch, URLPattern, path, reverse
 from django.utils.functional import cached_property
 from django.utils.html import format_html
+from django.utils.text import capfirst
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
@@ -89,6 +90,21 @@ class _Looking:
         return is_moderator(request)
 
 
+def filter_named(kind: type[admin.FieldListFilter], title: str, *choices: str) -> type[admin.FieldListFilter]:
+    """A filter of a list in words of its own: what it is about, and its choices in their order."""
+
+    class Named(kind):  # type: ignore[valid-type, misc]
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            self.title = title
+
+        def choices(self, changelist: Any) -> Iterator[dict[str, Any]]:
+            for choice, words in zip(super().choices(changelist), choices, strict=True):
+                yield {**choice, "display": words}
+
+    return Named
+
+
 class LookInline(_Looking, _TabularInline):
     """Rows that belong to the one that is looked at."""
 
@@ -142,7 +158,7 @@ class LookAdmin(_Looking, _ModelAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         acts = [(act, self.act_path(act, None)) for act in self.acts if act.of_list and self._may(request, act)]
-        context = {"title": str(self.opts.verbose_name_plural).capitalize(), "says": self.says, "acts": acts}
+        context = {"title": capfirst(str(self.opts.verbose_name_plural)), "says": self.says, "acts": acts}
         return super().changelist_view(request, {**context, **(extra_context or {})})
 
     def change_view(

@@ -19,7 +19,8 @@ class LiveJob {
     this.note = document.getElementById("live-note");
     this.retry = RETRY_FIRST_MS;
     this.connect();
-    this.poll = setInterval(() => this.refreshSoon(), POLL_MS); // progress makes no events; and where no socket gets through
+    this.poll = setInterval(() => this.fetching || this.refreshSoon(), POLL_MS); // progress makes no events; and where no socket gets through
+    document.addEventListener("visibilitychange", () => this.refreshSoon());
   }
 
   connect() {
@@ -39,12 +40,17 @@ class LiveJob {
     });
   }
 
+  // What happens during a fetch may not be in its answer: one more follows.
   refreshSoon() {
-    if (this.waiting || this.ended || document.hidden) return;
-    this.waiting = setTimeout(() => this.refresh(), COALESCE_MS);
+    if (this.ended || document.hidden) return;
+    if (this.fetching) this.again = true;
+    else this.waiting ??= setTimeout(() => this.refresh(), COALESCE_MS);
   }
 
   async refresh() {
+    this.waiting = null;
+    this.fetching = true;
+    this.again = false;
     try {
       const answer = await fetch(this.element.dataset.fragment, { credentials: "same-origin", redirect: "error" });
       if (!answer.ok) throw new Error(String(answer.status));
@@ -54,7 +60,8 @@ class LiveJob {
     } catch {
       this.say("The portal didn't answer; trying again.");
     } finally {
-      this.waiting = null;
+      this.fetching = false;
+      if (this.again) this.refreshSoon();
     }
   }
 

@@ -53,8 +53,10 @@ def scene_serving() -> Iterator[tuple[Any, Any]]:
 def look() -> None:
     with scene_serving() as (portal, scene):
         from tests.browser.scene import PASSWORD  # noqa: PLC0415  after django.setup
+        from tests.factories.people import SECOND_FACTOR_SECRET  # noqa: PLC0415
 
         print(f"{portal.origin}   {', '.join(user.username for user in scene.people)}   password {PASSWORD}", flush=True)
+        print(f"{scene.moderator.username}'s authenticator app has the secret {SECOND_FACTOR_SECRET}", flush=True)
         signal.sigwait({signal.SIGINT, signal.SIGTERM})
 
 

@@ -31,7 +31,7 @@ from tests.browser.scene_submission import submission_scene_make
 from tests.factories.checking import job_check
 from tests.factories.jobs import credits_grant, image_approve, job_make
 from tests.factories.nodes import node_make, profile_make
-from tests.factories.people import user_make
+from tests.factories.people import second_factor_add, user_make
 from tests.factories.receipts import replica_lease, replica_report
 from workers.protocol.keys import PrivateKey
 from workers.protocol.messages.machine import Gpu
@@ -77,7 +77,7 @@ class Scene:
 
 def scene_make() -> Scene:
     """Makes the whole scene, once a database."""
-    moderator = _person("grace", is_staff=True)
+    moderator = second_factor_add(_person("grace", is_staff=True))
     researcher = _person("ada")
     researcher_approve(user=researcher, approved_by=moderator)
     credits_grant(researcher, 2_000_000_000)

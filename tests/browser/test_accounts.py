@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import os
-import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from pytest_django import DjangoDbBlocker
 
-from tests.browser.hands import PASSWORD, sign_in, sign_up
+from tests.browser.hands import authenticator_add, confirm_access, sign_in, sign_up, totp
 from tests.browser.looking import Complaints, context_open
 from tests.client.live_portal import LivePortal
 
@@ -52,20 +48,6 @@ def page(browser: Browser, own_portal: LivePortal) -> Iterator[Page]:
     assert complaints.found == []
 
 
-def totp(secret: str, at: float) -> str:
-    """RFC 6238: six digits, 30 seconds, SHA-1."""
-    key = base64.b32decode(secret + "=" * (-len(secret) % 8))
-    digest = hmac.new(key, struct.pack(">Q", int(at) // 30), hashlib.sha1).digest()
-    start = digest[-1] & 15
-    return f"{(struct.unpack('>I', digest[start : start + 4])[0] & 0x7FFFFFFF) % 10**6:06d}"
-
-
-def confirm_access(page: Page) -> None:
-    """Changing how one signs in asks for the password once more."""
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Confirm").click()
-
-
 def sign_out(page: Page) -> None:
     page.locator("details.menu summary").click()
     page.get_by_role("button", name="Sign out").click()
@@ -77,14 +59,7 @@ def test_a_person_signs_up_and_signs_in_with_an_authenticator_app(page: Page, ma
     sign_in(page, "marie")
     page.goto("/account/")
     expect(page.get_by_role("heading", name="marie")).to_be_visible()
-    page.goto("/accounts/2fa/")
-    page.get_by_role("link", name="Add an authenticator app").click()
-    confirm_access(page)
-    secret = page.get_by_label("Secret").input_value()
-    page.get_by_label("Authenticator code").fill(totp(secret, time.time()))
-    page.get_by_role("button", name="Add the app").click()
-    expect(page.get_by_role("heading", name="Recovery codes")).to_be_visible()
-    page.get_by_label("I have saved my recovery codes").check()
+    secret = authenticator_add(page)
     sign_out(page)
     sign_in(page, "marie")
     expect(page.get_by_label("Code")).to_be_visible()

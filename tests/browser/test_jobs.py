@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import APIResponse, Browser, Page, Route, expect
 from pytest_django import DjangoDbBlocker
 
 from jobs.models import Job
 from people.models import User
+from tests.browser.hands import pushed
 from tests.browser.looking import Complaints, context_open, session_cookie
 from tests.client.live_portal import LivePortal
 from tests.factories.jobs import job_make
@@ -104,3 +105,46 @@ def test_a_row_follows_its_job_and_stays_chosen(own_portal: LivePortal, owner: U
     expect(page.get_by_label("choose followed")).to_be_checked()
     expect(page.locator(f"#job-{other.pk} .state")).to_have_text("queued")
     assert page.evaluate("window.unbroken") is True
+
+
+def test_what_happens_while_the_page_is_fetched_is_shown_without_waiting_for_the_poll(
+    own_portal: LivePortal, owner: User, page: Page
+) -> None:
+    [job] = jobs_make(own_portal, owner, "raced", verification=TWO)
+    held: list[tuple[Route, APIResponse]] = []
+
+    def answer(route: Route) -> None:
+        """The first answer is made at once, and arrives late."""
+        if held:
+            route.continue_()
+        else:
+            held.append((route, route.fetch()))
+
+    page.add_init_script("window.setInterval = () => 0")  # no poll: what is shown, an event has brought
+    page.route("**/fragment/", answer)
+    with page.expect_websocket() as opened, page.expect_request("**/fragment/"):
+        page.goto(f"/jobs/{job.pk}/")
+    with opened.value.expect_event("framereceived", lambda frame: "job.completed" in str(frame)):
+        own_portal.job_complete(str(job.pk))
+        with own_portal.database():
+            pushed()
+    [(route, first)] = held
+    assert "state-queued" in first.text()
+    route.fulfill(response=first)
+    expect(page.locator(".title-line .state").first).to_have_text("completed", timeout=LIVE_MS)
+
+
+def test_rare_acts_are_behind_one_button_and_stay_open_when_the_page_is_drawn_again(
+    own_portal: LivePortal, owner: User, page: Page
+) -> None:
+    [job] = jobs_make(own_portal, owner, "acts", verification=TWO)
+    page.goto(f"/jobs/{job.pk}/")
+    clone = page.get_by_role("link", name="Clone")
+    expect(clone).to_be_hidden()
+    page.locator("#job-more summary").click()
+    expect(clone).to_be_visible()
+    own_portal.job_complete(str(job.pk))
+    expect(page.locator(".title-line .state").first).to_have_text("completed", timeout=LIVE_MS)
+    expect(clone).to_be_visible()
+    page.get_by_role("button", name="Archive").click()
+    expect(page.get_by_text("In your archive.")).to_be_visible()

@@ -18,6 +18,7 @@ from jobs.models import Job, JobEvent
 from jobs.services.outbox import outbox_push
 from jobs.services.submission import job_cancel
 from people.models import User
+from tests.browser.hands import pushed
 from tests.browser.looking import Complaints, context_open
 from tests.client.live_portal import LivePortal
 from tests.factories.jobs import funded_researcher_make, job_make
@@ -76,19 +77,6 @@ def job_happens(portal: LivePortal, science: str) -> None:
     """Something that the dashboard shows, in the database only; `pushed` tells it to sockets."""
     with portal.database():
         job_make(type=science)
-
-
-def pushed() -> int:
-    """What the control worker does. In a thread: playwright has a loop in this one, and the channel layer wants its own."""
-
-    def push() -> int:
-        try:
-            return outbox_push()
-        finally:
-            connections.close_all()
-
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(push).result()
 
 
 def test_it_finds_back_to_a_portal_that_was_away_and_does_without_a_socket(own_portal: LivePortal, page: Page, log: Path) -> None:

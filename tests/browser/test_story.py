@@ -22,7 +22,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 from devstack.engine import engine_ensure
 from devstack.stack import CHECKOUT, HOST_BIN, SERVER_BIN
 from tests.acceptance.running_stack import SETTINGS, RunningStack, coordinator_running, images_make
-from tests.browser.hands import PASSWORD, email_confirm, file_drop, sign_in, sign_up
+from tests.browser.hands import PASSWORD, authenticator_add, email_confirm, file_drop, sign_in, sign_up
 from tests.browser.looking import Complaints, context_open
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.docker, pytest.mark.timeout(600)]
@@ -85,6 +85,7 @@ class People:
         sign_in(page, name)
         email_confirm(page, self.mails)
         sign_in(page, name)
+        authenticator_add(page)  # without it a moderator only looks
         return page
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from ledger.models import Entry
 from ledger.movements import movements_post
 from ledger.selectors import statement_page, totals
-from ledger.services import payment_of, refund_of, reservation_of
+from ledger.services import payment_of, refund_of, reservation_of, reversal_post
 from tests.factories.ledger import account_make, entries_make, entry_post, payment_make
 
 pytestmark = pytest.mark.django_db
@@ -44,6 +45,20 @@ def test_totals_count_many_movements_of_one_statement_and_none_that_was_posted_b
     for _ in range(2):
         movements_post(movements)
     assert totals() == {"entries": 4, "granted_micro": 100, "paid_micro": 30}
+
+
+def test_totals_leave_out_what_was_paid_and_taken_back_but_no_grant_that_was() -> None:
+    account, node, job = account_make(100), account_make(), uuid.uuid4()
+    grant = Entry.objects.get(kind="grant")
+    entry_post(reservation_of(account=account, job_id=job, amount_micro=40))
+    kept, taken = (payment_of(job_id=job, payment=payment_make(node, amount), formula={}) for amount in (10, 20))
+    entry_post(kept)
+    reversal_post(entry=entry_post(taken), reason="the host made it up")
+    assert totals() == {"entries": 5, "granted_micro": 100, "paid_micro": 10}
+    other = account_make(7)
+    reversal_post(entry=Entry.objects.exclude(pk=grant.pk).get(kind="grant"), reason="the wrong person")
+    other.refresh_from_db()
+    assert (other.balance_micro, totals()["paid_micro"]) == (0, 10)
 
 
 def test_statement_pages_newest_first_without_others_postings() -> None:

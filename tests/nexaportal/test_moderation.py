@@ -9,8 +9,10 @@ from uuid import uuid4
 import pytest
 from django.contrib import admin
 from django.core.serializers import serialize
+from django.db import connection
 from django.db.models import Model
-from django.test import Client
+from django.test import Client, override_settings
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
@@ -20,14 +22,16 @@ from jobs.services.image_requests import image_request
 from ledger.checkpoints import checkpoint_publish
 from ledger.models import Account, CoordinatorSuccession, Entry
 from ledger.services import account_of, grant_post
+from nexaportal.moderation.desk import SHOWN, desk_read
 from nodes.models import JoinToken, Node, NodeKey
-from nodes.moderation import node_quarantine
+from nodes.moderation import node_quarantine, node_release
 from nodes.services import join_token_create
 from people.models import ResearcherApplication, Scope, Team, User
 from people.moderation.models import Act
-from people.moderation.pages import LookAdmin
+from people.moderation.pages import BoundedPaginator, LookAdmin
 from people.services import application_submit, researcher_approve, token_mint
 from people.team_services import team_create
+from tests.factories.nodes import node_make
 from tests.factories.people import moderator_make, operator_make, user_make
 from tests.jobs.disputes.test_disputes import disputed_job
 
@@ -249,10 +253,63 @@ def test_a_row_that_is_gone_is_not_there(life: None) -> None:
 
 def test_the_desk_has_what_waits_and_the_newest_acts(life: None) -> None:
     text = client_of(moderator_make()).get("/admin/").content.decode()
-    for shown in ("L. Meitner", "example/asked:1.0", "Odd results.", "This one.", "dispute ruled on", "add a second factor"):
+    for shown in ("L. Meitner", "example/asked:1.0", "Odd results.", "This one.", "dispute ruled on"):
         assert shown in text
     job = Job.objects.get(state="disputed")
     assert reverse("admin:jobs_job_dispute", args=[job.pk]) in text
+
+
+def test_a_moderator_without_a_second_factor_is_told_where_to_add_one(life: None) -> None:
+    client = client_of(user_make(is_staff=True))
+    node, before = Node.objects.get(state="quarantined"), everything()
+    release = path_of(Node, "release", node.pk)
+    dispute = reverse("admin:jobs_job_dispute", args=[Job.objects.filter(state="disputed").values_list("pk", flat=True)[0]])
+    for path in (reverse("admin:index"), release, dispute):
+        page = client.get(path).content.decode()
+        assert "You can look, and not act." in page, path
+        assert 'href="/accounts/2fa/"' in page
+        assert 'name="reason"' not in page
+    assert client.post(release, {"reason": "All is well."}).status_code == 400
+    client.post(dispute, {"canonical": "none", "reason": "It varies."})
+    assert everything() == before
+    with override_settings(NEXA_MODERATOR_SECOND_FACTOR=False):
+        assert 'name="reason"' in client.get(release).content.decode()
+        assert "You can look" not in client.get(reverse("admin:index")).content.decode()
+
+
+def test_a_list_counts_only_so_many_rows_and_says_that_there_are_more() -> None:
+    class Few(BoundedPaginator):
+        COUNTED_MAX = 3
+
+    users = [user_make() for _ in range(5)]
+    few = Few(User.objects.order_by("pk"), 2)
+    assert (few.count, few.num_pages, few.has_more) == (3, 2, True)
+    assert list(few.page(2).object_list) == [users[2]]
+    whole = BoundedPaginator(User.objects.order_by("pk"), 2)
+    assert (whole.count, whole.has_more) == (5, False)
+    with CaptureQueriesContext(connection) as queries:
+        client_of(moderator_make()).get(path_of(Job, "changelist"))
+    counts = [query["sql"] for query in queries if "COUNT(" in query["sql"] and "jobs_job" in query["sql"]]
+    assert len(counts) == 1
+    assert f"LIMIT {BoundedPaginator.COUNTED_MAX + 1}" in counts[0]
+
+
+def test_the_desk_shows_the_nodes_that_are_longest_in_quarantine_and_counts_the_rest() -> None:
+    moderator = moderator_make()
+    nodes = [
+        node_quarantine(node=node_make(user_make(), name=f"node-{place}")[0], by=moderator, reason=f"Odd {place}.")
+        for place in range(SHOWN + 2)
+    ]
+    node_release(node=nodes[0], by=moderator, reason="Mended.")
+    node_quarantine(node=nodes[0], by=moderator, reason="Odd again.")
+    before_the_trail = node_make(user_make(), name="unknown")[0]
+    Node.objects.filter(pk=before_the_trail.pk).update(state="quarantined")
+    desk = desk_read(moderator=moderator, now=timezone.now())
+    queue = next(queue for queue in desk.queues if queue.key == "nodes")
+    assert queue.count == SHOWN + 3
+    assert [row.what for row in queue.rows] == [f"node-{place}" for place in range(1, SHOWN + 1)]
+    assert queue.oldest_at == queue.rows[0].since
+    assert queue.rows[0].about == "Odd 1."
 
 
 def test_an_empty_desk_says_so() -> None:

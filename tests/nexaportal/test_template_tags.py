@@ -83,6 +83,8 @@ def test_times_are_relative_with_the_absolute_one_beside() -> None:
     assert ">just now<" in portal.ago(now)
     assert ">3 min ago<" in portal.ago(now - timedelta(seconds=185))
     assert ">2 d ago<" in portal.ago(now - timedelta(days=2, hours=5))
+    assert ">in 3 min<" in portal.ago(now + timedelta(seconds=185.5))
+    assert ">just now<" in portal.ago(now + timedelta(seconds=30))
     assert f'title="{now:%Y-%m-%d %H:%M:%S} UTC"' in portal.ago(now)
     assert "\u2013" in portal.ago(None)
     assert portal.clock(None) == ""

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from allauth.mfa.models import Authenticator
 from django.db import DatabaseError, connection, transaction
 from django.test import override_settings
 from django.utils import timezone
@@ -23,6 +24,7 @@ from people.errors import (
     ModeratorRequiredError,
     NameTakenError,
     ReasonMissingError,
+    SecondFactorRequiredError,
 )
 from people.models import Scope, Team, User
 from people.moderation import services
@@ -198,6 +200,24 @@ def test_others_than_moderators_do_none_of_it() -> None:
             with pytest.raises(ModeratorRequiredError):
                 act()
     assert not Act.objects.exists()
+
+
+def test_a_moderator_without_a_second_factor_looks_and_does_not_act() -> None:
+    user, moderator = user_make(), user_make(is_staff=True)
+    Authenticator.objects.create(user=moderator, type=Authenticator.Type.RECOVERY_CODES, data={})
+    with pytest.raises(SecondFactorRequiredError, match="/accounts/2fa/"):
+        granted(user, moderator)
+    assert not Entry.objects.exists()
+    with override_settings(NEXA_MODERATOR_SECOND_FACTOR=False):
+        granted(user, moderator)
+    Authenticator.objects.create(user=moderator, type=Authenticator.Type.WEBAUTHN, data={})
+    granted(user, moderator)
+    assert balance(user) == 2 * CREDIT
+
+
+def test_the_operator_approves_by_command_without_an_account() -> None:
+    assert researcher_approve(user=user_make(), approved_by=None).is_researcher
+    assert Act.objects.get().by is None
 
 
 def test_moderators_are_appointed_and_dismissed_by_the_operator_only() -> None:

@@ -207,7 +207,7 @@ def test_file_that_is_not_what_its_name_says_is_shown_as_text_and_the_reason_tol
 def test_columns_are_chosen_without_a_script() -> None:
     job = concluded_job()
     page = text_of(job, "results/files/energies.csv?as=plot&x=row&y=2")
-    assert page.count("results-chart") == 1
+    assert page.count("plot-drawing") == 1
     assert "temperature_k over row" in page
 
 

@@ -317,3 +317,14 @@ def test_the_statements_are_bounded_whatever_is_written(django_assert_num_querie
         client.post("/jobs/new/check/", as_form(inputs=inputs), headers=PART)
     with django_assert_num_queries(11):
         client.post("/jobs/new/edit/", {**as_form(inputs=inputs), "do": ""}, headers=PART)
+
+
+@pytest.mark.parametrize("named", ["example/other:2.0", "example/other:2.0@sha256:" + "cd" * 32])
+def test_an_image_that_is_not_approved_can_be_asked_for_from_there(named: str) -> None:
+    client = signed_in(funded_researcher_make())
+    checked = client.post("/jobs/new/check/", as_form(docker_image=named))
+    assert faults_in(checked)[0][1] == "image_not_approved"
+    [path] = re.findall(r'href="(/jobs/images/[^"]*)"', text_of(checked))
+    assert path == "/jobs/images/?name=example%2Fother%3A2.0#h-ask"
+    assert 'value="example/other:2.0"' in text_of(client.get(path.partition("#")[0]))
+    assert "/jobs/images/" not in text_of(client.post("/jobs/new/check/", as_form()))
