@@ -1,8 +1,8 @@
 """Jobs, their replicas, and what these need: blobs, inputs, kinds, images, spot keys.
 
-A replica is written some five times, each time into every index that it is in: an index has to be worth that. Rows of jobs are never removed, so
-no index is needed to find what refers to them (`db_index=False`), nor where another index begins with the same column. Index names with
-a hash are Django's.
+A replica is written some five times, each time into every index that it is in: an index has to be worth that. Rows of jobs are never
+removed, so no index is needed to find what refers to them (`db_index=False`), nor where another index begins with the same column.
+Index names with a hash are Django's.
 """
 
 import uuid
