@@ -290,7 +290,7 @@ def test_child_that_is_killed_once_costs_nothing(server: ChildServer) -> None:
     first.close()
     assert server._process is not None
     children_path = Path(f"/proc/{server._process.pid}/task/{server._process.pid}/children")
-    killed = []
+    killed: list[str] = []
 
     def killer() -> None:
         until = time.monotonic() + 20
