@@ -40,7 +40,7 @@ def roles_of(*, user: User) -> list[str]:
 
 def has_second_factor(*, user: User) -> bool:
     """Whether `user` signs in with more than a password. Recovery codes alone are none: they stand in for one that was lost."""
-    return Authenticator.objects.filter(user=user).exclude(type=Authenticator.Type.RECOVERY_CODES).exists()
+    return bool(Authenticator.objects.filter(user=user).exclude(type=Authenticator.Type.RECOVERY_CODES).exists())
 
 
 def scopes_of(*, token: ApiToken | None) -> list[str]:

@@ -26,7 +26,7 @@ from people.services import token_mint
 from people.team_services import invitation_make, team_create
 from tests.factories.jobs import funded_researcher_make, job_make
 from tests.factories.nodes import node_make
-from tests.factories.people import moderator_make, user_make
+from tests.factories.people import user_make
 
 ROLES: Final = ("visitor", "contributor", "researcher", "moderator")
 
@@ -263,7 +263,7 @@ class Scene:
 def scene(db: None) -> Scene:
     cache.clear()  # limits of attempts are another test's
     owner_, member = funded_researcher_make(), user_make()
-    found = {"contributor": user_make(), "researcher": owner_, "moderator": moderator_make()}
+    found = {"contributor": user_make(), "researcher": owner_, "moderator": user_make(is_staff=True)}
     User.objects.update(password="there is one; nobody signs in by it here")
     for user in found.values():
         user.refresh_from_db()

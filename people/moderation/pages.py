@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 from uuid import uuid4
 
 from django import forms
@@ -119,7 +119,8 @@ class BoundedPaginator(_Paginator):
 
     @cached_property
     def _found(self) -> int:
-        return self.object_list.order_by().values("pk")[: self.COUNTED_MAX + 1].count()
+        rows = cast("models.QuerySet[Any]", self.object_list)
+        return rows.order_by().values("pk")[: self.COUNTED_MAX + 1].count()
 
     @cached_property
     def count(self) -> int:

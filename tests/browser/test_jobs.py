@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import APIResponse, Browser, Page, Route, expect
+from playwright.sync_api import Browser, Page, Route, expect
 from pytest_django import DjangoDbBlocker
 
 from jobs.models import Job
@@ -111,14 +111,16 @@ def test_what_happens_while_the_page_is_fetched_is_shown_without_waiting_for_the
     own_portal: LivePortal, owner: User, page: Page
 ) -> None:
     [job] = jobs_make(own_portal, owner, "raced", verification=TWO)
-    held: list[tuple[Route, APIResponse]] = []
+    earlier = page.request.get(f"/jobs/{job.pk}/fragment/").text()
+    assert "state-queued" in earlier
+    held: list[Route] = []
 
     def answer(route: Route) -> None:
-        """The first answer is made at once, and arrives late."""
+        """The first answer was made before anything happened, and arrives late."""
         if held:
             route.continue_()
         else:
-            held.append((route, route.fetch()))
+            held.append(route)
 
     page.add_init_script("window.setInterval = () => 0")  # no poll: what is shown, an event has brought
     page.route("**/fragment/", answer)
@@ -128,9 +130,7 @@ def test_what_happens_while_the_page_is_fetched_is_shown_without_waiting_for_the
         own_portal.job_complete(str(job.pk))
         with own_portal.database():
             pushed()
-    [(route, first)] = held
-    assert "state-queued" in first.text()
-    route.fulfill(response=first)
+    held[0].fulfill(body=earlier, content_type="text/html")
     expect(page.locator(".title-line .state").first).to_have_text("completed", timeout=LIVE_MS)
 
 
