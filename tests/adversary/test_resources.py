@@ -30,7 +30,6 @@ pytestmark = pytest.mark.docker
         (["one_file"], {}, FailureCode.LIMIT_OUTPUT),
         (["sparse"], {}, FailureCode.LIMIT_OUTPUT),
         (["fill", "/outputs"], {}, FailureCode.LIMIT_OUTPUT),
-        (["fill", "/outputs"], {"disk_bytes": 16 * MIB}, FailureCode.LIMIT_OUTPUT),
         (["fill", "/outputs"], {"output_bytes": 512 * MIB}, FailureCode.LIMIT_DISK),
         (["inodes", "/outputs"], {}, FailureCode.LIMIT_DISK),
         (["deep"], {}, FailureCode.LIMIT_DISK),
@@ -72,6 +71,14 @@ def test_children_that_need_too_much_are_killed_and_nobody_else(arena: Arena) ->
 def test_shared_memory_is_full_at_its_size(arena: Arena) -> None:
     outcome = arena.attack("fill", "/dev/shm")  # noqa: S108  a path inside of the container
     assert (outcome.failure, outcome.said) == (None, ["ENOSPC", 16 * MIB])
+    arena.healthy_check(outcome)
+
+
+def test_file_of_as_much_as_the_disk_may_hold_ends_as_one_limit_or_the_other(arena: Arena) -> None:
+    """No file may be larger, and what it takes of the disk is a little more: either is seen first."""
+    outcome = arena.attack("fill", "/outputs", disk_bytes=16 * MIB)
+    assert outcome.failure in {FailureCode.LIMIT_DISK, FailureCode.LIMIT_OUTPUT}
+    assert not outcome.outputs.exists()
     arena.healthy_check(outcome)
 
 

@@ -101,5 +101,5 @@ def test_without_a_script_there_is_a_flat_drawing(portal: LivePortal, scene: Sce
     opened.goto(scene.path("/jobs/{folded}/results/files/energies.csv?as=plot"))
     opened.locator("button", has_text="Draw").click()
     assert "y=1" in opened.url
-    assert opened.locator(".results-chart").count() == 3
+    assert opened.locator(".results-panels figure .plot-drawing").count() == 3
     context.close()

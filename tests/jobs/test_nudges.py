@@ -88,12 +88,11 @@ def test_task_asked_for_often_is_sent_once_and_nobody_waits_for_it() -> None:
 
 @pytest.mark.usefixtures("_queue_emptied")
 def test_task_asked_for_again_after_it_was_sent_waits_for_others_but_another_task_does_not() -> None:
-    sender = TaskSender()
+    sender, began = TaskSender(), time.monotonic()
     sender.nudge("control.outbox_push", delay_seconds=0)
     with current_app.connection_for_write() as broker, broker.SimpleQueue("control") as queue:
         first = queue.get(timeout=5)
         first.ack()
-        sent_at = time.monotonic()
         sender.nudge("control.outbox_push", delay_seconds=0)
         sender.nudge("control.verification_dispatch", delay_seconds=0)
         found = []
@@ -102,7 +101,7 @@ def test_task_asked_for_again_after_it_was_sent_waits_for_others_but_another_tas
             found.append(message.headers["task"])
             message.ack()
     assert found == ["control.verification_dispatch", "control.outbox_push"]
-    assert time.monotonic() - sent_at >= nudges.BETWEEN_SECONDS / 2
+    assert time.monotonic() - began >= nudges.BETWEEN_SECONDS
 
 
 def test_one_transaction_nudges_once_and_a_rolled_back_savepoint_takes_no_nudge_with_it(own_database: str) -> None:

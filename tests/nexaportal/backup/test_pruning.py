@@ -24,11 +24,11 @@ def three(tmp_path: Path) -> tuple[Path, Path, Path]:
     """Backups, the oldest first: of one result, of two, of the second alone."""
     job_paid()
     (first_blob,) = Blob.objects.filter(data=None)
-    first = make(tmp_path)
+    first = make(tmp_path, seconds=-60)
     job_paid({"result.bin": b"another" * 20_000})
-    second = make(tmp_path, seconds=2)
+    second = make(tmp_path, seconds=-40)
     Blob.objects.filter(pk=first_blob.pk).update(unwanted_since=timezone.now(), removed_at=timezone.now())
-    return first, second, make(tmp_path, seconds=4)
+    return first, second, make(tmp_path, seconds=-20)
 
 
 def prune(made: Path, keep: int) -> str:
