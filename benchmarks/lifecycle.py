@@ -70,6 +70,7 @@ def lifecycle_figures(running: RunningStack, *, backlog: int = BACKLOG) -> list[
         for start in range(0, backlog, ARRAY):
             _array_submit(running, min(ARRAY, backlog - start))
         with _hosts_running(running) as hosts:
+            _cycle(running, hosts, WARM_UP_JOBS)
             seconds = _cycle(running, hosts, JOBS)
         figures += [
             Figure(f"the same with {backlog:,} jobs queued before", JOBS / seconds, "jobs/s"),
