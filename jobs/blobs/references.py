@@ -13,7 +13,7 @@ A blob is wanted if any reference wants it. tests/jobs/blobs/test_references.py 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import reduce
 from operator import or_
@@ -29,7 +29,8 @@ from people.models import User
 
 @dataclass(frozen=True)
 class BlobReference:
-    """A column that holds digests of blobs. `owner`: the path to the person for whom the bytes are kept.
+    """A column that holds digests of blobs. `owner`: the path to the person for whom the bytes are kept. `counts`: from when on they count
+    as that person's.
 
     `holds_row`: it is a foreign key, so the row of the blob stays while it is there, wanted or not.
     """
@@ -39,6 +40,7 @@ class BlobReference:
     owner: str
     holds_row: bool
     wanted: Callable[[datetime], Q]
+    counts: Q = field(default_factory=Q)
 
     def rows(self) -> QuerySet[Any]:
         """The rows that refer to the blob of an outer query."""
@@ -65,10 +67,13 @@ def _lasting(column: str, days: int, now: datetime) -> Q:
     return Q(**{f"{column}__gt": now - timedelta(days=days)}) if days else Q(**{f"{column}__isnull": False})
 
 
+_CONCLUDED: Final = Q(replica__job__concluded_at__isnull=False)
+"""Before, the figure would tell the owner that a replica has delivered (jobs/evidence/disclosure.py)."""
+
 REFERENCES: Final = (
     BlobReference(JobInput, "blob", owner="job__owner", holds_row=True, wanted=_of_input),
-    BlobReference(Receipt, "archive", owner="replica__job__owner", holds_row=True, wanted=_of_result),
-    BlobReference(Receipt, "log", owner="replica__job__owner", holds_row=True, wanted=_of_result),
+    BlobReference(Receipt, "archive", owner="replica__job__owner", holds_row=True, wanted=_of_result, counts=_CONCLUDED),
+    BlobReference(Receipt, "log", owner="replica__job__owner", holds_row=True, wanted=_of_result, counts=_CONCLUDED),
     BlobReference(Upload, "digest", owner="user", holds_row=False, wanted=lambda _: Q(committed_at__isnull=False)),
 )
 
@@ -91,9 +96,14 @@ def result_kept_until(job: Job) -> datetime | None:
 
 
 def bytes_kept_for(user: User) -> int:
-    """How many bytes are kept for a person, each blob once, and what they have announced and not yet sent."""
+    """How many bytes are kept for a person, each blob once, and what they have announced and not yet sent.
+
+    Of results, those of concluded jobs.
+    """
     digests = [
-        each.model._default_manager.filter(**{each.owner: user.pk}).exclude(**{each.column: None}).values_list(each.column, flat=True)
+        each.model._default_manager.filter(each.counts, **{each.owner: user.pk})
+        .exclude(**{each.column: None})
+        .values_list(each.column, flat=True)
         for each in REFERENCES
     ]
     blobs = Blob.objects.filter(removed_at=None, pk__in=digests[0].union(*digests[1:], all=True))

@@ -13,6 +13,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from jobs.blobs.references import bytes_kept_for
 from jobs.descriptor import descriptor_parse
 from jobs.models import Blob, Job, Receipt, Upload
 from jobs.services.uploads import UPLOAD_ABANDONED, upload_create, upload_take, uploads_finished_forget, uploads_sweep
@@ -108,6 +109,17 @@ def test_a_jobs_page_says_until_when_and_its_owner_keeps_and_lets_go() -> None:
     assert Job.objects.get(pk=job.pk).is_kept
     act(job, "let_go")
     assert until in words(page(job))
+
+
+def test_a_result_counts_from_the_conclusion_on_as_before_it_would_tell_that_a_replica_has_delivered() -> None:
+    job = job_make()
+    replica_report(job)
+    assert bytes_kept_for(job.owner) == 0
+    Job.objects.filter(pk=job.pk).update(state="completed", concluded_at=timezone.now())
+    receipt = Receipt.objects.select_related("archive", "log").get()
+    assert receipt.archive is not None
+    assert receipt.log is not None
+    assert bytes_kept_for(job.owner) == receipt.archive.size_bytes + receipt.log.size_bytes
 
 
 def test_anothers_job_is_not_kept() -> None:
