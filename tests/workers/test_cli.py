@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.workers.homes import profile_make
-from tests.workers.portal_fake import JOIN_SECRET, FakePortal, RefusedError
+from tests.workers.portal_fake import JOIN_SECRET, FakePortal
+from tests.workers.portal_fake_http import RefusedError
 from tests.workers.runtime.engines import engine_telling
 from tests.workers.runtime.test_docker_profile import DOCKER, DOCKER_V1
 from workers import cli

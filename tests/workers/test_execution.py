@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from tests.workers.executor_bench import Bench
-from tests.workers.portal_fake import FakePortal, RefusedError
+from tests.workers.portal_fake import FakePortal
+from tests.workers.portal_fake_http import RefusedError
 from workers.home import NodeHome
 from workers.journal import JournalError, UploadRow
 from workers.orders import order_open

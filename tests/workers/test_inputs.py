@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.workers.portal_fake import FakePortal, RefusedError
+from tests.workers.portal_fake import FakePortal
+from tests.workers.portal_fake_http import RefusedError
 from workers.home import NodeHome
 from workers.inputs import InputCache, InputCancelledError, InputFailedError, inputs_place
 from workers.portal import PortalClient, PortalProtocolError, PortalUnreachableError

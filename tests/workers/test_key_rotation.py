@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.workers.homes import profile_make
-from tests.workers.portal_fake import FakePortal, RefusedError
+from tests.workers.portal_fake import FakePortal
+from tests.workers.portal_fake_http import RefusedError
 from tests.workers.test_cli import invoke, token_of
 from workers.home import NodeHome
 from workers.home_errors import (

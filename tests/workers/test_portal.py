@@ -10,7 +10,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.workers.portal_fake import FakePortal, RefusedError
+from tests.workers.portal_fake import FakePortal
+from tests.workers.portal_fake_http import RefusedError
 from workers.backoff import Backoff
 from workers.home import NodeHome
 from workers.journal import UploadRow

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.workers.portal_fake import FakePortal, RefusedError
+from tests.workers.portal_fake import FakePortal
+from tests.workers.portal_fake_http import RefusedError
 from tests.workers.test_cli import invoke
 from tests.workers.test_worker_process import Worker
 from workers.home import NodeHome

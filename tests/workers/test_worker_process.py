@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.workers.portal_fake import FakePortal, RefusedError
+from tests.workers.portal_fake import FakePortal
+from tests.workers.portal_fake_http import RefusedError
 from workers.home import NodeHome
 from workers.journal import Fact, Journal, JournalError
 from workers.protocol.compute_log import log_check

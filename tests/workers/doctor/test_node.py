@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.workers.portal_fake import FakePortal, RefusedError
+from tests.workers.portal_fake import FakePortal
+from tests.workers.portal_fake_http import RefusedError
 from workers.doctor.findings import Level
 from workers.doctor.node import key_check, manners_check, settings_check, standing_check, worker_check
 from workers.home import HomeLock, NodeHome
