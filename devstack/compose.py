@@ -15,6 +15,8 @@ from devstack.commands import CommandFailedError, command_run
 from nexaportal.embedded import die_with_parent
 
 COMMAND_SECONDS: Final = 300
+UP: Final = ("up", "--detach", "--wait", "--no-build")
+"""To be followed by services: returns when they are healthy."""
 _KEPT: Final = ("PATH", "HOME", "LANG", "XDG_RUNTIME_DIR")
 
 

@@ -27,7 +27,7 @@ from rich.console import Console
 
 from client.api import PortalApi
 from client.submission import descriptor_load, inputs_upload
-from devstack.compose import Compose, ComposeError
+from devstack.compose import UP, Compose, ComposeError
 from devstack.compose_restore import SERVERS, backup_make, portal_lose, portal_restore
 from devstack.demo import LEDGER_LIMIT_SECONDS, OWNERS, VERIFY_LIMIT_SECONDS, DemoError
 from devstack.engine import EngineHandle, engine_ensure
@@ -42,7 +42,6 @@ PROJECT: Final = "nexapod-compose-demo"
 HOSTNAME: Final = "nexapod.test"
 IMAGES: Final = {"web": "portal", "database": "database", "redis": "redis", "proxy": "proxy", "host": "host"}
 KILLED: Final = ("web", "control", "verify", "conclude", "beat", "redis", "database", "proxy", f"host-{OWNERS[0]}")
-UP: Final = ("up", "--detach", "--wait", "--no-build")
 BUILD_SECONDS: Final = 3600
 UP_SECONDS: Final = 600
 AWAY_SECONDS: Final = 180

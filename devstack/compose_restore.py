@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from devstack.compose import Compose, ComposeError
+from devstack.compose import UP, Compose, ComposeError
 
 SERVERS: Final = ("proxy", "web", "control", "verify", "conclude", "beat")
 LOST: Final = (*SERVERS, "migrate", "database", "redis")
@@ -34,7 +34,7 @@ def portal_lose(compose: Compose, *, volume_remove: Callable[[str], None]) -> No
 def portal_restore(compose: Compose, made: str, *, reason: str) -> str:
     """Restores the backup and starts everything; what the restore said last of the ledger. Raises ComposeError."""
     said = compose.run("run", "--rm", "-T", "manage", "backup_restore", made, "--reason", reason, limit_seconds=RESTORE_SECONDS)
-    compose.run("up", "--detach", "--wait", "--no-build", *SERVERS, limit_seconds=RESTORE_SECONDS)
+    compose.run(*UP, *SERVERS, limit_seconds=RESTORE_SECONDS)
     compose.run("run", "--rm", "-T", "manage", "ledger_verify", limit_seconds=RESTORE_SECONDS)
     (agreed,) = [line for line in said.splitlines() if line.startswith("Database, log and files agree.")]
     return agreed

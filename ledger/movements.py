@@ -24,6 +24,9 @@ from workers.protocol.canonical import canonical_json
 from workers.protocol.leaves import ACCOUNT_TREASURY, LEAF_BYTES_MAX
 from workers.protocol.problems import ProblemError
 
+REVERSAL_KEYS: Final = "reversal:"
+"""What the idempotency keys of reversals begin with."""
+
 _LOCK: Final = "SELECT id, balance_micro FROM ledger_account WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
 _WRITTEN: Final = "SELECT item_id FROM ledger_entry WHERE idempotency_key = ANY(%s)"
 _NUMBERS: Final = "SELECT nextval('ledger_logitem_id_seq') FROM generate_series(1, %s)"
@@ -42,6 +45,11 @@ class CreditsInsufficientError(ProblemError):
 
 class EntryConflictError(Exception):
     """The idempotency key was used for another content: our bug, never the caller's fault."""
+
+
+def reversal_key(entry_id: int) -> str:
+    """The idempotency key under which an entry is reversed, once."""
+    return f"{REVERSAL_KEYS}{entry_id}"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 from django.db.models import Sum
 
 from ledger.models import Account, Checkpoint, Entry, EntryKind, EntryTotal, LogLeaf, Posting
+from ledger.movements import REVERSAL_KEYS, reversal_key
 from ledger.tiles import range_roots
 from workers.protocol.canonical import json_parse
 from workers.protocol.leaves import ACCOUNT_TREASURY, LEAF_BYTES_MAX
@@ -88,7 +89,7 @@ def payments_page(*, account: Account, before: int | None, limit: int) -> Sequen
 
 def reversed_among(postings: Sequence[Posting]) -> set[int]:
     """The ids of those entries of `postings` that were reversed."""
-    entries = {f"reversal:{posting.entry_id}": posting.entry_id for posting in postings}
+    entries = {reversal_key(posting.entry_id): posting.entry_id for posting in postings}
     reversals = Entry.objects.filter(idempotency_key__in=list(entries)).values_list("idempotency_key", flat=True)
     return {entries[key] for key in reversals}
 
@@ -109,5 +110,5 @@ def totals() -> dict[str, int]:
 
 def _payments_reversed_micro() -> int:
     """What reversals moved back to who had reserved it; grants go back to the treasury. Found by the keys, which have an index."""
-    moved = Posting.objects.filter(entry__idempotency_key__startswith="reversal:", amount_micro__gt=0).exclude(account=ACCOUNT_TREASURY)
+    moved = Posting.objects.filter(entry__idempotency_key__startswith=REVERSAL_KEYS, amount_micro__gt=0).exclude(account=ACCOUNT_TREASURY)
     return moved.aggregate(sum=Sum("amount_micro"))["sum"] or 0

@@ -16,7 +16,7 @@ from django.db import connection, transaction
 from django.utils.module_loading import import_string
 
 from ledger.models import Account, AccountKind, Entry, EntryKind, Posting
-from ledger.movements import Movement, movements_post
+from ledger.movements import Movement, movements_post, reversal_key
 from workers.protocol.leaves import ACCOUNT_ESCROW, ACCOUNT_TREASURY
 
 _ACCOUNTS_MAKE: Final = """INSERT INTO ledger_account (id, kind, owner_id, balance_micro, created_at)
@@ -117,7 +117,7 @@ def reversal_of(*, entry: Entry, reason: str) -> Movement:
     if gained is None or to is None or to == gained.account_id:  # the last: a researcher whose own node ran the job
         raise EntryNotReversibleError(f"expected a grant, or a payment to another than who reserved; entry {entry.pk} is a {entry.kind}")
     postings = {gained.account_id: -gained.amount_micro, to: gained.amount_micro}
-    return Movement(EntryKind.REVERSAL, f"reversal:{entry.pk}", {"entry": str(entry.pk), "reason": reason}, postings)
+    return Movement(EntryKind.REVERSAL, reversal_key(entry.pk), {"entry": str(entry.pk), "reason": reason}, postings)
 
 
 def grant_post(*, to: Account, amount_micro: int, reason: str, idempotency_key: str, evidence: Mapping[str, Any] | None = None) -> Entry:

@@ -34,7 +34,6 @@ class PortalHandler(ASGIHandler):
         self._threaded = BaseHandler()
         self._threaded.load_middleware()
         self._cookieless = _CookielessHandler()
-        self._cookieless.load_middleware(is_async=True)
 
     async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
         """Overrides Django's: the answer, the shortest way."""
@@ -49,8 +48,7 @@ class PortalHandler(ASGIHandler):
 class _CookielessHandler(BaseHandler):
     """A chain of middlewares that don't block."""
 
-    def load_middleware(self, is_async: bool = False) -> None:
-        del is_async  # it always is
+    def __init__(self) -> None:
         self._view_middleware: list[Any] = []
         self._template_response_middleware: list[Any] = []
         self._exception_middleware: list[Any] = []

@@ -53,7 +53,7 @@ MIDDLEWARE = [
     "nexaportal.request_watch.RequestWatchMiddleware",  # around all, so that whatever they log is known to be of the request
     "nexaportal.problems.ProblemMiddleware",  # before the others, so that what any of them refuses is answered as a problem too
     "django.middleware.security.SecurityMiddleware",
-    "nexaportal.static_files.StaticFilesMiddleware",  # never a synchronous one here: each waiting exchange would hold a thread
+    "nexaportal.static_files.StaticFilesMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

@@ -1,7 +1,8 @@
 """Static files by WhiteNoise, without a thread for each request that is not for one.
 
 WhiteNoise's own middleware is synchronous: in an asynchronous chain, Django runs all that is inside of it from a thread that waits for
-the end. An exchange waits 25 seconds, so every idle host would hold a thread, and database work of the view would queue behind it.
+the end. The asynchronous views with cookies, a browser's uploads, are in such a chain (nexaportal/handling.py): each would hold a thread
+as long as it takes, and database work of the view would queue behind it.
 """
 
 from __future__ import annotations

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -36,7 +35,9 @@ from nexaportal.backup.manifest import (
     SECRET,
     BackedUpLog,
     Manifest,
+    Report,
     backed_up,
+    backup_name,
     blob_path,
     blobs_listed,
     manifest_sign,
@@ -46,7 +47,6 @@ from workers.protocol.digests import digest_stream
 
 _MAKING: Final = ".making-"
 _LOST_NAMED: Final = 5
-Report = Callable[[str], None]
 
 
 def backup_make(*, root: Path, now: datetime, report: Report) -> Path:
@@ -57,7 +57,7 @@ def backup_make(*, root: Path, now: datetime, report: Report) -> Path:
     key = coordinator_private_key()
     tools_check()
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    final = root / now.astimezone(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+    final = root / backup_name(now)
     if final.exists():
         raise BackupPlaceError(f"There is a backup {final} already. Make one a second.")
     if root.stat().st_mode & 0o077:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
 
@@ -18,9 +20,16 @@ PAYLOAD_TYPE: Final = "application/vnd.nexapod.backup+json"
 MANIFEST: Final = "manifest.json"
 DATABASE: Final = "database.dump"
 BLOBS: Final = "blobs.txt"
+BLOBS_FOLDER: Final = "blobs"
+"""Beside the backups: the bytes, for all of them."""
 COORDINATOR_KEY: Final = "keys/coordinator.key"
 PREVIOUS_KEY: Final = "keys/coordinator-previous.key"
 SECRET: Final = "keys/django.secret"  # noqa: S105  a file's name
+
+
+_NAME: Final = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}-\d{2}-\d{2}Z")
+Report = Callable[[str], None]
+"""Hears what was done, a sentence at a time."""
 
 
 class _Message(BaseModel):
@@ -94,6 +103,16 @@ def files_check(folder: Path, manifest: Manifest) -> None:
             )
 
 
+def backup_name(now: datetime) -> str:
+    """The folder of a backup that is made now; names sort as times do."""
+    return now.astimezone(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+
+
+def is_backup_name(name: str) -> bool:
+    """Whether a folder is called as `backup_name` calls one."""
+    return _NAME.fullmatch(name) is not None
+
+
 def blobs_listed(folder: Path) -> list[tuple[str, int]]:
     """(digest, size) of each blob that the backup needs."""
     lines = (folder / BLOBS).read_text(encoding="ascii").splitlines()
@@ -103,4 +122,4 @@ def blobs_listed(folder: Path) -> list[tuple[str, int]]:
 def blob_path(root: Path, digest: str) -> Path:
     """Where a folder of backups has the bytes of a blob."""
     digest_hex = digest.removeprefix("sha256:")
-    return root / "blobs" / digest_hex[:2] / digest_hex
+    return root / BLOBS_FOLDER / digest_hex[:2] / digest_hex

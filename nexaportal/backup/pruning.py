@@ -11,9 +11,7 @@
 
 from __future__ import annotations
 
-import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -22,13 +20,10 @@ from django.conf import settings
 from jobs.blobs.locks import store_held
 from ledger.coordinator_key import coordinator_public_key
 from nexaportal.backup.errors import BackupDamagedError
-from nexaportal.backup.manifest import BLOBS, blob_path, blobs_listed, manifest_read
+from nexaportal.backup.manifest import BLOBS, BLOBS_FOLDER, Report, blob_path, blobs_listed, is_backup_name, manifest_read
 from workers.protocol.plurals import counted
 
-BLOBS_FOLDER: Final = "blobs"
 _REMOVING: Final = ".removing-"
-_NAME: Final = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}-\d{2}-\d{2}Z")
-Report = Callable[[str], None]
 
 
 def backups_prune(*, made: Path, keep: int, report: Report) -> None:
@@ -40,7 +35,7 @@ def backups_prune(*, made: Path, keep: int, report: Report) -> None:
     with store_held():
         for left in root.glob(f"{_REMOVING}*"):
             shutil.rmtree(left)
-        older = [path for path in sorted(root.iterdir(), reverse=True) if path != made and _NAME.fullmatch(path.name)]
+        older = [path for path in sorted(root.iterdir(), reverse=True) if path != made and is_backup_name(path.name)]
         whole = []
         for folder in older:
             if fault := _fault(folder):

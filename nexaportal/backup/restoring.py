@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -38,6 +37,7 @@ from nexaportal.backup.manifest import (
     PREVIOUS_KEY,
     SECRET,
     Manifest,
+    Report,
     blob_path,
     blobs_listed,
     files_check,
@@ -48,7 +48,6 @@ from workers.protocol.digests import digest_stream
 
 _NAMED: Final = 5
 _ENDING_SECONDS: Final = 5.0
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -74,20 +74,27 @@ class LookRow:
     cells: list[Shown]
 
 
+@dataclass(frozen=True)
+class LookTable:
+    """A list: its rows, and its columns, each with where to go to have the list sorted by it, and whether any row has a number there."""
+
+    headers: list[dict[str, Any]]
+    rows: list[LookRow]
+
+
 @register.simple_tag
-def look_headers(cl: Any) -> list[dict[str, Any]]:
-    """The columns of a list, with where to go to have it sorted by one. `is_number`: as of the first row's value there."""
-    rows = look_rows(cl)
+def look_table(cl: Any) -> LookTable:
+    """A list as it is shown."""
+    rows = _look_rows(cl)
     numbers = [any(row.cells[place].is_number for row in rows) for place in range(len(cl.list_display))]
-    return [
+    headers = [
         {**header, "text": _LABELS.get(name, header["text"]), "is_number": is_number}
         for name, header, is_number in zip(cl.list_display, result_headers(cl), numbers, strict=True)
     ]
+    return LookTable(headers, rows)
 
 
-@register.simple_tag
-def look_rows(cl: Any) -> list[LookRow]:
-    """The rows of a list."""
+def _look_rows(cl: Any) -> list[LookRow]:
     names = cl.list_display
     labels = {name: _label(name, cl.model, cl.model_admin) for name in names}
     return [

@@ -17,6 +17,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from ledger.models import Entry
+from ledger.movements import reversal_key
 from ledger.services import EntryNotReversibleError, account_of, grant_post, reversal_post
 from people.errors import (
     ActPointlessError,
@@ -72,7 +73,7 @@ def entry_reverse(*, entry: Entry, by: User, reason: str) -> Entry:
     """
     public = _public(reason)
     reversed_before = EntryIrreversibleError(f"Entry {entry.pk} was reversed before. What was reversed stays so; a grant can follow.")
-    if Entry.objects.filter(idempotency_key=f"reversal:{entry.pk}").exists():
+    if Entry.objects.filter(idempotency_key=reversal_key(entry.pk)).exists():
         raise reversed_before
     act = act_record(by=by, kind=ActKind.ENTRY_REVERSED, about=entry, reason=public)
     try:
