@@ -45,7 +45,7 @@ test: setup  ## Run the whole suite, containers included (ARGS="-k ledger" narro
 	@$(PY) -m devstack.packages
 	$(PY) -m devstack.engine
 	status=0
-	$(PY) -m pytest -n 4 --dist loadgroup $(ARGS) || status=$$?
+	$(PY) -m pytest -n 3 --dist loadgroup $(ARGS) || status=$$?
 	[ $$status = 1 ] || exit $$status
 	echo "make test: what failed beside other work is run once more, alone; what fails twice fails"
 	exec $(PY) -m pytest --last-failed --last-failed-no-failures none $(ARGS)

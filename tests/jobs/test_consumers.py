@@ -26,7 +26,8 @@ from tests.factories.jobs import job_make
 from tests.factories.people import moderator_make, user_make
 
 REDIS = settings.CHANNEL_LAYERS
-MEMORY = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+# Room for all that a test sends: it drops what a consumer has no time for, and says nothing.
+MEMORY = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": {"capacity": 2000}}}
 
 
 @pytest.fixture(autouse=True)

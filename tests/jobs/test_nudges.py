@@ -33,7 +33,8 @@ def _control_purge() -> None:
 
 
 @pytest.mark.usefixtures("_queue_emptied")
-def test_nudge_is_a_task_on_the_control_queue() -> None:
+def test_nudge_is_a_task_on_the_control_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nudges, "_sender", TaskSender())  # which has sent nothing yet, so that neither task has to wait
     verification_nudge()
     outbox_nudge()
     with current_app.connection_for_write() as broker, broker.SimpleQueue("control") as queue:
@@ -87,7 +88,8 @@ def test_task_asked_for_often_is_sent_once_and_nobody_waits_for_it() -> None:
 
 
 @pytest.mark.usefixtures("_queue_emptied")
-def test_task_asked_for_again_after_it_was_sent_waits_for_others_but_another_task_does_not() -> None:
+def test_task_asked_for_again_after_it_was_sent_waits_for_others_but_another_task_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nudges, "BETWEEN_SECONDS", 2.0)  # longer than a busy machine takes to get here again
     sender, began = TaskSender(), time.monotonic()
     sender.nudge("control.outbox_push", delay_seconds=0)
     with current_app.connection_for_write() as broker, broker.SimpleQueue("control") as queue:
