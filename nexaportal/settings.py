@@ -108,8 +108,12 @@ DATABASES = {
         "PASSWORD": _database.get("password") or environment.text("NEXA_DATABASE_PASSWORD", ""),
         "HOST": _database.get("host", ""),
         "PORT": str(_database.get("port", "")),
-        # Web threads give their connection back between requests; a pool makes that cheap. 0: a connection per thread, no pool.
-        "OPTIONS": {"pool": {"min_size": 1, "max_size": _pool_size, "timeout": 10}} if _pool_size else {},
+        "OPTIONS": {
+            # Values go beside a statement, not into its text: neither psycopg has to quote them nor PostgreSQL to read a thousand of them.
+            "server_side_binding": True,
+            # Web threads give their connection back between requests; a pool makes that cheap. 0: a connection per thread, no pool.
+            **({"pool": {"min_size": 1, "max_size": _pool_size, "timeout": 10}} if _pool_size else {}),
+        },
         "CONN_HEALTH_CHECKS": True,
     }
 }
