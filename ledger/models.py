@@ -106,7 +106,8 @@ class Posting(models.Model):
 
 
 class EntryTotal(models.Model):
-    """How many entries of one kind there are, and how much they have credited. The items' trigger counts; there is a row for each kind."""
+    """How many entries of one kind there are, and how much they have credited to others than the treasury: of reversals, what payments were
+    taken back. The items' trigger counts; there is a row for each kind."""
 
     kind = models.CharField(primary_key=True, max_length=16, choices=EntryKind.choices)
     entries = models.BigIntegerField(default=0)

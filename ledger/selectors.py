@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import Sum
-
 from ledger.models import Account, Checkpoint, Entry, EntryKind, EntryTotal, LogLeaf, Posting
-from ledger.movements import REVERSAL_KEYS, reversal_key
+from ledger.movements import reversal_key
 from ledger.tiles import range_roots
 from workers.protocol.canonical import json_parse
-from workers.protocol.leaves import ACCOUNT_TREASURY, LEAF_BYTES_MAX
+from workers.protocol.leaves import LEAF_BYTES_MAX
 from workers.protocol.merkle import consistency_ranges, inclusion_ranges
 
 
@@ -97,18 +95,11 @@ def reversed_among(postings: Sequence[Posting]) -> set[int]:
 def totals() -> dict[str, int]:
     """{entries, granted_micro, paid_micro}: what the public pages show; `paid_micro` is what was paid and stayed paid.
 
-    Five rows are read, however long the log is, and those of the reversals where there are any: each is a moderator's act.
+    Five rows are read, however long the log is.
     """
     found = {total.kind: total for total in EntryTotal.objects.all()}
-    taken_back = _payments_reversed_micro() if found[EntryKind.REVERSAL].entries else 0
     return {
         "entries": sum(total.entries for total in found.values()),
         "granted_micro": found[EntryKind.GRANT].credited_micro,
-        "paid_micro": found[EntryKind.PAYMENT].credited_micro - taken_back,
+        "paid_micro": found[EntryKind.PAYMENT].credited_micro - found[EntryKind.REVERSAL].credited_micro,
     }
-
-
-def _payments_reversed_micro() -> int:
-    """What reversals moved back to who had reserved it; grants go back to the treasury. Found by the keys, which have an index."""
-    moved = Posting.objects.filter(entry__idempotency_key__startswith=REVERSAL_KEYS, amount_micro__gt=0).exclude(account=ACCOUNT_TREASURY)
-    return moved.aggregate(sum=Sum("amount_micro"))["sum"] or 0

@@ -68,7 +68,8 @@ _ROWS: Final = (
     (
         FaultCode.TOTAL_WRONG,
         "SELECT 'kind ' || kind FROM ledger_entrytotal t FULL JOIN (SELECT kind, count(DISTINCT item_id) AS entries,"
-        " sum(amount_micro) FILTER (WHERE amount_micro > 0) AS credited"
+        " sum(amount_micro) FILTER (WHERE amount_micro > 0"
+        " AND account_id <> (SELECT id FROM ledger_account WHERE kind = 'treasury')) AS credited"
         " FROM ledger_entry e LEFT JOIN ledger_posting p ON p.entry_id = e.item_id GROUP BY kind) found USING (kind)"
         " WHERE (t.entries, t.credited_micro) IS DISTINCT FROM (coalesce(found.entries, 0), coalesce(found.credited, 0)::bigint)",
         "expected the count of its entries and the sum of what they credit, found others",

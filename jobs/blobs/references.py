@@ -69,12 +69,14 @@ def _lasting(column: str, days: int, now: datetime) -> Q:
 
 _CONCLUDED: Final = Q(replica__job__concluded_at__isnull=False)
 """Before, the figure would tell the owner that a replica has delivered (jobs/evidence/disclosure.py)."""
+_COMMITTED: Final = Q(committed_at__isnull=False)
+"""Before, the digest is somebody's word: that there is a blob of it, somebody else's, is not told."""
 
 REFERENCES: Final = (
     BlobReference(JobInput, "blob", owner="job__owner", holds_row=True, wanted=_of_input),
     BlobReference(Receipt, "archive", owner="replica__job__owner", holds_row=True, wanted=_of_result, counts=_CONCLUDED),
     BlobReference(Receipt, "log", owner="replica__job__owner", holds_row=True, wanted=_of_result, counts=_CONCLUDED),
-    BlobReference(Upload, "digest", owner="user", holds_row=False, wanted=lambda _: Q(committed_at__isnull=False)),
+    BlobReference(Upload, "digest", owner="user", holds_row=False, wanted=lambda _: _COMMITTED, counts=_COMMITTED),
 )
 
 

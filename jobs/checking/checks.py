@@ -5,8 +5,8 @@
 3. `outputs`: every required output is in the manifest, and the receipt's subjects are archive, log and manifest, no more and no fewer.
 4. `log`: an unbroken hash chain from the order to the stated head.
 
-The first check that fails ends them, and the rest fails with it, not checked. One that can't be made (the store is away, a bug) is Unmade,
-and ends them too: nothing is said of those after it.
+The first check that fails ends them, and the rest fails with it, not checked. One that can't be made (the store is away; a bug, which the
+bytes have found) is Unmade, and ends them too: nothing is said of those after it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from jobs.checking.documents import (
     OWN_CHECKS,
     TRACE_CHARACTERS_MAX,
+    BlobAwayError,
     BlobDocument,
     Finding,
     Outcome,
@@ -109,8 +110,11 @@ class ReplicaCheck:
                 return
             except MemoryError:
                 raise
-            except Exception as error:
+            except (BlobAwayError, OSError) as error:
                 yield unmade(replica_id, name, error)
+                return
+            except Exception as error:
+                yield unmade(replica_id, name, error, by_bytes=True)
                 return
             yield Finding(replica_id, name, passed=True, detail=detail)
 
@@ -178,10 +182,10 @@ def archive_read(descriptor: Descriptor, replica: ReplicaDocument) -> ReadArchiv
     return ReadArchive(replica.archive, limits=ArchiveLimits(content_bytes=descriptor.run_limits.output_bytes))
 
 
-def unmade(replica_id: str, check_name: str, error: Exception, *, other_id: str | None = None) -> Unmade:
+def unmade(replica_id: str, check_name: str, error: Exception, *, other_id: str | None = None, by_bytes: bool = False) -> Unmade:
     """What to say of a check that `error` kept from being made."""
     trace = "".join(traceback.format_exception(error))[-TRACE_CHARACTERS_MAX:]
-    return Unmade(replica_id, check_name, f"{type(error).__name__}", trace, other_id)
+    return Unmade(replica_id, check_name, f"{type(error).__name__}", trace, other_id, by_bytes)
 
 
 def _same(what: str, stated: object, found: object) -> None:

@@ -2,7 +2,7 @@
 
 1. A replica whose own check failed is invalid, whatever the code. The fault says where to look, and what may be tried again elsewhere.
 2. No code accuses of what the portal did: what it could not check is made again, and is called `check_impossible` in the end.
-3. A file that no child can check within its limits, or that kills each child that reads it, is refused like a malformed one.
+3. A file that no child can check within its limits, or that each child that reads it dies of or fails at, is refused like a malformed one.
 """
 
 from __future__ import annotations

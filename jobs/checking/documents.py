@@ -89,13 +89,15 @@ class Finding:
 
 @dataclass(frozen=True)
 class Unmade:
-    """A check that could not be made, for a reason of the portal's: `error` names it, `trace` is for its log."""
+    """A check that could not be made: `error` names why, `trace` is for the log. It is the portal's doing, unless it is `by_bytes`: what
+    read the host's bytes failed as nothing of ours may, and would again."""
 
     replica_id: str
     check_name: str
     error: str
     trace: str = ""
     other_id: str | None = None
+    by_bytes: bool = False
 
 
 Outcome = Finding | Unmade

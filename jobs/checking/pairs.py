@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from jobs.checking.checks import ReadArchive, ReplicaCheck, archive_read, unmade
 from jobs.checking.codes import RESULTS_DIFFER
-from jobs.checking.documents import COMPARISON, OWN_CHECKS, Finding, JobDocument, Outcome
+from jobs.checking.documents import COMPARISON, OWN_CHECKS, BlobAwayError, Finding, JobDocument, Outcome
 from jobs.comparison import FILE_BYTES_MAX, FileUnreadableError, results_compare
 from jobs.descriptor import Descriptor
 
@@ -55,9 +55,15 @@ class JobCheck:
     def _pair_outcome(self, one: int, other: int) -> Outcome:
         ids = [self._document.replicas[place].replica_id for place in (one, other)]
         try:
+            descriptor = self._job()
             sides = (self._archive(one), self._archive(other))
+        except MemoryError:
+            raise
+        except Exception as error:  # they were read before: a row, or the store, is wrong
+            return unmade(ids[0], COMPARISON, error, other_id=ids[1])
+        try:
             comparison = results_compare(
-                descriptor=self._job(),
+                descriptor=descriptor,
                 manifests=(sides[0].manifest, sides[1].manifest),
                 read=lambda side, path: sides[side].read(path, limit_bytes=FILE_BYTES_MAX + 1),  # enough to say that it is too large
             )
@@ -66,8 +72,10 @@ class JobCheck:
             return Finding(ids[0], COMPARISON, passed=False, code=error.code, detail=detail, other_id=ids[1])
         except MemoryError:
             raise
-        except Exception as error:
+        except (BlobAwayError, OSError) as error:
             return unmade(ids[0], COMPARISON, error, other_id=ids[1])
+        except Exception as error:
+            return unmade(ids[0], COMPARISON, error, other_id=ids[1], by_bytes=True)
         code = "" if comparison.agree else RESULTS_DIFFER
         return Finding(ids[0], COMPARISON, passed=comparison.agree, code=code, detail=comparison.document(), other_id=ids[1])
 

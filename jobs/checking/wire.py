@@ -208,7 +208,7 @@ def _outcome_values(outcome: Outcome) -> list[Any]:
         case Finding():
             return [outcome.replica_id, outcome.other_id, outcome.check_name, outcome.passed, outcome.code, outcome.detail]
         case Unmade():
-            return [outcome.replica_id, outcome.other_id, outcome.check_name, outcome.error, outcome.trace]
+            return [outcome.replica_id, outcome.other_id, outcome.check_name, outcome.error, outcome.trace, outcome.by_bytes]
 
 
 def _outcome(values: Any) -> Outcome:
@@ -219,8 +219,8 @@ def _outcome(values: Any) -> Outcome:
             if not _is_flat(detail, DETAIL_DEPTH_MAX):
                 raise LineRefusedError(f"expected a detail of at most {DETAIL_DEPTH_MAX} levels; found more")
             return Finding(replica_id, check_name, passed, code, detail, other_id)
-        case [str(replica_id), str() | None as other_id, str(check_name), str(error), str(trace)]:
-            return Unmade(replica_id, check_name, error[:200], trace[-TRACE_CHARACTERS_MAX:], other_id)
+        case [str(replica_id), str() | None as other_id, str(check_name), str(error), str(trace), bool(by_bytes)]:
+            return Unmade(replica_id, check_name, error[:200], trace[-TRACE_CHARACTERS_MAX:], other_id, by_bytes)
     raise LineRefusedError(f"expected an outcome; found {str(values)[:200]}")
 
 

@@ -1,6 +1,7 @@
 """Evidence of one replica as files: the order that it got, the receipt that it signed, its compute log, and the proof that the log has it.
 
-Only of a concluded job, and of a result only if it was judged (disclosure.py, rule 7). What a host sent is given byte for byte.
+Only of a concluded job, of a result only if it was judged, and its log only where it was paid for, or another was (disclosure.py, rules 7
+and 8). What a host sent is given byte for byte.
 """
 
 from __future__ import annotations
@@ -56,9 +57,10 @@ def evidence_names(replica: Replica, *, job: Job) -> list[EvidenceName]:
     if not selectors.is_concluded(job):
         return []
     names = [EvidenceName.ORDER] if replica.order_envelope else []
-    if disclosure.is_result_shown(job_state=JobState(job.state), state=ReplicaState(replica.state)) and hasattr(replica, "receipt"):
+    job_state, state = JobState(job.state), ReplicaState(replica.state)
+    if disclosure.is_result_shown(job_state=job_state, state=state) and hasattr(replica, "receipt"):
         names.append(EvidenceName.RECEIPT)
-        if replica.receipt.log_id:
+        if replica.receipt.log_id and disclosure.is_bytes_shown(job_state=job_state, state=state):
             names.append(EvidenceName.LOG)
         if replica.state in (ReplicaState.ACCEPTED, ReplicaState.REJECTED):
             names.append(EvidenceName.PROOF)

@@ -66,6 +66,7 @@ class Conclusions:
         """Writes everything that was added."""
         if not (self._results or self._failures):
             return
+        self._live_lock()
         calibrations = _Calibrations([result.job for result in self._results])
         owners = {result.job.owner_id for result in self._results} | {failure.job.owner_id for failure in self._failures}
         accounts = accounts_of(owners | _paid_owners(self._results))
@@ -96,6 +97,14 @@ class Conclusions:
         steps_take(steps)
         work_record(works, at=self._now)
         calibrations.write()
+
+    def _live_lock(self) -> None:
+        """Leases that are out and will be cancelled, in the order in which a host's renewals lock them: else the two could deadlock."""
+        others = [replica for result in self._results for replica in result.others]
+        others += [replica for failure in self._failures for replica in failure.others]
+        live = [replica.pk for replica in others if ReplicaState(replica.state) in REPLICA_LIVE]
+        if len(live) > 1:
+            list(Replica.objects.select_for_update(no_key=True).filter(pk__in=live).order_by("pk").values_list("pk"))
 
 
 def ruling_conclude(*, job: Job, reported: Sequence[Replica], canonical_id: UUID) -> None:
@@ -136,7 +145,7 @@ class _Result:
     ) -> None:
         self.job = job
         self.reported = reported
-        self._others = others
+        self.others = others
         self._comparisons = comparisons
         self.is_ruled = is_ruled
         self.accepted = [replica for replica in reported if replica.verdict == Verdict.AGREE]
@@ -163,7 +172,7 @@ class _Result:
         return [
             *_verifying(job),
             *(_judged(replica, amount_micro if replica.verdict == Verdict.AGREE else None, now) for replica in self.reported),
-            *_cancelled(self._others, "The job was concluded.", now),
+            *_cancelled(self.others, "The job was concluded.", now),
             JobStep(job, JobState.COMPLETED, payload=summary, fields=fields),
         ]
 
@@ -203,7 +212,7 @@ class _Failure:
         self.job = job
         self.reported = reported
         self.is_ruled = is_ruled
-        self._others = others
+        self.others = others
         self._code = code
         self._message = message
 
@@ -212,7 +221,7 @@ class _Failure:
         return [
             *_verifying(self.job),
             *(_judged(replica, None, now) for replica in self.reported),
-            *_cancelled(self._others, self._message, now),
+            *_cancelled(self.others, self._message, now),
             JobStep(self.job, JobState.FAILED, payload={"code": self._code}, fields=fields),
         ]
 

@@ -247,7 +247,7 @@ def _running_record(lease_ids: Sequence[UUID]) -> None:
     with transaction.atomic():
         reported = Replica.objects.filter(lease_id__in=lease_ids).values("job_id")
         jobs = Job.objects.select_for_update(no_key=True, skip_locked=True).filter(pk__in=reported)
-        leased = Replica.objects.select_for_update(no_key=True).filter(lease_id__in=lease_ids, state=ReplicaState.LEASED)
+        leased = Replica.objects.select_for_update(no_key=True).filter(lease_id__in=lease_ids, state=ReplicaState.LEASED).order_by("pk")
         steps_take([ReplicaStep(replica, ReplicaState.RUNNING) for replica in leased.filter(job__in=[job.pk for job in jobs])])
 
 
@@ -278,7 +278,7 @@ def _expire_together(found: Sequence[tuple[UUID, UUID]], now: datetime) -> tuple
         jobs = {job.pk: job for job in Job.objects.select_for_update(no_key=True, skip_locked=True).filter(pk__in=job_ids)}
         # Looked for again, under the lock: they may have been renewed or reported since.
         still = Replica.objects.select_for_update(of=("self",), no_key=True).filter(state__in=REPLICA_LIVE, job__in=list(jobs))
-        overdue = list(still.filter(_overdue(now), pk__in=[replica_id for replica_id, _ in found]).order_by("created_at", "pk"))
+        overdue = list(still.filter(_overdue(now), pk__in=[replica_id for replica_id, _ in found]).order_by("pk"))  # as renewals lock them
         used = Counter(replica.job_id for replica in overdue)
         ended = Replica.objects.filter(job__in=list(used), state__in=[ReplicaState.EXPIRED, ReplicaState.FAILED])
         used.update(ended.values_list("job_id", flat=True))
@@ -286,7 +286,7 @@ def _expire_together(found: Sequence[tuple[UUID, UUID]], now: datetime) -> tuple
         last = {job_id for job_id, count in used.items() if is_open[job_id] and count >= settings.NEXA_ATTEMPTS_MAX}
         ending = [replica for replica in overdue if replica.job_id not in last]
         steps_take([ReplicaStep(replica, ReplicaState.EXPIRED) for replica in ending])
-        replaced = [replica for replica in ending if is_open[replica.job_id]]
+        replaced = sorted((replica for replica in ending if is_open[replica.job_id]), key=lambda replica: replica.created_at)
         replicas_queue_again(like=replaced)
         job_states_derive(jobs=[jobs[job_id] for job_id in {replica.job_id for replica in replaced}])
         return len(ending), [(replica.pk, replica.job_id) for replica in overdue if replica.job_id in last]

@@ -45,7 +45,10 @@ def portal_alive_record(*, now: datetime) -> timedelta:
             return timedelta(0)
         whole = now + timedelta(seconds=settings.NEXA_LEASE_SECONDS)
         until = Greatest(F("lease_expires_at") + gap, Value(whole))
-        credited = Replica.objects.filter(state__in=REPLICA_LIVE).update(lease_expires_at=until)
+        live = Replica.objects.filter(state__in=REPLICA_LIVE)
+        # In the order in which renewals lock them, of which there are many when the portal is back.
+        list(live.select_for_update(no_key=True).order_by("pk").values_list("pk"))
+        credited = live.update(lease_expires_at=until)
     log.warning("the portal was away for %.1f s; %d live leases were extended by that or begin anew", gap.total_seconds(), credited)
     return gap
 

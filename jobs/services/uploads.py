@@ -177,10 +177,11 @@ def upload_take(*, user: User, stream: Readable, limit_bytes: int) -> Upload:
         now = timezone.now()
         done = {"size_bytes": blob.size_bytes, "offset_bytes": blob.size_bytes, "committed_at": now}
         upload = Upload.objects.filter(user=user, digest=blob.digest).first()
+        is_new = upload is None or upload.committed_at is None
+        if is_new:  # what was announced counts already, and may have been another length
+            storage_check(user=user, more_bytes=blob.size_bytes - (upload.size_bytes if upload else 0))
         if upload is None:
-            storage_check(user=user, more_bytes=blob.size_bytes)
             return Upload.objects.create(user=user, digest=blob.digest, **done)
-        is_new = upload.committed_at is None
         Upload.objects.filter(pk=upload.pk).update(**done)
         upload.refresh_from_db()
     if is_new:

@@ -66,7 +66,7 @@ def job_runs(request: HttpRequest, job_id: UUID) -> HttpResponse:
     job = job_or_404(request, job_id)
     runs = runs_of(job)
     if not runs:
-        raise Http404("This job has no log to show: it isn't concluded, no result of it was judged, or the time of its logs is over.")
+        raise Http404("This job has no log to show: it isn't concluded, nobody was paid for a result, or the time of its logs is over.")
     template = "jobs/_runs.html" if request.headers.get("HX-Request") else "jobs/runs.html"
     return render(request, template, {"job": job, "runs": runs, **_largest(runs)})
 

@@ -27,8 +27,8 @@ DELIVERIES: Final = 12
 @login_required
 def notifications_page(request: HttpRequest) -> HttpResponse:
     """The newest, or those behind `before`."""
-    before = request.GET.get("before", "")
-    found = selectors.notifications_of(owner=user_of(request), before=int(before) if before.isdecimal() else None, limit=PAGE + 1)
+    before = _id(request.GET.get("before", ""))
+    found = selectors.notifications_of(owner=user_of(request), before=before, limit=PAGE + 1)
     page, last = page_of(found, PAGE)
     context = {"found": page, "next": last and last.pk}
     return render(request, "people/notifications.html", context)
@@ -38,9 +38,14 @@ def notifications_page(request: HttpRequest) -> HttpResponse:
 @login_required
 def notifications_read(request: HttpRequest) -> HttpResponse:
     """Marks one (`id`), or all, as read."""
-    wanted = request.POST.get("id", "")
-    services.notifications_read(owner=user_of(request), ids=[int(wanted)] if wanted.isdecimal() else None)
+    wanted = _id(request.POST.get("id", ""))
+    services.notifications_read(owner=user_of(request), ids=None if wanted is None else [wanted])
     return redirect("notifications")
+
+
+def _id(text: str) -> int | None:
+    """The id that a form or an address says; None for anything else."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
 @require_GET

@@ -65,6 +65,30 @@ def bytes_remove() -> None:
     Blob.objects.update(data=None, unwanted_since=now, removed_at=now)
 
 
+def test_what_is_announced_counts_as_announced_whether_the_portal_has_the_bytes_or_not() -> None:
+    """Else who announces a digest would see whether somebody has delivered it: a host could try what another may have found."""
+    others = completed()
+    digest = Receipt.objects.get(replica__job=others).archive_id
+    assert digest is not None
+    user = funded_researcher_make()
+    upload_create(uploader=user, digest=digest, size_bytes=1, lease_id=None)
+    assert bytes_kept_for(user) == 1
+
+
+def test_a_file_sent_whole_counts_with_all_its_bytes_whatever_was_announced_of_it_before(settings: Any) -> None:
+    settings.NEXA_STORED_BYTES_MAX = 1000
+    user, data = funded_researcher_make(), b"x" * 600
+    announced = upload_create(uploader=user, digest=digest_of(data), size_bytes=1, lease_id=None)
+    upload_create(uploader=user, digest=digest_of(b"2"), size_bytes=500, lease_id=None)
+    with pytest.raises(StorageFullError):
+        upload_take(user=user, stream=io.BytesIO(data), limit_bytes=1000)
+    announced.refresh_from_db()
+    assert (announced.size_bytes, announced.committed_at) == (1, None)
+    # What was announced as it is has its room already.
+    settings.NEXA_STORED_BYTES_MAX = 1100
+    assert upload_take(user=user, stream=io.BytesIO(data), limit_bytes=1000).size_bytes == 600
+
+
 def test_what_goes_beyond_the_limit_is_refused_and_what_is_there_stays(settings: Any) -> None:
     settings.NEXA_STORED_BYTES_MAX = 1000
     user = funded_researcher_make()

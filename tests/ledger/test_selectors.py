@@ -61,6 +61,15 @@ def test_totals_leave_out_what_was_paid_and_taken_back_but_no_grant_that_was() -
     assert (other.balance_micro, totals()["paid_micro"]) == (0, 10)
 
 
+def test_totals_read_no_entry_where_there_are_reversals_either(django_assert_num_queries: Any) -> None:
+    """With as many entries as a log has, the few that are reversals can't be found without reading all of them on every database."""
+    account, node, job = account_make(100), account_make(), uuid.uuid4()
+    entry_post(reservation_of(account=account, job_id=job, amount_micro=40))
+    reversal_post(entry=entry_post(payment_of(job_id=job, payment=payment_make(node, 20), formula={})), reason="the host made it up")
+    with django_assert_num_queries(1):
+        assert totals() == {"entries": 4, "granted_micro": 100, "paid_micro": 0}
+
+
 def test_statement_pages_newest_first_without_others_postings() -> None:
     account = account_make(100)
     account_make(7)

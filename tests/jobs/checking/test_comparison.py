@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
+from jobs.checking import making
+from jobs.checking.children import ChildServer
 from jobs.checking.documents import OWN_CHECKS
 from jobs.checking.making import CHECK_PATIENCE
 from jobs.models import Evidence, Receipt
@@ -105,6 +108,15 @@ def test_every_pair_of_valid_replicas_is_compared_once() -> None:
     valid = [replica.pk for replica in replicas]
     assert len(rows) == len(pairs) == 3
     assert pairs == {frozenset((one, other)) for one in valid for other in valid if one != other}
+
+
+def test_a_pair_that_a_comparator_fails_at_does_not_agree(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = ChildServer(memory_bytes=settings.NEXA_CHECK_MEMORY_BYTES, entry="tests.jobs.checking.faulty_comparing")
+    monkeypatch.setattr(making, "child_server", lambda _: server)
+    with caplog.at_level(logging.CRITICAL, "jobs.checking"), closing(server):
+        found = compared(dict(FILES), dict(FILES), verification=EXACT)
+    assert (found.passed, found.code) == (False, "check_crashed")
+    assert found.detail == {"message": "The program that reads it failed: LookupError.", "worst": None}
 
 
 @pytest.mark.parametrize("late", [False, True])

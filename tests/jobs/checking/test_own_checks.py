@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
+from jobs.checking import making
+from jobs.checking.children import ChildServer
 from jobs.checking.documents import OWN_CHECKS
 from jobs.checking.making import CHECK_PATIENCE
 from jobs.models import Blob, Evidence, Job, Receipt, Replica
@@ -28,6 +31,15 @@ OTHER = "sha256:" + "0" * 64
 @pytest.fixture
 def job() -> Job:
     return job_make(outputs=[{"path": "summary.json"}, {"path": "extra.txt", "required": False}], limits={"output_mb": 1})
+
+
+@pytest.fixture
+def faulty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The program that checks has a fault."""
+    server = ChildServer(memory_bytes=settings.NEXA_CHECK_MEMORY_BYTES, entry="tests.jobs.checking.faulty")
+    monkeypatch.setattr(making, "child_server", lambda _: server)
+    yield
+    server.close()
 
 
 def evidence_of(replica: Replica) -> dict[str, tuple[bool | None, str]]:
@@ -177,6 +189,16 @@ def test_check_that_stays_impossible_ends_as_failed(job: Job, caplog: pytest.Log
     with caplog.at_level(logging.CRITICAL, "jobs.checking"):
         job_check(job_id=job.pk)
     assert evidence_of(replica)["archive"] == (False, "check_impossible")
+
+
+def test_bytes_that_a_parser_fails_at_are_refused_at_once(job: Job, caplog: pytest.LogCaptureFixture, faulty: None) -> None:
+    """It would fail again, and whoever knows of such bytes could have the job wait for as long as there is patience."""
+    replica = replica_report(job)
+    with caplog.at_level(logging.CRITICAL, "jobs.checking"):
+        job_check(job_id=job.pk)
+    assert evidence_of(replica) == {**dict.fromkeys(OWN_CHECKS, (True, "")), "log": (False, "check_crashed")}
+    detail = replica.evidence.get(check_name="log").detail
+    assert detail == {"message": "The program that reads it failed: LookupError."}
 
 
 def test_replica_that_has_not_reported_is_left_alone(job: Job) -> None:

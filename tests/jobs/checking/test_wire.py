@@ -20,6 +20,7 @@ OUTCOMES: list[Outcome] = [
     Finding("a", "signature", passed=True, detail={"é": ["\0", 1.5]}),
     Finding("a", "comparison", passed=False, code="results_differ", other_id="b"),
     Unmade("a", "archive", "OSError", "a trace"),
+    Unmade("a", "log", "LookupError", "a trace", by_bytes=True),
 ]
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from django.test import Client
+from django.urls import reverse
 
 from jobs.answers import replica_of
 from jobs.checking.codes import CHECK_IMPOSSIBLE
@@ -108,6 +110,14 @@ def digests_shown(job: Job) -> list[tuple[bool, bool, bool]]:
     return [(one.archive_digest is not None, one.log_digest is not None, bool(one.evidence)) for one in shown if one]
 
 
+def logs_of_pages(job: Job, replicas: Sequence[Replica]) -> list[int]:
+    """What the owner's browser is answered that asks for each replica's log, and for the page of what all logs tell."""
+    owner = Client()
+    owner.force_login(job.owner)
+    paths = [reverse("job-evidence", args=[job.pk, replica.pk, "log.jsonl"]) for replica in replicas]
+    return [owner.get(path).status_code for path in (*paths, reverse("job-runs", args=[job.pk]))]
+
+
 @pytest.mark.parametrize("is_ruled", [True, False])
 def test_results_that_nobody_was_paid_for_are_not_handed_out_but_how_they_differ_is(is_ruled: bool) -> None:
     job, replicas = disputed_job(1, 2, 3)
@@ -119,6 +129,7 @@ def test_results_that_nobody_was_paid_for_are_not_handed_out_but_how_they_differ
     assert job.state == JobState.FAILED
     assert readable(job.owner, replicas) == [False] * 6
     assert digests_shown(job) == [(False, False, True)] * 3
+    assert logs_of_pages(job, replicas) == [404] * 4
     moderator = Client()
     moderator.force_login(moderator_make())
     for replica in replicas:
@@ -133,6 +144,7 @@ def test_rejected_results_beside_an_upheld_one_are_handed_out() -> None:
     job.refresh_from_db()
     assert readable(job.owner, replicas) == [True] * 6
     assert digests_shown(job) == [(True, True, True)] * 3
+    assert logs_of_pages(job, replicas) == [200] * 4
 
 
 def test_a_job_is_ruled_on_once() -> None:

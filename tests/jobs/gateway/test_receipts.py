@@ -25,6 +25,7 @@ from workers.protocol.keys import PrivateKey
 from workers.protocol.messages.delivery import RECEIPT_ENVELOPE_BYTES_MAX, RECEIPTS_BYTES_MAX
 
 OTHER_DIGEST = digest_of(b"other")
+USAGE = {"wall_seconds": 1.0, "cpu_seconds": 1.0, "memory_peak_bytes": 1, "samples": 1}
 
 
 def statement_of(envelope: dict[str, Any]) -> dict[str, Any]:
@@ -54,8 +55,10 @@ class TestRefusals:
             ({"outcome": "perhaps"}, 400, "receipt_invalid"),
             ({"archive": None}, 400, "receipt_invalid"),
             ({"started_at": "not a time"}, 400, "receipt_invalid"),
+            ({"usage": {**USAGE, "memory_peak_bytes": "9" * 400}}, 400, "receipt_invalid"),
+            ({"usage": {**USAGE, "samples": str(2**53)}}, 400, "receipt_invalid"),
         ],
-        ids=str,
+        ids=lambda one: str(one)[:80],
     )
     def test_a_receipt_that_says_something_else_has_its_own_code(self, changed: Any, status: int, code: str) -> None:
         job = queued_job()

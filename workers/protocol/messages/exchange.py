@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, Field, StringConstraints
 
-from workers.protocol.messages.base import Json, Message, ShortText
+from workers.protocol.messages.base import Json, Message, ShortText, Whole
 from workers.protocol.messages.machine import Gpu, Tier
 
 EXCHANGE_WAIT_SECONDS_MAX: Final = 25
@@ -22,8 +22,8 @@ class FreeResources(Message):
 
     slots: int = Field(ge=0, le=256)
     cpus: float = Field(ge=0, le=4096)
-    memory_bytes: int = Field(ge=0)
-    disk_bytes: int = Field(ge=0)
+    memory_bytes: Whole
+    disk_bytes: Whole
     gpus: tuple[Gpu, ...] = Field(default=(), max_length=64)
 
 
@@ -59,7 +59,7 @@ class LeaseReport(Message):
     message: ShortText = ""
     elapsed_seconds: float = Field(ge=0)
     cpu_percent: float | None = Field(default=None, ge=0)
-    memory_bytes: int | None = Field(default=None, ge=0)
+    memory_bytes: Whole | None = None
 
 
 class MachineLoad(Message):

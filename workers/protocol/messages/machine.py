@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from workers.protocol.messages.base import Message, ShortText
+from workers.protocol.messages.base import Message, ShortText, Whole
 
 
 class Tier(StrEnum):
@@ -30,10 +30,10 @@ class Tier(StrEnum):
 class Gpu(Message):
     """One GPU as NVML reports it."""
 
-    index: int = Field(ge=0)
+    index: Whole
     uuid: ShortText
     name: ShortText
-    memory_bytes: int = Field(ge=0)
+    memory_bytes: Whole
     driver_version: ShortText = ""
 
 
@@ -64,8 +64,8 @@ class NodeProfile(Message):
     architecture: ShortText
     cpu_model: ShortText
     cores: int = Field(ge=1, le=4096)
-    memory_bytes: int = Field(ge=1)
-    disk_free_bytes: int = Field(ge=0)
+    memory_bytes: Whole = Field(ge=1)
+    disk_free_bytes: Whole
     gpus: tuple[Gpu, ...] = Field(default=(), max_length=64)
     engine: EngineProfile
     benchmark_gflops: float = Field(gt=0, lt=1e9, description="double precision GFLOP/s of one core, measured by the host")

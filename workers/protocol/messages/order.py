@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, Field, StringConstraints, model_validator
 
 from workers.protocol.digests import Digest
-from workers.protocol.messages.base import Message, OutputPath, ShortText
+from workers.protocol.messages.base import Message, OutputPath, ShortText, Whole
 from workers.protocol.messages.machine import Tier
 
 
@@ -31,7 +31,7 @@ class OrderInput(Message):
 
     path: OutputPath
     digest: Digest
-    size_bytes: int = Field(ge=0)
+    size_bytes: Whole
     url: str
 
 
@@ -47,13 +47,13 @@ class Limits(Message):
     """What one run may use; every one is enforced by the host."""
 
     wall_seconds: int = Field(ge=1, le=30 * 86400)
-    memory_bytes: int = Field(ge=16 * 2**20)
+    memory_bytes: Whole = Field(ge=16 * 2**20)
     cpus: float = Field(gt=0, le=1024)
     pids: int = Field(ge=1, le=32768)
-    disk_bytes: int = Field(ge=2**20)
-    output_bytes: int = Field(ge=1)
+    disk_bytes: Whole = Field(ge=2**20)
+    output_bytes: Whole = Field(ge=1)
     gpus: int = Field(default=0, ge=0, le=64)
-    gpu_memory_bytes: int = Field(default=0, ge=0, description="what each granted GPU has at least")
+    gpu_memory_bytes: Whole = Field(default=0, description="what each granted GPU has at least")
 
 
 class Order(Message):
@@ -68,7 +68,7 @@ class Order(Message):
     deadline_at: AwareDatetime
     tier: Tier
     job_type: ShortText
-    credit_rate_micro: int = Field(ge=0, description="what the job offers for 1 TFLOP/s-hour, in millionths of a credit")
+    credit_rate_micro: Whole = Field(description="what the job offers for 1 TFLOP/s-hour, in millionths of a credit")
     image: ImageReference
     command: tuple[str, ...] = ()
     environment: dict[str, str] = Field(default_factory=dict)

@@ -8,8 +8,9 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, Field, StringConstraints, model_validator
 
+from workers.protocol.canonical import INTEGER_LIMIT
 from workers.protocol.digests import Digest
-from workers.protocol.messages.base import Message, OutputPath, ShortText
+from workers.protocol.messages.base import Message, OutputPath, ShortText, Whole
 
 RECEIPT_PREDICATE_TYPE: Final = "https://nexapod.org/receipt/v1"
 
@@ -48,7 +49,7 @@ class GpuUsage(Message):
 
     name: ShortText
     utilisation_seconds: float | None = Field(default=None, ge=0, description="integral of utilisation (0 to 1) over time")
-    memory_peak_bytes: int | None = Field(default=None, ge=0)
+    memory_peak_bytes: Whole | None = None
     temperature_peak_celsius: float | None = None
     energy_joules: float | None = Field(default=None, ge=0, description="integral of power over time")
 
@@ -58,12 +59,12 @@ class Usage(Message):
 
     wall_seconds: float = Field(ge=0)
     cpu_seconds: float = Field(ge=0)
-    memory_peak_bytes: int = Field(ge=0)
+    memory_peak_bytes: Whole
     memory_byte_seconds: float | None = Field(default=None, ge=0, description="integral of memory over time, from first to last sample")
-    pids_peak: int | None = Field(default=None, ge=0)
-    read_bytes: int | None = Field(default=None, ge=0)
-    written_bytes: int | None = Field(default=None, ge=0)
-    samples: int = Field(ge=0)
+    pids_peak: Whole | None = None
+    read_bytes: Whole | None = None
+    written_bytes: Whole | None = None
+    samples: Whole
     gpu_seconds: float | None = Field(default=None, ge=0, description="granted GPUs times wall seconds")
     gpus: tuple[GpuUsage, ...] = Field(default=(), max_length=64)
 
@@ -72,14 +73,14 @@ class StoredObject(Message):
     """A blob: what it hashes to and how long it is."""
 
     digest: Digest
-    size_bytes: int = Field(ge=0)
+    size_bytes: Whole
 
 
 class LogReference(StoredObject):
     """The compute log: `head` is the hash of its last line (see workers/compute_log.py), `lines` their number."""
 
     head: Digest
-    lines: int = Field(ge=1)
+    lines: Whole = Field(ge=1)
 
 
 class ReceiptPredicate(Message):
@@ -93,7 +94,7 @@ class ReceiptPredicate(Message):
     started_at: AwareDatetime
     finished_at: AwareDatetime
     outcome: Literal["completed", "failed"]
-    exit_code: int | None = None
+    exit_code: int | None = Field(default=None, ge=-INTEGER_LIMIT, le=INTEGER_LIMIT)
     failure: Failure | None = None
     result_digest: Digest | None = None
     archive: StoredObject | None = None
@@ -117,7 +118,7 @@ class ManifestFile(Message):
 
     path: OutputPath
     digest: Digest
-    size_bytes: int = Field(ge=0)
+    size_bytes: Whole
 
 
 class Manifest(Message):
