@@ -18,11 +18,13 @@ class EngineWire:
     """Passes bytes between `url` and the real engine's socket, keeps what was asked in `asked`, until `cut`.
 
     `instead` are words of requests that the engine gets others for, of the same length: so it does something else than it was told.
+    `unsaid` are words of its answers, likewise: so it says something else than it did.
     """
 
     def __init__(self) -> None:
         self.asked = bytearray()
         self.instead: dict[bytes, bytes] = {}
+        self.unsaid: dict[bytes, bytes] = {}
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
@@ -68,16 +70,15 @@ class EngineWire:
                     self._sockets += [asking, engine]
                     if not self._open:
                         return
-                    self._start(self._pass, asking, engine, self.asked)
-                    self._start(self._pass, engine, asking, None)
+                    self._start(self._pass, asking, engine, self.instead, self.asked)
+                    self._start(self._pass, engine, asking, self.unsaid, bytearray())
 
-    def _pass(self, source: socket.socket, target: socket.socket, kept: bytearray | None) -> None:
+    def _pass(self, source: socket.socket, target: socket.socket, instead: dict[bytes, bytes], kept: bytearray) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                if kept is not None:
-                    kept += data
-                    for told, done in self.instead.items():
-                        data = data.replace(told, done)
+                kept += data
+                for word, other in instead.items():
+                    data = data.replace(word, other)
                 target.sendall(data)
         with contextlib.suppress(OSError):
             target.shutdown(socket.SHUT_WR)
