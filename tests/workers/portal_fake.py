@@ -214,7 +214,7 @@ class FakePortal:
             orders = self.given.get(message.request_id, [])
             # A newer exchange means that the host has given this one up.
             while not orders and message.free.slots and number == len(self.exchanges):
-                orders = self._claim(message.free.slots)
+                orders = [] if self._closed() else self._claim(message.free.slots)
                 if orders or self.commands or self.stopping or self.outage or time.monotonic() >= end:
                     break
                 self.changed.wait(min(0.5, end - time.monotonic()))
@@ -232,6 +232,10 @@ class FakePortal:
                 commands=tuple(self.commands),
                 no_work=no_work,
             )
+
+    def _closed(self) -> bool:
+        """Whether this node gets no orders: what was claimed for an earlier request is still given."""
+        return any(command.kind in {CommandKind.DRAIN, CommandKind.PAUSE} for command in self.commands)
 
     def _claim(self, slots: int) -> list[Order]:
         claimed, self.orders = self.orders[:slots], self.orders[slots:]
@@ -275,6 +279,15 @@ class FakePortal:
         return ReceiptAnswer(
             replica_id=predicate.replica_id, status="recorded", receipt_digest=digest_of(payload), received_at=datetime.now(UTC)
         )
+
+    def drain(self) -> None:
+        """Until `resume`, as the node's owner says on its page."""
+        with self.changing():
+            self.commands.append(Command(kind=CommandKind.DRAIN, reason="This node is drained."))
+
+    def resume(self) -> None:
+        with self.changing():
+            self.commands.clear()
 
     def cancel(self, order: Order) -> None:
         with self.changing():

@@ -91,6 +91,13 @@ class Cgroup:
         except (OSError, ValueError):
             return []
 
+    def oom_kills(self) -> int | None:
+        """How many of its processes the kernel has killed for want of memory; None when it is gone, or the kernel does not count them."""
+        if "memory" not in self.folders:
+            return None
+        name = "memory.events" if self.cpu_file.name == "cpu.stat" else "memory.oom_control"
+        return _oom_kills(self.folders["memory"] / name)
+
     def limits(self) -> CgroupLimits:
         """What the kernel holds the container to, once it has been started."""
         if self.cpu_file.name == "cpu.stat":
@@ -160,6 +167,18 @@ def cgroup_of(pid: int, container_id: str, *, proc: Path = _PROC, cgroups: Path 
     if cpu_file is None:
         return None
     return Cgroup(cpu_file, peak_file, {name: file.parent for name, file in limiting.items() if file is not None})
+
+
+def machine_oom_kills(*, proc: Path = _PROC) -> int | None:
+    """How many processes of this machine the kernel has killed for want of memory, of a container or of all; None if it does not tell."""
+    return _oom_kills(proc / "vmstat")
+
+
+def _oom_kills(file: Path) -> int | None:
+    """From a file of lines of a name and a number."""
+    with suppress(OSError, ValueError, KeyError):
+        return int(dict(line.split() for line in file.read_text(encoding="utf-8").splitlines())["oom_kill"])
+    return None
 
 
 def _file(cgroups: Path, controller: str, place: tuple[str, str], name: str) -> Path | None:

@@ -1,14 +1,16 @@
 """What a Docker engine remembers of a container's run: when it began, and whose doing its end was.
 
 An engine that stops, like a person with `docker stop`, ends a container in ways that look like its own: with exit code 137, or with 0 where
-the program takes SIGTERM for a wish. The engine's event log tells them apart: it notes each signal that it passed on. It keeps its newest
-events only, in memory, so an engine that was restarted, or whose machine was, remembers nothing.
+the program takes SIGTERM for a wish. The engine's event log tells them apart: it notes each signal that it passed on. It also notes that
+the kernel killed a process for its memory, at times too late for the container's state, which is written when the container ends. It keeps
+its newest events only, in memory, so an engine that was restarted, or whose machine was, remembers nothing.
 """
 
 from __future__ import annotations
 
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -26,20 +28,26 @@ _DIED: Final = frozenset({"die", "died"})
 """Docker's word and Podman's."""
 
 
-def killed_by_others(client: docker.APIClient, container_id: str, state: dict[str, Any]) -> bool:
-    """Whether the engine passed a signal to a container that we sent none, as it does to all of them when it shuts down.
+@dataclass(frozen=True, slots=True)
+class EndHistory:
+    """What an engine noted of a container's end. `is_signalled`: it passed a signal on, as it does to all of them when it shuts down."""
 
-    `state` is the inspected `State` of one that has ended. Raises what the client raises.
-    """
+    is_signalled: bool
+    is_seen: bool
+    is_out_of_memory: bool
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the engine has seen the container end by itself."""
+        return self.is_seen and not self.is_signalled
+
+
+def end_history(client: docker.APIClient, container_id: str, state: dict[str, Any], *, is_past: bool = False) -> EndHistory:
+    """Of a container that has ended, whose inspected `State` this is; `is_past`: some time ago. Raises what the client raises."""
     # The engine notes a signal after it was sent, and a container may be gone by then. One that no signal ended is not waited for long.
-    slack_seconds = _SIGNALLED_SECONDS if int(state["ExitCode"]) >= _SIGNALLED_EXIT_CODE else _UNSIGNALLED_SECONDS
-    return "kill" in _events(client, container_id, state, slack_seconds=slack_seconds)
-
-
-def end_remembered(client: docker.APIClient, container_id: str, state: dict[str, Any]) -> bool:
-    """Whether the engine has seen the container end by itself. Raises what the client raises."""
-    seen = _events(client, container_id, state, slack_seconds=_SIGNALLED_SECONDS)
-    return not _DIED.isdisjoint(seen) and "kill" not in seen
+    is_patient = is_past or int(state["ExitCode"]) >= _SIGNALLED_EXIT_CODE
+    seen = _events(client, container_id, state, slack_seconds=_SIGNALLED_SECONDS if is_patient else _UNSIGNALLED_SECONDS)
+    return EndHistory("kill" in seen, not _DIED.isdisjoint(seen), "oom" in seen)
 
 
 def seconds_running(state: dict[str, Any], container_id: str) -> float:
@@ -62,7 +70,7 @@ def time_of(state: dict[str, Any], name: str) -> datetime | None:
 
 
 def _events(client: docker.APIClient, container_id: str, state: dict[str, Any], *, slack_seconds: float) -> set[str]:
-    """What happened to the container from its start until so long after its end, of signals and of the engine's own words for the end.
+    """What happened to the container from its start until so long after its end, of signals, kills for memory, and words for the end.
 
     Times are the engine's, whose clock may be another machine's: it would wait for one that has not come yet.
     """
@@ -70,5 +78,5 @@ def _events(client: docker.APIClient, container_id: str, state: dict[str, Any], 
     if started is None or finished is None or finished.timestamp() > time.time() + _AHEAD_SECONDS_MAX:
         return set()
     bounds: dict[str, Any] = {"since": f"{started.timestamp():.6f}", "until": f"{finished.timestamp() + slack_seconds:.6f}"}
-    found = client.events(**bounds, filters={"container": container_id, "event": ["kill", *_DIED]}, decode=True)
+    found = client.events(**bounds, filters={"container": container_id, "event": ["kill", "oom", *_DIED]}, decode=True)
     return {str(event.get("Action") or event.get("status")) for event in found}

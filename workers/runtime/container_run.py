@@ -29,10 +29,11 @@ from urllib3.exceptions import ReadTimeoutError
 from workers.folders import folder_remove
 from workers.protocol.messages.receipt import Failure, FailureCode
 from workers.runtime.cgroups import Cgroup, CgroupReading, cgroup_of, cgroup_usual
-from workers.runtime.container_history import end_remembered, killed_by_others, seconds_running, time_of
+from workers.runtime.container_history import end_history, seconds_running, time_of
 from workers.runtime.docker_images import ENGINE_ERRORS
 from workers.runtime.gpu_samples import gpu_samples
 from workers.runtime.interface import OutputStream, RunLostError, RunResult, RunSink, RunSpec, RuntimeFailureError
+from workers.runtime.oom_kills import OomKills
 from workers.runtime.output_watch import excess_of, folder_measure, look_pause_seconds, outputs_measure
 from workers.runtime.usage import UsageMeter
 
@@ -76,6 +77,7 @@ class ContainerRun:
         self._failure_lock = threading.Lock()
         self._meter = UsageMeter()
         self._counters: CgroupReading | None = None
+        self._oom_kills = OomKills()
         self._output_bytes = 0
         self._dropped_bytes = 0
         self._folder_bytes = 0
@@ -125,7 +127,7 @@ class ContainerRun:
     def conclude_ended(self, state: dict[str, Any]) -> RunResult | None:
         """The result of a container that ended while nobody followed it, or None where its end may not have been its own."""
         started, finished = (time_of(state, name) for name in ("StartedAt", "FinishedAt"))
-        if started is None or finished is None or not end_remembered(self._client, self._id, state):
+        if started is None or finished is None or not end_history(self._client, self._id, state, is_past=True).is_own:
             return None
         self._started_at = started.astimezone(UTC)
         return self._conclude(max(0.0, (finished - started).total_seconds()))
@@ -199,21 +201,23 @@ class ContainerRun:
             raise RunLostError(self._lost)
         try:
             state = self._client.inspect_container(self._id)["State"]
-            if state["Status"] != "exited" or killed_by_others(self._client, self._id, state):
+            history = end_history(self._client, self._id, state)
+            if state["Status"] != "exited" or history.is_signalled:
                 raise RunLostError("The container was stopped by the engine, or by somebody on the host.")
         except ENGINE_ERRORS as error:
             raise RunLostError(f"The container engine was lost as the run ended: {type(error).__name__}.") from error
         exit_code = int(state["ExitCode"])
-        self._exit_judge(exit_code, oom_killed=bool(state.get("OOMKilled")))
+        is_out_of_memory = self._oom_kills.found or history.is_out_of_memory or bool(state.get("OOMKilled"))
+        self._exit_judge(exit_code, is_out_of_memory=is_out_of_memory)
         return exit_code
 
-    def _exit_judge(self, exit_code: int, *, oom_killed: bool) -> None:
+    def _exit_judge(self, exit_code: int, *, is_out_of_memory: bool) -> None:
         excess = excess_of(folder_measure(self._spec.outputs_dir), self._spec.limits)
         if excess is not None:
             self._fail(excess.code, excess.message)
         elif exit_code == 0:
             return
-        elif oom_killed:
+        elif is_out_of_memory:
             self._fail(FailureCode.LIMIT_MEMORY, f"The container needed more than its {self._spec.limits.memory_bytes} bytes of memory.")
         elif exit_code == _FILE_SIZE_EXIT_CODE:
             self._fail(FailureCode.LIMIT_OUTPUT, "The container wrote a file larger than its outputs may be.")
@@ -307,9 +311,11 @@ class ContainerRun:
             if not is_checked and self._running.is_set():
                 self._limits_check(cgroup)
                 is_checked = True
+            self._oom_kills.look(cgroup)
             self._counters = cgroup.read() or self._counters
             elapsed_seconds = time.monotonic() - self._begun
             if self._ended.wait(min(longest_seconds, max(shortest_seconds, elapsed_seconds / 20))):
+                self._oom_kills.look(cgroup)
                 return
 
     def _limits_check(self, cgroup: Cgroup) -> None:

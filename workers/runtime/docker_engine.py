@@ -148,12 +148,10 @@ class DockerRuntime:
         try:
             found = client.containers(all=True, filters={"label": f"nexapod.home={home_id}"})
             kept = keep()
-            left = [one["Id"] for one in found if not any(name.lstrip("/") in kept for name in one["Names"] or ())]
-            for container_id in left:
-                _remove(client, container_id)
         except ENGINE_ERRORS as error:
             raise engine_failure("can't be asked for leftovers", error) from error
-        return len(left)
+        left = [one["Id"] for one in found if not any(name.lstrip("/") in kept for name in one["Names"] or ())]
+        return sum(_leftover_remove(client, container_id) for container_id in left)
 
     def alive(self) -> bool:
         try:
@@ -210,6 +208,18 @@ class DockerRuntime:
             raise RuntimeFailureError(FailureCode.IMAGE_UNAVAILABLE, f"The image {spec.image_id} is not on this host.") from error
         except ENGINE_ERRORS as error:
             raise engine_failure("can't create the container", error) from error
+
+
+def _leftover_remove(client: docker.APIClient, container_id: str) -> bool:
+    """Whether it is gone. One that an engine can't remove, as where something still holds its file system, is no reason to take no work."""
+    try:
+        _remove(client, container_id)
+    except APIError as error:
+        log.warning("container %s was left and can't be removed; it is tried again later: %s", container_id[:12], f"{error}")
+        return False
+    except ENGINE_ERRORS as error:
+        raise engine_failure("can't remove leftovers", error) from error
+    return True
 
 
 def _remove(client: docker.APIClient, container: str) -> None:

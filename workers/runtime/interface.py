@@ -213,7 +213,8 @@ class Runtime(Protocol):
     def leftovers_remove(self, home_id: str, *, keep: Callable[[], Collection[str]] = tuple) -> int:
         """Remove every container labelled `nexapod.home=<home_id>` but those named in `keep`, running or not; how many were removed.
 
-        `keep` is asked once the containers are known: one that is made meanwhile is not among them.
+        One that the engine refuses to remove is left for another time. `keep` is asked once the containers are known: one that is made
+        meanwhile is not among them.
 
         Raises RuntimeFailureError.
         """

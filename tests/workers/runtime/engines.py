@@ -18,11 +18,13 @@ class EngineWire:
     """Passes bytes between `url` and the real engine's socket, keeps what was asked in `asked`, until `cut`.
 
     `instead` are words of requests that the engine gets others for, of the same length: so it does something else than it was told.
+    `unsaid` are words of its answers, likewise: so it says something else than it did.
     """
 
     def __init__(self) -> None:
         self.asked = bytearray()
         self.instead: dict[bytes, bytes] = {}
+        self.unsaid: dict[bytes, bytes] = {}
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
@@ -68,30 +70,45 @@ class EngineWire:
                     self._sockets += [asking, engine]
                     if not self._open:
                         return
-                    self._start(self._pass, asking, engine, self.asked)
-                    self._start(self._pass, engine, asking, None)
+                    self._start(self._pass, asking, engine, self.instead, self.asked)
+                    self._start(self._pass, engine, asking, self.unsaid, bytearray())
 
-    def _pass(self, source: socket.socket, target: socket.socket, kept: bytearray | None) -> None:
+    def _pass(self, source: socket.socket, target: socket.socket, instead: dict[bytes, bytes], kept: bytearray) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                if kept is not None:
-                    kept += data
-                    for told, done in self.instead.items():
-                        data = data.replace(told, done)
+                kept += data
+                for word, other in instead.items():
+                    data = data.replace(word, other)
                 target.sendall(data)
         with contextlib.suppress(OSError):
             target.shutdown(socket.SHUT_WR)
 
 
 @contextlib.contextmanager
-def engine_telling(info: dict[str, Any], version: dict[str, Any]) -> Iterator[str]:
-    """The address of an engine that answers /info and /version, and knows nothing else."""
+def engine_telling(info: dict[str, Any], version: dict[str, Any], *, containers: dict[str, int] | None = None) -> Iterator[str]:
+    """The address of an engine that answers /_ping, /info and /version, and knows nothing else.
+
+    But for `containers`, by their ids: with what status it answers to removing one, which only a success does.
+    """
+    left = dict(containers or {})
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            answer = {"info": info, "version": version}.get(self.path.rsplit("/", 1)[-1])
-            body = json.dumps(answer or {"message": "no such page"}).encode()
-            self.send_response(404 if answer is None else 200)
+            asked = self.path.partition("?")[0].rsplit("/", 1)[-1]
+            listed = [{"Id": one, "Names": [f"/nexapod-{one}"]} for one in left] if asked == "json" else None
+            answer = {"info": info, "version": version, "json": listed}.get(asked)
+            body = json.dumps({"message": "no such page"} if answer is None else answer).encode()
+            self._tell(*((200, b"OK") if asked == "_ping" else (404 if answer is None else 200, body)))
+
+        def do_DELETE(self) -> None:
+            container_id = self.path.partition("?")[0].rsplit("/", 1)[-1]
+            status = left.get(container_id, 404)
+            if status < 300:
+                del left[container_id]
+            self._tell(status, b'{"message": "device or resource busy"}')
+
+        def _tell(self, status: int, body: bytes) -> None:
+            self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

@@ -13,6 +13,7 @@ import pytest
 from tests.workers.runtime.engines import EngineWire, engine_telling
 from tests.workers.runtime.test_docker_engine import Sink, _spec, image_id, runtime
 from tests.workers.runtime.test_docker_profile import DOCKER, DOCKER_V1
+from workers.engine_watch import EngineWatch
 from workers.protocol.messages.machine import Gpu
 from workers.protocol.messages.receipt import FailureCode
 from workers.runtime.docker_engine import DockerRuntime
@@ -41,6 +42,20 @@ def test_engine_that_ignores_a_limit_runs_nothing(tmp_path: Path) -> None:
             refusing.run(_spec(tmp_path, "sha256:" + "0" * 64, "true"), Sink(), threading.Event())
         refusing.close()
     assert failed.value.failure.code is FailureCode.HOST_REFUSED
+
+
+def test_container_that_the_engine_cannot_remove_keeps_neither_the_others_nor_the_host_from_going_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with engine_telling(DOCKER_V1, DOCKER | {"ApiVersion": "1.41"}, containers={"first": 500, "second": 200, "third": 409}) as url:
+        troubled = DockerRuntime(url)
+        watch = EngineWatch(troubled, home_id="home", keep=tuple, changed=lambda: None)
+        watch.start()
+        watch.stop()
+        assert watch.hold() is None
+        assert "container first was left and can't be removed" in caplog.text
+        assert troubled.leftovers_remove("home") == 1  # "third", which another thread is removing; "second" is gone
+        troubled.close()
 
 
 def test_runtime_of_node_toml_is_asked_for_and_one_that_the_engine_lacks_is_refused(

@@ -144,7 +144,7 @@ def wire() -> Iterator[EngineWire]:
 def test_engine_that_does_not_set_a_limit_ends_the_run_and_gets_no_other(  # noqa: PLR0917  parameters of pytest
     wire: EngineWire, runtime: DockerRuntime, tmp_path: Path, image_id: str, instead: dict[bytes, bytes], limit: str
 ) -> None:
-    wire.instead = instead
+    wire.instead.update(instead)
     wired = DockerRuntime(wire.url)
     try:
         assert wired.profile().limits_ignored == ()
