@@ -33,6 +33,22 @@ LEAST_COVERED: Final = 40
 _STARTER: Final = "nexapod_coverage_start"
 _DATA: Final = FOLDER / "data"
 _JSON: Final = FOLDER / "coverage.json"
+_START: Final = """\
+import atexit
+import contextlib
+
+import coverage
+
+measured = coverage.Coverage(data_file={data!r}, config_file={config!r})
+measured.start()
+
+
+@atexit.register
+def end():
+    with contextlib.suppress(Exception):  # a process that became another user may not write here
+        measured.stop()
+        measured.save()
+"""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -50,13 +66,7 @@ def measured_processes() -> Iterator[None]:
     lent = FOLDER / "lent"
     lent.mkdir(parents=True)
     (lent / "coverage").symlink_to(Path(coverage.__file__).parent)
-    settings = {"COVERAGE_PROCESS_START": str(CHECKOUT / "pyproject.toml"), "COVERAGE_FILE": str(_DATA)}
-    (lent / f"{_STARTER}.py").write_text(
-        "import os\n\nimport coverage\n\n"
-        f"os.environ.update({settings!r})\n"
-        "coverage.process_startup()\n"
-        "del os.environ['COVERAGE_PROCESS_START'], os.environ['COVERAGE_FILE']\n"
-    )
+    (lent / f"{_STARTER}.py").write_text(_START.format(data=str(_DATA), config=str(CHECKOUT / "pyproject.toml")))
     hook = f"{lent}\nimport os, sys; sys.flags.isolated or os.path.isdir('/proc/{os.getpid()}') and __import__({_STARTER!r})\n"
     # By name after nexapod-checkout.pth: coverage.py asks at its start where our packages are.
     files = [folder / "nexapod-coverage.pth" for each in ENVIRONMENTS for folder in (CHECKOUT / each).glob("lib/python3*/site-packages")]
