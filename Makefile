@@ -50,6 +50,12 @@ test: setup  ## Run the whole suite, containers included (ARGS="-k ledger" narro
 	echo "make test: what failed beside other work is run once more, alone; what fails twice fails"
 	exec $(PY) -m pytest --last-failed --last-failed-no-failures none $(ARGS)
 
+.PHONY: coverage
+coverage: setup  ## The suite, slower, with the coverage of every process: the total and the least covered files (ARGS as for test)
+	@$(PY) -m devstack.packages
+	$(PY) -m devstack.engine
+	exec $(PY) -m devstack.suite_coverage -n 3 --dist loadgroup $(ARGS)
+
 .PHONY: bench
 bench: setup  ## Measure what has to be fast or small, as a table and in var/bench.json, on an idle machine (ARGS="--only 'Life cycle'")
 	@$(PY) -m devstack.engine

@@ -41,7 +41,7 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
     """Under xdist the tests of one container at a time run in one worker, one after the other: there is one engine. Stacks of processes
     go where there is time for them, a module's together, which share theirs: each looks only for containers of its own.
 
@@ -54,6 +54,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
         elif item.get_closest_marker("docker"):
             item.add_marker(pytest.mark.xdist_group("engine"))
     yield
+    for item in items:
+        group = item.get_closest_marker("xdist_group")
+        # xdist keeps the groups at the end of the tests' names. A pytest with which it lost them would be noticed by the time only.
+        if group and config.getoption("loadgroup", default=False) and not item.nodeid.endswith(str(group.args[0])):
+            raise pytest.UsageError(f"Expected {item.nodeid} to be in the group {group.args[0]}; pytest-xdist has lost it: another pytest?")
     items.sort(key=lambda item: item.get_closest_marker("acceptance") is None)
 
 

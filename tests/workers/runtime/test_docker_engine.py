@@ -216,8 +216,9 @@ def test_leftovers_of_a_home_are_removed(runtime: DockerRuntime, image_id: str) 
     assert runtime.leftovers_remove(HOME) == 0
 
 
-def _image_ensure(runtime: DockerRuntime, **kwargs: Any) -> str:
-    return runtime.image_ensure(ImageReference(name="x", **kwargs), cancel=threading.Event(), report=lambda _: None, timeout_seconds=60)
+def _image_ensure(runtime: DockerRuntime, *, timeout_seconds: float = 60, **kwargs: Any) -> str:
+    image = ImageReference(name="x", **kwargs)
+    return runtime.image_ensure(image, cancel=threading.Event(), report=lambda _: None, timeout_seconds=timeout_seconds)
 
 
 def test_image_that_is_here_is_found_and_others_are_unavailable(runtime: DockerRuntime, tmp_path: Path, image_id: str) -> None:
@@ -225,7 +226,7 @@ def test_image_that_is_here_is_found_and_others_are_unavailable(runtime: DockerR
     assert _image_ensure(runtime, image_id=image_id) == image_id
     for wanted in ({"image_id": absent}, {"pull": f"127.0.0.1:1/none@{absent}"}):
         with pytest.raises(RuntimeFailureError) as failed:
-            _image_ensure(runtime, **wanted)
+            _image_ensure(runtime, timeout_seconds=2, **wanted)  # a registry that is away is tried again for as long as there is time
         assert failed.value.failure.code is FailureCode.IMAGE_UNAVAILABLE
     with pytest.raises(RuntimeFailureError) as failed:
         _run(runtime, _spec(tmp_path, absent, "true"))
