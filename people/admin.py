@@ -8,6 +8,7 @@ from django.db.models import F, QuerySet
 from django.http import HttpRequest
 
 from ledger.selectors import balance_micro_of
+from people.invitations.admin import InvitationAdmin  # noqa: F401  Django looks for pages in this module
 from people.models import TEAM_NAME_MAX, ApiToken, ApplicationState, ResearcherApplication, Team, TeamMember, User
 from people.moderation import services
 from people.moderation.admin import PublicReasonForm, credits_of

@@ -126,6 +126,7 @@ ADDRESSES: Final[dict[str, Line]] = {
     "ledger-page": everybody(),
     "ledger-checkpoints-page": everybody(),
     "ledger-entry-page": everybody(index="0"),
+    "invitation": strangers(status=404, secret="word"),
     # the account
     "account-page": people(),
     "account-profile": people(),

@@ -19,6 +19,8 @@ class ActKind(models.TextChoices):
     RESEARCHER_APPROVED = "researcher_approved", "researcher approved"
     CREDITS_GRANTED = "credits_granted", "credits granted"
     ENTRY_REVERSED = "entry_reversed", "entry reversed"
+    PERSON_INVITED = "person_invited", "person invited"
+    INVITATION_WITHDRAWN = "invitation_withdrawn", "invitation withdrawn"
     ACCOUNT_CLOSED = "account_closed", "account closed"
     ACCOUNT_REOPENED = "account_reopened", "account reopened"
     TOKEN_REVOKED = "token_revoked", "API token revoked"

@@ -47,6 +47,7 @@ ANSWERS_NOTHING: Final = {
     "account-research": "the person's own data, and none of a job",
     "account-team": "the person's own data, and none of a job",
     "account-tokens": "the person's own data, and none of a job",
+    "invitation": "leads to the form by which one signs up",
     "notification-settings": "the person's own data, and none of a job",
     "account-session-end": "changes what is the person's own",
     "account-token-revoke": "changes what is the person's own",
