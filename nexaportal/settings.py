@@ -231,6 +231,8 @@ NEXA_MODERATOR_SECOND_FACTOR = environment.boolean("NEXA_MODERATOR_SECOND_FACTOR
 """Whether moderators and operators act only with an authenticator app or a passkey on their account."""
 NEXA_PAYMENT_REVERSED = "jobs.services.reversals.payment_reversed"
 """Called with the entry of a payment in the transaction that reverses it: the ledger knows nothing of jobs and of the wall."""
+NEXA_ERASURES = ("nodes.erasure", "jobs.erasure")
+"""Modules that erase what is known of a person beyond people/erasure (people.erasure.services.Erasure says what is in one)."""
 NEXA_JOIN_TOKEN_SECONDS = environment.number("NEXA_JOIN_TOKEN_SECONDS", 3600)
 NEXA_HOST_VERSION = environment.version("NEXA_HOST_VERSION", SOFTWARE_VERSION)
 """The host software that is recommended: hosts with an older one, and their owners, are told. Empty: nobody is."""

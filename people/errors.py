@@ -29,7 +29,8 @@ ProblemError
 ├── TeamLeadRequiredError      403 team_lead_required
 ├── InvitationInvalidError     404 invitation_invalid
 ├── EmailInvalidError          400 email_invalid
-└── SignUpClosedError          409 sign_up_closed
+├── SignUpClosedError          409 sign_up_closed
+└── ErasureRefusedError        409 erasure_refused
 """
 
 from __future__ import annotations
@@ -269,3 +270,11 @@ class SignUpClosedError(ProblemError):
     code: ClassVar[str] = "sign_up_closed"
     status: ClassVar[int] = 409
     title: ClassVar[str] = "Sign-up is closed"
+
+
+class ErasureRefusedError(ProblemError):
+    """Something of the person is still going on."""
+
+    code: ClassVar[str] = "erasure_refused"
+    status: ClassVar[int] = 409
+    title: ClassVar[str] = "The account can't be deleted yet"

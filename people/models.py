@@ -21,6 +21,8 @@ from people.notifications.models import (  # noqa: F401  Django looks for tables
 DISPLAY_NAME_MAX: Final = 48
 ABOUT_MAX: Final = 280
 TEAM_NAME_MAX: Final = 48
+FORMER_NAME: Final = "former member"
+"""What people are called who were erased, with their number. Nobody else is called so."""
 
 
 class User(AbstractUser):

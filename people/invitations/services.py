@@ -86,6 +86,7 @@ def invitation_withdraw(*, invitation: Invitation, by: User, reason: str) -> Non
     locked.delete()
 
 
+@transaction.atomic
 def invitation_use(*, secret: str, account: User) -> Invitation:
     """`account` has signed up by this link. In the transaction that makes the account. Raises InvitationInvalidError."""
     digest, now = token_secret_sha256(secret), timezone.now()

@@ -23,6 +23,7 @@ class ActKind(models.TextChoices):
     INVITATION_WITHDRAWN = "invitation_withdrawn", "invitation withdrawn"
     ACCOUNT_CLOSED = "account_closed", "account closed"
     ACCOUNT_REOPENED = "account_reopened", "account reopened"
+    ACCOUNT_ERASED = "account_erased", "account erased"
     TOKEN_REVOKED = "token_revoked", "API token revoked"
     TEAM_RENAMED = "team_renamed", "team renamed"
     TEAM_REMOVED = "team_removed", "team removed"

@@ -49,7 +49,10 @@ class ReasonForm(forms.Form):
 
     field_order: Sequence[str] | None = None
     reason = forms.CharField(
-        widget=forms.Textarea(attrs={"rows": 4}), max_length=REASON_CHARACTERS_MAX, label="Why", help_text="Other moderators read this."
+        widget=forms.Textarea(attrs={"rows": 4}),
+        max_length=REASON_CHARACTERS_MAX,
+        label="Why",
+        help_text="Other moderators read this. It stays in the trail for good: name nobody.",
     )
 
 

@@ -42,6 +42,7 @@ ANSWERS_NOTHING: Final = {
     "healthz": "that the process answers",
     "metrics": "numbers over all jobs, and to nobody who comes through the proxy",
     "readyz": "which of the portal's dependencies are well",
+    "account-delete": "that jobs are open, to their owner",
     "account-page": "the person's own data, and none of a job",
     "account-profile": "the person's own data, and none of a job",
     "account-research": "the person's own data, and none of a job",
