@@ -134,7 +134,7 @@ def found_of(words: tuple[str, ...]) -> list[str]:
         cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY tablename")
         for (table,) in cursor.fetchall():
             query = sql.SQL("SELECT count(*) FROM {} t WHERE t::text ILIKE ANY (%s)").format(sql.Identifier(table))
-            cursor.execute(query, [[f"%{word}%" for word in sought]])  # type: ignore[arg-type]  # Django passes it on to psycopg
+            cursor.execute(query, [[f"%{word}%" for word in sought]])
             found += [table] * bool(cursor.fetchone()[0])
     packed = [str(session.get_decoded()).lower() for session in Session.objects.all()]
     return found + ["django_session"] * any(word in data for word in words for data in packed)
