@@ -13,6 +13,7 @@ from people.invitations.admin import InvitationAdmin  # noqa: F401  Django looks
 from people.models import TEAM_NAME_MAX, ApiToken, ApplicationState, ResearcherApplication, Team, TeamMember, User
 from people.moderation import services
 from people.moderation.admin import PublicReasonForm, credits_of
+from people.moderation.finding import people_beginning, people_called
 from people.moderation.pages import ActPage, LookAdmin, LookInline, ReasonForm, filter_named
 from people.services import application_decide, researcher_approve
 
@@ -60,7 +61,8 @@ class UserAdmin(LookAdmin):
         ("is_staff", filter_named(admin.BooleanFieldListFilter, "moderating", "all", "moderators", "others")),
         ("is_active", filter_named(admin.BooleanFieldListFilter, "account", "all", "open", "closed")),
     )
-    search_fields = ("username", "email", "display_name")
+    finders = (people_called, people_beginning)
+    search_help_text = "how the username begins, whole e-mail or display name"
     ordering = ("-date_joined",)
     fields = (
         "username", "email", "display_name", "about", "is_public", "date_joined", "last_login",
