@@ -68,7 +68,7 @@ def many() -> dict[str, str]:
         ("jobs/replica", "job", "chignolin-17"), ("jobs/replica", "node", ""),
         ("nodes/node", "node", "oakridge"), ("nodes/node", "node id", "oakridge"), ("nodes/node", "key", "oakridge"),
         ("nodes/nodekey", "key", "oakridge"), ("people/user", "owner", "person-"),
-        ("ledger/entry", "owner", ""), ("ledger/account", "owner", "person "),
+        ("ledger/entry", "owner", ""), ("ledger/account", "owner", "person-"),
     ],
 )  # fmt: skip
 def test_no_statement_of_a_search_reads_a_large_table_through(path: str, sought: str, finds: str, many: dict[str, str]) -> None:
