@@ -18,6 +18,7 @@ from django.http import HttpRequest
 from jobs.descriptor import RedundancyPolicy
 from jobs.disputes.admin import DisputeAdmin
 from jobs.errors import ImageMalformedError
+from jobs.finding import jobs_by_id, jobs_of_people, jobs_with_words, replicas_by_id, replicas_of_nodes
 from jobs.models import ImageApproval, ImageBreaker, ImageRequest, Job, Replica, Ruling
 from jobs.selectors import is_concluded
 from jobs.services.approvals import image_approve, image_id_check, image_withdraw, pull_check
@@ -25,16 +26,17 @@ from jobs.services.breakers import breaker_open
 from jobs.services.image_requests import image_request_approve, image_request_decline
 from jobs.states import JOB_TERMINAL
 from jobs.submission.images import approval_name_parse
-from people.moderation.pages import ActPage, LookAdmin, ReasonForm, filter_named
+from people.moderation.pages import ActPage, LookAdmin, ReasonForm, filter_among, filter_named
+from workers.protocol.messages.machine import Tier
 
 
 @admin.register(Job)
 class JobAdmin(DisputeAdmin):
     says = "Everybody's jobs, but for open ones in which you have an interest."
     list_display = ["label", "owner", "job_type", "tier", "state", "dispute_link", "failure_code", "submitted_at", "concluded_at"]
-    list_filter = ["state", "tier", "policy"]
-    search_fields = ["label", "owner__username", "=failure_code", "id"]
-    search_help_text = "label, owner, reason or id"
+    list_filter = ["state", filter_among("tier", list(Tier)), filter_among("policy", list(RedundancyPolicy))]
+    finders = (jobs_by_id, jobs_with_words, jobs_of_people)
+    search_help_text = "id, words of label or title, owner's whole name or e-mail"
     list_select_related = ["owner"]
     ordering = ["-id"]  # which begins with the time of submission, and has an index
     fields = (
@@ -57,9 +59,9 @@ class JobAdmin(DisputeAdmin):
 class ReplicaAdmin(LookAdmin):
     says = "Attempts at jobs, by node."
     list_display = ["id", "job", "node", "state", "verdict", "failure_code", "leased_at", "lease_expires_at"]
-    list_filter = ["state", "tier", "verdict"]
-    search_fields = ["id", "job__label", "node__name", "=failure_code"]
-    search_help_text = "id, job, node or reason"
+    list_filter = ["state", filter_among("tier", list(Tier)), filter_among("verdict", ["agree", "disagree", "invalid", "undecided"])]
+    finders = (replicas_by_id, replicas_of_nodes)
+    search_help_text = "its id, its job's, its node's, or how the node's name begins"
     list_select_related = ["job", "node"]
     ordering = ["-job_id", "-created_at"]  # of jobs, which have an index
     fields = (

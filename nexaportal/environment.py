@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from workers.protocol.version import version_numbers
@@ -52,6 +53,14 @@ def boolean(name: str, default: bool) -> bool:
     if value not in ("0", "1"):
         raise ConfigurationError(f"{name}: expected 0 or 1, found {value!r}")
     return value == "1"
+
+
+def choice(name: str, default: str, among: Collection[str]) -> str:
+    """One of some words."""
+    value = os.environ.get(name, default)
+    if value not in among:
+        raise ConfigurationError(f"{name}: expected one of {', '.join(among)}, found {value!r}")
+    return value
 
 
 def listing(name: str, default: str = "") -> list[str]:

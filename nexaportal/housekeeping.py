@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from jobs.services.uploads import uploads_finished_forget, uploads_sweep
 from nodes.services import join_tokens_forget, node_samples_forget
 from people.forgetting import api_tokens_forget, notifications_forget, sessions_forget
+from people.invitations.services import invitations_forget
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ HOUSEKEEPING: Final[dict[str, Forget]] = {
     "finished uploads": uploads_finished_forget,
     "browser sessions": sessions_forget,
     "API tokens": api_tokens_forget,
+    "invitations": invitations_forget,
     "join tokens": join_tokens_forget,
     "notifications": notifications_forget,
     "node samples": node_samples_forget,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+from django.conf import settings
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.functional import SimpleLazyObject
@@ -37,11 +38,13 @@ PLACES: Final = (
 
 
 def frame(request: HttpRequest) -> dict[str, Any]:
-    """`places` of the bar, `balance_micro` and `unread` notifications of who is signed in, looked up where they are shown."""
+    """`places` of the bar, `sign_up` (people.sign_up.SignUp), and of who is signed in `balance_micro` and `unread` notifications, looked up
+    where they are shown."""
     user = getattr(request, "user", None)  # an error page may be shown before anybody knows who asked
     return {
         "places": SimpleLazyObject(lambda: _places(request.path, _role(user))),
         "balance_micro": SimpleLazyObject(lambda: _balance(user)),
+        "sign_up": settings.NEXA_SIGN_UP,
         "unread": SimpleLazyObject(lambda: unread_count(owner=user) if isinstance(user, User) else 0),
     }
 

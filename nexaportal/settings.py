@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from psycopg.conninfo import conninfo_to_dict
 
 from nexaportal import environment
+from people.sign_up import SignUp
 from workers.protocol.version import SOFTWARE_VERSION
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -234,6 +235,8 @@ NEXA_MODERATOR_SECOND_FACTOR = environment.boolean("NEXA_MODERATOR_SECOND_FACTOR
 """Whether moderators and operators act only with an authenticator app or a passkey on their account."""
 NEXA_PAYMENT_REVERSED = "jobs.services.reversals.payment_reversed"
 """Called with the entry of a payment in the transaction that reverses it: the ledger knows nothing of jobs and of the wall."""
+NEXA_ERASURES = ("nodes.erasure", "jobs.erasure")
+"""Modules that erase what is known of a person beyond people/erasure (people.erasure.services.Erasure says what is in one)."""
 NEXA_JOIN_TOKEN_SECONDS = environment.number("NEXA_JOIN_TOKEN_SECONDS", 3600)
 NEXA_HOST_VERSION = environment.version("NEXA_HOST_VERSION", SOFTWARE_VERSION)
 """The host software that is recommended: hosts with an older one, and their owners, are told. Empty: nobody is."""
@@ -269,6 +272,10 @@ AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend", "allauth
 LOGIN_REDIRECT_URL = "/"
 ALLAUTH_TRUSTED_PROXY_COUNT = 1 if _behind_proxy else 0
 """Attempts are counted by address: without this all people behind the reverse proxy would share one."""
+NEXA_SIGN_UP = environment.choice("NEXA_SIGN_UP", "open", tuple(SignUp))
+"""Who may make an account: people.sign_up.SignUp."""
+NEXA_INVITATION_DAYS = environment.integer("NEXA_INVITATION_DAYS", 7)
+"""How long the link of an invitation is good."""
 ACCOUNT_ADAPTER = "people.sign_in.AccountAdapter"
 ACCOUNT_LOGIN_METHODS = {"email", "username"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "username*", "password1*", "password2*"]
@@ -291,6 +298,8 @@ ACCOUNT_FORMS = {
     "reset_password_from_key": "people.sign_in_forms.PasswordResetForm",  # nosec B105
 }
 ACCOUNT_USERNAME_BLACKLIST = ["admin", "coordinator", "escrow", "moderator", "nexapod", "operator", "root", "treasury"]
+SOCIALACCOUNT_ADAPTER = "people.sign_in.ElsewhereAdapter"
+SOCIALACCOUNT_FORMS = {"signup": "people.sign_in_forms.SignUpElsewhereForm"}
 MFA_ADAPTER = "people.sign_in.SecondFactorAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from django.contrib import admin
 
+from nodes.finding import keys_beginning, nodes_named, nodes_of_keys, nodes_of_people
 from nodes.models import JoinToken, Node, NodeKey, NodeState
 from nodes.moderation import node_expel, node_quarantine, node_release
-from people.moderation.pages import ActPage, LookAdmin, filter_named
+from people.moderation.pages import ActPage, LookAdmin, filter_among, filter_named
+from workers.protocol.messages.machine import Tier
 
 
 @admin.register(Node)
 class NodeAdmin(LookAdmin):
     says = "Every node that ever joined. Its profile is what its host says of itself."
     list_display = ("name", "key_id", "owner", "state", "tier", "benchmark_gflops", "last_seen_at", "clone_seen_at")
-    list_filter = ("state", "tier", ("clone_seen_at", filter_named(admin.EmptyFieldListFilter, "copied key", "all", "not seen", "seen")))
-    search_fields = ("name", "keys__key_id", "owner__username")
+    list_filter = (
+        "state",
+        filter_among("tier", list(Tier)),
+        ("clone_seen_at", filter_named(admin.EmptyFieldListFilter, "copied key", "all", "not seen", "seen")),
+    )
+    finders = (nodes_named, nodes_of_keys, nodes_of_people)
+    search_help_text = "id, how name or key begins, owner's whole name or e-mail"
     list_select_related = ("owner",)
     ordering = ("-created_at",)
     fields = (
@@ -61,7 +68,8 @@ class NodeAdmin(LookAdmin):
 class NodeKeyAdmin(LookAdmin):
     says = "Every key that a node has or had."
     list_display = ("key_id", "node", "created_at", "retired_at", "successor")
-    search_fields = ("key_id", "node__name", "node__owner__username")
+    finders = (keys_beginning,)
+    search_help_text = "how the key's id begins"
     list_select_related = ("node", "successor")
     fields = ("key_id", "node", "created_at", "retired_at", "successor")
 

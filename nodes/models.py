@@ -49,6 +49,7 @@ class Node(models.Model):
         ]
         indexes: ClassVar = [
             models.Index(fields=["tier", "last_seen_at"]),
+            models.Index(fields=["name"], opclasses=["varchar_pattern_ops"], name="node_name_begins"),
             models.Index(fields=["clone_seen_at"], condition=Q(clone_seen_at__isnull=False), name="node_clone_seen"),
         ]
 

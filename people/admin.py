@@ -8,9 +8,12 @@ from django.db.models import F, QuerySet
 from django.http import HttpRequest
 
 from ledger.selectors import balance_micro_of
+from people.erasure.services import account_erase_for
+from people.invitations.admin import InvitationAdmin  # noqa: F401  Django looks for pages in this module
 from people.models import TEAM_NAME_MAX, ApiToken, ApplicationState, ResearcherApplication, Team, TeamMember, User
 from people.moderation import services
 from people.moderation.admin import PublicReasonForm, credits_of
+from people.moderation.finding import people_beginning, people_called
 from people.moderation.pages import ActPage, LookAdmin, LookInline, ReasonForm, filter_named
 from people.services import application_decide, researcher_approve
 
@@ -23,7 +26,7 @@ class ApprovalForm(forms.Form):
         max_length=2000,
         required=False,
         label="To the applicant",
-        help_text="It is in the mail that tells them, and on their page.",
+        help_text="It is in the mail that tells them, on their page, and in the trail for good: name nobody.",
     )
 
 
@@ -32,7 +35,7 @@ class RefusalForm(ReasonForm):
         widget=forms.Textarea(attrs={"rows": 4}),
         max_length=2000,
         label="Why, to the applicant",
-        help_text="They read this, and may apply again with what was missing.",
+        help_text="They read this, and may apply again with what was missing. It stays in the trail: name nobody.",
     )
 
 
@@ -58,11 +61,13 @@ class UserAdmin(LookAdmin):
         ("is_staff", filter_named(admin.BooleanFieldListFilter, "moderating", "all", "moderators", "others")),
         ("is_active", filter_named(admin.BooleanFieldListFilter, "account", "all", "open", "closed")),
     )
-    search_fields = ("username", "email", "display_name")
+    finders = (people_called, people_beginning)
+    search_help_text = "how the username begins, whole e-mail or display name"
     ordering = ("-date_joined",)
     fields = (
         "username", "email", "display_name", "about", "is_public", "date_joined", "last_login",
         "researcher_approved_at", "balance", "is_staff", "is_superuser", "is_active",
+        "erased_at",
     )  # fmt: skip
     acts = (
         ActPage(
@@ -76,6 +81,7 @@ class UserAdmin(LookAdmin):
             run=lambda by, row, data: services.credits_grant(
                 to=row, by=by, amount_micro=int(data["credits"] * 1_000_000), reason=data["reason"], act_id=data["act_id"]
             ),
+            applies=lambda row: row.erased_at is None,
             done="the credits are on the account.",
         ),
         ActPage(
@@ -86,7 +92,7 @@ class UserAdmin(LookAdmin):
                 "It can't be undone here; an account that is closed submits nothing.",
             ),
             run=lambda by, row, data: researcher_approve(user=row, approved_by=by, reason=data["reason"]),
-            applies=lambda row: not row.is_researcher,
+            applies=lambda row: not row.is_researcher and row.erased_at is None,
             done="may submit jobs now.",
         ),
         ActPage(
@@ -106,8 +112,23 @@ class UserAdmin(LookAdmin):
             label="Reopen the account",
             says=("Lets the person in again, with all that was theirs.",),
             run=lambda by, row, data: services.account_reopen(user=row, by=by, reason=data["reason"]),
-            applies=lambda row: not row.is_active,
+            applies=lambda row: not row.is_active and row.erased_at is None,
             done="the account is open again.",
+        ),
+        ActPage(
+            name="erase",
+            label="Erase the person",
+            says=(
+                "For who asks for it and can't sign in: others do it themselves, on the page of their account.",
+                "Names, addresses, applications, tokens, sign-in and team go; nodes are revoked; results and inputs are removed.",
+                "The public log, signed orders and receipts, credits and the trail stay, under a number. It can't be undone.",
+                "Be sure that it is the person who asks. It is refused while jobs of theirs are open.",
+            ),
+            run=lambda by, row, data: account_erase_for(user=row, by=by, reason=data["reason"]),
+            applies=lambda row: row.erased_at is None and not row.is_staff,
+            done="erased.",
+            is_grave=True,
+            returns_to_list=True,
         ),
         ActPage(
             name="appoint",

@@ -27,7 +27,10 @@ ProblemError
 ├── TeamMemberAlreadyError     409 team_member_already
 ├── TeamMemberUnknownError     404 team_member_unknown
 ├── TeamLeadRequiredError      403 team_lead_required
-└── InvitationInvalidError     404 invitation_invalid
+├── InvitationInvalidError     404 invitation_invalid
+├── EmailInvalidError          400 email_invalid
+├── SignUpClosedError          409 sign_up_closed
+└── ErasureRefusedError        409 erasure_refused
 """
 
 from __future__ import annotations
@@ -246,8 +249,32 @@ class TeamLeadRequiredError(ProblemError):
 
 
 class InvitationInvalidError(ProblemError):
-    """The link was revoked, replaced, or never made here."""
+    """The link, to a team or to the portal, was used, revoked or replaced, has expired, or was never made here."""
 
     code: ClassVar[str] = "invitation_invalid"
     status: ClassVar[int] = 404
     title: ClassVar[str] = "The invitation doesn't work"
+
+
+class EmailInvalidError(ProblemError):
+    """What was given as an address is none."""
+
+    code: ClassVar[str] = "email_invalid"
+    status: ClassVar[int] = 400
+    title: ClassVar[str] = "The e-mail address can't be used"
+
+
+class SignUpClosedError(ProblemError):
+    """The operator lets nobody make an account."""
+
+    code: ClassVar[str] = "sign_up_closed"
+    status: ClassVar[int] = 409
+    title: ClassVar[str] = "Sign-up is closed"
+
+
+class ErasureRefusedError(ProblemError):
+    """Something of the person is still going on."""
+
+    code: ClassVar[str] = "erasure_refused"
+    status: ClassVar[int] = 409
+    title: ClassVar[str] = "The account can't be deleted yet"

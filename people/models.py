@@ -9,6 +9,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models.functions import Lower
 
+from people.invitations.models import Invitation  # noqa: F401  Django looks for tables in this module
 from people.moderation.models import Act  # noqa: F401  Django looks for tables in this module
 from people.notifications.models import (  # noqa: F401  Django looks for tables in this module
     Notification,
@@ -20,6 +21,8 @@ from people.notifications.models import (  # noqa: F401  Django looks for tables
 DISPLAY_NAME_MAX: Final = 48
 ABOUT_MAX: Final = 280
 TEAM_NAME_MAX: Final = 48
+FORMER_NAME: Final = "former member"
+"""What people are called who were erased, with their number. Nobody else is called so."""
 
 
 class User(AbstractUser):
@@ -33,8 +36,12 @@ class User(AbstractUser):
     display_name = models.CharField(max_length=DISPLAY_NAME_MAX, blank=True, default="")
     about = models.CharField(max_length=ABOUT_MAX, blank=True, default="")
     is_public = models.BooleanField(default=False)
+    erased_at = models.DateTimeField(null=True, blank=True, editable=False)
+    """When all that is personal was removed, for good (people/erasure): what is left is a number that jobs and nodes belong to."""
 
     class Meta(AbstractUser.Meta):
+        verbose_name = "person"
+        verbose_name_plural = "people"
         constraints: ClassVar = [
             models.UniqueConstraint(Lower("display_name"), condition=~models.Q(display_name=""), name="people_user_display_name"),
         ]

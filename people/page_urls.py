@@ -3,9 +3,13 @@
 from django.urls import path
 
 from people import standing_views, views
+from people.erasure.views import account_delete_page
+from people.invitations.views import invitation_page
 
 urlpatterns = [
+    path("invitation/<str:secret>/", invitation_page, name="invitation"),
     path("account/", views.account_page, name="account-page"),
+    path("account/delete/", account_delete_page, name="account-delete"),
     path("account/profile/", views.profile_page, name="account-profile"),
     path("account/sessions/<int:session_id>/end/", views.session_end_page, name="account-session-end"),
     path("account/tokens/", views.tokens_page, name="account-tokens"),

@@ -10,7 +10,7 @@ from django.core.signing import BadSignature, Signer
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Lower
 
-from people.models import ApiToken, ResearcherApplication, Scope, Team, TeamMember, User
+from people.models import FORMER_NAME, ApiToken, ResearcherApplication, Scope, Team, TeamMember, User
 
 
 def token_secret_sha256(secret: str) -> bytes:
@@ -59,7 +59,9 @@ def public_person(*, name: str) -> User | None:
 
 
 def name_is_anothers(*, name: str, user: User | None) -> bool:
-    """Whether somebody but `user` has this username or display name, in any case."""
+    """Whether somebody but `user` has this username or display name, in any case; or would be taken for a former member by it."""
+    if name.lower().startswith(FORMER_NAME):
+        return True
     found = User.objects.filter(Q(username__iexact=name) | Q(display_name__iexact=name))
     return (found if user is None else found.exclude(pk=user.pk)).exists()
 

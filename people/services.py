@@ -155,7 +155,7 @@ def application_submit(*, applicant: User, full_name: str, affiliation: str, pur
         f"{full_name} ({affiliation}) asks to submit jobs.",
         f"Decide here: {settings.NEXA_ORIGIN}/admin/people/researcherapplication/",
     ]
-    _mail_on_commit("Somebody applies to be a researcher", words, list(moderators))
+    mail_on_commit("Somebody applies to be a researcher", words, list(moderators))
     return application
 
 
@@ -188,12 +188,12 @@ def application_decide(*, application: ResearcherApplication, decided_by: User, 
     key, path = f"application:{locked.pk}", "/account/research/"
     notifications_write([Draft(locked.applicant_id, about, key, subject=subject, path=path, text=locked.reason)])
     if locked.applicant.email and not owners_without_mail(kinds=[about], owners=[locked.applicant_id]):
-        _mail_on_commit(subject, words, [locked.applicant.email])
+        mail_on_commit(subject, words, [locked.applicant.email])
     return locked
 
 
-def _mail_on_commit(subject: str, words: Sequence[str], addresses: Sequence[str]) -> None:
-    """One mail an address, once what they tell of is in the database. A mail server that is away undoes nothing."""
+def mail_on_commit(subject: str, words: Sequence[str], addresses: Sequence[str]) -> None:
+    """One mail an address, a paragraph a word, once what they tell of is in the database. A mail server that is away undoes nothing."""
 
     def send() -> None:
         for address in addresses:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from allauth.account import forms as allauth_forms
+from allauth.core import context
+from allauth.socialaccount import forms as social_forms
+
+from people.invitations.selectors import invitation_of
 
 LABELS: Final = {
     "login": "Username or e-mail",
@@ -30,8 +34,26 @@ class SignInForm(_Worded, allauth_forms.LoginForm):  # type: ignore[misc]  # all
     """With a password; a passkey needs no form."""
 
 
-class SignUpForm(_Worded, allauth_forms.SignupForm):  # type: ignore[misc]
+class _Invited:
+    """Before a form of allauth: who was invited has the address that the invitation is for, and no other."""
+
+    fields: dict[str, Any]
+    initial: dict[str, Any]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if (invitation := invitation_of(context.request)) is not None:
+            self.initial["email"] = invitation.email
+            self.fields["email"].disabled = True  # what a browser sends for it is not looked at
+            self.fields["email"].help_text = "The address that you are invited under. Another one can be added later."
+
+
+class SignUpForm(_Worded, _Invited, allauth_forms.SignupForm):  # type: ignore[misc]
     """A new account."""
+
+
+class SignUpElsewhereForm(_Worded, _Invited, social_forms.SignupForm):  # type: ignore[misc]
+    """A new account for who signs in with one from elsewhere."""
 
 
 class EmailForm(_Worded, allauth_forms.AddEmailForm):  # type: ignore[misc]

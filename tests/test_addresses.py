@@ -126,8 +126,10 @@ ADDRESSES: Final[dict[str, Line]] = {
     "ledger-page": everybody(),
     "ledger-checkpoints-page": everybody(),
     "ledger-entry-page": everybody(index="0"),
+    "invitation": strangers(status=404, secret="word"),
     # the account
     "account-page": people(),
+    "account-delete": people(status=302),  # to say again that it is oneself: tests/people/test_erasure.py
     "account-profile": people(),
     "account-session-end": owner("post", 302, session_id="session"),
     "account-tokens": people(),

@@ -6,6 +6,7 @@
 3. A finished upload wants its bytes while its row is there; uploads_sweep removes it.
 4. A receipt itself, its envelope, is a row of its own and of the ledger's log: nothing of this touches it. When the bytes of a blob are
    gone its row stays while an input or a receipt names it, with digest and size.
+5. Of the jobs of a person who was erased nothing is wanted.
 
 A blob is wanted if any reference wants it. tests/jobs/blobs/test_references.py fails when a column that names blobs is not listed here.
 """
@@ -48,18 +49,20 @@ class BlobReference:
 
 
 def _of_input(now: datetime) -> Q:
-    return Q(job__concluded_at=None) | Q(job__is_kept=True) | _lasting("job__concluded_at", settings.NEXA_RESULT_DAYS, now)
+    lasting = Q(job__concluded_at=None) | Q(job__is_kept=True) | _lasting("job__concluded_at", settings.NEXA_RESULT_DAYS, now)
+    return lasting & Q(job__owner__erased_at=None)
 
 
 def _of_result(now: datetime) -> Q:
     job = "replica__job__"
     accepted = Q(**{f"{job}is_kept": True}) | _lasting(f"{job}concluded_at", settings.NEXA_RESULT_DAYS, now)
-    return (
+    lasting = (
         Q(**{f"{job}concluded_at": None})
         | (Q(replica__state=ReplicaState.ACCEPTED) & accepted)
         | _lasting(f"{job}concluded_at", settings.NEXA_REJECTED_DAYS, now)
         | _lasting("received_at", settings.NEXA_REJECTED_DAYS, now)
     )
+    return lasting & Q(**{f"{job}owner__erased_at": None})
 
 
 def _lasting(column: str, days: int, now: datetime) -> Q:

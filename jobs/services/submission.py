@@ -112,7 +112,7 @@ def job_cancel(*, job: Job, by: User) -> Job:
             raise JobConcludedError(f"The job is {state}; only a job that has not ended can be cancelled.", state=state.value)
         if state == JobState.DISPUTED:
             raise JobDisputedError("Hosts have delivered and disagree; wait for the ruling, which ends the job.")
-        job_close(job=locked, to=JobState.CANCELLED, code="cancelled", message=f"Cancelled by {by.username}.")
+        job_close(job=locked, to=JobState.CANCELLED, code="cancelled", message="Cancelled by its owner.")
         transaction.on_commit(lambda: exchanges_wake([locked.tier]))
     return locked
 

@@ -34,7 +34,7 @@ ROOMS: Final = (
     Room("Disputes", "jobs_job", "?state__exact=disputed", ("jobs_ruling", "jobs_replica")),
     Room("Images", "jobs_imageapproval", others=("jobs_imagerequest", "jobs_imagebreaker")),
     Room("Nodes", "nodes_node", others=("nodes_nodekey", "nodes_jointoken")),
-    Room("People", "people_user", others=("people_apitoken", "people_team")),
+    Room("People", "people_user", others=("people_invitation", "people_apitoken", "people_team")),
     Room("Ledger", "ledger_entry", others=("ledger_account", "ledger_checkpoint", "ledger_coordinatorsuccession")),
     Room("Trail", "people_act"),
 )

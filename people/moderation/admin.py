@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -10,6 +12,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 
 from ledger.models import Account, Checkpoint, CoordinatorSuccession, Entry, EntryKind, Posting
+from people.moderation.finding import people_called, uuid_of
 from people.moderation.models import Act
 from people.moderation.pages import ActPage, LookAdmin, LookInline, ReasonForm, link_to
 from people.moderation.selectors import acts_named
@@ -67,13 +70,26 @@ class PostingInline(LookInline):
         return credits_of(posting.amount_micro)
 
 
+def entries_named(text: str) -> list[int]:
+    """With this number or idempotency key."""
+    number = [int(text)] if text.isdecimal() and len(text) < 19 else []
+    return [*number, *Entry.objects.filter(idempotency_key=text).values_list("pk", flat=True)]
+
+
+def accounts_found(text: str) -> list[UUID]:
+    """With this id, or of people of this name or address."""
+    theirs = list(Account.objects.filter(owner__in=people_called(text)).values_list("pk", flat=True))
+    return [*theirs, found] if (found := uuid_of(text)) else theirs
+
+
 @admin.register(Entry)
 class EntryAdmin(LookAdmin):
     says = "Every movement of credits. Nothing here is edited: a reversal is an entry of its own, and both stay."
     list_display = ("item_id", "kind", "credits", "idempotency_key", "created_at")
     list_display_links = ("item_id",)
     list_filter = ("kind",)
-    search_fields = ("=item__id", "=idempotency_key")
+    finders = (entries_named,)
+    search_help_text = "number, or whole key"
     ordering = ("-item_id",)
     fields = ("item_id", "kind", "idempotency_key", "evidence", "created_at", "public_page")
     inlines = (PostingInline,)
@@ -114,7 +130,8 @@ class AccountAdmin(LookAdmin):
     list_display = ("id", "kind", "owner", "credits")
     list_filter = ("kind",)
     list_select_related = ("owner",)
-    search_fields = ("owner__username", "=id")
+    finders = (accounts_found,)
+    search_help_text = "id, owner's whole name or e-mail"
     fields = ("id", "kind", "owner", "credits", "created_at")
 
     @admin.display(description="credits", ordering="balance_micro")

@@ -31,6 +31,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
 from people.models import User
+from people.moderation.finding import Finder
 from people.moderation.models import REASON_CHARACTERS_MAX, Act
 from people.moderation.selectors import acts_about
 from people.moderation.trail import lacks_second_factor
@@ -49,7 +50,10 @@ class ReasonForm(forms.Form):
 
     field_order: Sequence[str] | None = None
     reason = forms.CharField(
-        widget=forms.Textarea(attrs={"rows": 4}), max_length=REASON_CHARACTERS_MAX, label="Why", help_text="Other moderators read this."
+        widget=forms.Textarea(attrs={"rows": 4}),
+        max_length=REASON_CHARACTERS_MAX,
+        label="Why",
+        help_text="Other moderators read this. It stays in the trail for good: name nobody.",
     )
 
 
@@ -105,6 +109,22 @@ def filter_named(kind: type[admin.FieldListFilter], title: str, *choices: str) -
     return Named
 
 
+def filter_among(column: str, values: Sequence[str]) -> type[admin.SimpleListFilter]:
+    """A filter by a column whose values are known: Django's own would read the whole table to find them."""
+
+    class Among(admin.SimpleListFilter):
+        title = column
+        parameter_name = column
+
+        def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+            return [(value, value) for value in values]
+
+        def queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> models.QuerySet[Any]:
+            return queryset.filter(**{column: self.value()}) if self.value() in values else queryset
+
+    return Among
+
+
 class LookInline(_Looking, _TabularInline):
     """Rows that belong to the one that is looked at."""
 
@@ -140,6 +160,8 @@ class LookAdmin(_Looking, _ModelAdmin):
     list_per_page = 50
     show_full_result_count = False
     acts: Sequence[ActPage] = ()
+    finders: Sequence[Finder] = ()
+    """Of a table that may grow large, in place of `search_fields`, which read all of it."""
     says: str = ""
     """What the table is, above its list."""
 
@@ -156,6 +178,15 @@ class LookAdmin(_Looking, _ModelAdmin):
             for act in self.acts
         ]
         return [*paths, *super().get_urls()]
+
+    def get_search_fields(self, request: HttpRequest) -> Sequence[str]:
+        return ("pk",) if self.finders else super().get_search_fields(request)
+
+    def get_search_results(self, request: HttpRequest, queryset: models.QuerySet[Any], search_term: str) -> tuple[Any, bool]:
+        term = search_term.strip()
+        if not self.finders or not term:
+            return super().get_search_results(request, queryset, search_term)
+        return queryset.filter(pk__in={pk for find in self.finders for pk in find(term)}), False
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         acts = [(act, self.act_path(act, None)) for act in self.acts if act.of_list and self._may(request, act)]

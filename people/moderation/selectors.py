@@ -7,6 +7,7 @@ from typing import Final
 from django.db.models import BigIntegerField, Case, Model, OuterRef, QuerySet, Subquery, TextField, Value, When
 from django.db.models.functions import Cast
 
+from people.invitations.models import Invitation
 from people.models import ResearcherApplication, User
 from people.moderation.models import Act
 
@@ -19,6 +20,7 @@ def acts_named() -> QuerySet[Act]:
     person = Case(
         When(about_table="people.user", then=Subquery(User.objects.filter(pk=key).values("username"))),
         When(about_table="people.researcherapplication", then=Subquery(ResearcherApplication.objects.filter(pk=key).values("full_name"))),
+        When(about_table="people.invitation", then=Subquery(Invitation.objects.filter(pk=key).values("email"))),
         default=Value(None),
         output_field=TextField(null=True),
     )

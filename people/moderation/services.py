@@ -159,6 +159,8 @@ def _other(user: User, by: User) -> User:
 
 
 def _active_set(locked: User, by: User, *, is_active: bool, kind: ActKind, reason: str) -> User:
+    if locked.erased_at is not None:
+        raise ActPointlessError("The account was erased: nobody is there who could be let in.")
     if locked.is_active == is_active:
         raise ActPointlessError(f"The account is {'open' if is_active else 'closed'} already.")
     act_record(by=by, kind=kind, about=locked, reason=reason)

@@ -23,6 +23,7 @@ from people.errors import (
     ReasonMissingError,
     SecondFactorRequiredError,
 )
+from people.invitations.models import Invitation
 from people.models import ResearcherApplication, User
 from people.moderation.models import REASON_CHARACTERS_MAX, Act, ActKind
 from people.selectors import has_second_factor
@@ -84,6 +85,8 @@ def _name_of(about: models.Model) -> str:
     match about:
         case User():
             return f"account {about.pk}"
+        case Invitation():
+            return f"invitation {about.pk}"
         case ResearcherApplication():
             return f"application {about.pk}"
         case _:

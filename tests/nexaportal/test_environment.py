@@ -71,3 +71,10 @@ def test_what_is_no_version_is_refused(monkeypatch: pytest.MonkeyPatch, text: st
 def test_a_version_is_numbers_or_nothing(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("NEXA_PROBE", text)
     assert environment.version("NEXA_PROBE", "1.0") == text
+
+
+def test_a_choice_is_one_of_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert environment.choice("NEXA_PROBE", "open", ("open", "closed")) == "open"
+    monkeypatch.setenv("NEXA_PROBE", "ajar")
+    with pytest.raises(ConfigurationError, match="NEXA_PROBE: expected one of open, closed, found 'ajar'"):
+        environment.choice("NEXA_PROBE", "open", ("open", "closed"))

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from allauth.account.models import EmailAddress
 from django.core.management import call_command
 from django.test import Client, override_settings
 from django.utils import timezone
@@ -27,12 +28,13 @@ from ledger.services import account_of
 from nodes.clones import clone_record, clones_tell
 from nodes.moderation import node_quarantine, node_release
 from nodes.services import join_token_mint, node_pause, node_resume, node_revoke
+from people.erasure.services import account_erase
 from people.models import Scope, User
 from people.services import researcher_approve, token_mint, token_revoke
 from tests.database_users import connected_as
 from tests.factories.checking import job_check
-from tests.factories.jobs import job_make
-from tests.factories.nodes import registration_make, signed_post
+from tests.factories.jobs import image_approve, job_make
+from tests.factories.nodes import node_make, registration_make, signed_post
 from tests.factories.people import moderator_make, user_make
 from tests.factories.receipts import FILES, replica_lease, replica_report
 from tests.jobs.gateway.simulated_host import SimulatedHost
@@ -143,8 +145,8 @@ def test_contributor_joins_pauses_and_leaves(granted: None) -> None:
         node_revoke(node=node)
 
 
-def test_person_signs_up_and_in_mints_a_token_and_is_forgotten(granted: None) -> None:
-    """The account and its entries stay, nameless."""
+def test_person_signs_up_and_in_mints_a_token_lends_a_node_has_a_job_and_is_erased(granted: None) -> None:
+    """The row, the account and its entries stay, nameless."""
     words = {"email": "eve@example.org", "username": "eve", "password1": "a long enough phrase", "password2": "a long enough phrase"}
     with connected_as(APPLICATION_ROLE), override_settings(ACCOUNT_EMAIL_VERIFICATION="none"):
         client = Client()
@@ -156,8 +158,11 @@ def test_person_signs_up_and_in_mints_a_token_and_is_forgotten(granted: None) ->
         assert Client().get("/api/v1/account", headers={"Authorization": f"Bearer {secret}"}).status_code == 200
         token_revoke(token=token)
         researcher_approve(user=eve, approved_by=moderator_make())
-        account = account_of(user=eve)
-        eve.delete()
-    account.refresh_from_db()
-    assert account.owner_id is None
-    assert account.balance_micro > 0
+        eve.refresh_from_db()
+        image_approve()
+        node_make(eve)
+        job_cancel(job=job_make(eve), by=eve)
+        account_erase(user=eve)
+    assert account_of(user=eve).balance_micro > 0
+    assert not User.objects.filter(username="eve").exists()
+    assert not EmailAddress.objects.exists()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
-READERS: Final = {"text", "number", "integer", "boolean", "listing", "version", "documents"}
+READERS: Final = {"text", "number", "integer", "boolean", "listing", "version", "choice", "documents"}
 UNITS: Final = {"": 1, "s": 1, "min": 60, "h": 3600, "d": 86400, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 

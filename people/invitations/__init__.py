@@ -1,0 +1,1 @@
+"""Invitations to the portal: who is asked to sign up where not everybody may."""
