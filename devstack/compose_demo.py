@@ -199,7 +199,7 @@ class ComposeDemo:
                 "extends": {"file": str(CHECKOUT / "compose.yaml"), "service": "host"},
                 "environment": {"NEXA_HOME": str(hosts / owner)},
                 "stop_grace_period": "5s",
-                "healthcheck": {"interval": "5s"},
+                "healthcheck": {"interval": "15s"},
             }
             for owner in OWNERS
         }
