@@ -15,13 +15,13 @@ certificate_take() {
     mkdir /tmp/tls/seen /tmp/tls/before
     cp "$folder/chain.pem" "$folder/key.pem" /tmp/tls/seen/ || return 1
     if [ -e /tmp/tls/chain.pem ]; then cp /tmp/tls/*.pem /tmp/tls/before/; fi
-    cp /tmp/tls/seen/*.pem /tmp/tls/
+    cp -f /tmp/tls/seen/*.pem /tmp/tls/  # what it replaces can only be read
     if $nginx -q -t; then
         echo "proxy: the certificate is that of $folder" >&2
         return 0
     fi
     echo "proxy: chain.pem and key.pem of $folder are not taken, since nginx refuses them; the certificate stays what it was" >&2
-    if [ -e /tmp/tls/before/chain.pem ]; then cp /tmp/tls/before/*.pem /tmp/tls/; fi
+    if [ -e /tmp/tls/before/chain.pem ]; then cp -f /tmp/tls/before/*.pem /tmp/tls/; fi
     return 1
 }
 
