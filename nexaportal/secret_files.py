@@ -143,7 +143,9 @@ def main() -> int:
     print(f"coordinator key: {PublicKey.from_base64(public).key_id}")
     print("Keep a copy of this folder where the portal's backups are not: without coordinator.key hosts would have to join anew.")
     if CERTIFICATE in made:
-        print(f"{CERTIFICATE} signs itself, and browsers will say so: have one by ACME, or put your institution's and its key in its place.")
+        print(
+            f"{CERTIFICATE} signs itself, and browsers will say so: have one by ACME, or put your institution's and its key in its place."
+        )
     return 0
 
 

@@ -57,7 +57,7 @@ def test_webs_check_asks_under_the_portals_name_and_believes_200_only() -> None:
     def is_healthy(port: int) -> bool:
         command = [program, *options, script.replace("$$", "$").replace("/8000;", f"/{port};")]
         return (
-            subprocess.run(command, env={"NEXA_ORIGIN": "https://nexapod.test:8443", **os.environ}, check=False, timeout=60).returncode == 0
+            subprocess.run(command, env={**os.environ, "NEXA_ORIGIN": "https://nexapod.test:8443"}, check=False, timeout=60).returncode == 0
         )
 
     for status, healthy in ((200, True), (503, False)):
