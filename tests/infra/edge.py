@@ -126,8 +126,7 @@ class Edge:
         connection = self.connection()
         try:
             connection.connect()
-            shown: bytes = connection.sock.getpeercert(binary_form=True)
-            return shown
+            return bytes(connection.sock.getpeercert(binary_form=True) or b"")
         finally:
             connection.close()
 
