@@ -113,6 +113,7 @@ def main() -> int:
     one.add_argument("--keep", type=Path, default=defaults.keep, help="where the result's bundle goes, or after a failure the logs")
     one.add_argument("--limit", type=float, default=defaults.limit_seconds, metavar="SECONDS", help="how long the job may take")
     composed = commands.add_parser("compose-demo", help="compose.yaml as an operator uses it; every service killed; a restore")
+    composed.add_argument("--example", type=Path, default=defaults.example, help="a folder with job.json, Dockerfile and inputs/")
     composed.add_argument("--keep", type=Path, default=defaults.keep, help="where a result's bundle goes, or after a failure the logs")
     composed.add_argument("--limit", type=float, default=defaults.limit_seconds, metavar="SECONDS", help="how long a job may take")
     for name, what in (
@@ -129,7 +130,7 @@ def main() -> int:
             options = Options(arguments.example.resolve(), arguments.keep.resolve(), arguments.limit)
             return demo(options, once=arguments.once)
         case "compose-demo":
-            return compose_demo(Options(keep=arguments.keep.resolve(), limit_seconds=arguments.limit))
+            return compose_demo(Options(arguments.example.resolve(), arguments.keep.resolve(), arguments.limit))
         case "up":
             return up(arguments.state.resolve())
         case "serve":

@@ -35,6 +35,7 @@ from devstack.following import JobLateError, job_follow
 from devstack.hosts import nodes_containers_remove
 from devstack.images import base_image_ensure, ca_bundle, pip_configuration, workload_image_ensure
 from devstack.outcome import Outcome, faults_of, outcome_table, payments_proved, replicas_text
+from devstack.replaced_images import replaced_removed
 from devstack.stack import CHECKOUT, HOST_BIN, Seed
 from workers.portal import PortalUnreachableError
 
@@ -198,7 +199,7 @@ class ComposeDemo:
                 "extends": {"file": str(CHECKOUT / "compose.yaml"), "service": "host"},
                 "environment": {"NEXA_HOME": str(hosts / owner)},
                 "stop_grace_period": "5s",
-                "healthcheck": {"interval": "5s"},
+                "healthcheck": {"interval": "15s"},
             }
             for owner in OWNERS
         }
@@ -209,10 +210,11 @@ class ComposeDemo:
 
     def _build(self, compose: Compose, client: Any) -> None:
         self._report(f"docker compose build {' '.join(IMAGES)}")
-        compose.run("build", *IMAGES, limit_seconds=BUILD_SECONDS, on_line=lambda line: None)
-        for name in IMAGES.values():
-            size = client.images.get(f"nexapod/{name}").attrs["Size"]
-            self._report(f"image nexapod/{name:9} {size / 1e6:5.0f} MB with its base")
+        tags = [f"nexapod/{name}" for name in IMAGES.values()]
+        with replaced_removed(client, *tags):
+            compose.run("build", *IMAGES, limit_seconds=BUILD_SECONDS, on_line=lambda line: None)
+        for tag in tags:
+            self._report(f"image {tag:17} {client.images.get(tag).attrs['Size'] / 1e6:5.0f} MB with its base")
 
     def _portal_start(self, compose: Compose, images: Mapping[str, str]) -> dict[str, Any]:
         """The installation, as docs/operations.md has it. Returns the tokens of the people that the demo makes in it."""

@@ -6,7 +6,8 @@ Rules of this file:
 2. A registry that can't be reached costs `PULL_SILENCE_SECONDS`, never a hang.
 3. Whatever ends a call (an error, Ctrl-C, `StackInterrupted`), its child processes, mounts and temporary folders end with it.
    Callers turn SIGTERM into an exception (`devstack.processes.Interrupts`); SIGKILL of the caller ends the children too.
-4. No setting of this machine (package index, proxy, CA) stays in an image: they reach a build as secrets and predefined arguments.
+4. An image whose name a build took is removed, if it was ours and nothing uses it (devstack/replaced_images.py).
+5. No setting of this machine (package index, proxy, CA) stays in an image: they reach a build as secrets and predefined arguments.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, cast
@@ -31,12 +32,12 @@ from docker.errors import APIError, BuildError, DockerException, ImageNotFound
 from docker.utils.build import exclude_paths
 
 from devstack.commands import CommandFailedError, child_process, command_run
+from devstack.replaced_images import DIGEST_LABEL, replaced_removed
 
 Report = Callable[[str], None]
 
 PULLED_BASE: Final = "python:3.12-slim"
 BUILT_BASE: Final = "nexapod/base:bookworm"
-DIGEST_LABEL: Final = "nexapod.build-digest"
 
 PULL_SILENCE_SECONDS: Final = 10
 PACKAGES_SECONDS: Final = 300
@@ -98,11 +99,12 @@ def workload_image_ensure(
     recipe = _Recipe(context, tag, base, digest_hex)
     cli = buildkit_cli()
     try:
-        if cli:
-            _build_with_buildkit(cli, recipe, engine_url, report)
-        else:
-            report("workload image: no docker CLI with BuildKit found; building without secrets")
-            _build_classic(client, recipe)
+        with replaced_removed(client, tag):
+            if cli:
+                _build_with_buildkit(cli, recipe, engine_url, report)
+            else:
+                report("workload image: no docker CLI with BuildKit found; building without secrets")
+                _build_classic(client, recipe)
     except (CommandFailedError, BuildError, APIError) as error:
         raise ImageUnavailableError(
             f"Building {tag} from {context} failed: {error}\n"
@@ -241,10 +243,12 @@ def _folder_import(client: docker.DockerClient, root: Path, reference: str) -> N
             raise CommandFailedError(f"tar ended with status {archive.returncode} while reading {root}.")
 
 
-def _build_with_buildkit(cli: str, recipe: _Recipe, engine_url: str | None, report: Report) -> None:
+def image_build(
+    cli: str, *, context: Path, tag: str, base: str, options: Sequence[str] = (), engine_url: str | None = None, on_line: Report
+) -> None:
+    """Builds with `cli`, a docker CLI that has BuildKit; `on_line` hears all that it says. Raises CommandFailedError."""
     with tempfile.TemporaryDirectory(prefix="nexapod-build-") as folder:
-        command = [cli, "build", "--progress", "plain", "--tag", recipe.tag, "--build-arg", f"BASE={recipe.base}"]
-        command += ["--label", f"{DIGEST_LABEL}={recipe.digest_hex}"]
+        command = [cli, "build", "--progress", "plain", "--tag", tag, "--build-arg", f"BASE={base}", *options]
         for name in _PROXY_ARGUMENTS:  # predefined in every Dockerfile, and kept out of the image's history
             if os.environ.get(name):
                 command += ["--build-arg", name]
@@ -257,13 +261,17 @@ def _build_with_buildkit(cli: str, recipe: _Recipe, engine_url: str | None, repo
             secret.touch(mode=0o600)
             secret.write_text(index)
             command += ["--secret", f"id=pip,src={secret}"]
+        command_run([*command, str(context)], limit_seconds=BUILD_SECONDS, environment=_buildkit(engine_url), on_line=on_line)
 
-        def on_line(line: str) -> None:
-            step = re.match(r"#\d+ \[(\d+/\d+)\] (.{1,60})", line)
-            if step:
-                report(f"workload image: step {step[1]} {step[2]}")
 
-        command_run([*command, str(recipe.context)], limit_seconds=BUILD_SECONDS, environment=_buildkit(engine_url), on_line=on_line)
+def _build_with_buildkit(cli: str, recipe: _Recipe, engine_url: str | None, report: Report) -> None:
+    def on_line(line: str) -> None:
+        step = re.match(r"#\d+ \[(\d+/\d+)\] (.{1,60})", line)
+        if step:
+            report(f"workload image: step {step[1]} {step[2]}")
+
+    label = ["--label", f"{DIGEST_LABEL}={recipe.digest_hex}"]
+    image_build(cli, context=recipe.context, tag=recipe.tag, base=recipe.base, options=label, engine_url=engine_url, on_line=on_line)
 
 
 def _build_classic(client: docker.DockerClient, recipe: _Recipe) -> None:

@@ -18,7 +18,7 @@ TESTS_NEED: Final = {
     "unshare": ("util-linux",),  # an engine in a network of its own
     "systemd-analyze": ("systemd",),  # whether systemd takes the host's unit
 }
-TAKEN_OUT: Final = {"promtool": "prometheus"}
+TAKEN_OUT: Final = {"promtool": "prometheus", "pebble": "pebble"}
 """Programs without the rest of their package, which would start a service of its own. They go beside Python."""
 
 

@@ -15,6 +15,7 @@ from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E40
 
 from jobs.consumers import websocket_urlpatterns  # noqa: E402
 from jobs.gateway.liveness import liveness_start  # noqa: E402
+from nexaportal import urls  # noqa: E402, F401  all views, for which the first request would wait otherwise
 from nexaportal.handling import PortalHandler  # noqa: E402
 
 application = ProtocolTypeRouter(

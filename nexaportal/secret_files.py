@@ -63,7 +63,8 @@ def secret_files_make(*, folder: Path, hostname: str, owner: int | None = None) 
     if ensure("coordinator.pub", key.public.to_base64) != key.public.to_base64():
         raise ValueError("expected coordinator.pub to be the public half of coordinator.key, found another key; remove coordinator.pub")
     redis_password = ensure("redis.conf", lambda: f"requirepass {secrets.token_urlsafe(48)}").removeprefix("requirepass ")
-    ensure("email-password", str)  # empty, until the operator writes theirs into it
+    for name in ("email-password", "acme-eab"):  # empty, until the operator writes theirs into it
+        ensure(name, str)
     ensure("redis-url", lambda: f"redis://:{redis_password}@redis:6379/0")
     if not any((folder / name).exists() for name in (CERTIFICATE, CERTIFICATE_KEY)):
         certificate, private = _certificate_make(hostname)
@@ -142,7 +143,9 @@ def main() -> int:
     print(f"coordinator key: {PublicKey.from_base64(public).key_id}")
     print("Keep a copy of this folder where the portal's backups are not: without coordinator.key hosts would have to join anew.")
     if CERTIFICATE in made:
-        print(f"{CERTIFICATE} signs itself, and browsers will say so: put your institution's certificate and its key in its place.")
+        print(
+            f"{CERTIFICATE} signs itself, and browsers will say so: have one by ACME, or put your institution's and its key in its place."
+        )
     return 0
 
 

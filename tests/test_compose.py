@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import http.server
 import os
 import re
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,6 +49,22 @@ def test_what_lasts_is_restarted_and_asked_for_its_health(name: str) -> None:
     assert SERVICES[name]["restart"] == "unless-stopped"
     if name != "host":  # its image has one
         assert SERVICES[name]["healthcheck"]["test"]
+
+
+def test_webs_check_asks_under_the_portals_name_and_believes_200_only() -> None:
+    program, *options, script = SERVICES["web"]["healthcheck"]["test"][1:]
+
+    def is_healthy(port: int) -> bool:
+        command = [program, *options, script.replace("$$", "$").replace("/8000;", f"/{port};")]
+        return (
+            subprocess.run(command, env={**os.environ, "NEXA_ORIGIN": "https://nexapod.test:8443"}, check=False, timeout=60).returncode == 0
+        )
+
+    for status, healthy in ((200, True), (503, False)):
+        with served(status) as (port, names):
+            assert is_healthy(port) is healthy
+            assert names == ["nexapod.test"]
+    assert not is_healthy(port), "nothing listens there any more"
 
 
 def test_neither_the_proxy_nor_a_host_reaches_the_database_and_the_database_reaches_nobody() -> None:
@@ -132,3 +152,28 @@ def _substituted(text: str, variables: dict[str, str]) -> str:
     while (replaced := pattern.sub(value, text)) != text:
         text = replaced
     return text
+
+
+@contextmanager
+def served(status: int) -> Iterator[tuple[int, list[str]]]:
+    """A server that answers everything with `status`; its port, and the names under which it was asked."""
+    names: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            names.append(self.headers["Host"])
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the name that it is called with
+            """Silent."""
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.server_port, names
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import docker
 import pytest
+from docker.errors import ImageNotFound
 
 from devstack.images import (
     ImageUnavailableError,
@@ -165,8 +167,32 @@ class TestWorkload:
         (context / "program.py").write_text("print('changed')\n")
         second = workload_image_ensure(client, context=context, tag=tag, base=base, report=said.append)
         assert second != first
-        client.images.remove(first, force=True)
+        with pytest.raises(ImageNotFound):
+            client.images.get(first)
         assert _run(client, second, "python3 /program.py") == "changed\n"
+
+    @pytest.mark.parametrize("keeper", ["container", "name", "nobody's label"])
+    def test_a_replaced_image_that_is_used_named_or_not_ours_stays(
+        self, client: docker.DockerClient, context: Path, tag: str, keeper: str
+    ) -> None:
+        base = base_image_ensure(client, report=print)
+        if keeper == "nobody's label":
+            build = client.images.build(fileobj=io.BytesIO(f"FROM {base}\nLABEL of={tag}\n".encode()), tag=tag, rm=True)
+            first = str(build[0].id)
+        else:
+            first = workload_image_ensure(client, context=context, tag=tag, base=base, report=print)
+        container = client.containers.create(first, ["true"]) if keeper == "container" else None
+        other = f"{tag}-kept"
+        if keeper == "name":
+            client.images.get(first).tag(other)
+        try:
+            (context / "program.py").write_text(f"print('{keeper[:4]}')\n")
+            assert workload_image_ensure(client, context=context, tag=tag, base=base, report=print) != first
+            assert client.images.get(first).id == first
+        finally:
+            if container is not None:
+                container.remove()
+            client.images.remove(first, force=True)
 
     def test_package_index_reaches_the_build_and_not_the_image(
         self, client: docker.DockerClient, context: Path, tag: str, monkeypatch: pytest.MonkeyPatch

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import http.server
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from celery.signals import heartbeat_sent
@@ -18,7 +14,6 @@ from django.test import AsyncClient, override_settings
 
 from nexaportal import health
 from nexaportal.health import Readiness
-from nexaportal.health_probe import is_alive
 from nexaportal.pulse import pulse_start
 
 DEAD_REDIS = {"default": {**settings.CACHES["default"], "LOCATION": "redis://127.0.0.1:1"}}
@@ -86,14 +81,6 @@ async def test_many_askers_at_once_are_one_question() -> None:
     assert len(asked) == 1
 
 
-def test_the_probe_of_a_container_asks_under_the_portals_name_and_believes_200_only() -> None:
-    for status, alive in ((200, True), (503, False)):
-        with served(status) as (port, names):
-            assert is_alive(port, "nexapod.test") is alive
-            assert names == ["nexapod.test"]
-    assert not is_alive(port, "nexapod.test"), "nothing listens there any more"
-
-
 def test_a_workers_heartbeat_touches_the_file_that_its_containers_check_looks_at(tmp_path: Path) -> None:
     pulse = tmp_path / "pulse"
     pulse_start(pulse)
@@ -103,28 +90,3 @@ def test_a_workers_heartbeat_touches_the_file_that_its_containers_check_looks_at
 
 def _wait(event: threading.Event) -> None:
     event.wait(timeout=30)
-
-
-@contextmanager
-def served(status: int) -> Iterator[tuple[int, list[str]]]:
-    """A server that answers everything with `status`; its port, and the names under which it was asked."""
-    names: list[str] = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            names.append(self.headers["Host"])
-            self.send_response(status)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the name that it is called with
-            """Silent."""
-
-    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield server.server_port, names
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

@@ -13,8 +13,8 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from devstack.commands import command_run
-from devstack.images import base_image_ensure, buildkit_cli, ca_bundle, pip_configuration, tiny_image_ensure
+from devstack.images import base_image_ensure, tiny_image_ensure
+from devstack.service_images import service_image_build
 from tests.workers.homes import home_make
 from tests.workers.portal_fake import FakePortal
 from tests.workers.runtime.engines import ENGINE_SOCKET
@@ -22,7 +22,6 @@ from workers.home import NodeHome
 from workers.protocol.messages.order import ImageReference
 from workers.runtime.docker_engine import DockerRuntime
 
-ROOT = Path(__file__).parents[2]
 TAG = "nexapod/host:test"
 USER_ID = 10001
 """Of the Dockerfile."""
@@ -38,21 +37,8 @@ def client() -> Iterator[docker.DockerClient]:
 
 
 @pytest.fixture(scope="module")
-def image(client: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> str:
-    base = base_image_ensure(client, report=print)
-    cli, bundle, index = buildkit_cli(), ca_bundle(), pip_configuration()
-    assert cli is not None, "a docker CLI with BuildKit is needed: Debian's docker.io has one"
-    command = [cli, "build", "--file", str(ROOT / "infra/host/Dockerfile"), "--tag", TAG, "--build-arg", f"BASE={base}"]
-    # The machine's own network: a package index or proxy may be on it alone.
-    command += ["--network", "host"]
-    if bundle is not None:
-        command += ["--secret", f"id=ca,src={bundle}"]
-    if index:
-        secret = tmp_path_factory.mktemp("pip") / "pip.conf"
-        secret.write_text(index)
-        command += ["--secret", f"id=pip,src={secret}"]
-    command_run([*command, str(ROOT)], limit_seconds=600, environment=os.environ | {"DOCKER_BUILDKIT": "1"})
-    return TAG
+def image(client: docker.DockerClient) -> str:
+    return service_image_build(client, service="host", tag=TAG)
 
 
 @pytest.fixture
