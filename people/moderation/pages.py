@@ -179,7 +179,7 @@ class LookAdmin(_Looking, _ModelAdmin):
         ]
         return [*paths, *super().get_urls()]
 
-    def get_search_fields(self, request: HttpRequest) -> Sequence[str]:
+    def get_search_fields(self, request: HttpRequest) -> list[str] | tuple[str, ...]:
         return ("pk",) if self.finders else super().get_search_fields(request)
 
     def get_search_results(self, request: HttpRequest, queryset: models.QuerySet[Any], search_term: str) -> tuple[Any, bool]:

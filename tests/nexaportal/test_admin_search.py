@@ -21,7 +21,7 @@ ROWS = 20_000
 
 def rows_multiply(model: type[Job | Node | User], row: Job | Node | User, **columns: str) -> None:
     """ROWS more like `row`; `columns` are SQL of the number `n`."""
-    names = [field.column for field in model._meta.concrete_fields if not field.generated]
+    names = [str(field.column) for field in model._meta.concrete_fields if not field.generated]
     table = model._meta.db_table
     values = ", ".join(columns.get(name, f'"{name}"') for name in names)
     listed = ", ".join(f'"{name}"' for name in names)
