@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator
 
 import psycopg
 import pytest
+from asgiref.sync import SyncToAsync
 from django.conf import settings
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.core.management import call_command
@@ -20,6 +21,12 @@ from pytest_django import DjangoDbBlocker
 def _admin_connection() -> psycopg.Connection[tuple[object, ...]]:
     parameters = connections["default"].get_connection_params()
     return psycopg.connect(host=parameters["host"], port=parameters["port"], user=parameters["user"], dbname="postgres", autocommit=True)
+
+
+def _connections_close() -> None:
+    """Those of this thread, and of the one that asynchronous tests are given for what is synchronous: it lives on from test to test."""
+    connections.close_all()
+    SyncToAsync.single_thread_executor.submit(connections.close_all).result()
 
 
 def pytest_configure() -> None:
@@ -92,7 +99,7 @@ def own_database(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> I
     """
     source = str(settings.DATABASES["default"]["NAME"])
     clone = f"own_{uuid.uuid4().hex[:12]}"
-    connections.close_all()
+    _connections_close()
     with _admin_connection() as admin:
         admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(clone), sql.Identifier(source)))
     settings.DATABASES["default"]["NAME"] = clone
@@ -101,7 +108,7 @@ def own_database(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> I
         with django_db_blocker.unblock():
             yield clone
     finally:
-        connections.close_all()
+        _connections_close()
         settings.DATABASES["default"]["NAME"] = source
         connection.settings_dict["NAME"] = source
         with _admin_connection() as admin:

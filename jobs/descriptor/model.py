@@ -14,6 +14,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from jobs.descriptor.formats import FileFormat, NanPolicy, RowOrder, format_of
+from workers.protocol.canonical import INTEGER_LIMIT
 from workers.protocol.digests import Digest
 from workers.protocol.messages.base import OutputPath
 from workers.protocol.messages.machine import Tier
@@ -266,7 +267,7 @@ class Descriptor(DescriptorPart):
             disk_bytes=disk_bytes,
             output_bytes=(limits.output_mb or 0) * MB or min(OUTPUT_MB_DEFAULT * MB, disk_bytes),
             gpus=min(self.gpus, 64),
-            gpu_memory_bytes=self.gpu_memory_bytes,
+            gpu_memory_bytes=min(self.gpu_memory_bytes, INTEGER_LIMIT),
         )
 
     @property
@@ -296,5 +297,5 @@ class Descriptor(DescriptorPart):
 
 
 def _bytes_of(required_gb: float | None, default_mb: int, least_mb: int) -> int:
-    """The requirement in whole megabytes, as bytes; the default without one."""
-    return max(int(required_gb * GB) // MB, least_mb) * MB if required_gb else default_mb * MB
+    """The requirement in whole megabytes, as bytes; the default without one. At most what an order can say: no tier has that much."""
+    return min(max(int(required_gb * GB) // MB, least_mb) * MB, INTEGER_LIMIT) if required_gb else default_mb * MB

@@ -26,6 +26,8 @@ from nexaportal.moderation.desk import SHOWN, desk_read
 from nodes.models import JoinToken, Node, NodeKey
 from nodes.moderation import node_quarantine, node_release
 from nodes.services import join_token_create
+from people.invitations.models import Invitation
+from people.invitations.services import person_invite
 from people.models import ResearcherApplication, Scope, Team, User
 from people.moderation.models import Act
 from people.moderation.pages import BoundedPaginator, LookAdmin
@@ -51,6 +53,10 @@ def path_of(model: type[Model], name: str, *args: Any) -> str:
     return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{name}", args=args)
 
 
+def invited(email: str) -> Invitation:
+    return person_invite(email=email, by=moderator_make(), reason="A colleague.")[0]
+
+
 @pytest.fixture
 def life() -> None:
     """A row at least in every table that the site has."""
@@ -58,6 +64,7 @@ def life() -> None:
     researcher_approve(user=person, approved_by=moderator)
     token_mint(owner=person, name="laptop", scopes=Scope.values)
     team_create(lead=person, name="Alvarez")
+    invited("sofia@example.edu")
     image_request(by=person, name="example/asked:1.0", purpose="Sums, for the course.")
     join_token_create(owner=person, lifetime_seconds=60)
     application_submit(applicant=user_make(), full_name="L. Meitner", affiliation="KWI", purpose="Fission.", link="")
@@ -140,6 +147,7 @@ def act_paths() -> list[tuple[str, str]]:
 FORMS: dict[tuple[str, str], dict[str, str]] = {
     ("people.User", "grant"): {"credits": "1.5", "act_id": str(uuid4())},
     ("people.Team", "rename"): {"name": "Team 7"},
+    ("people.Invitation", "invite"): {"email": "emmy@example.edu"},
     ("jobs.ImageRequest", "approve"): {"image_id": "sha256:" + "b" * 64},
     ("jobs.ImageApproval", "approve"): {"name": "example/new:1.0", "image_id": "sha256:" + "a" * 64},
 }
@@ -149,6 +157,8 @@ FORMS: dict[tuple[str, str], dict[str, str]] = {
 ROWS: dict[tuple[str, str], Callable[[], Model | None]] = {
     ("people.User", "reopen"): lambda: user_make(is_active=False),
     ("people.User", "dismiss"): moderator_make,
+    ("people.Invitation", "invite"): lambda: None,
+    ("people.Invitation", "withdraw"): lambda: invited(f"{uuid4()}@example.edu"),
     ("jobs.ImageRequest", "approve"): lambda: ImageRequest.objects.create(name="example/more:1.0", asked_by=user_make(), purpose="Sums."),
     ("jobs.ImageRequest", "decline"): lambda: ImageRequest.objects.create(name="example/other:1.0", asked_by=user_make(), purpose="Sums."),
     ("nodes.Node", "release"): lambda: Node.objects.filter(state="quarantined").first(),

@@ -94,8 +94,9 @@ def engine_telling(info: dict[str, Any], version: dict[str, Any], *, containers:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked = self.path.partition("?")[0].rsplit("/", 1)[-1]
-            listed = [{"Id": one, "Names": [f"/nexapod-{one}"]} for one in left] if asked == "json" else None
+            path = self.path.partition("?")[0]
+            asked = path.rsplit("/", 1)[-1]
+            listed = [{"Id": one, "Names": [f"/nexapod-{one}"]} for one in left] if path.endswith("/containers/json") else None
             answer = {"info": info, "version": version, "json": listed}.get(asked)
             body = json.dumps({"message": "no such page"} if answer is None else answer).encode()
             self._tell(*((200, b"OK") if asked == "_ping" else (404 if answer is None else 200, body)))
