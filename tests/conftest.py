@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import uuid
 from collections.abc import Generator, Iterator
 
@@ -67,6 +68,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if group and config.getoption("loadgroup", default=False) and not item.nodeid.endswith(str(group.args[0])):
             raise pytest.UsageError(f"Expected {item.nodeid} to be in the group {group.args[0]}; pytest-xdist has lost it: another pytest?")
     items.sort(key=lambda item: item.get_closest_marker("acceptance") is None)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """What failed is remembered by the names of tests without their groups: `make test` runs it once more alone, without xdist."""
+    cache = session.config.cache
+    if cache is not None and not hasattr(session.config, "workerinput"):
+        failed = cache.get("cache/lastfailed", {})
+        cache.set("cache/lastfailed", {re.sub(r"@[^\]]+$", "", name): True for name in failed})
 
 
 @pytest.fixture(scope="session")
