@@ -98,6 +98,8 @@ PAGES: Final = (
     PageShown("/notifications/", "ada"),
     PageShown("/notifications/settings/", "ada"),
     PageShown("/admin/", "grace"),
+    PageShown("/admin/people/invitation/", "grace"),
+    PageShown("/admin/people/invitation/do/invite/", "grace"),
     PageShown("/admin/people/researcherapplication/", "grace"),
     PageShown("/admin/people/researcherapplication/{application}/change/", "grace"),
     PageShown("/admin/people/researcherapplication/{application}/do/decline/", "grace"),
