@@ -66,6 +66,7 @@ class EntryKind(models.TextChoices):
     RESERVATION = "reservation"
     PAYMENT = "payment"
     REFUND = "refund"
+    TRANSFER = "transfer"
     REVERSAL = "reversal"
 
 
@@ -81,6 +82,7 @@ class Entry(models.Model):
 
     class Meta:
         verbose_name_plural = "entries"
+        indexes: ClassVar = [models.Index(fields=["created_at"], condition=Q(kind="transfer"), name="entry_transfers")]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.pk}"

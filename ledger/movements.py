@@ -52,6 +52,11 @@ def reversal_key(entry_id: int) -> str:
     return f"{REVERSAL_KEYS}{entry_id}"
 
 
+def transfer_key(account_id: UUID, transfer_id: UUID) -> str:
+    """The idempotency key of what an account's owner gives away: nobody else's ids are in their way."""
+    return f"transfer:{account_id}:{transfer_id}"
+
+
 @dataclass(frozen=True)
 class Movement:
     """Credits that move between accounts, by account id and in millionths: two or more amounts, none zero, that sum to zero.
@@ -156,6 +161,10 @@ def _insufficient(movement: Movement, *, needed: int, balance: int) -> CreditsIn
             f"This job reserves up to {needed / 1e6:.6f} credits; your balance is {balance / 1e6:.6f}. "
             "Earn some with a node, ask a moderator for a grant, or lower estimated_flops, copies or credit_rate.",
             **amounts,
+        )
+    if movement.kind == EntryKind.TRANSFER:
+        return CreditsInsufficientError(
+            f"Expected at most the {balance / 1e6:.6f} credits that you have, found {needed / 1e6:.6f}.", **amounts
         )
     return CreditsInsufficientError(
         f"The {movement.kind} {movement.key} takes {needed / 1e6:.6f} credits; the account holds {balance / 1e6:.6f}.", **amounts

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from ledger.models import Account, Checkpoint, Entry, EntryKind, EntryTotal, LogLeaf, Posting
 from ledger.movements import reversal_key
@@ -61,21 +63,41 @@ def balance_micro_of(*, user_id: int) -> int:
 
 
 def statement_page(*, account: Account, before: int | None, limit: int) -> Sequence[Posting]:
-    """Up to `limit` postings of an account below posting id `before`, newest first: entries, leaves and the account along."""
-    postings = Posting.objects.filter(account=account).select_related("entry__item__leaf", "account").order_by("-pk")
+    """Up to `limit` postings of an account below posting id `before`, newest first: entries with all postings, leaves
+    and the account along."""
+    postings = (
+        Posting.objects.filter(account=account)
+        .select_related("entry__item__leaf", "account")
+        .prefetch_related("entry__postings")
+        .order_by("-pk")
+    )
     return list((postings.filter(pk__lt=before) if before is not None else postings)[:limit])
 
 
 def statement_after(*, account: Account, after: int, limit: int) -> Sequence[Posting]:
-    """Up to `limit` postings of an account above posting id `after` (0 starts), oldest first, with their entries and leaves."""
-    postings = Posting.objects.filter(account=account, pk__gt=after).select_related("entry__item__leaf").order_by("pk")
-    return list(postings[:limit])
+    """Up to `limit` postings of an account above posting id `after` (0 starts), oldest first, with their entries, all
+    postings of these, and leaves."""
+    postings = Posting.objects.filter(account=account, pk__gt=after).select_related("entry__item__leaf").prefetch_related("entry__postings")
+    return list(postings.order_by("pk")[:limit])
 
 
 def checkpoints_page(*, before: int | None, limit: int) -> list[Checkpoint]:
     """Up to `limit` checkpoints with an id below `before` (None: the newest), newest first."""
     checkpoints = Checkpoint.objects.order_by("-pk")
     return list((checkpoints if before is None else checkpoints.filter(pk__lt=before))[:limit])
+
+
+def transfer_other_account(posting: Posting) -> UUID | None:
+    """Where the credits of a transfer came from, or went, for the account of `posting`; None for other kinds."""
+    if posting.entry.kind != EntryKind.TRANSFER:
+        return None
+    return next(side.account_id for side in posting.entry.postings.all() if side.account_id != posting.account_id)
+
+
+def transfers_since(*, account: Account, since: datetime) -> int:
+    """How many transfers from the account there were after `since`."""
+    recent = Posting.objects.filter(account=account, amount_micro__lt=0, entry__kind=EntryKind.TRANSFER, entry__created_at__gt=since)
+    return recent.count()
 
 
 def payments_page(*, account: Account, before: int | None, limit: int) -> Sequence[Posting]:
@@ -95,7 +117,7 @@ def reversed_among(postings: Sequence[Posting]) -> set[int]:
 def totals() -> dict[str, int]:
     """{entries, granted_micro, paid_micro}: what the public pages show; `paid_micro` is what was paid and stayed paid.
 
-    Five rows are read, however long the log is.
+    A row for each kind is read, however long the log is.
     """
     found = {total.kind: total for total in EntryTotal.objects.all()}
     return {

@@ -1,4 +1,4 @@
-"""Accounts, and every kind of movement: built by `*_of`, posted by `movements_post`; grants and reversals, which come alone, by `*_post`.
+"""Accounts, and every kind of movement: built by `*_of`, posted by `movements_post`; what comes alone, by `*_post`.
 
 A movement is one balanced entry, idempotent by key, written inside the caller's transaction (ledger/movements.py).
 """
@@ -16,7 +16,7 @@ from django.db import connection, transaction
 from django.utils.module_loading import import_string
 
 from ledger.models import Account, AccountKind, Entry, EntryKind, Posting
-from ledger.movements import Movement, movements_post, reversal_key
+from ledger.movements import Movement, movements_post, reversal_key, transfer_key
 from workers.protocol.leaves import ACCOUNT_ESCROW, ACCOUNT_TREASURY
 
 _ACCOUNTS_MAKE: Final = """INSERT INTO ledger_account (id, kind, owner_id, balance_micro, created_at)
@@ -25,7 +25,7 @@ _ACCOUNTS_MAKE: Final = """INSERT INTO ledger_account (id, kind, owner_id, balan
 
 
 class EntryNotReversibleError(Exception):
-    """Only grants and payments are undone; reservations end by payment and refund, and what was reversed stays so."""
+    """Only grants and payments are undone: reservations end by payment and refund, what was given away or reversed stays so."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,17 @@ def refund_of(*, account: Account, job_id: UUID, amount_micro: int) -> Movement 
     return Movement(EntryKind.REFUND, f"refund:{job_id}", {"job": str(job_id)}, postings)
 
 
+def transfer_of(*, source: Account, target: Account, amount_micro: int, transfer_id: UUID) -> Movement:
+    """Credits that the owner of `source` gives to another person: once for each `transfer_id` of theirs.
+
+    Raises ValueError unless the amount is positive, and for one account, treasury or escrow.
+    """
+    if amount_micro <= 0 or source == target or {source.pk, target.pk} & {ACCOUNT_TREASURY, ACCOUNT_ESCROW}:
+        raise ValueError(f"expected more than 0 from one person to another; found {amount_micro} from {source} to {target}")
+    postings = {source.pk: -amount_micro, target.pk: amount_micro}
+    return Movement(EntryKind.TRANSFER, transfer_key(source.pk, transfer_id), {}, postings)
+
+
 def reversal_of(*, entry: Entry, reason: str) -> Movement:
     """Undoes a grant (the treasury has it back) or a payment (who reserved has it back), in an entry of its own.
 
@@ -123,6 +134,11 @@ def reversal_of(*, entry: Entry, reason: str) -> Movement:
 def grant_post(*, to: Account, amount_micro: int, reason: str, idempotency_key: str, evidence: Mapping[str, Any] | None = None) -> Entry:
     """Posts a grant. Raises as grant_of and movements_post."""
     return _posted(grant_of(to=to, amount_micro=amount_micro, reason=reason, idempotency_key=idempotency_key, evidence=evidence))
+
+
+def transfer_post(*, source: Account, target: Account, amount_micro: int, transfer_id: UUID) -> Entry:
+    """Posts a transfer. Raises as transfer_of and movements_post: CreditsInsufficientError; EntryConflictError for an id that was used."""
+    return _posted(transfer_of(source=source, target=target, amount_micro=amount_micro, transfer_id=transfer_id))
 
 
 @transaction.atomic
@@ -157,7 +173,7 @@ def _reversal_receiver(entry: Entry) -> UUID | None:
         case EntryKind.PAYMENT:
             reserved = Posting.objects.filter(entry__idempotency_key=f"reservation:{entry.evidence['job']}", amount_micro__lt=0)
             return reserved.values_list("account_id", flat=True).first()
-        case EntryKind.RESERVATION | EntryKind.REFUND | EntryKind.REVERSAL:
+        case EntryKind.RESERVATION | EntryKind.REFUND | EntryKind.TRANSFER | EntryKind.REVERSAL:
             return None
 
 

@@ -37,7 +37,8 @@ class StatementQuerySerializer(serializers.Serializer[Any]):
 
 
 class StatementLineSerializer(serializers.Serializer[Any]):
-    """One posting. `index` is the leaf that holds its entry; null until the entry is integrated, a second or so."""
+    """One posting. `index` is the leaf that holds its entry; null until the entry is integrated, a second or so. `other_account`: of a
+    transfer, where the credits came from or went."""
 
     id = serializers.IntegerField()
     entry = serializers.CharField()
@@ -46,6 +47,7 @@ class StatementLineSerializer(serializers.Serializer[Any]):
     amount_micro = serializers.CharField()
     evidence = serializers.DictField()
     index = serializers.IntegerField(allow_null=True)
+    other_account = serializers.UUIDField(allow_null=True)
 
 
 class StatementSerializer(serializers.Serializer[Any]):
@@ -91,7 +93,7 @@ class StatementView(APIView):
 
 
 def _line(posting: Posting) -> dict[str, Any]:
-    entry = posting.entry
+    entry, other = posting.entry, selectors.transfer_other_account(posting)
     leaf = getattr(entry.item, "leaf", None)
     return {
         "id": posting.pk,
@@ -101,4 +103,5 @@ def _line(posting: Posting) -> dict[str, Any]:
         "amount_micro": str(posting.amount_micro),
         "evidence": entry.evidence,
         "index": leaf.index if leaf else None,
+        "other_account": str(other) if other else None,
     }

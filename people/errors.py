@@ -30,7 +30,11 @@ ProblemError
 ├── InvitationInvalidError     404 invitation_invalid
 ├── EmailInvalidError          400 email_invalid
 ├── SignUpClosedError          409 sign_up_closed
-└── ErasureRefusedError        409 erasure_refused
+├── ErasureRefusedError        409 erasure_refused
+├── TransferReceiverUnknownError 404 transfer_receiver_unknown
+├── TransferAmountInvalidError 400 transfer_amount_invalid
+├── TransferSentBeforeError    409 transfer_sent_before
+└── TransfersTooManyError      429 transfers_too_many
 """
 
 from __future__ import annotations
@@ -278,3 +282,35 @@ class ErasureRefusedError(ProblemError):
     code: ClassVar[str] = "erasure_refused"
     status: ClassVar[int] = 409
     title: ClassVar[str] = "The account can't be deleted yet"
+
+
+class TransferReceiverUnknownError(ProblemError):
+    """No other person has this account, or they are not here any more."""
+
+    code: ClassVar[str] = "transfer_receiver_unknown"
+    status: ClassVar[int] = 404
+    title: ClassVar[str] = "Nobody to give to has this account"
+
+
+class TransferAmountInvalidError(ProblemError):
+    """Less than a transfer gives."""
+
+    code: ClassVar[str] = "transfer_amount_invalid"
+    status: ClassVar[int] = 400
+    title: ClassVar[str] = "Such an amount isn't given"
+
+
+class TransferSentBeforeError(ProblemError):
+    """The id of a transfer was used for another."""
+
+    code: ClassVar[str] = "transfer_sent_before"
+    status: ClassVar[int] = 409
+    title: ClassVar[str] = "This transfer was sent before"
+
+
+class TransfersTooManyError(ProblemError):
+    """As many as a person gives in a day."""
+
+    code: ClassVar[str] = "transfers_too_many"
+    status: ClassVar[int] = 429
+    title: ClassVar[str] = "Too many transfers today"

@@ -5,9 +5,11 @@ from django.urls import path
 from people import standing_views, views
 from people.erasure.views import account_delete_page
 from people.invitations.views import invitation_page
+from people.transfers.views import transfer_page
 
 urlpatterns = [
     path("invitation/<str:secret>/", invitation_page, name="invitation"),
+    path("bank/give/", transfer_page, name="bank-give"),
     path("account/", views.account_page, name="account-page"),
     path("account/delete/", account_delete_page, name="account-delete"),
     path("account/profile/", views.profile_page, name="account-profile"),

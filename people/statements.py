@@ -12,16 +12,17 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from uuid import UUID
 
 from channels.db import database_sync_to_async
 from django.core import signing
 
 from ledger.exports import spreadsheet_cell
 from ledger.models import Account, Posting
-from ledger.selectors import statement_after, statement_page
+from ledger.selectors import statement_after, statement_page, transfer_other_account
 
 EXPORT_LINES: Final = 1000
-COLUMNS: Final = ("leaf", "at", "kind", "credits", "balance", "job", "replica", "receipt", "reason")
+COLUMNS: Final = ("leaf", "at", "kind", "credits", "balance", "job", "replica", "receipt", "reason", "other_account")
 _EVIDENCE: Final = ("job", "replica", "receipt", "reason")
 
 
@@ -37,6 +38,11 @@ class StatementLine:
         """The leaf that holds its entry; None until it is in the log, a second or so."""
         leaf = getattr(self.posting.entry.item, "leaf", None)
         return leaf.index if leaf else None
+
+    @property
+    def other_account(self) -> UUID | None:
+        """Of a transfer: where the credits came from, or went; None for other kinds."""
+        return transfer_other_account(self.posting)
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,7 @@ def _document(line: StatementLine) -> dict[str, Any]:
         "amount_micro": str(line.posting.amount_micro),
         "balance_micro": str(line.balance_micro),
         "evidence": entry.evidence,
+        "other_account": str(line.other_account) if line.other_account else None,
     }
 
 
@@ -126,6 +133,7 @@ def _cells(line: StatementLine) -> list[str]:
         entry.kind,
         *amounts,
         *(spreadsheet_cell(str(entry.evidence.get(one, ""))) for one in _EVIDENCE),
+        str(line.other_account or ""),
     ]
 
 

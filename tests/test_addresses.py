@@ -123,13 +123,14 @@ ADDRESSES: Final[dict[str, Line]] = {
     "contributor-page": everybody(status=404, name="word"),
     "bank-page": people(),
     "bank-statement": people(form="csv"),
+    "bank-give": people(),
     "ledger-page": everybody(),
     "ledger-checkpoints-page": everybody(),
     "ledger-entry-page": everybody(index="0"),
     "invitation": strangers(status=404, secret="word"),
     # the account
     "account-page": people(),
-    "account-delete": people(status=302),  # to say again that it is oneself: tests/people/test_erasure.py
+    "account-delete": people(),
     "account-profile": people(),
     "account-session-end": owner("post", 302, session_id="session"),
     "account-tokens": people(),

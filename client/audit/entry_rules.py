@@ -1,7 +1,7 @@
 """What must be true of entries, one after the other, in the order of the log.
 
 1. The postings of an entry sum to zero, from one account to one other. No account but the treasury is ever negative.
-2. Grants come from the treasury, reservations go to the escrow; a person's account is neither.
+2. Grants come from the treasury, reservations go to the escrow; a person's account is neither. Transfers are from one person to another.
 3. A job is reserved once. A payment goes from the escrow to the account of the node key that signed an accepted receipt of that job and
    replica, which the log holds before; each such receipt is paid once.
 4. A payment is what the formula gives for the inputs that it records, no less and no more, or the recorded share of the reservation if
@@ -29,6 +29,7 @@ TREASURY: Final = ACCOUNT_TREASURY.hex
 ESCROW: Final = ACCOUNT_ESCROW.hex
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_TRANSFER_KEY: Final = re.compile(f"transfer:{_UUID.pattern}:{_UUID.pattern}")
 _MICRO: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 _FLOAT_CHARACTERS_MAX: Final = 32
 _payment_micro = lru_cache(1024)(payment_micro)
@@ -90,6 +91,12 @@ def _kind_check(books: Books, index: int, leaf: EntryLeaf, move: _Move) -> str |
             return _payment_check(books, index, leaf, move)
         case "refund":
             return _refund_check(books, index, leaf, move)
+        case "transfer":
+            if _TRANSFER_KEY.fullmatch(leaf.key) is None or not leaf.key.startswith(f"transfer:{UUID(move.source)}:"):
+                message = f"Expected the key 'transfer:{UUID(move.source)}:' and an id; found {leaf.key!r}."
+                books.findings.add(FindingCode.KEY_WRONG, index, message)
+            _accounts_expect(books, index, leaf, is_right=not {move.source, move.target} & {TREASURY, ESCROW})
+            return None
         case "reversal":
             entry = _text(leaf.evidence, "entry")
             _text(leaf.evidence, "reason")
@@ -218,7 +225,12 @@ def _balance_move(books: Books, index: int, account: str, amount: int) -> None:
 
 def _accounts_expect(books: Books, index: int, leaf: EntryLeaf, *, is_right: bool) -> None:
     if not is_right:
-        sides = {"grant": "treasury to a person", "reservation": "a person to the escrow", "payment": "the escrow to a contributor"}
+        sides = {
+            "grant": "treasury to a person",
+            "reservation": "a person to the escrow",
+            "payment": "the escrow to a contributor",
+            "transfer": "one person to another",
+        }
         books.findings.add(FindingCode.POSTINGS_WRONG, index, f"Entry {leaf.entry}: a {leaf.kind} goes from {sides[leaf.kind]}.")
 
 

@@ -19,9 +19,9 @@ from people.page_users import user_of
 @require_http_methods(["GET", "HEAD", "POST"])
 @never_cache
 @login_required
-@reauthentication_required  # type: ignore[untyped-decorator]  # allauth has no types
+@reauthentication_required(allow_get=True)  # type: ignore[untyped-decorator]  # allauth has no types
 def account_delete_page(request: HttpRequest) -> HttpResponse:
-    """Says what goes, what stays and what is in the way; the button does it, and signs out."""
+    """Says what goes, what stays and what is in the way; the button asks once more who it is, does it, and signs out."""
     user = user_of(request)
     if request.method == "POST":
         try:

@@ -18,6 +18,7 @@ class NotificationKind(models.TextChoices):
     JOB_DISPUTED = "job.disputed", "jobs whose replicas do not agree"
     NODE_TROUBLE = "node.trouble", "nodes that are silent, quarantined or copied"
     APPLICATION = "application", "what became of your application"
+    CREDITS_RECEIVED = "credits.received", "credits that somebody gave you"
     WEBHOOK = "webhook", "your webhook, when it is switched off"
 
 

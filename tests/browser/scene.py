@@ -12,15 +12,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
+from uuid import uuid4
 
 from django.utils import timezone
 
 from jobs.models import Job
 from jobs.services.settlement import job_settle
 from ledger.checkpoints import checkpoint_publish
+from ledger.services import account_of
 from nodes.models import Node
 from people.models import User
 from people.services import researcher_approve
+from people.transfers.services import credits_send
 from tests.browser.scene_bank import wall_scene_make
 from tests.browser.scene_jobs import jobs_add
 from tests.browser.scene_live import live_make
@@ -87,11 +90,13 @@ def scene_make() -> Scene:
     fleet = [_node(owner, place) for owner in contributors for place in range(2)]
     jobs = _jobs(researcher, fleet)
     jobs |= jobs_add(researcher, [pair for pair in fleet if pair[0].tier == "cpu"], FILES)
+    taker = account_of(user=contributors[0]).pk
+    credits_send(sender=researcher, account_id=taker, amount_micro=12_500_000, transfer_id=uuid4())
     checkpoint_publish()
     wall_scene_make(contributors, SCIENCES)
     live_make(researcher)
     nodes = tuple(node for node, _ in fleet)
-    ids = nodes_furnish(nodes) | moderation_make(moderator, researcher, contributors[1:], (nodes[-1], nodes[-2]))
+    ids = {"account": taker} | nodes_furnish(nodes) | moderation_make(moderator, researcher, contributors[1:], (nodes[-1], nodes[-2]))
     return Scene(researcher, contributors, moderator, nodes, jobs, ids=ids)
 
 

@@ -146,6 +146,9 @@ class LogMaker:
     def refund(self, job: UUID, account: UUID, amount: int) -> Leaf:
         return self.entry("refund", f"refund:{job}", {"job": str(job)}, source=ACCOUNT_ESCROW, target=account, amount=amount)
 
+    def transfer(self, source: UUID, target: UUID, amount: int) -> Leaf:
+        return self.entry("transfer", f"transfer:{source}:{self.uuid()}", {}, source=source, target=target, amount=amount)
+
     def reversal(self, entry: Leaf, *, source: UUID, target: UUID, amount: int) -> Leaf:
         evidence = {"entry": entry["entry"], "reason": "a mistake"}
         return self.entry("reversal", f"reversal:{entry['entry']}", evidence, source=source, target=target, amount=amount)
@@ -169,7 +172,7 @@ class LogMaker:
 
 
 def log_make(seed: int = 7) -> LogMaker:
-    """A small honest log of all kinds: grants, hosts, jobs of one and two hosts, a reversal, draws with their key."""
+    """A small honest log of all kinds: grants, hosts, jobs of one and two hosts, a reversal, draws with their key, a transfer."""
     log = LogMaker(seed)
     person, secret, spot_key = log.uuid(), bytes(range(32)), log.uuid()
     log.grant(person, 1_000_000_000)
@@ -194,6 +197,7 @@ def log_make(seed: int = 7) -> LogMaker:
     cancelled = log.uuid()
     log.reservation(cancelled, person, 77)
     log.refund(cancelled, person, 77)
+    log.transfer(person, mistaken, 42)
     log.spot_key(spot_key, secret)
     return log
 

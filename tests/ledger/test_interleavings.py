@@ -25,6 +25,7 @@ from ledger.services import (
     refund_of,
     reservation_of,
     reversal_post,
+    transfer_post,
     treasury_account,
 )
 from tests.factories.ledger import account_make, payment_make
@@ -111,6 +112,15 @@ class Books(RuleBasedStateMachine):
     def grant(self, to: int, amount: int) -> None:
         grant_post(to=self.people[to], amount_micro=amount, reason="thanks", idempotency_key=str(uuid.uuid4()))
         self.granted += amount
+
+    @rule(sides=st.permutations(range(PEOPLE)), amount=st.integers(1, 30), again=st.booleans())
+    def give(self, sides: list[int], amount: int, again: bool) -> None:
+        source, target, *_ = sides
+        number, before = uuid.uuid4(), self._balance(self.people[source])
+        for _ in range(1 + again):
+            with suppress(CreditsInsufficientError):
+                transfer_post(source=self.people[source], target=self.people[target], amount_micro=amount, transfer_id=number)
+        assert self._balance(self.people[source]) == (before - amount if amount <= before else before)
 
     @rule(which=st.integers(0, 10**6))
     def reverse(self, which: int) -> None:

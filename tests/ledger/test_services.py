@@ -20,6 +20,7 @@ from ledger.services import (
     reservation_of,
     reversal_post,
     start_grant_post,
+    transfer_post,
     treasury_account,
 )
 from tests.factories.ledger import account_make, entry_post, payment_make
@@ -172,14 +173,43 @@ def test_reversal_of_spent_credits_is_refused() -> None:
         reversal_post(entry=entry, reason="mistake")
 
 
-def test_reservations_refunds_reversals_and_payments_to_oneself_are_not_reversible() -> None:
+def test_a_transfer_moves_credits_once_and_never_more_than_there_are() -> None:
+    source, target, number = account_make(10), account_make(), uuid.uuid4()
+    entry = transfer_post(source=source, target=target, amount_micro=4, transfer_id=number)
+    assert transfer_post(source=source, target=target, amount_micro=4, transfer_id=number) == entry
+    assert (entry.kind, entry.evidence, balance(source), balance(target)) == ("transfer", {}, 6, 4)
+    with pytest.raises(CreditsInsufficientError, match=r"at most the 0\.000006 credits that you have, found 0\.000007"):
+        transfer_post(source=source, target=target, amount_micro=7, transfer_id=uuid.uuid4())
+    with pytest.raises(EntryConflictError):
+        transfer_post(source=source, target=target, amount_micro=5, transfer_id=number)
+    back = transfer_post(source=target, target=source, amount_micro=4, transfer_id=number)  # an id of another's is nobody's concern
+    assert back != entry
+    constraints_check()
+    assert (balance(source), balance(target)) == (10, 0)
+
+
+def test_a_transfer_is_of_something_from_one_person_to_another() -> None:
+    source, target = account_make(10), account_make()
+    for where, to, amount in (
+        (source, source, 1),
+        (source, target, 0),
+        (source, target, -1),
+        (source, escrow_account(), 1),
+        (treasury_account(), target, 1),
+    ):
+        with pytest.raises(ValueError, match="from one person to another"):
+            transfer_post(source=where, target=to, amount_micro=amount, transfer_id=uuid.uuid4())
+
+
+def test_reservations_refunds_transfers_reversals_and_payments_to_oneself_are_not_reversible() -> None:
     account, job = account_make(10), uuid.uuid4()
+    transfer = transfer_post(source=account_make(5), target=account_make(), amount_micro=5, transfer_id=job)
     reservation = entry_post(reservation_of(account=account, job_id=job, amount_micro=10))
     to_oneself = entry_post(payment_of(job_id=job, payment=payment_make(account, 4), formula={}))
     refund = entry_post(refund_of(account=account, job_id=job, amount_micro=6))
     grant = grant_post(to=account, amount_micro=5, reason="", idempotency_key="k")
     reversal = reversal_post(entry=grant, reason="mistake")
-    for entry in (reservation, refund, reversal, to_oneself):
+    for entry in (reservation, refund, transfer, reversal, to_oneself):
         with pytest.raises(EntryNotReversibleError, match="expected a grant"):
             reversal_post(entry=entry, reason="no")
 

@@ -275,7 +275,8 @@ def test_people_delete_their_account_on_its_page_after_saying_again_that_it_is_t
     EmailAddress.objects.create(user=user, email=user.email, verified=True, primary=True)
     client = Client()
     client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
-    asked = client.get("/account/delete/")
+    assert "What stays" in client.get("/account/delete/").content.decode()
+    asked = client.post("/account/delete/")
     assert (asked.status_code, urlsplit(asked.headers["Location"]).path) == (302, "/accounts/reauthenticate/")
     client.post("/accounts/reauthenticate/", {"password": "another"})
     assert client.post("/account/delete/").status_code == 302
@@ -283,7 +284,6 @@ def test_people_delete_their_account_on_its_page_after_saying_again_that_it_is_t
     client = Client()
     client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
     client.post("/accounts/reauthenticate/?next=/account/delete/", {"password": PASSWORD})
-    assert "What stays" in client.get("/account/delete/").content.decode()
     mail.outbox.clear()
     with django_capture_on_commit_callbacks(execute=True):
         page = client.post("/account/delete/", follow=True)

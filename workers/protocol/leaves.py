@@ -2,7 +2,8 @@
 
 Every leaf has `kind`, `key` (no two leaves of a log share one) and `at`. By kind:
 
-    grant, reservation, payment, refund, reversal   an entry: credits that moved between opaque accounts, with its evidence
+    grant, reservation, payment, refund, transfer, reversal
+                        an entry: credits that moved between opaque accounts, with its evidence
     node_key            a node's key is registered, and the account that its work is paid to
     receipt             a job was concluded: the host's signed receipt, whole, and whether it was accepted
     spot_commitment     the digest of a key that will choose which `spot` jobs run twice, before it chooses any
@@ -33,7 +34,7 @@ ACCOUNT_TREASURY: Final = UUID("00000000-0000-4000-8000-000000000001")
 ACCOUNT_ESCROW: Final = UUID("00000000-0000-4000-8000-000000000002")
 """Where reservations wait for payments and refunds."""
 
-EntryKindName = Literal["grant", "reservation", "payment", "refund", "reversal"]
+EntryKindName = Literal["grant", "reservation", "payment", "refund", "transfer", "reversal"]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=120)]
 Micro = Annotated[str, StringConstraints(pattern=r"^-?(0|[1-9][0-9]{0,18})$")]
 """Whole millionths of a credit."""

@@ -151,6 +151,29 @@ def refund_left_out(log: LogMaker) -> Leaf:
     return first(log, "payment")
 
 
+# --- transfers --------------------------------------------------------------------------------------------------------
+
+
+def transfer_from_the_treasury(log: LogMaker) -> Leaf:
+    return log.transfer(ACCOUNT_TREASURY, log.uuid(), 5)
+
+
+def transfer_to_the_escrow(log: LogMaker) -> Leaf:
+    return log.transfer(UUID(first(log, "reservation")["postings"][0]["account"]), ACCOUNT_ESCROW, 5)
+
+
+def transfer_under_anothers_key(log: LogMaker) -> Leaf:
+    leaf = first(log, "transfer")
+    leaf["key"] = f"transfer:{log.uuid()}:{log.uuid()}"
+    return leaf
+
+
+def transfer_of_more_than_there_is(log: LogMaker) -> Leaf:
+    leaf = first(log, "transfer")
+    amount_set(leaf, 10**12)
+    return leaf
+
+
 # --- reversals --------------------------------------------------------------------------------------------------------
 
 
@@ -169,6 +192,12 @@ def reversal_of_another_amount(log: LogMaker) -> Leaf:
 def reversal_of_a_refund(log: LogMaker) -> Leaf:
     refund = first(log, "refund")
     return log.reversal(refund, source=UUID(refund["postings"][1]["account"]), target=ACCOUNT_ESCROW, amount=7_000_000)
+
+
+def reversal_of_a_transfer(log: LogMaker) -> Leaf:
+    given = first(log, "transfer")
+    source, target = (UUID(side["account"]) for side in given["postings"])
+    return log.reversal(given, source=target, target=source, amount=42)
 
 
 def reversal_to_somebody_else(log: LogMaker) -> Leaf:
@@ -328,9 +357,14 @@ CASES: dict[Cheat, set[FindingCode]] = {
     refund_to_somebody_else: {CODE.REFUND_WRONG},
     refund_of_an_unknown_job: {CODE.JOB_UNRESERVED},
     refund_left_out: {CODE.REFUND_MISSING},
+    transfer_from_the_treasury: {CODE.POSTINGS_WRONG},
+    transfer_to_the_escrow: {CODE.POSTINGS_WRONG},
+    transfer_under_anothers_key: {CODE.KEY_WRONG},
+    transfer_of_more_than_there_is: {CODE.ACCOUNT_NEGATIVE},
     reversal_of_no_entry: {CODE.REVERSAL_WRONG},
     reversal_of_another_amount: {CODE.REVERSAL_WRONG},
     reversal_of_a_refund: {CODE.REVERSAL_WRONG},
+    reversal_of_a_transfer: {CODE.REVERSAL_WRONG},
     reversal_to_somebody_else: {CODE.REVERSAL_WRONG},
     reversal_evidence_without_entry: {CODE.EVIDENCE_MALFORMED},
     payment_above_the_formula: {CODE.PAYMENT_AMOUNT_WRONG},

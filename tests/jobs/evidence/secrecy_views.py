@@ -43,6 +43,7 @@ ANSWERS_NOTHING: Final = {
     "metrics": "numbers over all jobs, and to nobody who comes through the proxy",
     "readyz": "which of the portal's dependencies are well",
     "account-delete": "that jobs are open, to their owner",
+    "bank-give": "the person's balance, as the bank's page does, and whose an account is, of people who show themselves",
     "account-page": "the person's own data, and none of a job",
     "account-profile": "the person's own data, and none of a job",
     "account-research": "the person's own data, and none of a job",

@@ -1,0 +1,1 @@
+"""Credits that people give to each other."""
