@@ -47,8 +47,9 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 
 @register.filter
 def short(digest: object) -> str:
-    """The first 8 characters of a digest, key or id, without its algorithm."""
-    return str(digest or "").removeprefix("sha256:")[:8]
+    """The first 8 characters of a digest or key, without its algorithm; the last 8 of a UUID, which may begin with the time."""
+    text = str(digest or "").removeprefix("sha256:")
+    return text[-8:] if len(text) == 36 and text.count("-") == 4 else text[:8]
 
 
 @register.simple_tag
@@ -72,7 +73,7 @@ def figure(value: object) -> str:
 
 @register.simple_tag
 def digest(value: object) -> SafeString:
-    """Glyph and 8 characters; the whole value as title and for copying. A dash where there is none."""
+    """Glyph and 8 characters (`short`); the whole value as title and for copying. A dash where there is none."""
     if not value:
         return NONE
     text = str(value)

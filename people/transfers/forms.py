@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from django import forms
+
+from people.transfers.services import AMOUNT_LEAST_MICRO, MICRO
 
 
 class TransferForm(forms.Form):
@@ -15,10 +19,11 @@ class TransferForm(forms.Form):
         widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false", "class": "code"}),
     )
     credits = forms.DecimalField(
-        min_value=0,
+        min_value=Decimal(AMOUNT_LEAST_MICRO) / MICRO,
         max_digits=18,
         decimal_places=6,
         label="Credits",
+        error_messages={"invalid": "Expected a number such as 2.5.", "min_value": "Expected %(limit_value)s credits or more."},
         widget=forms.NumberInput(attrs={"inputmode": "decimal", "step": "any"}),
     )
     transfer = forms.UUIDField(widget=forms.HiddenInput)

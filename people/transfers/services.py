@@ -2,7 +2,7 @@
 
 1. It goes to an account, by the id that stands in the public ledger: whose it is is told only of people who show themselves.
 2. Each `transfer_id` is done once: a form that is sent twice gives once.
-3. It can't be undone, by moderators neither. Who gets it is told.
+3. Nobody can undo it, not even a moderator. Who gets it is told.
 4. Each transfer is a leaf of the log for good: so there is a least amount, and a number a day.
 """
 

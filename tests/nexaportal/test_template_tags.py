@@ -139,3 +139,11 @@ def test_what_is_typed_is_shown_as_code_and_all_else_escaped() -> None:
 )
 def test_a_large_figure_of_credits_is_rounded_down_and_exact_on_hover(micro: int, shown: str, exact: str) -> None:
     assert portal.credits_figure(micro) == f'<span title="{exact} credits">{shown}</span>'
+
+
+def test_ids_of_one_minute_are_told_apart_by_what_is_shown_of_them() -> None:
+    """Ids of jobs begin with the time: the beginning is the same for all of a minute, or an hour."""
+    ids = ["01a21d3f-0000-7000-8000-00000000beef", "01a21d3f-0000-7000-8000-00000000cafe"]
+    assert [portal.short(one) for one in ids] == ["0000beef", "0000cafe"]
+    assert portal.short("sha256:0123456789abcdef") == portal.short("0123456789abcdef") == "01234567"
+    assert portal.short(None) == ""
