@@ -161,11 +161,10 @@ def test_reasons_are_text_on_the_page_and_no_formula_in_a_spreadsheet() -> None:
 def test_statements_do_not_grow_with_lines(django_assert_max_num_queries: DjangoAssertNumQueries) -> None:
     user, _ = account_with([100] * (PAGE_LINES + 2))
     client = signed_in(user)
-    with django_assert_max_num_queries(
-        9
-    ):  # session, user, account, lines, their other sides, reservations twice, balance and unread in the bar
+    # session, user, account, lines, the postings of their entries, reservations twice, balance and unread in the bar
+    with django_assert_max_num_queries(9):
         assert "Older lines" in client.get("/bank/").content.decode()
-    with django_assert_max_num_queries(5):
+    with django_assert_max_num_queries(6):
         body_of(client, "/bank/statement.json")
     assert EXPORT_LINES > PAGE_LINES
 
