@@ -92,7 +92,6 @@ PAGES: Final = (
     PageShown("/bank/", "grace"),
     PageShown("/bank/give/", "ada"),
     PageShown("/bank/give/?to={account}&credits=2.5&transfer=0b9f4a1e-3c55-4f0d-8f4f-7a1d5f3c2b02", "ada"),
-    PageShown("/bank/give/?to=nobody&credits=-1&transfer=0b9f4a1e-3c55-4f0d-8f4f-7a1d5f3c2b02", "ada"),
     PageShown("/live/"),
     PageShown("/docs/"),
     PageShown("/docs/researcher/"),
