@@ -16,6 +16,7 @@ from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E40
 from jobs.consumers import websocket_urlpatterns  # noqa: E402
 from jobs.gateway.liveness import liveness_start  # noqa: E402
 from nexaportal import urls  # noqa: E402, F401  all views, for which the first request would wait otherwise
+from nexaportal.collecting import loaded_keep  # noqa: E402
 from nexaportal.handling import PortalHandler  # noqa: E402
 
 application = ProtocolTypeRouter(
@@ -26,3 +27,4 @@ application = ProtocolTypeRouter(
 )
 
 liveness_start()
+loaded_keep()
