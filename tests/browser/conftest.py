@@ -15,8 +15,10 @@ from tests.client.live_portal import LivePortal
 expect.set_options(timeout=20_000)  # a busy machine is slow to answer, and what comes at once isn't waited for
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Under xdist one process has the browser and the scene."""
+    """Under xdist one process has the browser and the scene. Before xdist reads the groups, also where this folder is named to pytest: then
+    this hook is there before xdist's, and would come after it."""
     for item in items:
         if "/browser/" in str(item.path):
             item.add_marker(pytest.mark.xdist_group("browser"))
