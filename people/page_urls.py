@@ -5,6 +5,7 @@ from django.urls import path
 from people import standing_views, views
 from people.erasure.views import account_delete_page
 from people.invitations.views import invitation_page
+from people.sign_in_views import sign_in_elsewhere
 from people.transfers.views import transfer_page
 
 urlpatterns = [
@@ -12,6 +13,7 @@ urlpatterns = [
     path("bank/give/", transfer_page, name="bank-give"),
     path("account/", views.account_page, name="account-page"),
     path("account/delete/", account_delete_page, name="account-delete"),
+    path("accounts/oidc/<str:provider_id>/login/", sign_in_elsewhere, name="openid_connect_login"),
     path("account/profile/", views.profile_page, name="account-profile"),
     path("account/sessions/<int:session_id>/end/", views.session_end_page, name="account-session-end"),
     path("account/tokens/", views.tokens_page, name="account-tokens"),
