@@ -1,4 +1,4 @@
-"""An OpenID Connect provider on this machine's loopback: discovery, authorization code with PKCE, token, user info. One person is signed in."""
+"""An OpenID Connect provider on loopback: discovery, authorization code with PKCE, token, user info. One person is signed in with it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 CLIENT_ID = "nexa"
-CLIENT_SECRET = "known to both"  # noqa: S105
+CLIENT_SECRET = "known to both"
 
 
 @dataclass
