@@ -51,12 +51,15 @@ def pytest_collection() -> Generator[None, object, object]:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
     """Under xdist the tests of one container at a time run in one worker, one after the other: there is one engine. Stacks of processes
-    go where there is time for them, a module's together, which share theirs: each looks only for containers of its own.
+    go where there is time for them, a module's together, which share theirs: each looks only for containers of its own. Modules that share
+    one with each other name a group of their own.
 
     Stacks come before all else, after the shuffle too: xdist begins with what has most tests, so a stack for one test could be the last
     to start, and all would wait for it.
     """
     for item in items:
+        if item.get_closest_marker("xdist_group"):
+            continue
         if item.get_closest_marker("acceptance"):
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
         elif item.get_closest_marker("docker"):

@@ -64,7 +64,7 @@ def shoot(shown: Sequence[PageShown], *, out: Path) -> None:
     """Saves each page in light and dark at each width; says what is wider than the screen, and what the console said."""
     out.mkdir(parents=True, exist_ok=True)
     with scene_serving() as (portal, scene), contextlib.ExitStack() as stack:
-        from tests.browser.looking import SCHEMES, WIDTHS, Complaints, browser_open, context_open, session_cookie  # noqa: PLC0415  after django.setup
+        from tests.browser.looking import SCHEMES, WIDTHS, Complaints, browser_open, context_open, page_load, session_cookie  # noqa: PLC0415  after django.setup
 
         browser = stack.enter_context(browser_open())
         for one in shown:
@@ -76,7 +76,7 @@ def shoot(shown: Sequence[PageShown], *, out: Path) -> None:
                 context = context_open(browser, portal.origin, cookie=cookie, width=width, scheme=scheme)
                 page = context.new_page()
                 complaints = Complaints(page)
-                page.goto(scene.path(one.path), wait_until="load")
+                page_load(page, scene.path(one.path), complaints)
                 name = re.sub(r"[^a-z0-9]+", "-", f"{one.path} {one.name}".lower()).strip("-") or "home"
                 file = out / f"{name}-{width}-{scheme}.png"
                 page.screenshot(path=file, full_page=True)

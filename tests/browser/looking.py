@@ -12,13 +12,16 @@ from unittest import mock
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.sessions.backends.db import SessionStore
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response, sync_playwright
+from playwright.sync_api import Error as PlaywrightError
 
 from people.models import User
 
 WIDTHS: Final = (360, 1280)
 Scheme = Literal["light", "dark"]
 SCHEMES: Final[tuple[Scheme, ...]] = ("light", "dark")
+NETWORK_CHANGED: Final = "net::ERR_NETWORK_CHANGED"
+LOADS_MAX: Final = 5
 
 
 @contextmanager
@@ -71,3 +74,27 @@ class Complaints:
     def _console(self, message: ConsoleMessage) -> None:
         if message.type in {"error", "warning"}:
             self.found.append(f"{message.type}: {message.text} ({message.location['url']})")
+
+
+def page_load(page: Page, path: str, complaints: Complaints) -> Response:
+    """Goes to a page and waits for all that it loads.
+
+    Chromium drops every connection, also to its own machine, when the machine gets or loses a network, as another test's container may make
+    one. What was dropped says nothing about the page: it is loaded anew, and complaints of the load before are forgotten. Nothing else is
+    tried again.
+    """
+    for _ in range(LOADS_MAX):
+        earlier = len(complaints.found)
+        try:
+            answer = page.goto(path, wait_until="load")
+        except PlaywrightError as error:
+            if NETWORK_CHANGED not in error.message:
+                raise
+            continue
+        finally:
+            if is_dropped := any(NETWORK_CHANGED in text for text in complaints.found[earlier:]):
+                del complaints.found[earlier:]
+        if not is_dropped:
+            assert answer is not None, f"expected {path} to be another page than the one before"
+            return answer
+    raise AssertionError(f"expected {path} to load while no network of this machine comes or goes, found that one did {LOADS_MAX} times")

@@ -19,7 +19,7 @@ from jobs.services.outbox import outbox_push
 from jobs.services.submission import job_cancel
 from people.models import User
 from tests.browser.hands import pushed
-from tests.browser.looking import Complaints, context_open
+from tests.browser.looking import Complaints, context_open, page_load
 from tests.client.live_portal import LivePortal
 from tests.factories.jobs import funded_researcher_make, job_make
 
@@ -111,7 +111,7 @@ def test_what_happens_is_told_by_the_socket_and_not_only_found_when_the_page_ask
     """The page's own questions are held back here."""
     page.add_init_script("window.setInterval = () => 0")
     complaints = Complaints(page)
-    page.goto("/live/")
+    page_load(page, "/live/", complaints)
     expect(page.locator("#live-note")).to_have_text(LIVE, timeout=SOON_MS)
     for science in ("storm-tracks", "bell-pairs"):
         job_happens(own_portal, science)
@@ -126,7 +126,7 @@ def test_at_two_hundred_events_a_second_updates_are_few_and_frames_come_in_time(
         jobs = _jobs_ended(40)
         pushed()
     complaints = Complaints(page)
-    page.goto("/live/")
+    page_load(page, "/live/", complaints)
     expect(page.locator("#live-note")).to_have_text(LIVE, timeout=SOON_MS)
     devices = page.context.new_cdp_session(page)
     devices.send("Performance.enable", {"timeDomain": "threadTicks"})

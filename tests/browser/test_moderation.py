@@ -15,7 +15,7 @@ from ledger.checkpoints import checkpoint_publish
 from ledger.selectors import balance_micro_of
 from people.moderation.models import Act
 from tests.browser.hands import PASSWORD, totp
-from tests.browser.looking import Complaints, context_open
+from tests.browser.looking import Complaints, context_open, page_load
 from tests.client.live_portal import LivePortal
 from tests.factories.people import SECOND_FACTOR_SECRET, moderator_make
 from tests.jobs.disputes.test_disputes import disputed_job
@@ -38,7 +38,7 @@ def test_a_moderator_settles_a_dispute(portal: LivePortal, browser: Browser) -> 
     page = context.new_page()
     complaints = Complaints(page)
 
-    page.goto("/admin/")
+    page_load(page, "/admin/", complaints)
     page.get_by_label("Username or e-mail").fill("barbara")
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Sign in", exact=True).click()

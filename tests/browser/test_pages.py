@@ -6,7 +6,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser
 
-from tests.browser.looking import SCHEMES, WIDTHS, Complaints, context_open, session_cookie
+from tests.browser.looking import SCHEMES, WIDTHS, Complaints, context_open, page_load, session_cookie
 from tests.browser.pages import PAGES, PageShown
 from tests.browser.scene import Scene
 from tests.client.live_portal import LivePortal
@@ -27,8 +27,7 @@ def test_a_page_is_accessible_quiet_and_fits(shown: PageShown, portal: LivePorta
     with context_open(browser, portal.origin, cookie=cookie) as context:
         page = context.new_page()
         complaints = Complaints(page)
-        answer = page.goto(scene.path(shown.path), wait_until="load")
-        assert answer is not None
+        answer = page_load(page, scene.path(shown.path), complaints)
         for width, scheme in zip(WIDTHS, SCHEMES, strict=True):
             page.set_viewport_size({"width": width, "height": 800})
             page.emulate_media(color_scheme=scheme)

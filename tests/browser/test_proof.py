@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.looking import Complaints, context_open
+from tests.browser.looking import Complaints, context_open, page_load
 from tests.browser.scene import Scene
 from tests.client.live_portal import LivePortal
 
@@ -20,7 +20,7 @@ def leaf_page(portal: LivePortal, scene: Scene, browser: Browser) -> Iterator[Pa
     context = context_open(browser, portal.origin)
     page = context.new_page()
     complaints = Complaints(page)
-    page.goto("/ledger/3/", wait_until="load")
+    page_load(page, "/ledger/3/", complaints)
     expect(page.locator("[data-proof]")).to_have_attribute("data-checked", "holds")
     yield page
     assert complaints.found == []
@@ -86,7 +86,7 @@ def test_a_browser_that_can_not_check_says_so(script: str, word: str, portal: Li
     context = context_open(browser, portal.origin)
     context.add_init_script(script)
     page = context.new_page()
-    page.goto("/ledger/3/", wait_until="load")
+    page_load(page, "/ledger/3/", Complaints(page))
     expect(page.locator("[data-proof]")).to_have_attribute("data-checked", "partly")
     expect(page.locator('[data-check="signature"]')).to_contain_text(word)
     context.close()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.browser.looking import Complaints, context_open, session_cookie
+from tests.browser.looking import Complaints, context_open, page_load, session_cookie
 from tests.browser.scene import Scene
 from tests.client.live_portal import LivePortal
 
@@ -37,7 +37,7 @@ def page(portal: LivePortal, scene: Scene, browser: Browser, cookie: str) -> Ite
     context = context_open(browser, portal.origin, cookie=cookie)
     opened = context.new_page()
     complaints = Complaints(opened)
-    opened.goto(scene.path(_STRUCTURE))
+    page_load(opened, scene.path(_STRUCTURE), complaints)
     opened.wait_for_selector("#structure[data-ready=yes]")
     opened.evaluate(_FRAMES)
     yield opened

@@ -40,9 +40,13 @@ def engine() -> EngineHandle:
     return engine_ensure(report=print)
 
 
-@pytest.fixture(scope="module")
+ONE_HOST = [pytest.mark.acceptance, pytest.mark.docker, pytest.mark.xdist_group("one_host")]
+"""Marks of modules that use `running`: all in one process, which starts it once."""
+
+
+@pytest.fixture(scope="package")
 def running(tmp_path_factory: pytest.TempPathFactory, engine: EngineHandle) -> Iterator[RunningStack]:
-    """One host, so that a job is finished by it or not at all."""
+    """One host, so that a job is finished by it or not at all. Whoever ends a process of it starts it again."""
     with stack_running(
         tmp_path_factory.mktemp("stack"),
         engine,

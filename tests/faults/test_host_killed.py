@@ -10,10 +10,10 @@ import pytest
 from devstack.engine import EngineHandle
 from tests.acceptance.running_stack import RunningStack
 from tests.acceptance.traces import wait_for
-from tests.faults.conftest import HOST, LIMIT_SECONDS, Books, bulk_submit, expect_nothing_left, portal_heard
+from tests.faults.conftest import HOST, LIMIT_SECONDS, ONE_HOST, Books, bulk_submit, expect_nothing_left, portal_heard
 from tests.faults.moments import MOMENTS, moment_set
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.docker]
+pytestmark = ONE_HOST
 
 
 def _killed_at(running: RunningStack, moment: str, *, seconds: float = 1.0) -> str:

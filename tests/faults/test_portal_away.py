@@ -11,9 +11,9 @@ import pytest
 from devstack.engine import EngineHandle
 from tests.acceptance.running_stack import LEASE_SECONDS, RunningStack
 from tests.acceptance.traces import wait_for
-from tests.faults.conftest import HOST, LIMIT_SECONDS, Books, bulk_submit, expect_nothing_left
+from tests.faults.conftest import HOST, LIMIT_SECONDS, ONE_HOST, Books, bulk_submit, expect_nothing_left
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.docker]
+pytestmark = ONE_HOST
 
 SHIFTED_CLOCK = """
 #define _GNU_SOURCE

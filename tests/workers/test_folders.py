@@ -8,13 +8,15 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
+
 from tests.workers.runtime_fake import FakeRuntime
 from workers.folders import folder_remove
 from workers.home import NodeHome
 from workers.host import Host
 from workers.protocol.messages.order import Limits
 from workers.protocol.messages.receipt import FailureCode
-from workers.runtime.output_watch import excess_of, folder_measure
+from workers.runtime.output_watch import FolderSize, excess_of, folder_measure
 from workers.transport import OrderQueue
 
 DEPTH = 3000
@@ -96,6 +98,18 @@ def test_worker_starts_over_what_a_hostile_job_left(home: NodeHome) -> None:
     finally:
         host.close()
         folder_remove(left)
+
+
+@pytest.mark.parametrize(
+    ("output_bytes", "disk_bytes", "code"),
+    [(32, 64, FailureCode.LIMIT_OUTPUT), (512, 64, FailureCode.LIMIT_DISK), (64, 64, FailureCode.LIMIT_OUTPUT)],
+)
+def test_of_two_limits_that_a_late_look_finds_passed_the_first_is_named(output_bytes: int, disk_bytes: int, code: FailureCode) -> None:
+    limits = LIMITS.model_copy(update={"output_bytes": output_bytes * 2**20, "disk_bytes": disk_bytes * 2**20})
+    for mib in (600, 6000):  # of files that are as large as they take disk
+        failure = excess_of(FolderSize(content_bytes=mib * 2**20, allocated_bytes=mib * 2**20), limits)
+        assert failure is not None
+        assert failure.code is code
 
 
 def test_outputs_too_deep_to_measure_are_an_excess(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
 2. A file whose name was removed takes disk for as long as a process holds it open or mapped: such files are found through the container's
    processes, where the host may look at them (root sees all; a host that is not root sees open ones, and in another machine none).
 3. Looks come close together, since space can be reserved faster than it can be written, but take no more than `_LOOK_SHARE` of the time.
+4. A late look may find two limits passed. The one that was passed by more times its size is named: as outputs grow, it was passed first.
 """
 
 from __future__ import annotations
@@ -128,7 +129,8 @@ def look_pause_seconds(look_seconds: float) -> float:
 
 def excess_of(size: FolderSize, limits: Limits) -> Failure | None:
     """The failure that outputs of this size are, if any."""
-    if size.content_bytes > limits.output_bytes:
+    is_disk_first = size.allocated_bytes * limits.output_bytes > size.content_bytes * limits.disk_bytes
+    if size.content_bytes > limits.output_bytes and not (size.allocated_bytes > limits.disk_bytes and is_disk_first):
         return Failure(
             code=FailureCode.LIMIT_OUTPUT,
             message=f"The outputs may hold {limits.output_bytes} bytes; they hold {size.content_bytes} or more.",
