@@ -125,7 +125,7 @@ def test_what_env_example_lists_is_what_the_file_asks_for_with_the_same_defaults
 
 def test_djangos_checks_for_deployment_find_nothing_in_the_web_services_configuration(tmp_path: Path) -> None:
     secret_files_make(folder=tmp_path, hostname="nexapod.test")
-    variables = {"NEXA_HOSTNAME": "nexapod.test"}
+    variables = {"NEXA_HOSTNAME": "nexapod.test", "NEXA_EMAIL_HOST": "mail.nexapod.test"}
     environment = {
         name: _substituted(str(value), variables).replace("/run/secrets", str(tmp_path))
         for name, value in SERVICES["web"]["environment"].items()
