@@ -67,7 +67,9 @@ def backup_restore(*, folder: Path, reason: str, replace: bool, report: Report) 
     _pool_leave()
     tools_check()
     manifest = backup_check(folder=folder)
-    report(f"The backup of {manifest.made_at:%Y-%m-%d %H:%M:%S} UTC is whole: {manifest.blobs} blobs, {len(manifest.files)} files.")
+    report(
+        f"The backup of {manifest.made_at:%Y-%m-%d %H:%M:%S} UTC is whole: {manifest.blobs} blobs beside the dump, {len(manifest.files)} files."
+    )
     _target_check(folder, replace=replace)
     for name, path in _keys(folder).items():
         _key_place(folder / name, path)
