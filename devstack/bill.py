@@ -42,8 +42,9 @@ print(json.dumps([
 def image_bill(client: docker.DockerClient, reference: str) -> str:
     """The bill of an image that is here, as CycloneDX 1.6 JSON. Raises ImageNotFound."""
     image = client.images.get(reference)
-    subject = Component(type=ComponentType.CONTAINER, name=reference, version=image.id, bom_ref="image")
-    bom = Bom(serial_number=uuid.uuid5(uuid.NAMESPACE_URL, image.id), components=[*_debian(client, image.id), *_python(client, image.id)])
+    image_id = str(image.id)
+    subject = Component(type=ComponentType.CONTAINER, name=reference, version=image_id, bom_ref="image")
+    bom = Bom(serial_number=uuid.uuid5(uuid.NAMESPACE_URL, image_id), components=[*_debian(client, image_id), *_python(client, image_id)])
     bom.metadata.component = subject
     bom.metadata.timestamp = datetime.fromisoformat(image.attrs["Created"][:19] + "+00:00")
     bom.register_dependency(subject, bom.components)
