@@ -76,7 +76,7 @@ def _said(client: docker.DockerClient, image_id: str, command: list[str]) -> str
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m devstack.bill", description="Write what images are made of, as CycloneDX documents.")
-    parser.add_argument("images", nargs="*", default=IMAGES, help="by name; else those of ours that are here")
+    parser.add_argument("images", nargs="*", help="by name; else those of ours that are here")
     parser.add_argument("--out", type=Path, default=Path("var/bills"))
     arguments = parser.parse_args()
     try:
@@ -85,19 +85,19 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     arguments.out.mkdir(parents=True, exist_ok=True)
-    written = 0
-    for reference in arguments.images:
+    missing = 0
+    for reference in arguments.images or IMAGES:
         try:
             bill = image_bill(client, reference)
         except ImageNotFound:
-            print(f"{reference}: not here. `docker compose build` makes it.", file=sys.stderr)
+            print(f"{reference}: not here. `docker compose build` makes it, where COMPOSE_PROFILES has its service.", file=sys.stderr)
+            missing += 1
             continue
         path = arguments.out / f"{reference.replace('/', '-').replace(':', '-')}.cdx.json"
         path.write_text(bill)
         print(f"{path}: {len(json.loads(bill)['components'])} components")
-        written += 1
     client.close()
-    return 0 if written == len(arguments.images) else 1
+    return 1 if missing == len(IMAGES) or (missing and arguments.images) else 0
 
 
 if __name__ == "__main__":
