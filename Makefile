@@ -32,6 +32,10 @@ demo: setup  ## From nothing to a verified, paid result; stays up until Ctrl-C (
 compose-demo: setup  ## compose.yaml as an operator uses it: images, portal, hosts in containers, a job; each service killed; lost and restored
 	@exec $(PY) -m devstack compose-demo $(ARGS)
 
+.PHONY: bill
+bill: setup  ## What the images are made of, a CycloneDX document each, below var/bills (ARGS="IMAGE…")
+	@exec $(PY) -m devstack.bill $(ARGS)
+
 .PHONY: up
 up: setup  ## Start the stack in the background, without a job or hosts; writes var/dev.env and var/manage.env
 	@exec $(PY) -m devstack up $(ARGS)

@@ -172,16 +172,18 @@ class ComposeDemo:
 
     def _compose_make(self, engine: EngineHandle, base: str) -> Compose:
         """The project's .env, and three hosts beside compose.yaml's one."""
-        pip, ca, hosts = self._folder / "pip.conf", ca_bundle(), self._folder / "hosts"
+        pip, ca, hosts, portal = self._folder / "pip.conf", ca_bundle(), self._folder / "hosts", self._folder / "portal.env"
         pip.touch(mode=0o600)
         pip.write_text(pip_configuration())
         hosts.mkdir(mode=0o711)
+        portal.write_text("NEXA_EMAIL_BACKEND=django.core.mail.backends.dummy.EmailBackend\n")  # nobody here reads mail
         debian = {} if base.startswith("python:") else {"NEXA_PYTHON_BASE": base, "NEXA_DEBIAN_BASE": base}
         settings = {
             "COMPOSE_PROJECT_NAME": PROJECT,
             "NEXA_HOSTNAME": HOSTNAME,
             "NEXA_ALLOWED_HOSTS": "localhost",  # by which we, outside of its networks, reach it
             "NEXA_SECRETS": str(self._folder / "secrets"),
+            "NEXA_PORTAL_SETTINGS": str(portal),
             "NEXA_HTTP_PORT": f"127.0.0.1:{self._ports[0]}",
             "NEXA_HTTPS_PORT": f"127.0.0.1:{self._ports[1]}",
             "NEXA_SERVICE_CPUS": str(min(2, os.cpu_count() or 1)),

@@ -9,6 +9,7 @@ from django.core.checks import CheckMessage, Tags, Warning, register  # noqa: A0
 from django.db import connection
 
 from nexaportal.database_roles import faults_find, roles_configured
+from people.mail import mail_server_is_missing
 
 
 @register(Tags.database)
@@ -23,3 +24,12 @@ def database_roles_check(*, databases: Sequence[str] | None = None, **kwargs: An
         except LookupError:
             return []  # not migrated yet
     return [Warning(fault, hint=hint, id="nexaportal.W001") for fault in faults]
+
+
+@register(deploy=True)
+def mail_server_check(**kwargs: Any) -> list[CheckMessage]:
+    """A portal works without mail; whoever forgets their password there needs the operator."""
+    if not mail_server_is_missing():
+        return []
+    hint = "Name the server by which the portal mails: NEXA_EMAIL_HOST (docs/operations.md, Mail)."
+    return [Warning("No mail is sent: addresses can't be confirmed, nor passwords reset.", hint=hint, id="nexaportal.W002")]

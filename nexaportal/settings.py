@@ -333,11 +333,18 @@ SOCIALACCOUNT_PROVIDERS = {
 EMAIL_TIMEOUT = 10
 NEXA_EMAIL_FOLDER = environment.text("NEXA_EMAIL_FOLDER", "")
 """For development: mails are written here, a file each, instead of being sent."""
-EMAIL_BACKEND = environment.text(
-    "NEXA_EMAIL_BACKEND", f"django.core.mail.backends.{'filebased' if NEXA_EMAIL_FOLDER else 'smtp'}.EmailBackend"
-)
 EMAIL_FILE_PATH = NEXA_EMAIL_FOLDER or None
-EMAIL_HOST = environment.text("NEXA_EMAIL_HOST", "localhost")
+EMAIL_HOST = environment.text("NEXA_EMAIL_HOST", "")
+"""Empty: there is no mail server. Pages then say so, and `check --deploy`."""
+_mail_backends = "django.core.mail.backends"
+EMAIL_BACKEND = environment.text(
+    "NEXA_EMAIL_BACKEND",
+    f"{_mail_backends}.filebased.EmailBackend"
+    if NEXA_EMAIL_FOLDER
+    else f"{_mail_backends}.smtp.EmailBackend"
+    if EMAIL_HOST
+    else "people.mail.MissingServerBackend",
+)
 EMAIL_PORT = environment.integer("NEXA_EMAIL_PORT", 25)
 EMAIL_HOST_USER = environment.text("NEXA_EMAIL_USER", "")
 EMAIL_HOST_PASSWORD = environment.text("NEXA_EMAIL_PASSWORD", "")

@@ -1,4 +1,4 @@
-"""The portal's operators: staff with every permission, made on the machine that the portal runs on."""
+"""What is made on the machine that the portal runs on: its operators, staff with every permission, and links to set a password."""
 
 from __future__ import annotations
 
@@ -27,9 +27,27 @@ def operator_invite(*, email: str, username: str) -> tuple[User, str]:
         user = User.objects.create_user(username, email=email)  # without a password nobody can sign in
     user.is_staff = user.is_superuser = user.is_active = True
     user.save(update_fields=["is_staff", "is_superuser", "is_active"])
-    # Whoever runs commands here vouches for the address: there may be no mail yet by which it could be confirmed.
+    _address_vouch(user, email)
+    return user, _password_link(user)
+
+
+@transaction.atomic
+def password_link(*, email: str) -> str:
+    """A link, good once, at which who has this address sets a password; for where no mail brings it. Raises LookupError."""
+    address = EmailAddress.objects.select_related("user").filter(email__iexact=email, user__is_active=True).order_by("-verified").first()
+    if address is None:
+        raise LookupError(f"Expected the address of somebody's account; found {email!r}. `manage.py person_invite` invites who has none.")
+    _address_vouch(address.user, address.email)
+    return _password_link(address.user)
+
+
+def _address_vouch(user: User, email: str) -> None:
+    """Whoever runs commands here vouches for the address: there may be no mail yet by which it could be confirmed."""
     if not EmailAddress.objects.filter(user=user, email__iexact=email, verified=True).exists():
         EmailAddress.objects.filter(user=user).update(primary=False)
         EmailAddress.objects.update_or_create(user=user, email=email.lower(), defaults={"verified": True, "primary": True})
+
+
+def _password_link(user: User) -> str:
     key = {"uidb36": user_pk_to_url_str(user), "key": default_token_generator.make_token(user)}
-    return user, settings.NEXA_ORIGIN + reverse("account_reset_password_from_key", kwargs=key)
+    return settings.NEXA_ORIGIN + reverse("account_reset_password_from_key", kwargs=key)

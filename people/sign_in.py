@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import base64
+import logging
 from typing import Any, Final
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.core import ratelimit
+from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from cryptography.fernet import Fernet, MultiFernet
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
+from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.http import HttpRequest
+from django.shortcuts import render
 from django.utils.encoding import force_bytes
 
 from people.invitations.selectors import SESSION_KEY, invitation_of
 from people.invitations.services import invitation_use
+from people.mail import mail_server_is_missing
 from people.models import User
 from people.selectors import name_is_anothers
 from people.sign_up import SignUp
+
+log = logging.getLogger(__name__)
 
 _PURPOSE: Final = b"nexapod second factors"
 
@@ -52,6 +60,29 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # it has no 
             invitation = invitation_use(secret=secret, account=saved)
             self.stash_verified_email(request, invitation.email)  # the link came to that address; allauth takes it from there
         return saved
+
+    def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
+        """Where nobody takes the mail, what wanted it ends with a page that says so, alike whether the address has an account.
+
+        Raises ImmediateHttpResponse, with that page.
+        """
+        try:
+            super().send_mail(template_prefix, email, context)
+        except OSError as error:  # SMTPException is one
+            kind = template_prefix.rpartition("/")[2]
+            log.error("a mail (%s) could not be sent: %s", kind, error)  # noqa: TRY400  # where it was raised tells nobody anything
+            # Another attempt is to send another mail: this one counts for nothing.
+            ratelimit.clear(self.request, action="confirm_email", key=email.lower())
+            about = {"kind": kind, "server_is_missing": mail_server_is_missing()}
+            raise ImmediateHttpResponse(render(self.request, "account/mail_failed.html", about, status=503)) from error
+
+    def send_notification_mail(self, *args: Any, **kwargs: Any) -> None:
+        """What it tells of is done, whatever becomes of the mail."""
+        try:
+            super().send_notification_mail(*args, **kwargs)
+        except ImmediateHttpResponse:
+            why = "this portal has no mail server" if mail_server_is_missing() else "the mail server did not take it"
+            messages.warning(self.request, f"It is done. No mail tells you of it, as {why}.")
 
 
 class ElsewhereAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]  # it has no types

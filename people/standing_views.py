@@ -40,7 +40,7 @@ def research_page(request: HttpRequest) -> HttpResponse:
                 refusal_show(form, error)
                 status = error.status
             else:
-                messages.success(request, "Your application is sent. You get a mail with the decision.")
+                messages.success(request, "Your application is sent. A notification and a mail bring the decision.")
                 return redirect("account-research")
     context = {"form": form, "application": selectors.application_newest(applicant=user)}
     return render(request, "people/research.html", context, status=status)

@@ -100,7 +100,7 @@ def test_each_process_connects_to_the_database_as_its_own_user() -> None:
 
 def test_no_secret_has_a_default_and_each_is_a_file_that_init_makes(tmp_path: Path) -> None:
     made = secret_files_make(folder=tmp_path, hostname="nexapod.test")
-    files = {name: secret["file"] for name, secret in COMPOSE["secrets"].items() if name not in {"ca", "pip"}}
+    files = {name: secret["file"] for name, secret in COMPOSE["secrets"].items() if name not in {"ca", "pip", "acme-ca"}}
     assert set(files) == {name for name in made if not name.startswith("tls/")}
     assert all(path == f"${{NEXA_SECRETS:-./secrets}}/{name}" for name, path in files.items())
     named = [
@@ -125,7 +125,7 @@ def test_what_env_example_lists_is_what_the_file_asks_for_with_the_same_defaults
 
 def test_djangos_checks_for_deployment_find_nothing_in_the_web_services_configuration(tmp_path: Path) -> None:
     secret_files_make(folder=tmp_path, hostname="nexapod.test")
-    variables = {"NEXA_HOSTNAME": "nexapod.test"}
+    variables = {"NEXA_HOSTNAME": "nexapod.test", "NEXA_EMAIL_HOST": "mail.nexapod.test"}
     environment = {
         name: _substituted(str(value), variables).replace("/run/secrets", str(tmp_path))
         for name, value in SERVICES["web"]["environment"].items()

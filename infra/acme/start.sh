@@ -6,6 +6,9 @@ umask 077
 account=/var/lib/acme-account
 shown=/var/lib/acme/tls
 
+# Whose authorities' own addresses are trusted: the world's, and whom the operator named besides (NEXA_ACME_CA). Where uacme looks.
+cat /etc/ssl/certs/of-everybody.crt /run/secrets/acme-ca > /tmp/trusted.crt
+
 acme() {
     uacme --confdir "$account" ${NEXA_ACME_DIRECTORY:+--acme-url "$NEXA_ACME_DIRECTORY"} --yes "$@"
 }

@@ -70,7 +70,7 @@ def backup_make(*, root: Path, now: datetime, report: Report) -> Path:
         manifest = _snapshot_take(folder, now)
         report(f"The database is dumped: {(folder / DATABASE).stat().st_size} bytes.")
         copied = _blobs_copy(root, folder)
-        report(f"{manifest.blobs} blobs of {manifest.blob_bytes} bytes; {copied} of them copied, the others were there.")
+        report(f"{manifest.blobs} blobs beside the dump, {manifest.blob_bytes} bytes; {copied} of them copied, the others were there.")
         _keys_copy(folder)
         _published_copy(folder)
         names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())

@@ -67,7 +67,8 @@ def backup_restore(*, folder: Path, reason: str, replace: bool, report: Report) 
     _pool_leave()
     tools_check()
     manifest = backup_check(folder=folder)
-    report(f"The backup of {manifest.made_at:%Y-%m-%d %H:%M:%S} UTC is whole: {manifest.blobs} blobs, {len(manifest.files)} files.")
+    made = f"{manifest.made_at:%Y-%m-%d %H:%M:%S} UTC"
+    report(f"The backup of {made} is whole: {manifest.blobs} blobs beside the dump, {len(manifest.files)} files.")
     _target_check(folder, replace=replace)
     for name, path in _keys(folder).items():
         _key_place(folder / name, path)

@@ -23,6 +23,7 @@ from django.utils import timezone
 from people.errors import ActPointlessError, EmailInvalidError, InvitationInvalidError, SignUpClosedError
 from people.forgetting import rows_forget
 from people.invitations.models import Invitation
+from people.mail import mail_server_is_missing
 from people.models import User
 from people.moderation.models import ActKind
 from people.moderation.trail import act_record
@@ -65,7 +66,12 @@ def person_invite(*, email: str, by: User | None, reason: str) -> tuple[Invitati
 
 @transaction.atomic
 def person_invite_by_mail(*, email: str, by: User, reason: str) -> Invitation:
-    """`person_invite`, with the link sent to the address. Raises as that does."""
+    """`person_invite`, with the link sent to the address. Raises as that does, and ActPointlessError where no mail can be sent."""
+    if mail_server_is_missing():
+        raise ActPointlessError(
+            "This portal has no mail server, so the link would reach nobody. Ask its operator to set one up (NEXA_EMAIL_HOST), "
+            "or to print the link: `manage.py person_invite`."
+        )
     invitation, link = person_invite(email=email, by=by, reason=reason)
     words = [
         f"You are invited to {settings.NEXA_ORIGIN}, where people lend machines to science and have jobs computed on them.",

@@ -74,7 +74,7 @@ def acme_start(edge: Edge, image: str, folder: Path, trusted: Path, *, binding: 
             "/var/lib/acme-account",
             f"{edge.volume.name}:/var/lib/acme",
             f"{folder / 'acme-eab'}:/run/secrets/acme-eab:ro",
-            f"{trusted}:/etc/ssl/certs/ca-certificates.crt:ro",
+            f"{trusted}:/run/secrets/acme-ca:ro",
         ],
     )
 

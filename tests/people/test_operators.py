@@ -68,3 +68,21 @@ def test_a_name_that_somebody_else_has_is_refused() -> None:
 def test_what_is_no_address_is_refused() -> None:
     with pytest.raises(CommandError, match="Expected an e-mail address; found 'ada'"):
         invited(email="ada")
+
+
+def test_a_link_by_hand_sets_the_password_of_who_has_the_address_and_confirms_it() -> None:
+    user = user_make("marie")
+    EmailAddress.objects.create(user=user, email=user.email, verified=False, primary=True)
+    out = StringIO()
+    call_command("password_link", user.email.upper(), stdout=out)
+    password_set(urlsplit(out.getvalue().strip()).path)
+    client = Client()
+    client.post("/accounts/login/", {"login": "marie", "password": PASSWORD})
+    assert client.session["_auth_user_id"] == str(user.pk)
+    user.refresh_from_db()
+    assert not user.is_staff
+
+
+def test_a_link_by_hand_for_an_address_that_nobody_has_is_refused() -> None:
+    with pytest.raises(CommandError, match=r"Expected the address of somebody's account; found 'nobody@example\.org'"):
+        call_command("password_link", "nobody@example.org")

@@ -37,7 +37,9 @@ class Command(BaseCommand):
         try:
             if options["check"]:
                 manifest = backup_check(folder=options["folder"])
-                self.stdout.write(f"The backup of {manifest.made_at:%Y-%m-%d %H:%M:%S} UTC is whole: {manifest.blobs} blobs.")
+                self.stdout.write(
+                    f"The backup of {manifest.made_at:%Y-%m-%d %H:%M:%S} UTC is whole: {manifest.blobs} blobs beside the dump."
+                )
                 return
             restored = backup_restore(
                 folder=options["folder"], reason=options["reason"], replace=options["replace"], report=self.stdout.write

@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.core.validators import validate_email
 
 from people.errors import NameTakenError
+from people.mail import mail_server_is_missing
 from people.operators import operator_invite
 
 
@@ -31,3 +32,5 @@ class Command(BaseCommand):
         except NameTakenError as error:
             raise CommandError(error.detail) from error
         self.stdout.write(link)
+        if mail_server_is_missing():
+            self.stderr.write("No mail server is set (NEXA_EMAIL_HOST): the portal sends no mail, and says so where it would.")
