@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from ledger.coordinator_key import coordinator_public_key
@@ -55,6 +55,8 @@ JOIN_LIFETIME_SECONDS_MAX: Final = 7 * 86400
 JOIN_TOKENS_PER_OWNER_MAX: Final = 500
 """Unused and not expired; a cluster's owner mints one for each host."""
 NODE_SAMPLE_HOURS: Final = 48
+
+_SOFTWARE_RECORD: Final = "UPDATE nodes_node SET profile = jsonb_set(profile, '{software_version}', to_jsonb(%s::text)) WHERE id = %s"
 
 
 def join_secret_sha256(secret: str) -> bytes:
@@ -235,10 +237,14 @@ def _node_create(*, owner: User, name: str, key: PublicKey, profile: NodeProfile
 
 
 def node_software_record(*, node: Node, version: str) -> None:
-    """Keeps in the node's profile which software its host has now; writes only what is new. An empty `version` tells nothing."""
+    """Keeps in the node's profile which software its host has now; writes only what is new. An empty `version` tells nothing.
+
+    Of the profile nothing else is written: a registration may have brought another one since this node was read.
+    """
     if version and version != node.profile.get("software_version"):
         node.profile = {**node.profile, "software_version": version}
-        node.save(update_fields=["profile"])
+        with connection.cursor() as cursor:
+            cursor.execute(_SOFTWARE_RECORD, [version, node.pk])
 
 
 def _profile_store(node: Node, profile: NodeProfile) -> Node:
