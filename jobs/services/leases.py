@@ -1,7 +1,8 @@
 """Leases: taken by exchanges, renewed by them, ended by the reaper. The database alone says who holds what.
 
-Locks are taken in one order: job, replica, node, account; several of a kind in the order of their ids. What locks many jobs (a claim, the reaper, first reports of running) waits for
-none of them and passes over those that others hold, so that no two of them can wait for each other.
+Locks are taken in one order: job, replica, node, account; several of a kind in the order of their ids. What locks many jobs (a claim, the
+reaper, first reports of running) waits for none of them and passes over those that others hold, so that no two of them can wait for each
+other.
 """
 
 from __future__ import annotations
