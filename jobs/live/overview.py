@@ -1,6 +1,7 @@
 """What the front page and `/status` say of the portal: made once for all who ask within some seconds.
 
-Both are public, and to count all jobs by their state takes longer the more there are: whoever asks in a loop must not have it done each time.
+Both are public, and to count all jobs by their state takes longer the more there are: whoever asks in a loop must not have it done each
+time.
 """
 
 from __future__ import annotations
