@@ -31,6 +31,7 @@ def portal_retry(
     least, and so are a full disk and `passing` errors: what is done is not lost for it.
     """
     backoff = backoff or Backoff()
+    waited_out: tuple[type[Exception], ...] = (PortalError, JournalError, *passing)
     while not stop.is_set():
         at_least_seconds = 0.0
         try:
@@ -41,7 +42,7 @@ def portal_retry(
             if error.code not in PASSING_CODES:
                 raise
             log.warning("%s; trying again", error)
-        except (PortalError, JournalError, *passing) as error:
+        except waited_out as error:
             at_least_seconds = retry_after_seconds(error)
             log.warning("%s; trying again", error)
         else:

@@ -79,7 +79,12 @@ def test_bytes_that_a_proxy_does_not_let_through_at_once_are_uploaded(
 
 def test_however_often_a_request_is_too_large_its_receipt_is_not_refused(home: NodeHome, portal: FakePortal, key: PublicKey) -> None:
     tries = iter(range(20))
-    bench, order = finished(home, portal, key, Meanwhile(lambda: next(tries, None) is None and portal.refusals.clear()))
+
+    def relent() -> None:
+        if next(tries, None) is None:
+            portal.refusals.clear()
+
+    bench, order = finished(home, portal, key, Meanwhile(relent))
     portal.refusals["/api/v1/receipts"] = RefusedError(413, "body_too_large")
     bench.executor.order_run(order.lease_id)
     assert bench.ending(order) == "recorded"
