@@ -218,7 +218,7 @@ class JobCancelView(APIView):
     @extend_schema(operation_id="job_cancel", request=None, responses={200: answers.JobDetail, **READ_PROBLEMS, 409: PROBLEM})
     def post(self, request: Request, job_id: UUID) -> Response:
         """Cancels an open job and gives its reservation back. Idempotent."""
-        job = job_cancel(job=_job_or_404(request, job_id), by=user_of(request))
+        job = job_cancel(job=_job_or_404(request, job_id))
         return _answered(answers.detail_of(job, selectors.inputs_of(job=job)))
 
 

@@ -156,7 +156,7 @@ def test_leases_that_are_cancelled_by_the_failure_of_one_job(own_database: str) 
         first, second = replica_lease(job), replica_lease(job)
         if first.pk > second.pk:
             break
-    waits_without(lambda: job_cancel(job=job, by=job.owner), held=second, free=first)
+    waits_without(lambda: job_cancel(job=job), held=second, free=first)
     assert set(Replica.objects.filter(pk__in=[first.pk, second.pk]).values_list("state", flat=True)) == {ReplicaState.CANCELLED}
 
 
