@@ -26,7 +26,6 @@ from jobs.states import JobState, ReplicaState
 from jobs.verdicts import AskForMore, Conclude
 from ledger.models import LogItem
 from ledger.services import account_of, escrow_account
-from people.models import User
 from tests.factories.checking import job_check
 from tests.factories.jobs import job_make
 from tests.factories.receipts import FILES, replica_report
@@ -216,7 +215,8 @@ def test_a_result_whose_spot_check_finds_no_host_stands_by_the_default_ruling_an
     ruling = Ruling.objects.get(job=job)
     assert (ruling.by, ruling.canonical_id) == (None, only.pk)
     assert only.state == ReplicaState.ACCEPTED
-    assert account_of(user=User.objects.get(pk=only.node_owner_id)).balance_micro == only.paid_micro > 0
+    assert only.node_owner is not None
+    assert account_of(user=only.node_owner).balance_micro == only.paid_micro > 0
     assert escrow_account().balance_micro == 0
     leaf = json.loads(bytes(LogItem.objects.get(kind="receipt").data))
     assert (leaf["ruled"], leaf["quorum"], leaf["spot"]["chosen"]) == (True, 2, True)
