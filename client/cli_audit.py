@@ -96,7 +96,7 @@ def report_print(report: Report, console: Console) -> None:
     )
     say(console, f"  {counted(counts.receipts, 'receipt')}, under {counted(counts.node_keys, 'node key')}")
     if counts.jobs_ruled:
-        say(console, f"  {counted(counts.jobs_ruled, 'job')} decided by a moderator, whatever the quorum")
+        say(console, f"  {counted(counts.jobs_ruled, 'job')} decided by a ruling, whatever the quorum")
     if counts.spot_choices:
         say(
             console,

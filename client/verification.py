@@ -8,7 +8,7 @@
 5. Each log is an unbroken chain from its order to the head that the receipt states.
 6. The canonical archive is well-formed and has the digests that its receipt states, file by file.
 7. There are as many accepted replicas as the quorum asks for, each by another node key, and exactly one is canonical. Fewer may do where
-   the verdict, which is sealed, says that a moderator ruled.
+   the verdict, which is sealed, says that it was ruled on.
 8. Each payment is a leaf of the ledger's log under a checkpoint that one of these keys signed, and names this job, replica, receipt and
    node.
 

@@ -76,7 +76,7 @@ class ReplicaAdmin(LookAdmin):
 
 @admin.register(Ruling)
 class RulingAdmin(LookAdmin):
-    says = "How disputes ended. A ruling is given on the page of its dispute, and never changed."
+    says = "How disputes ended, and spot checks without a host. A ruling is given on the page of its dispute, and never changed."
     list_display = ("job", "by", "canonical", "made_at")
     search_fields = ("job__label", "by__username", "reason")
     list_select_related = ("job", "by", "canonical")

@@ -78,7 +78,10 @@ class DisputeAnswer(Answer):
 
 
 class RulingAnswer(Answer):
-    """How a dispute ended. `by_moderator` false: nobody ruled in time. `upheld`: the replica whose result stands; null: none."""
+    """How a dispute ended, or a spot check that found no host.
+
+    `by_moderator` false: nobody ruled in time. `upheld`: the replica whose result stands; null: none.
+    """
 
     by_moderator: bool
     upheld: UUID | None

@@ -162,6 +162,16 @@ def jobs_untaken() -> QuerySet[Job]:
     return Job.objects.filter(was_taken=False, state=JobState.QUEUED)
 
 
+def jobs_decided_newest(*, limit: int) -> list[Job]:
+    """The jobs that were completed or failed last, newest first: found by what happened, so that the others need not be looked at."""
+    happened: list[tuple[datetime, UUID]] = []
+    for state in (JobState.COMPLETED, JobState.FAILED):
+        newest = JobEvent.objects.filter(kind=f"job.{state}").order_by("-created_at")
+        happened += newest.values_list("created_at", "job_id")[:limit]
+    job_ids = [job_id for _, job_id in sorted(happened, reverse=True)[:limit]]
+    return list(Job.objects.filter(pk__in=job_ids).order_by("-concluded_at"))
+
+
 def largest_node(*, tier: Tier) -> dict[str, Any] | None:
     """The node of `tier` with the most memory on one GPU, as its profile says; None: there is none."""
     profiles = Node.objects.filter(tier=tier).exclude(state=NodeState.REVOKED).values_list("profile", flat=True)

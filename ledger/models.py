@@ -113,7 +113,8 @@ class EntryTotal(models.Model):
 
     kind = models.CharField(primary_key=True, max_length=16, choices=EntryKind.choices)
     entries = models.BigIntegerField(default=0)
-    credited_micro = models.BigIntegerField(default=0)
+    credited_micro = models.DecimalField(max_digits=38, decimal_places=0, default=0)
+    """Beyond 64 bits: the same credits are reserved and refunded again and again."""
 
     def __str__(self) -> str:
         return f"{self.entries} of {self.kind}"

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from ledger.models import Entry, EntryKind
 from workers.protocol.canonical import canonical_json
-from workers.protocol.leaves import ACCOUNT_TREASURY, LEAF_BYTES_MAX
+from workers.protocol.leaves import ACCOUNT_ESCROW, ACCOUNT_TREASURY, LEAF_BYTES_MAX
 from workers.protocol.problems import ProblemError
 
 REVERSAL_KEYS: Final = "reversal:"
@@ -88,8 +88,7 @@ def movements_post(movements: Sequence[Movement]) -> int:
     if not movements:
         return 0
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(_LOCK, [list({account for movement in movements for account in movement.postings})])
-        balances: dict[UUID, int] = dict(cursor.fetchall())
+        balances = _balances_locked(cursor, {account for movement in movements for account in movement.postings})
         new = _new_of(cursor, movements)
         for movement in new:
             _balances_move(balances, movement)
@@ -106,11 +105,22 @@ def movements_post(movements: Sequence[Movement]) -> int:
     return len(new)
 
 
+def balances_lock(accounts: Collection[UUID]) -> None:
+    """Locks the balances of these accounts and of the escrow, in rule 2's order, for who will post more than once in one transaction."""
+    with connection.cursor() as cursor:
+        _balances_locked(cursor, {ACCOUNT_ESCROW, *accounts})
+
+
 def entry_leaf(*, number: int, kind: str, key: str, at: datetime, evidence: Mapping[str, Any], postings: Mapping[UUID, int]) -> bytes:
     """The leaf of an entry, as canonical JSON; postings in the order of their accounts' ids."""
     lines = [{"account": account, "amount_micro": amount} for account, amount in sorted((str(a), str(m)) for a, m in postings.items())]
     document = {"at": at.isoformat(), "entry": str(number), "evidence": dict(evidence), "key": key, "kind": str(kind), "postings": lines}
     return canonical_json(document)
+
+
+def _balances_locked(cursor: Any, accounts: Collection[UUID]) -> dict[UUID, int]:
+    cursor.execute(_LOCK, [list(accounts)])
+    return dict(cursor.fetchall())
 
 
 def _leaf(number: int, movement: Movement, at: datetime) -> bytes:

@@ -122,6 +122,6 @@ def totals() -> dict[str, int]:
     found = {total.kind: total for total in EntryTotal.objects.all()}
     return {
         "entries": sum(total.entries for total in found.values()),
-        "granted_micro": found[EntryKind.GRANT].credited_micro,
-        "paid_micro": found[EntryKind.PAYMENT].credited_micro - found[EntryKind.REVERSAL].credited_micro,
+        "granted_micro": int(found[EntryKind.GRANT].credited_micro),
+        "paid_micro": int(found[EntryKind.PAYMENT].credited_micro - found[EntryKind.REVERSAL].credited_micro),
     }

@@ -71,7 +71,7 @@ _ROWS: Final = (
         " sum(amount_micro) FILTER (WHERE amount_micro > 0"
         " AND account_id <> (SELECT id FROM ledger_account WHERE kind = 'treasury')) AS credited"
         " FROM ledger_entry e LEFT JOIN ledger_posting p ON p.entry_id = e.item_id GROUP BY kind) found USING (kind)"
-        " WHERE (t.entries, t.credited_micro) IS DISTINCT FROM (coalesce(found.entries, 0), coalesce(found.credited, 0)::bigint)",
+        " WHERE (t.entries, t.credited_micro) IS DISTINCT FROM (coalesce(found.entries, 0), coalesce(found.credited, 0))",
         "expected the count of its entries and the sum of what they credit, found others",
     ),
     (

@@ -10,10 +10,8 @@ from django.shortcuts import redirect, render
 from django.templatetags.static import static
 from django.views.decorators.http import require_GET
 
-from jobs.live.figures import tiers_now
-from jobs.models import Job
-from jobs.selectors import portal_status
-from jobs.states import JobState
+from jobs.live import overview
+from jobs.selectors import jobs_decided_newest
 from jobs.views.rows import job_rows
 from ledger.selectors import totals
 
@@ -37,17 +35,15 @@ def favicon(request: HttpRequest) -> HttpResponse:
 @require_GET
 def home_page(request: HttpRequest) -> HttpResponse:
     """What this is, what it does now, what it did last, and the two ways in. No names, no labels: it is public."""
-    status = portal_status()
-    tiers = tiers_now()
-    newest = Job.objects.filter(state__in=[JobState.COMPLETED, JobState.FAILED], concluded_at__isnull=False).order_by("-concluded_at")
+    tiers = overview.tiers.get()
     context = {
-        "status": status,
+        "status": overview.portal.get(),
         "tiers": tiers,
         "waiting": sum(tier.waiting for tier in tiers),
         "online": sum(tier.online for tier in tiers),
         "registered": sum(tier.registered for tier in tiers),
         "totals": totals(),
-        "rows": job_rows(list(newest[:NEWEST_JOBS]), names_shown=False),
+        "rows": job_rows(jobs_decided_newest(limit=NEWEST_JOBS), names_shown=False),
         "steps": STEPS,
         "origin": settings.NEXA_ORIGIN,
     }

@@ -7,7 +7,7 @@ Registration, in order, all in one transaction that holds the join token's row:
 3. The engine enforces every limit. One that doesn't is refused at the door, with the token unused: the contributor reads
    why in the terminal where it can be mended, rather than owning a node that never gets work.
 4. The machine has a tier (nodes/tiers.py).
-5. Neither the key nor the name (among the owner's living nodes) is taken.
+5. Neither the key nor the name (among the owner's living nodes) is taken, and the name shows as what it is.
 6. Again with the same key and token: nothing new, but the profile, and with it the tier, becomes what the host says now.
    This also after the token's expiry: a host that never saw the answer must be able to ask again.
 """
@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from ledger.coordinator_key import coordinator_public_key
@@ -45,6 +45,7 @@ from nodes.nudges import nodes_changed
 from nodes.tiers import queues_of, tier_classify
 from people.forgetting import rows_forget
 from people.models import User
+from people.services import name_clean
 from workers.protocol.join_tokens import JoinTokenContent, join_token_encode
 from workers.protocol.keys import PublicKey
 from workers.protocol.messages.joining import RegistrationRequest
@@ -54,7 +55,10 @@ JOIN_LIFETIME_SECONDS_MIN: Final = 60
 JOIN_LIFETIME_SECONDS_MAX: Final = 7 * 86400
 JOIN_TOKENS_PER_OWNER_MAX: Final = 500
 """Unused and not expired; a cluster's owner mints one for each host."""
+NODE_NAME_CHARACTERS_MAX: Final = 64
 NODE_SAMPLE_HOURS: Final = 48
+
+_SOFTWARE_RECORD: Final = "UPDATE nodes_node SET profile = jsonb_set(profile, '{software_version}', to_jsonb(%s::text)) WHERE id = %s"
 
 
 def join_secret_sha256(secret: str) -> bytes:
@@ -66,8 +70,9 @@ def join_secret_sha256(secret: str) -> bytes:
 def join_token_create(*, owner: User, lifetime_seconds: float, name: str = "") -> tuple[JoinToken, str]:
     """A new join token and its text, which is told here and never again. `name`: what its node is called unless the host says otherwise.
 
-    Raises JoinLifetimeInvalidError, JoinTokensTooManyError, NodeNameTakenError.
+    Raises NameInvalidError, JoinLifetimeInvalidError, JoinTokensTooManyError, NodeNameTakenError.
     """
+    name = name_clean(name=name, characters_max=NODE_NAME_CHARACTERS_MAX)
     if not JOIN_LIFETIME_SECONDS_MIN <= lifetime_seconds <= JOIN_LIFETIME_SECONDS_MAX:
         raise JoinLifetimeInvalidError(
             f"Expected {JOIN_LIFETIME_SECONDS_MIN} to {JOIN_LIFETIME_SECONDS_MAX} seconds; found {lifetime_seconds:g}."
@@ -99,8 +104,8 @@ def node_register(*, message: RegistrationRequest, now: datetime | None = None) 
     """The node of the key in `message`, and whether it is new. The caller has verified that the key signed the message.
 
     Raises JoinTokenUnknownError, JoinTokenUsedError, JoinTokenExpiredError, NodeOwnerInactiveError,
-    NodeRevokedError, EngineLimitsIgnoredError, HostBelowFloorError, KeyRegisteredError, NodeNameTakenError,
-    KeyMalformedError. After any of them the token is as it was.
+    NodeRevokedError, EngineLimitsIgnoredError, HostBelowFloorError, KeyRegisteredError, NameInvalidError,
+    NodeNameTakenError, KeyMalformedError. After any of them the token is as it was.
     """
     now = now or timezone.now()
     key = PublicKey.from_base64(message.public_key)
@@ -197,9 +202,10 @@ def node_samples_forget(*, now: datetime) -> int:
 
 
 def _name_of(message: RegistrationRequest, token: JoinToken, key: PublicKey) -> str:
-    """The host's word, else its owner's, else what the machine calls itself, as far as that is a name."""
+    """The host's word, else its owner's, else what the machine calls itself, as far as that is a name. Raises NameInvalidError."""
+    stated = name_clean(name=message.name or "", characters_max=NODE_NAME_CHARACTERS_MAX)
     hint = "".join(character for character in message.profile.hostname_hint.split(".")[0] if character.isprintable())[:64]
-    return message.name or token.name or hint or f"node-{key.key_id.removeprefix('sha256:')[:8]}"
+    return stated or token.name or hint or f"node-{key.key_id.removeprefix('sha256:')[:8]}"
 
 
 def _name_free_check(owner: User, name: str) -> None:
@@ -235,10 +241,14 @@ def _node_create(*, owner: User, name: str, key: PublicKey, profile: NodeProfile
 
 
 def node_software_record(*, node: Node, version: str) -> None:
-    """Keeps in the node's profile which software its host has now; writes only what is new. An empty `version` tells nothing."""
+    """Keeps in the node's profile which software its host has now; writes only what is new. An empty `version` tells nothing.
+
+    Of the profile nothing else is written: a registration may have brought another one since this node was read.
+    """
     if version and version != node.profile.get("software_version"):
         node.profile = {**node.profile, "software_version": version}
-        node.save(update_fields=["profile"])
+        with connection.cursor() as cursor:
+            cursor.execute(_SOFTWARE_RECORD, [version, node.pk])
 
 
 def _profile_store(node: Node, profile: NodeProfile) -> Node:

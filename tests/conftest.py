@@ -96,6 +96,15 @@ def django_db_setup(
 
 
 @pytest.fixture(autouse=True)
+def _own_overview() -> None:
+    """What another test's portal was is not this one's."""
+    from jobs.live import overview  # noqa: PLC0415  models are there only once Django is set up
+
+    overview.portal.forget()
+    overview.tiers.forget()
+
+
+@pytest.fixture(autouse=True)
 def _own_log_root() -> Iterator[None]:
     """Each test's database is another one, so each publishes its log into another folder."""
     root = settings.NEXA_LOG_ROOT

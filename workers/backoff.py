@@ -17,11 +17,14 @@ class Backoff:
         self._uniform = uniform
         self._failures = 0
 
-    def failed(self) -> float:
-        """Count a failure; the seconds to wait now: between a tenth of the step and the whole of it, steps doubling."""
+    def failed(self, *, at_least_seconds: float = 0.0) -> float:
+        """Count a failure; the seconds to wait now: between a tenth of the step and the whole of it, steps doubling.
+
+        `at_least_seconds`, which the other side asked of everybody, come before that: who waits for the same is spread as well.
+        """
         step = min(self._longest_seconds, FIRST_SECONDS * 2 ** min(self._failures, 20))
         self._failures += 1
-        return self._uniform(step / 10, step)
+        return at_least_seconds + self._uniform(step / 10, step)
 
     def worked(self) -> None:
         """Start anew."""

@@ -14,6 +14,7 @@ Reading here never changes anything but the lock, and what a rotation of the key
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -29,6 +30,7 @@ from workers.home_errors import (
     HomeExistsError,
     HomeLockedError,
     HomeMissingError,
+    HomeUnlockableError,
     KeyAbsentError,
     KeyDamagedError,
     KeyRotationUnfinishedError,
@@ -49,6 +51,7 @@ __all__ = [
     "HomeLock",
     "HomeLockedError",
     "HomeMissingError",
+    "HomeUnlockableError",
     "NodeHome",
     "NodeIdentity",
     "portal_origin_parse",
@@ -193,13 +196,19 @@ class NodeHome:
             raise self._damaged("profile.json", "the machine's profile as `nexa join` wrote it", str(error)) from error
 
     def lock(self) -> HomeLock:
-        """Claim the home for this process. Raises HomeMissingError, HomeLockedError."""
+        """Claim the home for this process. Raises HomeMissingError, HomeLockedError, HomeUnlockableError."""
         if not self.joined:
             raise self._missing()
         file = (self.folder / "lock").open("a+", encoding="ascii")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                file.close()
+                raise HomeUnlockableError(
+                    f"The file system of the node home {self.folder} can't lock a file ({error.strerror or error}), as some network file "
+                    "systems can't, and without a lock two workers could run on one home. Have NEXA_HOME on a local disk."
+                ) from error
             file.seek(0)
             holder = file.read(20).strip() or "unknown"
             file.close()

@@ -5,6 +5,7 @@
     ├── HomeExistsError               something has
     ├── HomeDamagedError              a file is unreadable, malformed, or open to others
     ├── HomeLockedError               another worker runs on it
+    ├── HomeUnlockableError           its file system can't say whether another worker runs on it
     ├── HomeCopiedError               this is not the place where the node joined
     ├── KeyRotationUnfinishedError    a new key was made, and the portal's answer to it was never seen
     └── KeyStorageError               where the key should be
@@ -38,6 +39,10 @@ class HomeDamagedError(HomeError):
 
 class HomeLockedError(HomeError):
     """Another worker holds this node home."""
+
+
+class HomeUnlockableError(HomeError):
+    """The file system of the node home has no locks."""
 
 
 class HomeCopiedError(HomeError):

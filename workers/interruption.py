@@ -2,6 +2,8 @@
 
 `requests` has no way to give up a call in progress, and a long poll may block for 25 seconds while the worker wants to stop. `interrupt`
 shuts the TCP connection down underneath; the blocked call then fails as if the peer had gone.
+
+An interruption counts from `call_begin` on, whether or not there is a connection yet: one that is made later is shut down at once.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ class InterruptibleAdapter(HTTPAdapter):
 
     def __init__(self) -> None:
         self._open: socket.socket | None = None
+        self._since = 0
+        self.interruptions = 0
+        """How often `interrupt` was called."""
         super().__init__(pool_connections=1, pool_maxsize=1)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:
@@ -30,12 +35,12 @@ class InterruptibleAdapter(HTTPAdapter):
         class PlainConnection(HTTPConnection):
             def connect(self) -> None:
                 super().connect()
-                adapter._open = self.sock
+                adapter._opened(self.sock)
 
         class TlsConnection(HTTPSConnection):
             def connect(self) -> None:
                 super().connect()
-                adapter._open = self.sock
+                adapter._opened(self.sock)
 
         class PlainPool(HTTPConnectionPool):
             ConnectionCls = PlainConnection
@@ -53,8 +58,26 @@ class InterruptibleAdapter(HTTPAdapter):
         manager.pool_classes_by_scheme = self._pool_classes
         return manager
 
+    def call_begin(self, interruptions: int | None) -> None:
+        """A call is made now. It is interrupted by whatever comes from here on or, if given, after the number of `interruptions`."""
+        self._since = self.interruptions if interruptions is None else interruptions
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether the newest call is."""
+        return self.interruptions != self._since
+
     def interrupt(self) -> None:
         """End the call in progress, if there is one; harmless otherwise, as a dead connection is made anew."""
+        self.interruptions += 1  # before the look at the connection: one that is made meanwhile looks at this
+        self._shut_down()
+
+    def _opened(self, connection: socket.socket | None) -> None:
+        self._open = connection
+        if self.is_interrupted:
+            self._shut_down()
+
+    def _shut_down(self) -> None:
         found = self._open
         if found is None:
             return

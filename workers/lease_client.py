@@ -48,6 +48,7 @@ from workers.protocol.messages.machine import Tier
 from workers.protocol.messages.receipt import FailureCode
 from workers.protocol.version import SOFTWARE_VERSION
 from workers.resources import NOTHING_FREE, Resources
+from workers.retrying import retry_after_seconds
 from workers.runs import Runs
 from workers.upgrade_notice import UpgradeNotice
 
@@ -204,19 +205,21 @@ class LeaseClient:
         """One exchange; returns the seconds to wait before the next."""
         if self._stopping.dismissed:
             return 1.0
+        # Before it is looked at what there may be to interrupt for: whoever comes while the request is made ends it too.
+        self._asking, interruptions = True, self._portal.interruptions
         request = self._request()
         self._progress_note(request.leases)
         began = time.monotonic()
         self._asking = request.free.slots > 0
         try:
-            answer = self._portal.exchange(request)
+            answer = self._portal.exchange(request, interruptions=interruptions)
         except PortalInterruptedError:
             return 0.0
         except PortalError as error:
             if isinstance(error, PortalRefusedError) and error.code in FINAL_CODES:
                 self._dismiss(error)
             self._trouble(error)
-            return self._failed_seconds()
+            return self._failed_seconds(error)
         finally:
             self._asking = False
         if self._journal.fact(Fact.PORTAL) != "ok":
@@ -237,11 +240,11 @@ class LeaseClient:
         quick = time.monotonic() - began < QUICK_ANSWER_SECONDS and request.wait_seconds >= QUICK_ANSWER_SECONDS
         return QUICK_ANSWER_SECONDS if quick and not answer.orders else 0.0
 
-    def _failed_seconds(self) -> float:
-        """How long to wait after a failure. With runs in hand, a portal that is back is asked twice before their leases, which it lets
-        live as long as after a renewal, can expire.
+    def _failed_seconds(self, error: Exception | None = None) -> float:
+        """How long to wait after a failure, and what the portal asks for. With runs in hand, a portal that is back is asked twice before
+        their leases, which it lets live as long as after a renewal, can expire, whatever it asks for.
         """
-        seconds = self._backoff.failed()
+        seconds = self._backoff.failed(at_least_seconds=0.0 if error is None else retry_after_seconds(error))
         return min(seconds, self._lease_seconds / 2.5) if len(self.runs) else seconds
 
     def _renew(self) -> bool:

@@ -4,7 +4,8 @@ Every way in which a call can end without an answer is one of these; nothing els
 
     PortalError
     ├── PortalUnreachableError     no answer, or one of a portal in trouble (5xx, 429): try again later
-    │   └── PortalInterruptedError     this process gave the call up itself
+    │   ├── PortalInterruptedError     this process gave the call up itself
+    │   └── PortalTooLargeError        more bytes than the portal, or a proxy before it, takes at once (413): try again with fewer
     ├── PortalProtocolError        an answer that the protocol does not know: wrong address, a proxy, another version
     └── PortalRefusedError         no, with the problem's stable `code`: trying the same again will not help
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import TypeVar
 from urllib.parse import urljoin, urlsplit
 from uuid import UUID
@@ -49,6 +51,10 @@ TUS_VERSION = "1.0.0"
 
 _UNAUTHORIZED = 401
 _RETRYABLE = frozenset({408, 425, 429})
+_TOO_LARGE_CODES = frozenset({"body_too_large", "json_too_large"})
+"""Of a request. What else is too large is so in however many pieces it comes."""
+RETRY_AFTER_SECONDS_MAX = 300.0
+"""A portal may ask for more; nobody is kept waiting for longer."""
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
@@ -58,11 +64,19 @@ class PortalError(Exception):
 
 
 class PortalUnreachableError(PortalError):
-    """The portal did not answer, or could not: worth trying again."""
+    """The portal did not answer, or could not: worth trying again, in `retry_after_seconds` at the earliest, if it asks for that."""
+
+    def __init__(self, message: str, *, retry_after_seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class PortalInterruptedError(PortalUnreachableError):
     """The call was given up by `PortalClient.interrupt`."""
+
+
+class PortalTooLargeError(PortalUnreachableError):
+    """The request had too many bytes: no word about what it brought, only about how much at once."""
 
 
 class PortalProtocolError(PortalError):
@@ -118,7 +132,6 @@ class PortalClient:
         self._read_seconds = read_seconds
         self._key = key
         self.clock = clock or PortalClock()
-        self._interrupted = False
         self._adapter = InterruptibleAdapter()
         self._session = requests.Session()
         self._session.mount("https://", self._adapter)
@@ -134,8 +147,12 @@ class PortalClient:
 
     def interrupt(self) -> None:
         """End the call in progress with PortalInterruptedError. Safe in a signal handler; takes no lock."""
-        self._interrupted = True
         self._adapter.interrupt()
+
+    @property
+    def interruptions(self) -> int:
+        """How often `interrupt` was called. Whoever makes a call that an interruption of before shall end too takes it before."""
+        return self._adapter.interruptions
 
     def coordinator(self) -> CoordinatorInfo:
         """What the portal says that it is; unsigned, so compare `key_id` with what the join token says."""
@@ -149,9 +166,19 @@ class PortalClient:
         """Give the node another key; this client goes on with the old one. The same again gives the same answer."""
         return self._call("POST", "/api/v1/nodes/self/key", KeyRotationAnswer, message=message)
 
-    def exchange(self, message: ExchangeRequest) -> ExchangeAnswer:
-        """The long poll: blocks up to `message.wait_seconds` and a little."""
-        answer = self._call("POST", "/api/v1/exchange", ExchangeAnswer, message=message, read_seconds=message.wait_seconds + 15)
+    def exchange(self, message: ExchangeRequest, *, interruptions: int | None = None) -> ExchangeAnswer:
+        """The long poll: blocks up to `message.wait_seconds` and a little.
+
+        `interruptions`: as they were before `message` was made; it is given up if there was one since.
+        """
+        answer = self._call(
+            "POST",
+            "/api/v1/exchange",
+            ExchangeAnswer,
+            message=message,
+            read_seconds=message.wait_seconds + 15,
+            interruptions=interruptions,
+        )
         if answer.request_id != message.request_id:
             raise PortalProtocolError(f"Expected the answer to the request {message.request_id}; found one to {answer.request_id}.")
         return answer
@@ -247,17 +274,24 @@ class PortalClient:
         message: BaseModel | None = None,
         signed: bool = True,
         read_seconds: float | None = None,
+        interruptions: int | None = None,
     ) -> AnswerT:
         body = None if message is None else message.model_dump_json().encode()
         headers = {"Accept": "application/json"} | ({} if body is None else {"Content-Type": "application/json"})
-        response = self._send(method, path, headers=headers, body=body, signed=signed, read_seconds=read_seconds)
+        self._adapter.call_begin(interruptions)
+        response = self._send_begun(method, path, headers=headers, body=body, signed=signed, read_seconds=read_seconds)
         data = self._body(response)
         try:
             return answer.model_validate(json_parse(data, limit_bytes=ANSWER_LIMIT_BYTES))
         except (VerificationError, ValidationError) as error:
             raise PortalProtocolError(f"{method} {path}: the answer is not {answer.__name__}: {error}") from error
 
-    def _send(
+    def _send(self, method: str, where: str, *, headers: Mapping[str, str] | None = None, body: bytes | None = None) -> requests.Response:
+        """As `_send_begun`, of a call that begins here."""
+        self._adapter.call_begin(None)
+        return self._send_begun(method, where, headers=headers, body=body)
+
+    def _send_begun(
         self,
         method: str,
         where: str,
@@ -292,7 +326,8 @@ class PortalClient:
                     now=int(self.clock.time()),
                 )
             )
-        self._interrupted = False
+        if self._adapter.is_interrupted:
+            raise PortalInterruptedError("The call was given up before it was made.")
         try:
             # The environment's proxies and certificate bundle apply, as in any other use of requests.
             settings = self._session.merge_environment_settings(prepared.url, {}, True, None, None)
@@ -303,7 +338,7 @@ class PortalClient:
             raise self._unreachable(error) from error
 
     def _unreachable(self, error: Exception) -> PortalUnreachableError:
-        if self._interrupted:
+        if self._adapter.is_interrupted:
             return PortalInterruptedError("The call was given up.")
         return PortalUnreachableError(f"{self.origin} can't be reached: {error}")
 
@@ -320,14 +355,17 @@ class PortalClient:
             problem = Problem.model_validate(json_parse(data, limit_bytes=ANSWER_LIMIT_BYTES))
         except (PortalError, VerificationError, ValidationError):
             problem = None
-        return self._refusal_of(None if problem is None else problem.model_copy(update={"status": status}), status=status)
+        problem = None if problem is None else problem.model_copy(update={"status": status})
+        return self._refusal_of(problem, status=status, retry_after_seconds=_retry_after_seconds(response.headers))
 
-    def _refusal_of(self, problem: Problem | None, *, status: int = 0) -> PortalError:
+    def _refusal_of(self, problem: Problem | None, *, status: int = 0, retry_after_seconds: float = 0.0) -> PortalError:
         """What a problem, or an answer of this status without one, means to the caller."""
         status = problem.status if problem else status
         said = f"{problem.title} ({problem.code}): {problem.detail}" if problem else "no reason that this version can read"
         if status >= 500 or status in _RETRYABLE:
-            return PortalUnreachableError(f"{self.origin} answered {status}: {said}")
+            return PortalUnreachableError(f"{self.origin} answered {status}: {said}", retry_after_seconds=retry_after_seconds)
+        if status == requests.codes.request_entity_too_large and (problem is None or problem.code in _TOO_LARGE_CODES):
+            return PortalTooLargeError(f"{self.origin} answered {status}: {said}")
         if problem is None:
             return PortalProtocolError(f"{self.origin} answered {status} with {said}. Is this the address of a portal?")
         return ProtocolUnspokenError(problem) if problem.code == ProtocolUnsupportedError.code else PortalRefusedError(problem)
@@ -370,3 +408,15 @@ class PortalClient:
         if text is None or not text.isascii() or not text.isdigit() or len(text) > 18 or int(text) > size_bytes:
             raise PortalProtocolError(f"Expected an Upload-Offset of at most {size_bytes}; found {text!r}.")
         return int(text)
+
+
+def _retry_after_seconds(headers: Mapping[str, str]) -> float:
+    """What `Retry-After` says (RFC 9110, section 10.2.3), within bounds; 0: nothing. A date is read by the answer's own clock."""
+    text = headers.get("Retry-After", "").strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text[:10]), RETRY_AFTER_SECONDS_MAX)
+    try:
+        seconds = (parsedate_to_datetime(text) - parsedate_to_datetime(headers.get("Date", ""))).total_seconds()
+    except (TypeError, ValueError):  # no dates, or one of a zone and one of none
+        return 0.0
+    return min(max(seconds, 0.0), RETRY_AFTER_SECONDS_MAX)

@@ -2,8 +2,10 @@
 
 1. A blob of at most RECEIPT_BLOB_BYTES_MAX comes along with the receipt; a larger one is uploaded before.
 2. Where the portal says that bytes are missing, or wants none along, all blobs are uploaded, from where their uploads stand, and the
-   receipt is handed in again without them. A few times: after that the lease is refused.
-3. Nothing of this is noted but what uploads note: whoever starts again after a crash begins with the receipt, which is the same.
+   receipt is handed in again without them. A few times: after that the lease is refused. Where there are more bytes at once than the
+   portal, or a proxy before it, takes, that is no word about the receipt, and never refuses the lease.
+3. A file that is gone, or not what was signed for, ends the lease. One that can't be read now is tried again.
+4. Nothing of this is noted but what uploads note: whoever starts again after a crash begins with the receipt, which is the same.
 """
 
 from __future__ import annotations
@@ -18,7 +20,14 @@ from typing import Final
 from uuid import UUID
 
 from workers.journal import Journal, UploadRow
-from workers.portal import PortalClient, PortalProtocolError, PortalRefusedError, PortalUnreachableError, UploadState
+from workers.portal import (
+    PortalClient,
+    PortalProtocolError,
+    PortalRefusedError,
+    PortalTooLargeError,
+    PortalUnreachableError,
+    UploadState,
+)
 from workers.protocol.canonical import json_parse
 from workers.protocol.digests import digest_of
 from workers.protocol.dsse import ENVELOPE_LIMIT_BYTES
@@ -27,7 +36,7 @@ from workers.protocol.strict_base64 import base64_encode
 from workers.receipts import ARCHIVE_FILE, LOG_FILE
 from workers.retrying import portal_retry
 from workers.transfers import Transfer, TransferProgress, transfers_run
-from workers.uploads import ChunkSize, upload_send
+from workers.uploads import BlobLostError, ChunkSize, blob_open, upload_send
 
 log = logging.getLogger(__name__)
 
@@ -76,13 +85,12 @@ class Reporter:
         Raises JournalError if the end can't be noted.
         """
         try:
-            return portal_retry(lambda: self._deliver(lease_id), stop=self._give_up)
+            return portal_retry(lambda: self._deliver(lease_id), stop=self._give_up, passing=(OSError,))
         except PortalRefusedError as error:
             log.warning("lease %s: the portal will not have it: %s", lease_id, error)
             ending = f"refused: {error.code}"
-        except OSError as error:
-            # Its blobs are gone or damaged: no other try brings them back.
-            log.warning("lease %s: what it owes can't be read any more: %s", lease_id, error)
+        except BlobLostError as error:
+            log.warning("lease %s: what it owes is lost: %s", lease_id, error)
             ending = "given up: blob lost"
         except _OverdueError:
             log.warning("lease %s: not reported a day after its deadline", lease_id)
@@ -103,6 +111,9 @@ class Reporter:
         transfers_run([self._transfer(upload, progress) for upload in before], portal=self._portal, stop=self._give_up)
         try:
             answer = self._portal.receipt_submit(self._submitted(row.receipt, along))
+        except PortalTooLargeError:
+            self._again = max(self._again, 1)
+            raise
         except PortalRefusedError as error:
             if error.code not in UPLOAD_CODES or self._again == UPLOADS_AGAIN_MAX:
                 raise
@@ -113,26 +124,27 @@ class Reporter:
         self._journal.lease_ended(lease_id, answer.status)
 
     def _submitted(self, receipt: bytes, along: Mapping[str, UploadRow]) -> SubmittedReceipt:
-        """The receipt with the blobs `along`, by member. Raises OSError where their bytes are not what they were."""
+        """The receipt with the blobs `along`, by member. Raises BlobLostError, OSError."""
         envelope = json_parse(receipt, limit_bytes=ENVELOPE_LIMIT_BYTES)
         return SubmittedReceipt(envelope=envelope, **{name: base64_encode(self._bytes_of(upload)) for name, upload in along.items()})
 
     def _bytes_of(self, upload: UploadRow) -> bytes:
-        data = self._here(upload).read_bytes()
+        with blob_open(self._here(upload)) as file:
+            data = file.read()
         if digest_of(data) != upload.digest:
-            raise OSError(f"{upload.path.name} is not what it was when the receipt was signed.")
+            raise BlobLostError(f"{upload.path.name} is not what it was when the receipt was signed.")
         return data
 
-    def _here(self, upload: UploadRow) -> Path:
+    def _here(self, upload: UploadRow) -> UploadRow:
         """By name: the node home may have been moved since it was written."""
-        return self._folder / upload.path.name
+        return replace(upload, path=self._folder / upload.path.name)
 
     def _transfer(self, upload: UploadRow, progress: TransferProgress) -> Transfer:
         def note(state: UploadState) -> None:
             self._journal.upload_progress(upload.lease_id, upload.digest, url=state.url, offset_bytes=state.offset_bytes)
             progress.at(upload.digest, state.offset_bytes)
 
-        here = replace(upload, path=self._here(upload))
+        here = self._here(upload)
 
         def carry(client: PortalClient, over: threading.Event) -> None:
             upload_send(here, portal=client, note=note, chunk=self._chunk, stop=over)

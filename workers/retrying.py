@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from workers.backoff import Backoff
 from workers.journal import JournalError
-from workers.portal import PortalError, PortalInterruptedError, PortalRefusedError
+from workers.portal import PortalError, PortalInterruptedError, PortalRefusedError, PortalUnreachableError
 from workers.protocol.validation import ProtocolUnsupportedError
 
 log = logging.getLogger(__name__)
@@ -18,14 +18,22 @@ PASSING_CODES = frozenset({"signature_stale", "signature_replayed", ProtocolUnsu
 report to a portal whose protocol this software doesn't speak is kept for software that does."""
 
 
-def portal_retry(step: Callable[[], None], *, stop: threading.Event, backoff: Backoff | None = None) -> bool:
+def portal_retry(
+    step: Callable[[], None],
+    *,
+    stop: threading.Event,
+    backoff: Backoff | None = None,
+    passing: tuple[type[Exception], ...] = (),
+) -> bool:
     """Call `step` until it returns (True), or until `stop` is set (False). Lets a refusal through: PortalRefusedError.
 
-    An answer that is no answer (a proxy's page, a half-upgraded portal) is waited out like a silent portal, and so is a full disk: what is
-    done is not lost for it.
+    An answer that is no answer (a proxy's page, a half-upgraded portal) is waited out like a silent portal, for as long as it asks for at
+    least, and so are a full disk and `passing` errors: what is done is not lost for it.
     """
     backoff = backoff or Backoff()
+    waited_out: tuple[type[Exception], ...] = (PortalError, JournalError, *passing)
     while not stop.is_set():
+        at_least_seconds = 0.0
         try:
             step()
         except PortalInterruptedError:
@@ -34,9 +42,15 @@ def portal_retry(step: Callable[[], None], *, stop: threading.Event, backoff: Ba
             if error.code not in PASSING_CODES:
                 raise
             log.warning("%s; trying again", error)
-        except (PortalError, JournalError) as error:
+        except waited_out as error:
+            at_least_seconds = retry_after_seconds(error)
             log.warning("%s; trying again", error)
         else:
             return True
-        stop.wait(backoff.failed())
+        stop.wait(backoff.failed(at_least_seconds=at_least_seconds))
     return False
+
+
+def retry_after_seconds(error: Exception) -> float:
+    """How long the portal has asked to be left alone; 0: it has not."""
+    return error.retry_after_seconds if isinstance(error, PortalUnreachableError) else 0.0

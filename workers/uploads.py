@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Final
+from typing import BinaryIO, Final
 
 from workers.journal import UploadRow
 from workers.portal import (
@@ -15,6 +15,7 @@ from workers.portal import (
     PortalInterruptedError,
     PortalProtocolError,
     PortalRefusedError,
+    PortalTooLargeError,
     PortalUnreachableError,
     UploadState,
 )
@@ -30,6 +31,10 @@ _LOST_CODES: Final = frozenset({"upload_unknown", "upload_digest_mismatch"})
 
 _RESTARTS_MAX: Final = 3
 _OFFSET_WRONG_STATUS: Final = 409
+
+
+class BlobLostError(Exception):
+    """A file that was to be sent is gone, or not what it was: no other try brings it back."""
 
 
 class ChunkSize:
@@ -53,6 +58,10 @@ class ChunkSize:
         if seconds >= CHUNK_SECONDS:
             self._set(size_bytes // 4)
 
+    def too_large(self, size_bytes: int) -> None:
+        """A chunk was refused for its size."""
+        self._set(size_bytes // 4)
+
     def _set(self, size_bytes: int) -> None:
         self.size_bytes = max(CHUNK_BYTES_MIN, min(size_bytes, UPLOAD_CHUNK_BYTES_MAX))
 
@@ -70,7 +79,8 @@ def upload_send(
     `chunk` learns how fast the uplink is: keep it for the next call. Once `stop` is set, no further chunk is begun.
 
     An upload that the portal has lost starts anew, a few times: the run is done, and only its bytes have to arrive.
-    Raises PortalError (unreachable: call again and it resumes; refused: this blob is not wanted) and OSError for the file.
+    Raises PortalError (unreachable: call again and it resumes; refused: this blob is not wanted), BlobLostError, and OSError where the
+    file can't be read now.
     """
     for _ in range(_RESTARTS_MAX):
         try:
@@ -87,14 +97,14 @@ def upload_send(
 def _send(upload: UploadRow, portal: PortalClient, note: Callable[[UploadState], None], chunk: ChunkSize, stop: threading.Event) -> None:
     state = _resume(upload, portal)
     note(state)
-    with upload.path.open("rb") as file:
+    with blob_open(upload) as file:
         while state.offset_bytes < upload.size_bytes:
             if stop.is_set():
                 raise PortalInterruptedError(f"Stopped before all of {upload.path.name} was sent.")
             file.seek(state.offset_bytes)
             data = file.read(min(chunk.size_bytes, upload.size_bytes - state.offset_bytes))
             if not data:
-                raise OSError(f"{upload.path.name} is shorter than the {upload.size_bytes} bytes that it was.")
+                raise BlobLostError(f"{upload.path.name} is shorter than the {upload.size_bytes} bytes that it was.")
             try:
                 state = _append(upload, state, data, portal, chunk)
             except PortalRefusedError as error:
@@ -106,11 +116,22 @@ def _send(upload: UploadRow, portal: PortalClient, note: Callable[[UploadState],
             note(state)
 
 
+def blob_open(upload: UploadRow) -> BinaryIO:
+    """The file, to read. Raises BlobLostError, OSError."""
+    try:
+        return upload.path.open("rb")
+    except FileNotFoundError as error:
+        raise BlobLostError(f"{upload.path.name} is gone.") from error
+
+
 def _append(upload: UploadRow, state: UploadState, data: bytes, portal: PortalClient, chunk: ChunkSize) -> UploadState:
     began = time.monotonic()
     try:
         state = portal.upload_append(state.url, offset_bytes=state.offset_bytes, chunk=data, size_bytes=upload.size_bytes)
     except PortalInterruptedError:
+        raise
+    except PortalTooLargeError:
+        chunk.too_large(len(data))
         raise
     except (PortalUnreachableError, PortalProtocolError):  # a proxy's page may mean that the chunk was too large for it
         chunk.failed(len(data), time.monotonic() - began)

@@ -1,7 +1,7 @@
 """What can only be judged when all leaves are known. Sorting and joining are SQLite's, on disk.
 
 1. No key, entry number, replica or order of a receipt occurs twice.
-2. A paid job has accepted receipts of as many accounts as its quorum asks for, unless a moderator ruled; each payment's share is the
+2. A paid job has accepted receipts of as many accounts as its quorum asks for, unless it was ruled on; each payment's share is the
    reservation divided among its accepted receipts; when the job is closed, each of these is paid, and of a job with accepted receipts
    one at least.
 3. What a paid job has left is refunded: payments and refund are one transaction of the coordinator.

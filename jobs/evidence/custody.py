@@ -124,6 +124,8 @@ def verdict_sentence(
 
 
 def _agreement(summary: Mapping[str, Any], *, names_shown: bool) -> str:
+    if summary.get("ruled") and summary.get("reported", 0) <= 1:
+        return "1 replica, its own checks passed; no host was found for the second that was to agree with it."
     if summary.get("ruled"):
         return f"A moderator upheld one of {summary.get('reported', 0)} results that did not agree; {summary.get('agreeing', 0)} accepted."
     agreeing, reported, worst = summary.get("agreeing", 0), summary.get("reported", 0), summary.get("worst")

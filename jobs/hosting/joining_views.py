@@ -12,7 +12,6 @@ from typing import Any, Final
 from django import forms
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
-from django.core.validators import RegexValidator
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
@@ -23,11 +22,12 @@ from jobs.hosting.selectors import run_first, run_first_paid
 from jobs.hosting.standing import machine_words
 from nodes.models import JoinToken
 from nodes.selectors import join_token_of
-from nodes.services import join_token_create
+from nodes.services import NODE_NAME_CHARACTERS_MAX, join_token_create
 from people.page_users import user_of
 from workers.protocol.problems import ProblemError
 
 _PLACEHOLDER: Final = "TOKEN"
+_ABOUT_THE_NAME: Final = frozenset({"name_invalid", "node_name_taken"})
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,7 @@ class Way:
 class JoinForm(forms.Form):
     """What the node is to be called; empty: as the machine calls itself."""
 
-    name = forms.CharField(
-        required=False,
-        max_length=64,
-        validators=[RegexValidator(r"^[^\x00-\x1f]+$", "Expected no control characters.")],
-    )
+    name = forms.CharField(required=False, max_length=NODE_NAME_CHARACTERS_MAX)
 
 
 @require_http_methods(["GET", "POST"])
@@ -64,7 +60,7 @@ def join_page(request: HttpRequest) -> HttpResponse:
     try:
         token, text = join_token_create(owner=owner, lifetime_seconds=settings.NEXA_JOIN_TOKEN_SECONDS, name=form.cleaned_data["name"])
     except ProblemError as error:
-        form.add_error("name" if error.code == "node_name_taken" else None, str(error))
+        form.add_error("name" if error.code in _ABOUT_THE_NAME else None, str(error))
         return render(request, "nodes/join.html", {"form": form, **_words(_PLACEHOLDER)}, status=error.status)
     return render(request, "nodes/join.html", {"form": form, "is_told": True, **_words(text), **_arrival(token)})
 

@@ -112,7 +112,7 @@ class Job(models.Model):
     failure_code = models.CharField(max_length=64, blank=True)
     failure_message = models.TextField(blank=True)
     verdict_summary = models.JSONField(null=True, blank=True)
-    """{agreeing, reported, quorum, worst, and ruled where a moderator decided}; shown once concluded."""
+    """{agreeing, reported, quorum, worst, and ruled where a ruling decided}; shown once concluded."""
     canonical_replica = models.ForeignKey("Replica", null=True, blank=True, on_delete=models.PROTECT, related_name="+", db_index=False)
 
     class Meta:

@@ -46,7 +46,7 @@ class Evidence(models.Model):
 
 
 class Ruling(models.Model):
-    """How a dispute was ended. `by` None: nobody ruled in time, and the default ruling was given."""
+    """How a dispute was ended, or a spot check that found no host. `by` None: the default ruling was given."""
 
     job = models.OneToOneField(Job, on_delete=models.PROTECT, related_name="ruling")
     by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+")

@@ -9,7 +9,6 @@ from jobs.errors import JobOpenError
 from jobs.models import Job
 from jobs.services.submission import job_cancel
 from jobs.states import JOB_TERMINAL
-from people.models import User
 from workers.protocol.problems import ProblemError
 
 
@@ -21,12 +20,12 @@ class Outcome:
     refused: list[tuple[Job, ProblemError]]
 
 
-def jobs_cancel(*, jobs: Sequence[Job], by: User) -> Outcome:
+def jobs_cancel(*, jobs: Sequence[Job]) -> Outcome:
     """`job_cancel` of each, in a transaction of its own."""
     outcome = Outcome([], [])
     for job in jobs:
         try:
-            outcome.done.append(job_cancel(job=job, by=by))
+            outcome.done.append(job_cancel(job=job))
         except ProblemError as error:
             outcome.refused.append((job, error))
     return outcome

@@ -29,5 +29,7 @@ def _replicas_cancel(job: Job, reason: str) -> None:
     """Cancels what is queued or out, and receipts that nobody will judge any more. Hosts are told by their next exchange."""
     ends = [ReplicaState.QUEUED, ReplicaState.REPORTED, *REPLICA_LIVE]
     fields = {"cancel_reason": reason[:200], "concluded_at": timezone.now()}
-    found = job.replicas.select_for_update(no_key=True).filter(state__in=ends).order_by("created_at", "pk")
+    # Locked in the order in which renewals lock them; what happened is told in the order in which they came to be.
+    locked = job.replicas.select_for_update(no_key=True).filter(state__in=ends).order_by("pk")
+    found = sorted(locked, key=lambda replica: (replica.created_at, replica.pk))
     steps_take([ReplicaStep(replica, ReplicaState.CANCELLED, fields=fields) for replica in found])

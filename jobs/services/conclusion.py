@@ -108,7 +108,7 @@ class Conclusions:
 
 
 def ruling_conclude(*, job: Job, reported: Sequence[Replica], canonical_id: UUID) -> None:
-    """Concludes a disputed job as a moderator ruled: those of `reported` whose verdict is `agree` are accepted and paid, others are not.
+    """Concludes a job by a ruling: those of `reported` whose verdict is `agree` are accepted and paid, others are not.
 
     The caller holds the job's row lock and has set the verdicts; `reported` has receipts fetched along.
     """

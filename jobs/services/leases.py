@@ -1,7 +1,8 @@
 """Leases: taken by exchanges, renewed by them, ended by the reaper. The database alone says who holds what.
 
-Locks are taken in one order: job, replica, node, account. What locks many jobs (a claim, the reaper, first reports of running) waits for
-none of them and passes over those that others hold, so that no two of them can wait for each other.
+Locks are taken in one order: job, replica, node, account; several of a kind in the order of their ids. What locks many jobs (a claim, the
+reaper, first reports of running) waits for none of them and passes over those that others hold, so that no two of them can wait for each
+other.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from jobs.services.failures import replica_substitute
 from jobs.services.outages import expiry_horizon
 from jobs.services.replicas import replicas_queue_again
 from jobs.services.spot import spot_draw
+from jobs.services.spot_checks import Standing, spot_check_end
 from jobs.services.transitions import JobStep, ReplicaStep, Step, job_states_derive, replica_transition, steps_take
 from jobs.states import JOB_OPEN, REPLICA_LIVE, JobState, ReplicaState
 from jobs.timed_ids import timed_id_make
@@ -167,9 +169,10 @@ def node_leave(*, node: Node, now: datetime) -> int:
 
 
 def queue_deadlines_enforce(*, now: datetime) -> int:
-    """Fails queued jobs of which a replica waited for the whole queue deadline without being taken; returns how many.
+    """Ends queued jobs of which a replica waited for the whole queue deadline without being taken; returns how many. They fail, unless a
+    result stands for which only a spot check was wanted (jobs/services/spot_checks.py).
 
-    Each in a transaction of its own, since it moves credits; one that can't be failed is logged, and keeps no other from it.
+    Each in a transaction of its own, since it moves credits; one that can't be ended is logged, and keeps no other from it.
     """
     waiting = Replica.objects.filter(job=OuterRef("pk"), state=ReplicaState.QUEUED).order_by("created_at").values("created_at")[:1]
     # A substitute has the same time to be taken as the first replica had.
@@ -317,10 +320,13 @@ def _queue_deadline_enforce(job_id: UUID, now: datetime) -> bool:
             permitted = job.queue_deadline_at - job.submitted_at
             if job.state != JobState.QUEUED or (oldest is not None and oldest + permitted > now):
                 return False  # taken, or stood in for, since it was found
+            standing = spot_check_end(job=job, permitted=permitted)
+            if standing is not Standing.NONE:
+                return standing is Standing.UPHELD
             job_fail(job=job, code="no_eligible_host", message=_no_host_message(job, permitted))
             return True
     except Exception:  # as above
-        log.exception("job %s could not be failed for its queue deadline", job_id)
+        log.exception("job %s could not be ended for its queue deadline", job_id)
         return False
 
 

@@ -21,13 +21,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, Final
 from uuid import UUID
 
 from django.db import OperationalError, transaction
+from django.db.models import Q
 
 from jobs.blobs import blobs_keep
 from jobs.bulk import rows_insert
@@ -39,6 +40,8 @@ from jobs.services.receipt_reading import NodeKeys, ReadReceipt, receipt_read
 from jobs.services.transitions import ReplicaStep, job_states_derive, replica_transition, steps_take
 from jobs.services.uploads import LeaseUnknownError
 from jobs.states import JOB_OPEN, REPLICA_LIVE, REPLICA_VOTES, JobState, ReplicaState
+from ledger.movements import balances_lock
+from ledger.services import accounts_of
 from nodes.models import Node
 from workers.protocol.errors import VerificationError
 from workers.protocol.messages.delivery import SubmittedReceipt
@@ -162,6 +165,7 @@ class _Batch:
         blobs_keep(blobs)
         self._kept = set(blobs)
         self._plain_take(plain)
+        self._balances_lock({replica.job_id for place, replica in fitting.items() if self._read[place].predicate.failure is not None})
         for place, replica in fitting.items():
             if place not in plain:
                 self._single_take(place, replica)
@@ -169,15 +173,28 @@ class _Batch:
         return self._results
 
     def _lock(self) -> None:
-        """The leases that are named, their jobs first, each in the order of their ids."""
-        leases = Replica.objects.filter(node=self._node, lease_id__in={one.predicate.lease_id for one in self._read.values()})
-        locked = Job.objects.select_for_update(no_key=True).filter(pk__in=leases.values("job")).only("state", "was_taken").order_by("pk")
+        """The leases that are named, their jobs first, each in the order of their ids.
+
+        With them, by the same statement, the other leases of these jobs that are out: a failure may end the job and cancel them, and a
+        renewal of another host locks any of them in that order.
+        """
+        named = Q(node=self._node, lease_id__in={one.predicate.lease_id for one in self._read.values()})
+        of_named = Replica.objects.filter(named).values("job")
+        locked = Job.objects.select_for_update(no_key=True).filter(pk__in=of_named).only("state", "was_taken").order_by("pk")
         jobs = {job.pk: job for job in locked}
-        for replica in leases.select_for_update(no_key=True).only(*_OF_REPLICA).order_by("pk"):
-            replica.job = jobs[replica.job_id]
-            self._replicas[replica.lease_id] = replica
+        replicas = Replica.objects.filter(named | Q(state__in=REPLICA_LIVE), job__in=list(jobs))
+        for replica in replicas.select_for_update(no_key=True).only("node_id", *_OF_REPLICA).order_by("pk"):
+            if replica.node_id == self._node.pk:
+                replica.job = jobs[replica.job_id]
+                self._replicas[replica.lease_id] = replica
         known = Receipt.objects.filter(replica__in=[replica.pk for replica in self._replicas.values()])
         self._receipts = {row[0]: TakenReceipt(*row) for row in known.values_list("replica_id", "digest", "received_at", "late")}
+
+    def _balances_lock(self, failing: Collection[UUID]) -> None:
+        """Of the owners of jobs that may end, where there are several: each gets its reservation back by a movement of its own."""
+        if len(failing) > 1:
+            owners = set(Job.objects.filter(pk__in=failing).values_list("owner", flat=True))
+            balances_lock([account.pk for account in accounts_of(owners).values()])
 
     def _fitting(self, place: int) -> Replica | None:
         """The replica that a receipt is to be taken in for; None where its result is known now."""

@@ -98,10 +98,10 @@ def researcher_check(owner: User) -> None:
         )
 
 
-def job_cancel(*, job: Job, by: User) -> Job:
-    """Ends an open job and gives its reservation back; hosts are told by their next exchange. A cancelled job stays as it is.
+def job_cancel(*, job: Job) -> Job:
+    """Ends an open job, as its owner wishes, and gives its reservation back; hosts are told by their next exchange.
 
-    Raises JobConcludedError, JobDisputedError.
+    A cancelled job stays as it is. Raises JobConcludedError, JobDisputedError.
     """
     with transaction.atomic():
         locked = Job.objects.select_for_update(no_key=True).get(pk=job.pk)

@@ -28,7 +28,6 @@ from jobs.submission.cost import job_cost
 from jobs.views.access import job_or_404
 from jobs.views.job_list import PAGE_JOBS
 from jobs.views.rows import job_rows
-from people.models import User
 from people.page_users import user_of
 from workers.protocol.problems import ProblemError
 
@@ -39,16 +38,16 @@ REFUSALS_TOLD: Final = 5
 class _Act:
     """`take` does it; `done` says so."""
 
-    take: Callable[[list[Job], User], Outcome]
+    take: Callable[[list[Job]], Outcome]
     done: str
 
 
 _ACTS: Final = {
-    "cancel": _Act(lambda jobs, by: jobs_cancel(jobs=jobs, by=by), "cancelled: reservations went back, hosts are told to stop."),
-    "archive": _Act(lambda jobs, _: jobs_archive(jobs=jobs), "put into the archive. Nothing was deleted."),
-    "keep": _Act(lambda jobs, _: jobs_keep(jobs=jobs), "kept: results and inputs stay until you let them go."),
-    "let_go": _Act(lambda jobs, _: jobs_let_go(jobs=jobs), "let go: results and inputs go when their time is over."),
-    "unarchive": _Act(lambda jobs, _: jobs_unarchive(jobs=jobs), "back in the list."),
+    "cancel": _Act(lambda jobs: jobs_cancel(jobs=jobs), "cancelled: reservations went back, hosts are told to stop."),
+    "archive": _Act(lambda jobs: jobs_archive(jobs=jobs), "put into the archive. Nothing was deleted."),
+    "keep": _Act(lambda jobs: jobs_keep(jobs=jobs), "kept: results and inputs stay until you let them go."),
+    "let_go": _Act(lambda jobs: jobs_let_go(jobs=jobs), "let go: results and inputs go when their time is over."),
+    "unarchive": _Act(lambda jobs: jobs_unarchive(jobs=jobs), "back in the list."),
 }
 
 
@@ -70,7 +69,7 @@ def jobs_act(request: HttpRequest) -> HttpResponse:
         reserved_micro = sum(row.job.reserved_micro for row in rows)
         context = {"rows": rows, "left_out": left_out, "reserved_micro": reserved_micro, "back": back, "asked": asked}
         return render(request, "jobs/confirm.html", context)
-    _tell(request, act.take(jobs, owner), act.done)
+    _tell(request, act.take(jobs), act.done)
     return HttpResponseRedirect(back)
 
 

@@ -44,7 +44,7 @@ def jobs_add(owner: User, fleet: list[tuple[Node, PrivateKey]], files: Mapping[s
     failed = job_make(owner, job_id="quench-without-inputs", type="surrogate-materials", title="Quench, inputs forgotten")
     with transaction.atomic():
         job_fail(job=failed, code="exit_nonzero", message="The program ended with exit code 2: no such file: /inputs/lattice.json")
-    cancelled = job_cancel(job=job_make(owner, job_id="storm-track-06", type="weather-ensemble"), by=owner)
+    cancelled = job_cancel(job=job_make(owner, job_id="storm-track-06", type="weather-ensemble"))
     unlisted = job_make(owner, job_id="bell-pairs", type="quantum-circuits", title="Bell pairs under noise", visibility="unlisted")
     public = job_make(owner, job_id="ising-9x9", type="surrogate-materials", title="Ising model on a 9 by 9 lattice", visibility="public")
     longest = job_make(owner, job_id="L" * 128, type="protein-folding", title="T" * 200, visibility="public")

@@ -150,7 +150,7 @@ def test_at_two_hundred_events_a_second_updates_are_few_and_frames_come_in_time(
 
 def _jobs_ended(count: int) -> list[Job]:
     owner: User = funded_researcher_make()
-    return [job_cancel(job=job_make(owner), by=owner) for _ in range(count)]
+    return [job_cancel(job=job_make(owner)) for _ in range(count)]
 
 
 def _events_happen(jobs: list[Job]) -> tuple[int, float]:

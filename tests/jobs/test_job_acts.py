@@ -22,7 +22,7 @@ def test_cancelling_many_ends_those_that_can_be_and_says_of_the_others_why() -> 
     owner = funded_researcher_make()
     open_ones = [job_make(owner), job_make(owner)]
     done = completed_job(owner)
-    outcome = jobs_cancel(jobs=[*open_ones, done], by=owner)
+    outcome = jobs_cancel(jobs=[*open_ones, done])
     assert [job.state for job in outcome.done] == ["cancelled", "cancelled"]
     [(refused, error)] = outcome.refused
     assert (refused.pk, error.code) == (done.pk, "job_concluded")
@@ -178,14 +178,14 @@ def test_rows_are_given_again_only_where_they_have_changed() -> None:
     assert len(named) == 2
     question = "/jobs/rows/?" + "&".join(f"row={name}" for name in named)
     assert client.get(question).status_code == 204
-    jobs_cancel(jobs=[one], by=owner)
+    jobs_cancel(jobs=[one])
     answer = client.get(f"{question}&job={one.pk}")
     text = answer.content.decode()
     assert answer.status_code == 200
     assert f'<tr id="job-{one.pk}" hx-swap-oob="true">' in text
     assert "checked" in text
     assert str(other.pk) not in text
-    jobs_cancel(jobs=[other], by=owner)
+    jobs_cancel(jobs=[other])
     assert client.get(question).status_code == 286
 
 

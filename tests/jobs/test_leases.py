@@ -288,12 +288,12 @@ class TestQueueDeadline:
         assert queue_deadlines_enforce(now=now + timedelta(seconds=110)) == 0
         assert queue_deadlines_enforce(now=now + timedelta(seconds=131)) == 1
 
-    def test_a_job_that_cannot_be_failed_keeps_no_other_from_it(self, caplog: Any) -> None:
+    def test_a_job_that_cannot_be_ended_keeps_no_other_from_it(self, caplog: Any) -> None:
         now = timezone.now()
         broken = queued_job(queue_deadline_at=now + timedelta(seconds=1), reserved_micro=5)  # which nobody has reserved
         other = queued_job(queue_deadline_at=now + timedelta(seconds=2))
         assert queue_deadlines_enforce(now=now + timedelta(seconds=10)) == 1
-        assert "could not be failed" in caplog.text
+        assert "could not be ended" in caplog.text
         assert [Job.objects.get(pk=job.pk).state for job in (broken, other)] == [JobState.QUEUED, JobState.FAILED]
 
     def test_a_running_job_has_no_queue_deadline(self) -> None:

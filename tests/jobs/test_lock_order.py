@@ -1,10 +1,14 @@
-"""A renewal locks all replicas that a host reports, in the order of their ids. Whoever locks several of them takes the same order."""
+"""A renewal locks all replicas that a host reports, in the order of their ids. Whoever locks several of them takes the same order.
+
+So it is with accounts, which every movement locks in the order of their ids.
+"""
 
 from __future__ import annotations
 
+import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -12,21 +16,29 @@ from typing import Any
 import psycopg
 import pytest
 from django.db import connection
+from django.test import override_settings
 from django.utils import timezone
 
 from jobs.models import CoordinatorClock, Job, Replica
 from jobs.services.leases import leases_reap
 from jobs.services.outages import portal_alive_record
+from jobs.services.receipts import Result, receipts_accept
 from jobs.services.settlement import jobs_settle
+from jobs.services.submission import job_cancel
 from jobs.states import JobState, ReplicaState
+from ledger.models import Account
+from ledger.services import account_of, escrow_account
 from nodes.models import Node
 from tests.factories.checking import job_check
 from tests.factories.jobs import job_make
 from tests.factories.nodes import node_make
 from tests.factories.people import user_make
 from tests.factories.receipts import replica_lease, replica_report
+from tests.jobs.gateway.simulated_host import LOG, SimulatedHost, order_open, submitted_make
+from workers.protocol.messages.delivery import SubmittedReceipt
 
 LIMIT_SECONDS = 30.0
+ALONE = {"method": "exact", "copies": 1, "quorum": 1}
 SPARE = {"method": "exact", "copies": 2, "quorum": 1}
 
 
@@ -49,7 +61,7 @@ def by_age() -> None:
         cursor.execute("DROP INDEX by_age")
 
 
-def waits_without(act: Callable[[], object], held: Replica, free: Replica) -> None:
+def waits_without(act: Callable[[], object], held: Replica | Account, free: Replica | Account) -> None:
     """While somebody has `held`, `act` waits for it and hasn't locked `free`. Then it ends."""
     by_age()
     errors: list[BaseException] = []
@@ -64,7 +76,7 @@ def waits_without(act: Callable[[], object], held: Replica, free: Replica) -> No
 
     thread = threading.Thread(target=acting)
     parameters = {name: connection.get_connection_params()[name] for name in ("dbname", "host", "port", "user")}
-    lock = "SELECT 1 FROM jobs_replica WHERE id = %s FOR NO KEY UPDATE NOWAIT"
+    lock = f"SELECT 1 FROM {held._meta.db_table} WHERE id = %s FOR NO KEY UPDATE NOWAIT"  # noqa: S608  a table of our own
     with psycopg.connect(**parameters) as holder:
         holder.execute(lock, [held.pk])
         thread.start()
@@ -72,7 +84,7 @@ def waits_without(act: Callable[[], object], held: Replica, free: Replica) -> No
         try:
             holder.execute(lock, [free.pk])
         except psycopg.errors.LockNotAvailable:
-            pytest.fail("the larger id is locked before the smaller: a renewal that has the smaller would wait for it, and be waited for")
+            pytest.fail("the larger id is locked before the smaller: who has the smaller would wait for it, and be waited for")
         finally:
             with suppress(psycopg.Error):
                 holder.rollback()
@@ -113,3 +125,44 @@ def test_leases_that_an_outage_is_credited_to(own_database: str) -> None:
     waits_without(lambda: portal_alive_record(now=now), held=second, free=first)
     until = Replica.objects.filter(pk__in=[first.pk, second.pk]).values_list("lease_expires_at", flat=True)
     assert all(at is not None and at > now + timedelta(minutes=30) for at in until)
+
+
+def failed_by(host: SimulatedHost, jobs: Sequence[Job]) -> Callable[[], list[Result]]:
+    """The host's taking in of one batch, which says of each of the jobs that its program failed."""
+    submitted = []
+    for job in jobs:
+        order = order_open(json.loads(bytes(replica_lease(job, host.node).order_envelope or b"")))
+        envelope = host.receipt(order, failure=("exit_nonzero", "It ended with 3."))
+        submitted.append(SubmittedReceipt.model_validate(submitted_make(envelope, log=LOG)))
+
+    def accept() -> list[Result]:
+        return receipts_accept(node=host.node, submitted=submitted, now=timezone.now())
+
+    return accept
+
+
+@override_settings(NEXA_FAULT_OWNERS=1)
+def test_leases_that_are_cancelled_by_failures_of_several_jobs_in_one_batch(own_database: str) -> None:
+    first, second, jobs = two_leased(node_make(user_make())[0])
+    waits_without(failed_by(SimulatedHost(), jobs), held=second, free=first)
+    assert set(Job.objects.filter(pk__in=[job.pk for job in jobs]).values_list("state", flat=True)) == {JobState.FAILED}
+    assert set(Replica.objects.filter(pk__in=[first.pk, second.pk]).values_list("state", flat=True)) == {ReplicaState.CANCELLED}
+
+
+@override_settings(NEXA_FAULT_OWNERS=1)
+def test_leases_that_are_cancelled_by_the_failure_of_one_job(own_database: str) -> None:
+    while True:
+        job = job_make(verification={"method": "exact", "copies": 3, "quorum": 2})
+        first, second = replica_lease(job), replica_lease(job)
+        if first.pk > second.pk:
+            break
+    waits_without(lambda: job_cancel(job=job), held=second, free=first)
+    assert set(Replica.objects.filter(pk__in=[first.pk, second.pk]).values_list("state", flat=True)) == {ReplicaState.CANCELLED}
+
+
+def test_accounts_that_failures_of_several_jobs_in_one_batch_refund(own_database: str) -> None:
+    jobs = sorted((job_make(verification=ALONE), job_make(verification=ALONE)), key=lambda job: account_of(user=job.owner).pk, reverse=True)
+    first, second = (account_of(user=job.owner) for job in jobs)
+    waits_without(failed_by(SimulatedHost(), jobs), held=second, free=first)
+    assert set(Job.objects.filter(pk__in=[job.pk for job in jobs]).values_list("state", flat=True)) == {JobState.FAILED}
+    assert escrow_account().balance_micro == 0

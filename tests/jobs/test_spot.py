@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import secrets
 import uuid
 from datetime import datetime, timedelta
@@ -14,14 +15,24 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from jobs.models import Job, SpotKey
+from jobs.evidence.custody import verdict_sentence
+from jobs.models import Job, Ruling, SpotKey
+from jobs.services.leases import queue_deadlines_enforce
+from jobs.services.replicas import replicas_queue
 from jobs.services.settlement import job_settle
 from jobs.services.spot import SPOT_SHARE_DEFAULT, spot_draw
-from jobs.states import JobState
+from jobs.services.transitions import job_state_derive
+from jobs.states import JobState, ReplicaState
 from jobs.verdicts import AskForMore, Conclude
+from ledger.models import LogItem
+from ledger.services import account_of, escrow_account
 from tests.factories.checking import job_check
-from tests.factories.receipts import replica_report
+from tests.factories.jobs import job_make
+from tests.factories.receipts import FILES, replica_report
 from tests.jobs.gateway.queued_jobs import queued_job
+
+TWICE = {"method": "exact", "copies": 2, "quorum": 2}
+TWICE_FOR_CERTAIN = {"method": "exact", "policy": "spot", "spot_share": 1.0}
 
 
 def key_make(*, published: bool = True, ends_in: timedelta = timedelta(hours=1), **fields: Any) -> SpotKey:
@@ -178,6 +189,74 @@ def test_a_chosen_job_is_concluded_by_two_owners_and_a_passed_over_one_by_one() 
     chosen.refresh_from_db()
     assert chosen.state == JobState.COMPLETED
     assert chosen.replicas.filter(state="accepted").count() == 2
+
+
+def late_for(job: Job) -> datetime:
+    """When nobody has taken what is queued of the job in time. What is in its queue came a moment ago."""
+    return timezone.now() + (job.queue_deadline_at - job.submitted_at) + timedelta(seconds=1)
+
+
+@pytest.mark.django_db
+def test_a_result_whose_spot_check_finds_no_host_stands_by_the_default_ruling_and_is_paid() -> None:
+    key_make()
+    job = job_make(verification=TWICE_FOR_CERTAIN)
+    drawn(job)
+    only = replica_report(job)
+    job_check(job_id=job.pk)
+    assert isinstance(job_settle(job_id=job.pk), AskForMore)
+    assert queue_deadlines_enforce(now=timezone.now()) == 0
+    assert queue_deadlines_enforce(now=late_for(job)) == 1
+    job.refresh_from_db()
+    only.refresh_from_db()
+    assert (job.state, job.quorum, job.canonical_replica_id) == (JobState.COMPLETED, 2, only.pk)
+    assert job.verdict_summary is not None
+    assert job.verdict_summary["ruled"] is True
+    assert "no host was found" in verdict_sentence(state=JobState.COMPLETED, quorum=1, summary=job.verdict_summary)
+    ruling = Ruling.objects.get(job=job)
+    assert (ruling.by, ruling.canonical_id) == (None, only.pk)
+    assert only.state == ReplicaState.ACCEPTED
+    assert only.node_owner is not None
+    assert account_of(user=only.node_owner).balance_micro == only.paid_micro > 0
+    assert escrow_account().balance_micro == 0
+    leaf = json.loads(bytes(LogItem.objects.get(kind="receipt").data))
+    assert (leaf["ruled"], leaf["quorum"], leaf["spot"]["chosen"]) == (True, 2, True)
+    assert queue_deadlines_enforce(now=late_for(job)) == 0
+
+
+@pytest.mark.django_db
+def test_a_result_that_is_not_checked_yet_waits_though_its_spot_check_found_no_host() -> None:
+    key_make()
+    job = job_make(verification=TWICE_FOR_CERTAIN)
+    drawn(job)
+    replica_report(job)
+    replicas_queue(job=job, count=1)
+    job_state_derive(job=job)
+    assert queue_deadlines_enforce(now=late_for(job)) == 0
+    job.refresh_from_db()
+    assert job.state == JobState.QUEUED
+    job_check(job_id=job.pk)
+    assert queue_deadlines_enforce(now=late_for(job)) == 1
+    job.refresh_from_db()
+    assert job.state == JobState.COMPLETED
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("case", ["invalid", "disagree", "fixed"])
+def test_no_other_result_stands_because_nobody_was_there_to_compare_it(case: str) -> None:
+    key_make()
+    job = job_make(verification=TWICE) if case == "fixed" else job_make(verification=TWICE_FOR_CERTAIN)
+    drawn(job)
+    replica_report(job, log_bytes=(lambda data: data + b"x") if case == "invalid" else (lambda data: data))
+    if case == "disagree":
+        replicas_queue(job=job, count=1)
+        replica_report(job, {**FILES, "summary.json": b'{"energy":-9.0}'})
+    job_check(job_id=job.pk)
+    job_settle(job_id=job.pk)
+    assert queue_deadlines_enforce(now=late_for(job)) == 1
+    job.refresh_from_db()
+    assert (job.state, job.failure_code) == (JobState.FAILED, "no_eligible_host")
+    assert not job.replicas.filter(paid_micro__gt=0).exists()
+    assert escrow_account().balance_micro == 0
 
 
 @pytest.mark.django_db

@@ -188,7 +188,7 @@ def test_hostile_text_of_strangers_is_shown_as_text() -> None:
 @pytest.mark.django_db
 def test_failed_and_cancelled_jobs_say_why() -> None:
     job = job_make(verification=TWO)
-    job_cancel(job=job, by=job.owner)
+    job_cancel(job=job)
     assert "Cancelled by its owner" in page_of(Job.objects.get(pk=job.pk))
     Job.objects.filter(pk=job.pk).update(state="failed", failure_code="queue_deadline_passed", failure_message="No host took it.")
     text = page_of(Job.objects.get(pk=job.pk))

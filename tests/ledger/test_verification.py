@@ -19,10 +19,11 @@ from ledger.checkpoints import checkpoint_publish
 from ledger.epochs import epoch_begin
 from ledger.faults import FaultCode
 from ledger.items import node_key_log
-from ledger.models import Entry, LogLeaf
-from ledger.services import reversal_post
+from ledger.models import Entry, EntryTotal, LogLeaf
+from ledger.selectors import totals
+from ledger.services import refund_of, reservation_of, reversal_post
 from ledger.verification import LedgerVerification
-from tests.factories.ledger import account_make, entries_make, items_insert
+from tests.factories.ledger import account_make, entries_make, entry_post, items_insert
 from workers.protocol.keys import PrivateKey
 
 LEAVES = 300
@@ -69,6 +70,18 @@ def test_an_empty_ledger_is_clean(own_database: str) -> None:
 
 def test_clean_books_are_clean_and_say_what_was_read(books: None) -> None:
     assert verify() == f"Read: {LEAVES} leaves, 2 checkpoints, 2 files.\nDatabase, log and files agree.\n"
+
+
+def test_totals_grow_beyond_64_bits_and_are_clean(own_database: str) -> None:
+    """The same credits are reserved and given back again and again."""
+    account, amount_micro = account_make(2**62), 2**62
+    for job in (uuid.uuid4() for _ in range(3)):
+        entry_post(reservation_of(account=account, job_id=job, amount_micro=amount_micro))
+        entry_post(refund_of(account=account, job_id=job, amount_micro=amount_micro))
+    assert EntryTotal.objects.get(kind="refund").credited_micro == 3 * amount_micro > 2**63
+    assert totals() == {"entries": 7, "granted_micro": amount_micro, "paid_micro": 0}
+    checkpoint_publish()
+    assert codes() == []
 
 
 # `:item` is the item of leaf 6, an entry.

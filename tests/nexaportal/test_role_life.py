@@ -96,7 +96,7 @@ def test_jobs_that_end_otherwise_get_their_reservation_back(granted: None) -> No
     with connected_as(APPLICATION_ROLE):
         assert disputes_rule(now=disputed.dispute_deadline_at) == 1  # type: ignore[arg-type]  # a dispute has one
         replica_lease(cancelled)
-        job_cancel(job=cancelled, by=cancelled.owner)
+        job_cancel(job=cancelled)
         Job.objects.filter(pk=unwanted.pk).update(queue_deadline_at=timezone.now())
         assert queue_deadlines_enforce(now=timezone.now() + timedelta(seconds=1)) == 1
     for number in range(invalid.replicas_max):
@@ -161,7 +161,7 @@ def test_person_signs_up_and_in_mints_a_token_lends_a_node_has_a_job_and_is_eras
         eve.refresh_from_db()
         image_approve()
         node_make(eve)
-        job_cancel(job=job_make(eve), by=eve)
+        job_cancel(job=job_make(eve))
         account_erase(user=eve)
     assert account_of(user=eve).balance_micro > 0
     assert not User.objects.filter(username="eve").exists()

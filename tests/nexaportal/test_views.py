@@ -10,6 +10,8 @@ from django.test import Client, override_settings
 from pytest_django import DjangoAssertNumQueries
 
 from jobs.models import Job
+from jobs.selectors import jobs_decided_newest
+from jobs.services.closing import job_fail
 from jobs.services.settlement import job_settle
 from tests.factories.checking import job_check
 from tests.factories.jobs import funded_researcher_make, job_make
@@ -138,3 +140,27 @@ def test_sign_out_takes_a_token_of_ours() -> None:
     response = client.post("/accounts/logout/")
     assert response.status_code == 403
     assert "too old" in response.content.decode()
+
+
+@pytest.mark.django_db
+def test_whoever_asks_again_at_once_has_no_job_counted_again(django_assert_num_queries: DjangoAssertNumQueries) -> None:
+    """Counting takes longer the more jobs there are, and these pages are for everybody."""
+    completed_job()
+    first = [Client().get(path).content for path in ("/", "/status")]
+    with django_assert_num_queries(5) as captured:
+        assert Client().get("/").content == first[0]
+    assert not [query["sql"] for query in captured.captured_queries if "count(" in query["sql"].lower() and "jobs_job" in query["sql"]]
+    with django_assert_num_queries(0):
+        assert Client().get("/status").content == first[1]
+
+
+@pytest.mark.django_db
+def test_the_newest_jobs_of_the_front_page_are_found_by_what_happened(django_assert_num_queries: DjangoAssertNumQueries) -> None:
+    """By an index of conclusions, newest first: there is none of all jobs by when they were concluded."""
+    jobs = [job_make(), completed_job(), job_make()]
+    job_fail(job=jobs[0], code="x", message="why")
+    with django_assert_num_queries(3) as captured:
+        assert jobs_decided_newest(limit=8) == [jobs[0], jobs[1]]
+    assert all("jobs_jobevent" in query["sql"] for query in captured.captured_queries[:2])
+    assert 'WHERE "jobs_job"."id" IN' in captured.captured_queries[2]["sql"]
+    assert jobs_decided_newest(limit=1) == [jobs[0]]

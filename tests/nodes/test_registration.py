@@ -31,6 +31,7 @@ from nodes.errors import (
 )
 from nodes.models import JoinToken, Node
 from nodes.services import join_token_create, join_token_mint, node_register, node_revoke
+from people.errors import NameInvalidError
 from people.models import User
 from tests.factories.nodes import ORIGIN, node_make, profile_make, registration_make, signed_headers, signed_post
 from tests.factories.people import user_make
@@ -168,6 +169,25 @@ class TestService:
             node_register(message=message_make(secret, name="lab"))
         node_revoke(node=node)
         assert node_register(message=message_make(secret, name="lab"))[1]
+
+    @pytest.mark.parametrize("mark", ["\u202e", "\u200b", "\x7f", "\u2066"], ids=["right to left", "zero width", "delete", "isolate"])
+    def test_name_with_characters_that_do_not_show_is_refused(self, mark: str) -> None:
+        """On a page it would stand as another's, or turn the words around it."""
+        owner = user_make()
+        with pytest.raises(NameInvalidError):
+            join_token_create(owner=owner, lifetime_seconds=60, name=f"lab{mark}1")
+        secret = secret_of(owner)
+        with pytest.raises(NameInvalidError):
+            node_register(message=message_make(secret, name=f"lab{mark}1"))
+        hinted = profile_make(hostname_hint=f"lab{mark}1").model_dump(mode="json")
+        node, is_new = node_register(message=message_make(secret, name=None, profile=hinted))
+        assert (node.name, is_new) == ("lab1", True)
+
+    def test_name_is_kept_in_one_form_and_one_of_spaces_is_none(self) -> None:
+        owner = user_make()
+        assert node_register(message=message_make(secret_of(owner), name=" the \uff4cab "))[0].name == "the lab"
+        token = join_token_decode(join_token_create(owner=owner, lifetime_seconds=60, name="attic")[1])
+        assert node_register(message=message_make(token.secret, name="   "))[0].name == "attic"
 
     def test_name_null_is_the_one_chosen_with_the_token_and_else_the_machines(self) -> None:
         owner = user_make()

@@ -113,7 +113,7 @@ def jobs_of(user: User) -> list[Job]:
     done.refresh_from_db()
     assert done.state == JobState.COMPLETED
     job_visibility_set(job=done, visibility=Visibility.PUBLIC)
-    cancelled = job_cancel(job=job_make(user, job_id="kohn-2", **words), by=user)
+    cancelled = job_cancel(job=job_make(user, job_id="kohn-2", **words))
     image_request(by=user, name="kohn/flames:1", purpose="Hedwig needs it.")
     return [done, cancelled]
 
@@ -238,12 +238,12 @@ def test_open_jobs_are_in_the_way_and_nothing_is_touched(db: None) -> None:
     first, second = job_make(user), job_make(user)
     with pytest.raises(ErasureRefusedError, match="2 jobs of this account have not ended"):
         account_erase(user=user)
-    job_cancel(job=first, by=user)
+    job_cancel(job=first)
     assert erasure_obstacles(person=user) == [f"1 job of this account has not ended. {ADVICE}"]
     user.refresh_from_db()
     assert user.username == "hedwig"
     assert EmailAddress.objects.filter(user=user).count() == 2
-    job_cancel(job=second, by=user)
+    job_cancel(job=second)
     account_erase(user=user)
 
 

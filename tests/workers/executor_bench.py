@@ -26,12 +26,12 @@ _CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
 class Bench:
     """An executor with everything around it."""
 
-    def __init__(self, home: NodeHome, portal: FakePortal) -> None:
+    def __init__(self, home: NodeHome, portal: FakePortal, *, give_up: threading.Event | None = None) -> None:
         self.home, self.portal = home, portal
         self.journal = Journal.open(home.journal_path)
         self.runtime = FakeRuntime()
         self.runs = Runs(lambda: None)
-        self.give_up = threading.Event()
+        self.give_up = give_up or threading.Event()
         identity, key, profile = home.identity(), home.key(), home.profile()
         self.resources = Resources(Caps.of(NodeSettings.read(home.settings_path), profile), disk_free=lambda: 100 * 2**30)
         self.clock = PortalClock()

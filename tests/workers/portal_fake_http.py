@@ -32,9 +32,12 @@ WAIT_SECONDS = 20.0
 
 
 class RefusedError(Exception):
+    """A problem; without a code, a page of a proxy."""
+
     def __init__(self, status: int, code: str, detail: str = "as the test wants it", **extra: Any) -> None:
         super().__init__(code)
         self.status, self.code, self.detail, self.extra = status, code, detail, extra
+        self.headers: dict[str, str] = {}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -67,9 +70,12 @@ class Handler(BaseHTTPRequestHandler):
                 return
             self._route(body)
         except RefusedError as error:
-            self._problem(error.status, error.code, error.detail, **error.extra)
+            if error.code:
+                self._problem(error.status, error.code, error.detail, error.headers, **error.extra)
+            else:
+                self._answer(error.status, b"<html>No</html>", {"Content-Type": "text/html", **error.headers})
         except VerificationError as error:
-            self._problem(401, error.code, str(error))
+            self._problem(401, error.code, str(error), {})
 
     def _route(self, body: bytes) -> None:  # noqa: C901, PLR0912  one line for each address
         portal, path = self.portal, urlsplit(self.path).path
@@ -235,9 +241,9 @@ class Handler(BaseHTTPRequestHandler):
     def _json(self, model: Any, status: int = 200) -> None:
         self._answer(status, model.model_dump_json().encode(), {"Content-Type": "application/json"})
 
-    def _problem(self, status: int, code: str, detail: str, **extra: Any) -> None:
+    def _problem(self, status: int, code: str, detail: str, headers: dict[str, str], **extra: Any) -> None:
         document = {"type": "about:blank", "title": "Refused", "status": status, "code": code, "detail": detail, **extra}
-        self._answer(status, json.dumps(document).encode(), {"Content-Type": "application/problem+json"})
+        self._answer(status, json.dumps(document).encode(), {"Content-Type": "application/problem+json", **headers})
 
     def _answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 from pathlib import Path
 
 import pytest
 
 from tests.workers.homes import GIB, profile_make
 from workers.caps import Caps, NodeSettings
-from workers.home import HomeDamagedError, HomeError, HomeLockedError, HomeMissingError, NodeHome, portal_origin_parse
+from workers.home import HomeDamagedError, HomeError, HomeLockedError, HomeMissingError, HomeUnlockableError, NodeHome, portal_origin_parse
 from workers.protocol.messages.exchange import Wishes
 from workers.protocol.messages.machine import Gpu, Tier
 from workers.worker_queues import QueuesRefusedError, queues_check
@@ -29,6 +32,15 @@ def test_one_lock_at_a_time_and_the_holder_is_named(home: NodeHome) -> None:
         home.lock()
     lock.release()
     home.lock().release()
+
+
+def test_file_system_without_locks_is_told_from_another_worker(home: NodeHome, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", without_locks)
+    with pytest.raises(HomeUnlockableError, match=r"No locks available.*local disk"):
+        home.lock()
 
 
 @pytest.mark.parametrize("name", ["node.json", "profile.json"])

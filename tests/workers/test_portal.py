@@ -14,6 +14,7 @@ from tests.workers.portal_fake import FakePortal
 from tests.workers.portal_fake_http import RefusedError
 from workers.backoff import Backoff
 from workers.home import NodeHome
+from workers.interruption import InterruptibleAdapter
 from workers.journal import UploadRow
 from workers.orders import OrderMalformedError, order_open
 from workers.portal import (
@@ -33,7 +34,7 @@ from workers.protocol.messages.base import PROTOCOL_VERSION
 from workers.protocol.messages.exchange import ExchangeRequest
 from workers.protocol.messages.machine import Tier
 from workers.resources import NOTHING_FREE
-from workers.uploads import ChunkSize, upload_send
+from workers.uploads import BlobLostError, ChunkSize, upload_send
 
 NEVER = threading.Event()
 
@@ -64,6 +65,26 @@ def test_long_poll_is_interrupted_at_once_and_the_client_works_on(client: Portal
     assert client.exchange(message).request_id == message.request_id
     client.interrupt()
     assert client.exchange(request_make()).orders == ()
+
+
+def test_interruption_while_a_request_is_made_ends_it_too(client: PortalClient, portal: FakePortal) -> None:
+    interruptions = client.interruptions
+    message = request_make(wait_seconds=20, slots=1)
+    client.interrupt()
+    with pytest.raises(PortalInterruptedError):
+        client.exchange(message, interruptions=interruptions)
+    assert portal.exchanges == []
+    assert client.exchange(request_make(), interruptions=client.interruptions).orders == ()
+
+
+def test_connection_that_is_made_after_the_interruption_of_its_call_is_shut_down() -> None:
+    adapter = InterruptibleAdapter()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        adapter.call_begin(None)
+        adapter.interrupt()
+        adapter._opened(ours)
+        assert theirs.recv(1) == b""
 
 
 def test_portal_that_is_not_there() -> None:
@@ -136,7 +157,7 @@ def test_upload_of_a_file_that_shrank(client: PortalClient, portal: FakePortal, 
     portal.leased[order.lease_id] = order
     path = tmp_path / "blob"
     path.write_bytes(b"12")
-    with pytest.raises(OSError, match="shorter than the 5 bytes"):
+    with pytest.raises(BlobLostError, match="shorter than the 5 bytes"):
         upload_send(
             UploadRow(order.lease_id, digest_of(b"12345"), 5, path, None, 0),
             portal=client,

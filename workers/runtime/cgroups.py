@@ -98,6 +98,15 @@ class Cgroup:
         name = "memory.events" if self.cpu_file.name == "cpu.stat" else "memory.oom_control"
         return _oom_kills(self.folders["memory"] / name)
 
+    def memory_refusals(self) -> int | None:
+        """How often it was at its own limit of memory and somebody had to be killed; None when it is gone, or nobody counts that.
+
+        Version 1 does not: its counters of failures stay at zero on some machines.
+        """
+        if "memory" not in self.folders or self.cpu_file.name != "cpu.stat":
+            return None
+        return _counted(self.folders["memory"] / "memory.events", "oom")
+
     def limits(self) -> CgroupLimits:
         """What the kernel holds the container to, once it has been started."""
         if self.cpu_file.name == "cpu.stat":
@@ -175,9 +184,13 @@ def machine_oom_kills(*, proc: Path = _PROC) -> int | None:
 
 
 def _oom_kills(file: Path) -> int | None:
+    return _counted(file, "oom_kill")
+
+
+def _counted(file: Path, name: str) -> int | None:
     """From a file of lines of a name and a number."""
     with suppress(OSError, ValueError, KeyError):
-        return int(dict(line.split() for line in file.read_text(encoding="utf-8").splitlines())["oom_kill"])
+        return int(dict(line.split() for line in file.read_text(encoding="utf-8").splitlines())[name])
     return None
 
 

@@ -207,6 +207,11 @@ class ContainerRun:
         except ENGINE_ERRORS as error:
             raise RunLostError(f"The container engine was lost as the run ended: {type(error).__name__}.") from error
         exit_code = int(state["ExitCode"])
+        if exit_code != 0 and self._oom_kills.by_machine:
+            raise RunLostError(
+                "This machine ran out of memory, and its kernel ended what ran in the container, within the container's limit.",
+                is_over=True,
+            )
         is_out_of_memory = self._oom_kills.found or history.is_out_of_memory or bool(state.get("OOMKilled"))
         self._exit_judge(exit_code, is_out_of_memory=is_out_of_memory)
         return exit_code

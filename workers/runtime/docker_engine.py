@@ -119,13 +119,13 @@ class DockerRuntime:
         return self._removing(client, spec, run, lambda: run.conclude_ended(state))
 
     def _removing(self, client: docker.APIClient, spec: RunSpec, run: ContainerRun, follow: Callable[[], EndedT]) -> EndedT:
-        """What `follow` returns; the container is gone then, but for one whose run was lost."""
+        """What `follow` returns; the container is gone then, but for one whose run was lost and may go on."""
         is_lost = False
         try:
             with self.images.in_use(spec.image_id):
                 return follow()
-        except RunLostError:
-            is_lost = True
+        except RunLostError as error:
+            is_lost = not error.is_over
             raise
         finally:
             self._sampler_keep(run.sampler)

@@ -38,13 +38,15 @@ class RuntimeFailureError(Exception):
 
 
 class RunLostError(RuntimeFailureError):
-    """The engine went away under a run, or somebody else than the runtime stopped the container: no fault of the job's.
+    """The engine went away under a run, or somebody else than the runtime ended it: no fault of the job's.
 
-    The container may still be there, and even run: `adopt` tells, once the engine answers again.
+    The container may still be there, and even run: `adopt` tells, once the engine answers again. Not if the run `is_over`: then the
+    container has ended, and is removed, so that nobody takes its end for its own.
     """
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, is_over: bool = False) -> None:
         super().__init__(FailureCode.HOST_ENGINE, message)
+        self.is_over = is_over
 
 
 @dataclass(frozen=True, slots=True)

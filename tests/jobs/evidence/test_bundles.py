@@ -237,7 +237,7 @@ def test_nobody_but_the_owner_gets_it(client: Client) -> None:
 
 def test_cancelled_job_answers_409_over_http(client: Client) -> None:
     owner = funded_researcher_make()
-    job = job_cancel(job=job_make(owner), by=owner)
+    job = job_cancel(job=job_make(owner))
     answer = client.get(f"/api/v1/jobs/{job.pk}/bundle", headers=token_header(owner))
     assert (answer.status_code, answer.json()["code"]) == (409, "result_unavailable")
 

@@ -90,7 +90,7 @@ def test_what_was_never_judged_is_never_given() -> None:
     job = job_make(verification=TWO)
     replica = replica_report(job)
     job.refresh_from_db()
-    job_cancel(job=job, by=job.owner)
+    job_cancel(job=job)
     client = signed_in(job.owner)
     assert [client.get(address(replica, name)).status_code for name in NAMES] == [200, 404, 404, 404]
     assert client.get(f"/jobs/{job.pk}/runs/").status_code == 404

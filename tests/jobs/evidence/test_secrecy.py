@@ -281,7 +281,7 @@ def test_who_cancels_a_job_after_hosts_have_delivered_gets_nothing_of_it(copies:
     replica = replica_report(job, OTHERWISE)
     job_check(job_id=job.pk)
     job.refresh_from_db()
-    job_cancel(job=job, by=job.owner)
+    job_cancel(job=job)
     headers = token_header(job.owner)
     receipt = replica.receipt
     paths = ("", "/replicas", "/events", "/bundle")

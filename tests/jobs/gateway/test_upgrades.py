@@ -70,6 +70,14 @@ def test_an_upgrade_is_noticed_and_costs_one_statement_once(django_assert_num_qu
     assert upgrade_advised(found) == ""
 
 
+def test_a_profile_that_was_registered_meanwhile_stays_but_for_the_software() -> None:
+    host = SimulatedHost()
+    profile = {**host.node.profile, "hostname_hint": "renamed"}
+    Node.objects.filter(pk=host.node.pk).update(profile=profile)
+    node_software_record(node=host.node, version="2.11")
+    assert Node.objects.get().profile == {**profile, "software_version": "2.11"}
+
+
 def test_a_host_whose_protocol_is_not_spoken_is_told_what_is_and_its_owner_why_it_gets_nothing() -> None:
     queued_job()
     host = SimulatedHost()

@@ -116,7 +116,7 @@ def test_the_form_mints_a_token_with_the_name_and_shows_it_once() -> None:
         assert found[0] not in client.get(path).content.decode()
 
 
-@pytest.mark.parametrize(("name", "status"), [("taken", 409), ("a\x01b", 400), ("x" * 65, 400)])
+@pytest.mark.parametrize(("name", "status"), [("taken", 409), ("a\x01b", 400), ("a\u202eb", 400), ("x" * 65, 400)])
 def test_a_name_that_will_not_do_is_refused_at_its_field(name: str, status: int) -> None:
     owner = user_make()
     node_make(owner, name="taken")

@@ -139,7 +139,7 @@ def test_result_that_was_never_judged_is_not_shown(state: ReplicaState) -> None:
 def test_job_without_a_result_says_why_and_where_to_look() -> None:
     failed, cancelled = job_make(), job_make()
     job_fail(job=failed, code="exit_nonzero", message="The container ended with exit code 3.")
-    job_cancel(job=cancelled, by=cancelled.owner)
+    job_cancel(job=cancelled)
     assert "concluded without" in text_of(failed, "results/")
     assert "cancelled before it had" in text_of(cancelled, "results/")
     assert "The program wrote no files." in text_of(concluded_job({}), "results/")

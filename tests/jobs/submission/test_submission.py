@@ -231,11 +231,11 @@ def test_requirements_beyond_any_machine_are_refused(requirements: dict[str, flo
 def test_cancel_ends_the_job_and_returns_the_reservation() -> None:
     owner = funded_researcher_make()
     job = job_make(owner)
-    cancelled = job_cancel(job=job, by=owner)
+    cancelled = job_cancel(job=job)
     assert (cancelled.state, cancelled.failure_code) == (JobState.CANCELLED, "cancelled")
     assert [each.state for each in job.replicas.all()] == [ReplicaState.CANCELLED]
     assert balance_of(owner) == 10_000_000
-    assert job_cancel(job=job, by=owner).state == JobState.CANCELLED
+    assert job_cancel(job=job).state == JobState.CANCELLED
     assert balance_of(owner) == 10_000_000
 
 
@@ -253,5 +253,5 @@ def test_cancel_of_an_ended_or_disputed_job_is_refused(state: JobState, error: t
     job = job_make(owner)
     Job.objects.filter(pk=job.pk).update(state=state)
     with pytest.raises(error) as caught:
-        job_cancel(job=job, by=owner)
+        job_cancel(job=job)
     assert (caught.value.code, caught.value.status) == (code, 409)

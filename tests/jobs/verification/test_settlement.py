@@ -235,7 +235,7 @@ def test_job_closed_or_failed_or_cancelled_refunds_and_cancels_replicas() -> Non
     for close in (
         lambda job: job_close(job=job, to=JobState.FAILED, code="x", message="why"),
         lambda job: job_fail(job=job, code="x", message="why"),
-        lambda job: job_cancel(job=job, by=job.owner),
+        lambda job: job_cancel(job=job),
     ):
         job = job_make(verification=TWO)
         before = account_of(user=job.owner).balance_micro
@@ -349,4 +349,4 @@ def test_a_job_is_cancelled_while_evidence_about_its_replicas_is_written(own_dat
         writer.execute("SELECT 1 FROM jobs_replica WHERE id = %s FOR KEY SHARE", [replica.pk])  # as a foreign key's check does
         with connection.cursor() as cursor:
             cursor.execute("SET lock_timeout = '3s'")
-        assert job_cancel(job=job, by=job.owner).state == JobState.CANCELLED
+        assert job_cancel(job=job).state == JobState.CANCELLED

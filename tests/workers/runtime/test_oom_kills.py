@@ -15,9 +15,10 @@ import pytest
 from tests.workers.runtime.engines import EngineWire
 from tests.workers.runtime.test_docker_engine import Sink, _spec, image_id, runtime
 from workers.protocol.messages.receipt import FailureCode
+from workers.runtime import container_run
 from workers.runtime.cgroups import Cgroup, machine_oom_kills
 from workers.runtime.docker_engine import DockerRuntime
-from workers.runtime.interface import RunResult
+from workers.runtime.interface import RunLostError, RunResult
 from workers.runtime.oom_kills import OomKills
 
 __all__ = ["image_id", "runtime"]
@@ -32,6 +33,7 @@ class Machine:
 
     def __init__(self, folder: Path, version: int) -> None:
         self._folder = folder
+        self.version = version
         self._container = folder / "container"
         self._container.mkdir()
         self._file = self._container / ("memory.oom_control" if version == 1 else "memory.events")
@@ -39,11 +41,12 @@ class Machine:
         self.cgroup = Cgroup(cpu_file, None, {"memory": self._container})
         self.kills(machine=5, own=0)
 
-    def kills(self, *, machine: int, own: int | None) -> None:
-        """Set the counters; `own` None: the container is gone."""
+    def kills(self, *, machine: int, own: int | None, refusals: int | None = None) -> None:
+        """Set the counters; `own` None: the container is gone. Of a container that was killed it was the limit, but for `refusals`."""
         (self._folder / "vmstat").write_text(f"nr_free_pages 1\noom_kill {machine}\n")
         if own is not None:
-            self._file.write_text(f"low 0\nunder_oom 0\noom_kill {own}\n")
+            refusals = own if refusals is None else refusals
+            self._file.write_text(f"low 0\noom {refusals}\nunder_oom 0\noom_kill {own}\n")
         elif self._container.exists():
             shutil.rmtree(self._container)
 
@@ -79,6 +82,37 @@ def _found(machine: Machine, *later: tuple[int, int | None]) -> bool:
 )
 def test_kill_is_found_where_it_was_the_containers(machine: Machine, later: list[tuple[int, int | None]], found: bool) -> None:
     assert _found(machine, *later) is found
+
+
+@pytest.mark.parametrize(
+    ("later", "by_machine"),
+    [
+        pytest.param([(6, 1, 0)], True, id="never-at-its-limit"),
+        pytest.param([(6, 1, 0), (6, None, None)], True, id="gone-after-that"),
+        pytest.param([(6, 1, 1)], False, id="at-its-limit"),
+        pytest.param([(6, 1, 0), (7, 2, 1)], False, id="later-at-its-limit"),
+        pytest.param([(6, 1, 0), (7, None, None)], False, id="later-perhaps-at-its-limit"),
+        pytest.param([(6, None, None)], False, id="nobody-knows"),
+        pytest.param([(6, 0, 0), (6, None, None)], False, id="another's"),
+    ],
+)
+def test_kill_for_want_of_memory_on_the_machine_is_told_from_one_of_its_limit(
+    machine: Machine, later: list[tuple[int, int | None, int | None]], by_machine: bool
+) -> None:
+    """Version 1 can't tell."""
+    kills = OomKills(of_machine=machine.counter)
+    kills.look(machine.cgroup)
+    for of_machine, own, refusals in later:
+        machine.kills(machine=of_machine, own=own, refusals=refusals)
+        kills.look(machine.cgroup)
+    assert kills.by_machine is (by_machine and machine.version == 2)
+
+
+def test_kernel_that_does_not_count_how_often_a_limit_was_met_clears_nobody(machine: Machine) -> None:
+    kills = OomKills(of_machine=machine.counter)
+    machine._file.write_text("oom_kill 1\n")
+    kills.look(machine.cgroup)
+    assert (kills.found, kills.by_machine) == (True, False)
 
 
 def test_kill_within_the_last_look_that_finds_the_container_is_found(machine: Machine) -> None:
@@ -185,3 +219,19 @@ def test_engine_is_believed_of_a_container_that_nobody_followed(  # noqa: PLR091
 def test_program_that_kills_itself_has_memory_enough(runtime: DockerRuntime, tmp_path: Path, image_id: str) -> None:
     result = runtime.run(_spec(tmp_path, image_id, "sh", "-c", "kill -KILL $$"), Sink(), threading.Event())
     assert _failure(result) == (137, FailureCode.EXIT_NONZERO)
+
+
+class KilledByMachine(OomKills):
+    """What the kernel's counters say after the machine ran out of memory, which no test may bring about."""
+
+    def look(self, cgroup: Cgroup) -> None:
+        self.found = self.by_machine = True
+
+
+@pytest.mark.docker
+def test_run_that_ends_for_want_of_memory_on_the_machine_is_lost_and_no_failure_of_the_job(
+    runtime: DockerRuntime, tmp_path: Path, image_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(container_run, "OomKills", KilledByMachine)
+    with pytest.raises(RunLostError, match="machine ran out of memory"):
+        runtime.run(_spec(tmp_path, image_id, "sh", "-c", "kill -KILL $$"), Sink(), threading.Event())

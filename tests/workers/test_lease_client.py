@@ -1,0 +1,76 @@
+"""The lease client: what comes while it makes up its mind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+
+from tests.workers.portal_fake import FakePortal
+from workers.caps import Caps, NodeSettings
+from workers.coordinator_pin import CoordinatorPin
+from workers.home import NodeHome
+from workers.journal import Journal
+from workers.lease_client import DrainLimits, LeaseClient
+from workers.portal import PortalClient, PortalUnreachableError
+from workers.protocol.messages.exchange import MachineLoad, NoWork
+from workers.resources import Resources
+
+
+class Client:
+    """A lease client that runs nothing. `act` is called, once, while a request is made that asks for work already."""
+
+    def __init__(self, home: NodeHome, portal: FakePortal) -> None:
+        self.hold: NoWork | None = None
+        self.acts: list[str] = []
+        self.journal = Journal.open(home.journal_path)
+        self.lease_client = LeaseClient(
+            pin=CoordinatorPin(home, home.identity()),
+            queues=home.identity().queues,
+            journal=self.journal,
+            portal=PortalClient(portal.origin, home.key()),
+            resources=Resources(Caps.of(NodeSettings.read(home.settings_path), home.profile()), disk_free=lambda: 100 * 2**30),
+            limits=DrainLimits(drain_seconds=5, report_seconds=5),
+            order_take=lambda _: None,
+            order_give_back=lambda _: None,
+            hold=lambda: self.hold,
+            machine=self._act,
+        )
+
+    def _act(self) -> MachineLoad | None:
+        """The machine is looked at last."""
+        act = self.acts.pop() if self.acts else ""
+        if act == "drain":
+            self.lease_client.drain()
+        elif act == "withdraw":
+            self.hold = NoWork(code="hold_hours", message="Not at this hour.")
+            self.lease_client.withdraw()
+        return None
+
+    def close(self) -> None:
+        self.lease_client.close()
+        self.journal.close()
+
+
+@pytest.fixture
+def client(home: NodeHome, portal: FakePortal) -> Iterator[Client]:
+    client = Client(home, portal)
+    yield client
+    client.close()
+
+
+@pytest.mark.parametrize("act", ["drain", "withdraw"])
+def test_whoever_comes_while_a_request_for_work_is_made_ends_it(client: Client, portal: FakePortal, act: str) -> None:
+    """Else it would wait at the portal for as long as a request for work does, and might bring some."""
+    client.acts.append(act)
+    client.lease_client.start()
+    portal.wait_for(lambda: portal.exchanges, "an exchange")
+    assert [message.free.slots for message in portal.exchanges] == [0]
+
+
+def test_a_portal_that_wants_to_be_left_alone_is_but_for_leases_in_hand(client: Client) -> None:
+    error = PortalUnreachableError("busy", retry_after_seconds=120)
+    assert client.lease_client._failed_seconds(error) > 120
+    client.lease_client.runs.add(uuid4(), deadline_at=client.lease_client._portal.clock.now())
+    assert client.lease_client._failed_seconds(error) == 60 / 2.5
