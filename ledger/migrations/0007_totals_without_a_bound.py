@@ -14,7 +14,7 @@ END $$;
 
 
 class Migration(migrations.Migration):
-    dependencies = [("ledger", "0004_totals_of_what_people_hold")]
+    dependencies = [("ledger", "0006_recent_transfers")]
     operations = [
         migrations.AlterField("entrytotal", "credited_micro", models.DecimalField(decimal_places=0, default=0, max_digits=38)),
         migrations.RunSQL(TAKE_WITHOUT_CAST),
