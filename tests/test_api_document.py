@@ -20,6 +20,7 @@ from people.models import Scope
 from people.notifications import delivery
 from people.notifications.models import NotificationKind
 from people.services import TOKENS_PER_OWNER_MAX, token_mint
+from people.transfers.services import A_DAY
 from tests.factories.people import user_make
 
 ROOT: Final = Path(__file__).parents[1]
@@ -99,6 +100,7 @@ def test_limits_are_those_of_the_code_and_of_the_proxy() -> None:
     assert limits["live API tokens of a person"] == str(TOKENS_PER_OWNER_MAX)
     assert limits["unused join tokens of a person"] == str(JOIN_TOKENS_PER_OWNER_MAX)
     assert limits["unfinished uploads of a person"] == str(UPLOADS_OPEN_PER_USER_MAX)
+    assert limits["transfers of credits by a person in 24 hours"] == str(A_DAY)
     assert limits["jobs in one array"] == f"{ARRAY_ITEMS_MAX:,}"
     proxy = (ROOT / "infra" / "proxy" / "nginx.conf").read_text(encoding="utf-8")
     rate, burst = re.findall(r"zone=requests:10m rate=(\d+)r/s", proxy) + re.findall(r"zone=requests burst=(\d+)", proxy)

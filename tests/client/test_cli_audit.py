@@ -86,7 +86,7 @@ def test_the_json_document_has_all_of_it(mirror: LogFolder, tmp_path: Path) -> N
         "size": mirror.size,
         "size_before": None,
         "counts": {
-            "entries": 26,
+            "entries": 27,
             "receipts": 9,
             "payments": 9,
             "node_keys": 3,
