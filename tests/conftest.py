@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import gc
+import os
 import re
+import shutil
+import tempfile
 import uuid
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -17,6 +21,8 @@ from django.db import connection, connections
 from django.test.utils import setup_databases, teardown_databases
 from psycopg import sql
 from pytest_django import DjangoDbBlocker
+
+from tests.acceptance.cluster import FOLDER as CLUSTER_FOLDER
 
 
 def _admin_connection() -> psycopg.Connection[tuple[object, ...]]:
@@ -30,11 +36,21 @@ def _connections_close() -> None:
     SyncToAsync.single_thread_executor.submit(connections.close_all).result()
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Static files are looked for when asked for: else each test client, whose middleware is its own, first reads all 160 of them.
-    A password is hashed a thousand times, not a million, as portals do, which takes half a second; a hash says how it was made."""
+    A password is hashed a thousand times, not a million, as portals do, which takes half a second; a hash says how it was made.
+    What stacks begin with has a folder for the whole run, of which xdist's workers learn by their environment."""
     settings.WHITENOISE_AUTOREFRESH = True
     PBKDF2PasswordHasher.iterations = 1_000
+    if not hasattr(config, "workerinput"):
+        folder = tempfile.mkdtemp(prefix="nexapod-cluster-")
+        Path(folder).chmod(0o711)  # who runs PostgreSQL for root goes through it
+        os.environ[CLUSTER_FOLDER] = folder
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ.pop(CLUSTER_FOLDER), ignore_errors=True)
 
 
 @pytest.hookimpl(wrapper=True)

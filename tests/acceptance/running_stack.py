@@ -23,6 +23,7 @@ from devstack.outcome import payments_proved
 from devstack.processes import Child, Interrupts, Supervisor
 from devstack.stack import HOST_BIN, Access, Seed, Stack
 from nexaportal.embedded import EmbeddedServices
+from tests.acceptance.cluster import services_running
 from tests.acceptance.traces import wait_for
 
 OWNERS = ("ada", "emmy", "lise")
@@ -212,7 +213,7 @@ def coordinator_running(
     `server_app`: the package whose app its processes run.
     """
     folder.chmod(0o700)
-    with Interrupts() as interrupts, EmbeddedServices.in_temporary_root(durable=durable) as services:
+    with Interrupts() as interrupts, services_running(durable=durable) as services:
         running: RunningStack | None = None
         try:
             with Supervisor(interrupts) as supervisor:
