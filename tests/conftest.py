@@ -89,13 +89,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: item.get_closest_marker("acceptance") is None)
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """What failed is remembered by the names of tests without their groups: `make test` runs it once more alone, without xdist."""
-    cache = session.config.cache
-    if cache is not None and not hasattr(session.config, "workerinput"):
-        failed = cache.get("cache/lastfailed", {})
-        cache.set("cache/lastfailed", {re.sub(r"@[^\]]+$", "", name): True for name in failed})
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, object]:
+    """What failed is remembered by the names of tests without their groups: `make test` runs it once more alone, without xdist.
+
+    Also where something else goes wrong at the end: by names that are nobody's, pytest would run the whole suite once more.
+    """
+    try:
+        return (yield)
+    finally:
+        cache = session.config.cache
+        if cache is not None and not hasattr(session.config, "workerinput"):
+            failed = cache.get("cache/lastfailed", {})
+            cache.set("cache/lastfailed", {re.sub(r"@[^\]]+$", "", name): True for name in failed})
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from tests.acceptance.traces import wait_for
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.docker]
 
-GONE_SECONDS = 30.0
+GONE_SECONDS = 60.0
 
 
 def _gone_expect(demo: DemoRun) -> None:
@@ -69,6 +69,6 @@ def test_demo_killed_outright_leaves_no_process_and_no_container(demo: DemoRun) 
 
     wait_for(
         lambda: not demo.traces.processes() and not demo.traces.containers(),
-        limit_seconds=3 * GONE_SECONDS,  # a worker that is at a task tries for a while to reach the database, which is gone as well
+        limit_seconds=2 * GONE_SECONDS,  # a worker that is at a task tries for a while to reach the database, which is gone as well
         what=lambda: f"no process and no container left, found {demo.traces.look()}",
     )
