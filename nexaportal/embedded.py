@@ -60,6 +60,7 @@ __all__ = [
     "PostgresAddress",
     "RedisAddress",
     "data_root",
+    "die_with",
     "die_with_parent",
 ]
 
@@ -121,11 +122,13 @@ def die_with_parent(signum: int) -> Callable[[], None]:
         raise RuntimeError("expected the main thread to start this process (it dies with the thread that starts it)")
     parent = os.getpid()
 
-    def in_child() -> None:
-        if _libc.prctl(_PR_SET_PDEATHSIG, signum, 0, 0, 0) != 0 or os.getppid() != parent:
-            os._exit(1)  # The parent died between fork and prctl: nobody would tell us.
+    return lambda: die_with(parent, signum)
 
-    return in_child
+
+def die_with(parent: int, signum: int) -> None:
+    """Has the kernel send `signum` to this process when its parent dies. Ends it at once where `parent` is its parent no more."""
+    if _libc.prctl(_PR_SET_PDEATHSIG, signum, 0, 0, 0) != 0 or os.getppid() != parent:
+        os._exit(1)  # The parent died between fork and prctl: nobody would tell us.
 
 
 class EmbeddedServices:
