@@ -21,7 +21,7 @@ def beat_ends_with_its_worker(**_: Any) -> None:
 
     from nexaportal.embedded import die_with  # noqa: PLC0415  as above
 
-    die_with(current_process()._parent_pid, signal.SIGTERM)
+    die_with(current_process()._parent_pid, signal.SIGTERM)  # type: ignore[attr-defined]  # billiard writes it, its stubs do not
 
 
 if os.environ.get("NEXA_ROLE") == "server":
