@@ -19,7 +19,7 @@ from jobs.blobs import collection
 from jobs.checking import claims
 from jobs.checking.making import jobs_check
 from jobs.models import VerificationBatch
-from jobs.services import disputes, leases, outbox, settlement, spot_keys
+from jobs.services import disputes, leases, outages, outbox, settlement, spot_keys
 from nodes import clones, trouble
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def clones_tell() -> None:
 @shared_task(name="control.nodes_silent_tell")
 def nodes_silent_tell() -> None:
     """Tells owners that a node has been silent for an hour."""
-    trouble.nodes_silent_tell(now=timezone.now())
+    trouble.nodes_silent_tell(now=timezone.now(), heard_since=outages.heard_since())
 
 
 @shared_task(name="control.verification_dispatch")

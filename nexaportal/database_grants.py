@@ -32,7 +32,8 @@ APPLICATION: Final[Mapping[str, Grant]] = {
     **dict.fromkeys(("socialaccount_socialaccount", "socialaccount_socialapp", "socialaccount_socialtoken"), _ALL),
     # people
     **dict.fromkeys(("people_apitoken", "people_user", "people_user_groups", "people_user_user_permissions"), _ALL),
-    **dict.fromkeys(("people_notification", "people_notificationsetting", "people_webhook", "people_webhookdelivery"), _ALL),
+    **dict.fromkeys(("people_notification", "people_notificationsetting"), _ALL),
+    **dict.fromkeys(("people_maildelivery", "people_webhook", "people_webhookdelivery"), _ALL),
     "people_act": _ADD,
     "people_invitation": _ALL,
     **dict.fromkeys(("people_researcherapplication", "people_team", "people_teammember"), _ALL),

@@ -192,6 +192,7 @@ CELERY_BEAT_SCHEDULE = {
     "standings": {"task": "control.standings_sum", "schedule": environment.number("NEXA_STANDINGS_SECONDS", 10)},
     "silent nodes": {"task": "control.nodes_silent_tell", "schedule": 60.0},
     "webhooks": {"task": "control.webhooks_deliver", "schedule": 5.0},
+    "mails": {"task": "control.mails_send", "schedule": 5.0},
     "checkpoint": {"task": "conclude.checkpoint_publish", "schedule": NEXA_CHECKPOINT_SECONDS},
 }
 

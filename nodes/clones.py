@@ -1,21 +1,17 @@
-"""Two workers with one key: noted when it is seen, told to the owner later, since a mail server may be slow or away."""
+"""Two workers with one key: noted when it is seen, told to the owner later, as a host waits for the answer meanwhile."""
 
 from __future__ import annotations
 
 import logging
 from datetime import datetime, timedelta
-from smtplib import SMTPException
 from typing import Final
 
-from django.conf import settings
-from django.core.mail import send_mail
+from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
 from nodes.models import Node, NodeState
 from nodes.trouble import trouble_tell
-from people.notifications.models import NotificationKind
-from people.notifications.selectors import owners_without_mail
 
 log = logging.getLogger(__name__)
 
@@ -33,32 +29,21 @@ def clone_record(*, node: Node, now: datetime) -> None:
 
 
 def clones_tell(*, now: datetime | None = None) -> int:
-    """Mails owners of nodes with copies that they have not heard of today; returns how many. A refused mail is tried by the next run."""
+    """Tells owners of nodes with copies who have not heard of it today; returns of how many."""
     untold = Q(clone_told_at=None) | Q(clone_seen_at__gte=F("clone_told_at") + CLONE_TOLD_AGAIN)
-    nodes = list(
-        Node.objects.filter(untold, clone_seen_at__isnull=False).exclude(state=NodeState.REVOKED).select_related("owner").order_by("pk")
-    )
+    nodes = Node.objects.filter(untold, clone_seen_at__isnull=False).exclude(state=NodeState.REVOKED).order_by("pk")
     return sum(_tell(node, now or timezone.now()) for node in nodes)
 
 
+@transaction.atomic
 def _tell(node: Node, now: datetime) -> bool:
-    lines = [
-        f"Two workers use the key of your node {node.name} ({node.key_id}).",
-        "The one that started last goes on; the other was refused. If you copied or moved the node's home, stop the worker that should not "
-        "run and remove its folder. If you did not, somebody else may have the key: run `nexa key rotate` on the machine that is yours, "
-        "which makes every copy worthless, or revoke the node.",
-        f"{settings.NEXA_ORIGIN}/nodes/",
-    ]
-    # Taken before it is sent: another process that looks meanwhile sends no second one.
-    taken = Node.objects.filter(pk=node.pk, clone_told_at=node.clone_told_at).update(clone_told_at=now)
-    if not taken:
+    # Taken before it is told: another process that looks meanwhile tells nothing.
+    if not Node.objects.filter(pk=node.pk, clone_told_at=node.clone_told_at).update(clone_told_at=now):
         return False
-    trouble_tell(node, about=f"clone:{now:%Y-%m-%d}", subject=f"{node.name}: its key is used in two places", text=lines[1])
-    try:
-        if node.owner.email and not owners_without_mail(kinds=[NotificationKind.NODE_TROUBLE], owners=[node.owner_id]):
-            send_mail(f"[NEXAPod] {node.name}: its key is used in two places", "\n\n".join(lines), None, [node.owner.email])
-    except (SMTPException, OSError) as error:
-        log.warning("no mail about node %s: %s", node.pk, error)
-        Node.objects.filter(pk=node.pk).update(clone_told_at=node.clone_told_at)
-        return False
+    text = (
+        f"Two workers use the key {node.key_id}. The one that started last goes on; the other was refused. If you copied or moved the "
+        "node's home, stop the worker that should not run and remove its folder. If you did not, somebody else may have the key: run "
+        "`nexa key rotate` on the machine that is yours, which makes every copy worthless, or revoke the node."
+    )
+    trouble_tell(node, about=f"clone:{now:%Y-%m-%d}", subject=f"{node.name}: its key is used in two places", text=text)
     return True

@@ -1,4 +1,4 @@
-"""Telling owners that a node of theirs is in trouble, in the portal and by webhook."""
+"""Telling owners that a node of theirs is in trouble."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from people.notifications.models import NotificationKind
 from people.notifications.services import Draft, notifications_write
 
 SILENT_AFTER: Final = timedelta(hours=1)
-LOOKED_FOR: Final = timedelta(minutes=30)
+SETTLED_AFTER: Final = timedelta(minutes=30)
+"""A host that found no portal asks again within minutes."""
+LOOKED_FOR: Final = timedelta(hours=2)
 """A node that fell silent longer ago was told of, or went while nobody looked; then it is no news any more."""
 
 
@@ -19,8 +21,14 @@ def trouble_tell(node: Node, *, about: str, subject: str, text: str) -> None:
     notifications_write([_draft(node, about, subject, text)])
 
 
-def nodes_silent_tell(*, now: datetime) -> int:
-    """Tells owners of active nodes that have been silent for an hour; returns of how many. Idempotent: once for each silence."""
+def nodes_silent_tell(*, now: datetime, heard_since: datetime | None) -> int:
+    """Tells owners of active nodes that have been silent for an hour; returns of how many. Idempotent: once for each silence.
+
+    `heard_since`: when the portal could be heard again after its last outage; None: there was none. For SETTLED_AFTER from then on nobody
+    is told: it was the portal that was silent, and nodes are on their way back.
+    """
+    if heard_since is not None and now - heard_since < SETTLED_AFTER:
+        return 0
     gone = Node.objects.filter(
         state=NodeState.ACTIVE, last_seen_at__lte=now - SILENT_AFTER, last_seen_at__gt=now - SILENT_AFTER - LOOKED_FOR
     )

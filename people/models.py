@@ -12,6 +12,7 @@ from django.db.models.functions import Lower
 from people.invitations.models import Invitation  # noqa: F401  Django looks for tables in this module
 from people.moderation.models import Act  # noqa: F401  Django looks for tables in this module
 from people.notifications.models import (  # noqa: F401  Django looks for tables in this module
+    MailDelivery,
     Notification,
     NotificationSetting,
     Webhook,

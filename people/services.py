@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime, timedelta
-from smtplib import SMTPException
 from typing import Final
 
-from django.conf import settings
-from django.core.mail import send_mail
 from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.utils import timezone
@@ -32,11 +28,8 @@ from people.models import ABOUT_MAX, DISPLAY_NAME_MAX, ApiToken, ApplicationStat
 from people.moderation.models import ActKind
 from people.moderation.trail import act_record, interest_check, moderator_check
 from people.notifications.models import NotificationKind
-from people.notifications.selectors import owners_without_mail
 from people.notifications.services import Draft, notifications_write
 from people.selectors import name_is_anothers, token_secret_sha256
-
-log = logging.getLogger(__name__)
 
 TOKEN_PREFIX: Final = "nexa_"  # noqa: S105  what every token starts with, so that scanners find leaked ones
 TOKENS_PER_OWNER_MAX: Final = 100
@@ -141,7 +134,7 @@ def profile_change(*, user: User, display_name: str, about: str, is_public: bool
 
 @transaction.atomic
 def application_submit(*, applicant: User, full_name: str, affiliation: str, purpose: str, link: str) -> ResearcherApplication:
-    """`applicant` asks to be a researcher; moderators are told by mail. Raises ResearcherAlreadyError, ApplicationOpenError."""
+    """`applicant` asks to be a researcher; moderators are told. Raises ResearcherAlreadyError, ApplicationOpenError."""
     locked = User.objects.select_for_update().get(pk=applicant.pk)
     if locked.is_researcher:
         raise ResearcherAlreadyError("There is nothing to apply for: this account may submit jobs.")
@@ -150,12 +143,10 @@ def application_submit(*, applicant: User, full_name: str, affiliation: str, pur
     application = ResearcherApplication.objects.create(
         applicant=locked, full_name=full_name, affiliation=affiliation, purpose=purpose, link=link
     )
-    moderators = User.objects.filter(is_staff=True, is_active=True).exclude(email="").values_list("email", flat=True)
-    words = [
-        f"{full_name} ({affiliation}) asks to submit jobs.",
-        f"Decide here: {settings.NEXA_ORIGIN}/admin/people/researcherapplication/",
-    ]
-    mail_on_commit("Somebody applies to be a researcher", words, list(moderators))
+    # Without their name: it would stay with the moderators after they have been erased.
+    subject, path, key = "Somebody applies to be a researcher", "/admin/people/researcherapplication/", f"application:{application.pk}:open"
+    moderators = User.objects.filter(is_staff=True, is_active=True).values_list("pk", flat=True)
+    notifications_write([Draft(moderator, NotificationKind.MODERATION, key, subject, path) for moderator in moderators])
     return application
 
 
@@ -179,27 +170,10 @@ def application_decide(*, application: ResearcherApplication, decided_by: User, 
     act_record(by=decided_by, kind=kind, about=locked, reason=locked.reason or "As applied for.")
     if is_approved:
         _researcher_make(User.objects.select_for_update().get(pk=locked.applicant_id))
-        subject, words = "You may submit jobs now", [f"Your application was approved. Start here: {settings.NEXA_ORIGIN}/jobs/"]
+        subject, path, text = "You may submit jobs now", "/jobs/", "Your application was approved."
     else:
-        subject, words = "Your application was declined", [f"You may apply again: {settings.NEXA_ORIGIN}/account/research/"]
+        subject, path, text = "Your application was declined", "/account/research/", "You may apply again."
     if locked.reason:
-        words.insert(1 if is_approved else 0, f"The moderator wrote: {locked.reason}")
-    about = NotificationKind.APPLICATION
-    key, path = f"application:{locked.pk}", "/account/research/"
-    notifications_write([Draft(locked.applicant_id, about, key, subject=subject, path=path, text=locked.reason)])
-    if locked.applicant.email and not owners_without_mail(kinds=[about], owners=[locked.applicant_id]):
-        mail_on_commit(subject, words, [locked.applicant.email])
+        text += f" The moderator wrote: {locked.reason}"
+    notifications_write([Draft(locked.applicant_id, NotificationKind.APPLICATION, f"application:{locked.pk}", subject, path, text)])
     return locked
-
-
-def mail_on_commit(subject: str, words: Sequence[str], addresses: Sequence[str]) -> None:
-    """One mail an address, a paragraph a word, once what they tell of is in the database. A mail server that is away undoes nothing."""
-
-    def send() -> None:
-        for address in addresses:
-            try:
-                send_mail(f"[NEXAPod] {subject}", "\n\n".join(words), None, [address])
-            except (SMTPException, OSError) as error:
-                log.warning("a mail (%s) could not be sent: %s", subject, error)
-
-    transaction.on_commit(send)

@@ -98,7 +98,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, obj
     try:
         return (yield)
     finally:
-        cache = session.config.cache
+        cache = getattr(session.config, "cache", None)
         if cache is not None and not hasattr(session.config, "workerinput"):
             failed = cache.get("cache/lastfailed", {})
             cache.set("cache/lastfailed", {re.sub(r"@[^\]]+$", "", name): True for name in failed})

@@ -16,7 +16,8 @@ from nexaportal.session_watch import is_due
 from nodes.services import join_token_create
 from people.models import Scope, TeamMember
 from people.notifications.models import NotificationKind
-from people.notifications.services import Draft, notifications_write, webhook_set
+from people.notifications.services import Draft, notifications_write
+from people.notifications.webhooks import webhook_set
 from people.services import token_mint
 from tests.browser.pages import PAGES, PageShown
 from tests.browser.scene import Scene, scene_make

@@ -173,6 +173,8 @@ class CoordinatorClock(models.Model):
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
     alive_at = models.DateTimeField()
+    heard_since = models.DateTimeField(null=True, blank=True)
+    """When it served again after its last outage."""
 
     class Meta:
         constraints: ClassVar = [models.CheckConstraint(condition=Q(id=1), name="coordinator_clock_single_row")]

@@ -39,9 +39,10 @@ def portal_alive_record(*, now: datetime) -> timedelta:
         gap = now - clock.alive_at
         if created or gap <= timedelta(0):
             return timedelta(0)
-        clock.alive_at = now
-        clock.save(update_fields=["alive_at"])
-        if gap <= silence_permitted():
+        was_away = gap > silence_permitted()
+        clock.alive_at, clock.heard_since = now, now if was_away else clock.heard_since
+        clock.save(update_fields=["alive_at", "heard_since"])
+        if not was_away:
             return timedelta(0)
         whole = now + timedelta(seconds=settings.NEXA_LEASE_SECONDS)
         until = Greatest(F("lease_expires_at") + gap, Value(whole))
@@ -57,3 +58,8 @@ def expiry_horizon(*, now: datetime) -> datetime:
     """Leases that expired up to this moment may be expired: `now`, or the end of what is known of a portal that fell silent."""
     clock = CoordinatorClock.objects.filter(pk=1).first()
     return now if clock is None else min(now, clock.alive_at + silence_permitted())
+
+
+def heard_since() -> datetime | None:
+    """When the portal could be heard again after its last outage. None: there was none yet."""
+    return CoordinatorClock.objects.filter(pk=1).values_list("heard_since", flat=True).first()

@@ -25,11 +25,11 @@ from django.utils import timezone
 
 from people.errors import ActPointlessError, ErasureRefusedError
 from people.invitations.models import Invitation
+from people.mail import mail_on_commit
 from people.models import FORMER_NAME, ApiToken, ResearcherApplication, TeamMember, User
 from people.moderation.models import ActKind
 from people.moderation.trail import act_record, interest_check
 from people.notifications.models import Notification, NotificationSetting, Webhook
-from people.services import mail_on_commit
 
 _THEIRS: Final = (
     (EmailAddress, "user"), (Authenticator, "user"), (SocialAccount, "user"), (UserSession, "user"), (ApiToken, "owner"),
@@ -88,7 +88,7 @@ def _erased(person: User) -> User:
             f"Your account at {settings.NEXA_ORIGIN} was deleted, and this address with it. This is the last mail from there.",
             "Jobs, results and credits that were recorded stay in the public log, under numbers and without your name.",
         ]
-        mail_on_commit("Your account was deleted", words, [person.email])
+        mail_on_commit("Your account was deleted", words, person.email)
     for erasure in _erasures():
         erasure.person_erase(person=person)
     Session.objects.filter(session_key__in=UserSession.objects.filter(user=person).values("session_key")).delete()

@@ -23,12 +23,11 @@ from django.utils import timezone
 from people.errors import ActPointlessError, EmailInvalidError, InvitationInvalidError, SignUpClosedError
 from people.forgetting import rows_forget
 from people.invitations.models import Invitation
-from people.mail import mail_server_is_missing
+from people.mail import mail_on_commit, mail_server_is_missing
 from people.models import User
 from people.moderation.models import ActKind
 from people.moderation.trail import act_record
 from people.selectors import token_secret_sha256
-from people.services import mail_on_commit
 from people.sign_up import SignUp
 
 
@@ -78,7 +77,7 @@ def person_invite_by_mail(*, email: str, by: User, reason: str) -> Invitation:
         f"This link makes one account, under this address, until {invitation.expires_at:%Y-%m-%d %H:%M} UTC:\n{link}",
         "If you don't know of this, do nothing: without the link there is no account.",
     ]
-    mail_on_commit("You are invited", words, [invitation.email])
+    mail_on_commit("You are invited", words, invitation.email)
     return invitation
 
 

@@ -1,4 +1,4 @@
-"""Runs deliveries beside what else a process does: a receiver that is slow must not keep a control worker from its other tasks."""
+"""Runs deliveries beside what else a process does: a receiver or a mail server that is slow must not keep control from its other tasks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ log = logging.getLogger(__name__)
 class DeliveryThread:
     """At most one run at a time in this process. One that is cut off with its process is made again when its claims expire."""
 
-    def __init__(self, run: Callable[[], object]) -> None:
+    def __init__(self, name: str, run: Callable[[], object]) -> None:
+        self._name = name
         self._run = run
         self._at_it = Lock()
 
@@ -22,14 +23,14 @@ class DeliveryThread:
         """Begins a run and doesn't wait for it. False: one is at it, nothing is begun."""
         if not self._at_it.acquire(blocking=False):
             return False
-        Thread(target=self._work, name="webhooks", daemon=True).start()
+        Thread(target=self._work, name=self._name, daemon=True).start()
         return True
 
     def _work(self) -> None:
         try:
             self._run()
         except Exception:  # the next run is some seconds away
-            log.exception("webhooks were not delivered")
+            log.exception("%s were not delivered", self._name)
         finally:
             connections.close_all()  # this thread's own
             self._at_it.release()

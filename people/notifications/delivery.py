@@ -4,7 +4,7 @@
    what is read of an answer are bounded. The answer's body is neither kept nor shown: it could be that of an inner service.
 2. The body is signed: `Nexa-Signature: sha256=` and the hexadecimal HMAC-SHA256 of `Nexa-Timestamp`, a full stop and the body.
 3. What fails is tried again, later each time, ATTEMPTS_MAX times in all. A webhook whose attempts keep failing is switched off, and its
-   owner is told in the portal.
+   owner is told.
 4. A run is in a thread of its own (beside.py) and goes round: no webhook has a second attempt while others wait for their first.
 """
 
@@ -33,8 +33,9 @@ from urllib3.connection import HTTPSConnection
 from urllib3.exceptions import HTTPError
 from urllib3.util.ssl_match_hostname import CertificateError
 
-from people.errors import WebhookUrlInvalidError
 from people.notifications.models import Notification, NotificationKind, Webhook, WebhookDelivery
+from people.notifications.services import Draft, notifications_write
+from people.notifications.webhooks import webhook_secret, webhook_url_check
 from people.outward import address_is_public, addresses_of
 
 log = logging.getLogger(__name__)
@@ -69,25 +70,6 @@ class DeliveryPolicy:
     address_allowed: Callable[[str], bool] = field(default=address_is_public)
     resolve: Callable[[str, int], list[str]] = field(default=addresses_of)
     timeout_seconds: float = TIMEOUT_SECONDS
-
-
-def webhook_url_check(url: str) -> str:
-    """`url` if notifications can be posted to it. Where it leads is checked at each delivery. Raises WebhookUrlInvalidError."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise WebhookUrlInvalidError("Expected https://host/path; this is no address.") from error
-    if parts.scheme != "https" or not parts.hostname or parts.username is not None or parts.fragment or port == 0:
-        raise WebhookUrlInvalidError("Expected https://host/path without user, password and fragment.")
-    if not url.isascii() or len(url) > 500 or any(mark.isspace() or not mark.isprintable() for mark in url):
-        raise WebhookUrlInvalidError("Expected at most 500 printable ASCII characters without spaces.")
-    return url
-
-
-def webhook_secret(webhook: Webhook) -> str:
-    """`nexa_whs_` and 64 hexadecimal digits. Derived from this portal's key: who has the database alone has no secret."""
-    return "nexa_whs_" + hmac.new(settings.SECRET_KEY.encode(), b"webhook\0" + bytes(webhook.salt), hashlib.sha256).hexdigest()
 
 
 def signature_of(*, secret: str, timestamp: int, body: bytes) -> str:
@@ -142,16 +124,10 @@ def _attempt(delivery: WebhookDelivery, policy: DeliveryPolicy) -> None:
 def _switch_off_if_hopeless(webhook: Webhook) -> None:
     now = timezone.now()
     if Webhook.objects.filter(pk=webhook.pk, disabled_at=None, failures__gte=FAILURES_MAX).update(disabled_at=now):
-        Notification.objects.get_or_create(
-            owner_id=webhook.owner_id,
-            key=f"webhook:{webhook.pk}:{now.timestamp():.0f}",
-            defaults={
-                "kind": NotificationKind.WEBHOOK,
-                "subject": f"Your webhook was switched off: {FAILURES_MAX} attempts in a row failed",
-                "text": "See on its page what came back, set the address again, and what waits is delivered.",
-                "path": "/notifications/settings/",
-            },
-        )
+        subject = f"Your webhook was switched off: {FAILURES_MAX} attempts in a row failed"
+        text = "See on its page what came back, set the address again, and what waits is delivered."
+        key, path = f"webhook:{webhook.pk}:{now.timestamp():.0f}", "/notifications/settings/"
+        notifications_write([Draft(webhook.owner_id, NotificationKind.WEBHOOK, key, subject, path, text)])
 
 
 def body_of(notification: Notification) -> bytes:

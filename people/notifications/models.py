@@ -20,6 +20,7 @@ class NotificationKind(models.TextChoices):
     APPLICATION = "application", "what became of your application"
     CREDITS_RECEIVED = "credits.received", "credits that somebody gave you"
     WEBHOOK = "webhook", "your webhook, when it is switched off"
+    MODERATION = "moderation", "what waits for a moderator"
 
 
 class Notification(models.Model):
@@ -101,3 +102,27 @@ class WebhookDelivery(models.Model):
 
     def __str__(self) -> str:
         return f"delivery {self.pk}"
+
+
+class MailDelivery(models.Model):
+    """One notification on its way by mail. The address is not in it: it is looked up when the mail goes."""
+
+    notification = models.OneToOneField(Notification, on_delete=models.CASCADE, related_name="mail")
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_index=False)
+    kind = models.CharField(max_length=32, choices=NotificationKind.choices)
+    """The notification's owner and kind again, for the index: what is of one kind goes together."""
+    refusals = models.PositiveSmallIntegerField(default=0)
+    """How often the mail server did not take it."""
+    next_at = models.DateTimeField(null=True, blank=True)
+    """When it is tried next; None: it was sent, or given up."""
+    sent_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name_plural = "mail deliveries"
+        indexes: ClassVar = [
+            models.Index(fields=["next_at"], condition=Q(next_at__isnull=False), name="mail_delivery_waiting"),
+            models.Index(fields=["owner", "kind", "-sent_at"], condition=Q(sent_at__isnull=False), name="mail_delivery_sent"),
+        ]
+
+    def __str__(self) -> str:
+        return f"mail {self.pk}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from people.models import User
 from people.notifications.models import Notification, NotificationKind, NotificationSetting, Webhook, WebhookDelivery
 
@@ -22,15 +20,14 @@ def unread_count(*, owner: User) -> int:
 
 
 def settings_of(*, owner: User) -> list[NotificationSetting]:
-    """One a kind, in the order of the kinds; what isn't set is by all ways."""
+    """One for each kind that may concern `owner`, in their order; what isn't set is by all ways."""
     found = {one.kind: one for one in NotificationSetting.objects.filter(owner=owner)}
-    return [found.get(kind, NotificationSetting(owner=owner, kind=kind)) for kind in NotificationKind.values]
+    return [found.get(kind, NotificationSetting(owner=owner, kind=kind)) for kind in kinds_for(owner)]
 
 
-def owners_without_mail(*, kinds: Iterable[str], owners: Iterable[int]) -> set[tuple[int, str]]:
-    """(owner, kind) of these who do not want to be mailed about it."""
-    found = NotificationSetting.objects.filter(owner__in=list(owners), kind__in=list(kinds), mail=False)
-    return set(found.values_list("owner", "kind"))
+def kinds_for(owner: User) -> list[str]:
+    """The kinds that may concern `owner`: moderators' own are for moderators."""
+    return [kind for kind in NotificationKind.values if kind != NotificationKind.MODERATION or owner.is_staff]
 
 
 def webhook_of(*, owner: User) -> Webhook | None:

@@ -13,8 +13,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from people.errors import WebhookUrlInvalidError
 from people.models import User
-from people.notifications import selectors, services
-from people.notifications.models import NotificationKind
+from people.notifications import selectors, services, webhooks
 from people.page_users import user_of
 from people.paging import page_of
 
@@ -60,8 +59,9 @@ def settings_page(request: HttpRequest) -> HttpResponse:
 @login_required
 def settings_save(request: HttpRequest) -> HttpResponse:
     """Every way of every kind at once: `KIND:WAY` for each that is wanted."""
-    wanted = {kind: [way for way in services.WAYS if f"{kind}:{way}" in request.POST] for kind in NotificationKind.values}
-    services.settings_set(owner=user_of(request), wanted=wanted)
+    owner = user_of(request)
+    wanted = {kind: [way for way in services.WAYS if f"{kind}:{way}" in request.POST] for kind in selectors.kinds_for(owner)}
+    services.settings_set(owner=owner, wanted=wanted)
     messages.success(request, "Saved.", extra_tags="done")
     return redirect("notification-settings")
 
@@ -73,7 +73,7 @@ def webhook_save(request: HttpRequest) -> HttpResponse:
     """Sets the webhook and shows its secret: here, once. So no redirect; loading it again makes another secret."""
     owner, url = user_of(request), request.POST.get("url", "").strip()
     try:
-        _, secret = services.webhook_set(owner=owner, url=url)
+        _, secret = webhooks.webhook_set(owner=owner, url=url)
     except WebhookUrlInvalidError as error:
         return render(request, "people/notification_settings.html", {**_context(owner), "url": url, "wrong": str(error)}, status=400)
     return render(request, "people/notification_settings.html", {**_context(owner), "secret": secret})
@@ -83,7 +83,7 @@ def webhook_save(request: HttpRequest) -> HttpResponse:
 @login_required
 def webhook_remove(request: HttpRequest) -> HttpResponse:
     """Ends the webhook."""
-    services.webhook_remove(owner=user_of(request))
+    webhooks.webhook_remove(owner=user_of(request))
     messages.success(request, "The webhook is removed.", extra_tags="done")
     return redirect("notification-settings")
 

@@ -12,7 +12,6 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from django.conf import settings
 from django.db import transaction
 from django.urls import reverse
 from django.utils import timezone
@@ -24,9 +23,7 @@ from ledger.services import account_of, transfer_post
 from people.errors import TransferAmountInvalidError, TransferReceiverUnknownError, TransferSentBeforeError, TransfersTooManyError
 from people.models import User
 from people.notifications.models import NotificationKind
-from people.notifications.selectors import owners_without_mail
 from people.notifications.services import Draft, notifications_write
-from people.services import mail_on_commit
 
 MICRO: Final = 1_000_000
 AMOUNT_LEAST_MICRO: Final = 10_000
@@ -67,13 +64,10 @@ def credits_send(*, sender: User, account_id: UUID, amount_micro: int, transfer_
 
 
 def _receiver_tell(entry: Entry, source: Account, receiver: Account, amount_micro: int) -> None:
-    owner = receiver.owner
-    if owner is None:
+    if receiver.owner_id is None:
         return
-    about, bank = NotificationKind.CREDITS_RECEIVED, reverse("bank-page")
     subject = f"{amount_micro / MICRO:,.6f}".rstrip("0").rstrip(".") + " credits came to your account"
     text = f"From the account {source.pk}."
     data = {"entry": str(entry.pk), "from": str(source.pk), "amount_micro": str(amount_micro)}
-    notifications_write([Draft(owner.pk, about, f"transfer:{entry.pk}", subject=subject, path=bank, text=text, data=data)])
-    if owner.email and not owners_without_mail(kinds=[about], owners=[owner.pk]):
-        mail_on_commit(subject, [text, f"Your statement: {settings.NEXA_ORIGIN}{bank}"], [owner.email])
+    about, path = NotificationKind.CREDITS_RECEIVED, reverse("bank-page")
+    notifications_write([Draft(receiver.owner_id, about, f"transfer:{entry.pk}", subject, path, text, data)])

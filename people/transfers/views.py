@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 from uuid import uuid4
 
 from allauth.account.decorators import reauthentication_required
@@ -29,23 +28,26 @@ def transfer_page(request: HttpRequest) -> HttpResponse:
     """With a whole form in the query it says what would happen; sent to the same address it happens, after a password if need be."""
     user = user_of(request)
     form, review, status = _form(request), None, 200
+    balance_micro = account_of(user=user).balance_micro
     if form.is_bound and not form.is_valid():
         status = 400
     elif form.is_bound:
         given = form.cleaned_data
         amount_micro = int(given["credits"] * MICRO)
         try:
-            review = {"account": receiver_of(account_id=given["to"], sender=user), "amount_micro": amount_micro}
             if request.method == "POST":
                 credits_send(sender=user, account_id=given["to"], amount_micro=amount_micro, transfer_id=given["transfer"])
                 messages.success(
                     request, "Sent. It stands in your statement, and in the public ledger in a second or so.", extra_tags="done"
                 )
                 return redirect("bank-page")
+            receiver = receiver_of(account_id=given["to"], sender=user)
+            review = {"account": receiver, "amount_micro": amount_micro, "left_micro": balance_micro - amount_micro}
         except ProblemError as error:
             refusal_show(form, error)
-            review, status = None, error.status
-    return render(request, "people/transfer.html", _context(form, review, account_of(user=user).balance_micro), status=status)
+            status = error.status
+    context = {"form": form, "review": review, "balance_micro": balance_micro}
+    return render(request, "people/transfer.html", context, status=status)
 
 
 def _form(request: HttpRequest) -> TransferForm:
@@ -54,9 +56,3 @@ def _form(request: HttpRequest) -> TransferForm:
     if "transfer" in query:
         return TransferForm(query)
     return TransferForm(initial={"to": query.get("to", "")[:36], "transfer": uuid4()})
-
-
-def _context(form: TransferForm, review: dict[str, Any] | None, balance_micro: int) -> dict[str, Any]:
-    if review is not None:
-        review["left_micro"] = balance_micro - review["amount_micro"]
-    return {"form": form, "review": review, "balance_micro": balance_micro}

@@ -9,7 +9,8 @@ from django.utils import timezone
 from jobs.services.outbox import outbox_push
 from people.models import User
 from people.notifications.models import WebhookDelivery
-from people.notifications.services import notifications_read, webhook_set
+from people.notifications.services import notifications_read
+from people.notifications.webhooks import webhook_set
 
 
 def live_make(researcher: User) -> None:

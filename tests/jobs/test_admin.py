@@ -16,6 +16,7 @@ from jobs.states import JobState
 from ledger.services import account_of
 from people.models import User
 from people.moderation.models import Act
+from people.notifications.mailing import mails_send
 from tests.factories.jobs import job_make
 from tests.factories.nodes import node_make
 from tests.factories.people import moderator_make, user_make
@@ -213,6 +214,7 @@ def test_moderators_without_an_interest_are_mailed_a_link_and_no_result() -> Non
         _owner(job, replicas)
         _host(job, replicas)
         outbox_push()
+    mails_send()
     to_moderators = [message for message in mail.outbox if "waits for a ruling" in message.subject]
     assert [message.to for message in to_moderators] == [[moderator.email]]
     assert f"http://testserver{dispute_page(job)}" in to_moderators[0].body

@@ -41,7 +41,8 @@ from people.invitations.services import invitation_use, person_invite
 from people.models import Scope, Team, User
 from people.moderation import services
 from people.moderation.models import Act
-from people.notifications.services import settings_set, webhook_set
+from people.notifications.services import settings_set
+from people.notifications.webhooks import webhook_set
 from people.services import application_decide, application_submit, profile_change, token_mint
 from people.team_services import team_create
 from tests.factories.checking import job_check
@@ -78,10 +79,11 @@ def person_make() -> tuple[User, Client]:
     assert client.post("/accounts/login/", {"login": "hedwig", "password": PASSWORD}).status_code == 302
     second_factor_add(user)
     Authenticator.objects.create(user=user, type=Authenticator.Type.WEBAUTHN, data={"name": "Hedwig's key"})
+    moderator = moderator_make()
     application = application_submit(
         applicant=user, full_name="Hedwig Kohn", affiliation="Kohn's laboratory", purpose="Flames.", link="https://kohn.example/"
     )
-    application_decide(application=application, decided_by=moderator_make(), is_approved=True, reason="Known.")
+    application_decide(application=application, decided_by=moderator, is_approved=True, reason="Known.")
     user.refresh_from_db()
     token_mint(owner=user, name="hedwig's laptop", scopes=[Scope.JOBS_READ])
     team_create(lead=user, name="Kohn and friends")

@@ -17,11 +17,13 @@ from jobs.services.settlement import job_settle
 from nodes.clones import clone_record, clones_tell
 from nodes.models import Node
 from nodes.moderation import node_quarantine
-from nodes.trouble import SILENT_AFTER, nodes_silent_tell
+from nodes.trouble import SETTLED_AFTER, SILENT_AFTER, nodes_silent_tell
 from people.models import User
+from people.notifications.mailing import mails_send
 from people.notifications.models import Notification, NotificationKind, NotificationSetting, Webhook, WebhookDelivery
 from people.notifications.selectors import unread_count
-from people.notifications.services import WAYS, Draft, notifications_read, notifications_write, settings_set, webhook_set
+from people.notifications.services import WAYS, Draft, notifications_read, notifications_write, settings_set
+from people.notifications.webhooks import webhook_set
 from tests.factories.checking import job_check
 from tests.factories.jobs import funded_researcher_make, job_make
 from tests.factories.nodes import node_make
@@ -80,6 +82,7 @@ def test_people_are_told_by_the_ways_that_they_chose(way: str) -> None:
     settings_set(owner=owner, wanted={NotificationKind.JOB_FAILED: [way]})
     job_fail(job=job_make(owner), code="x", message="why")
     outbox_push()
+    assert mails_send() == (way == "mail")
     assert unread_count(owner=owner) == (way == "portal")
     assert len(mail.outbox) == (way == "mail")
     assert WebhookDelivery.objects.count() == (way == "webhook")
@@ -92,7 +95,8 @@ def test_node_trouble_is_told_to_its_owner() -> None:
     node.refresh_from_db()
     clone_record(node=node, now=now)
     assert clones_tell() == 1
-    assert len(mail.outbox) == 1
+    assert mails_send() == 1
+    assert mail.outbox[0].subject == "[NEXAPod] 2 notifications about nodes that are silent, quarantined or copied"
     found = {one.data["about"] for one in Notification.objects.filter(owner=node.owner, kind=NotificationKind.NODE_TROUBLE)}
     assert found == {"quarantined", "clone"}
     assert Notification.objects.count() == 2
@@ -103,7 +107,7 @@ def test_clone_mail_is_kept_from_those_who_want_none() -> None:
     settings_set(owner=node.owner, wanted={NotificationKind.NODE_TROUBLE: ["portal"]})
     clone_record(node=node, now=timezone.now())
     assert clones_tell() == 1
-    assert mail.outbox == []
+    assert mails_send() == 0
     assert Notification.objects.count() == 1
 
 
@@ -112,12 +116,31 @@ def test_a_silent_node_is_told_of_once_a_silence() -> None:
     silent, _ = node_make(user_make(), last_seen_at=now - SILENT_AFTER - timedelta(minutes=1))
     for ago in (timedelta(minutes=59), timedelta(days=3)):
         node_make(user_make(), last_seen_at=now - ago)
-    assert nodes_silent_tell(now=now) == 1
-    assert nodes_silent_tell(now=now) == 0
+    assert nodes_silent_tell(now=now, heard_since=None) == 1
+    assert nodes_silent_tell(now=now, heard_since=None) == 0
     assert Notification.objects.filter(owner=silent.owner).count() == 1
     Node.objects.filter(pk=silent.pk).update(last_seen_at=now)
-    assert nodes_silent_tell(now=now + SILENT_AFTER + timedelta(minutes=1)) >= 1
+    assert nodes_silent_tell(now=now + SILENT_AFTER + timedelta(minutes=1), heard_since=now - timedelta(days=1)) >= 1
     assert Notification.objects.filter(owner=silent.owner).count() == 2
+
+
+def test_nobody_is_told_that_nodes_are_silent_while_they_come_back_after_an_outage_of_the_portal() -> None:
+    now = timezone.now()
+    node, _ = node_make(user_make(), last_seen_at=now - SILENT_AFTER - timedelta(minutes=5))
+    assert nodes_silent_tell(now=now, heard_since=now - timedelta(minutes=4)) == 0
+    later = now + SETTLED_AFTER
+    assert nodes_silent_tell(now=later, heard_since=now - timedelta(minutes=4)) == 1, "it did not come back"
+    assert Notification.objects.get().owner_id == node.owner_id
+
+
+def test_what_waits_for_moderators_is_chosen_by_moderators_alone() -> None:
+    moderator, other = moderator_make(), user_make()
+    for user in (moderator, other):
+        settings_set(owner=user, wanted={})
+        assert 'name="moderation:mail"' not in signed_in(other).get("/notifications/settings/").content.decode()
+    assert 'name="moderation:mail"' in signed_in(moderator).get("/notifications/settings/").content.decode()
+    assert not NotificationSetting.objects.filter(owner=other, kind=NotificationKind.MODERATION).exists(), "who is appointed later is told"
+    assert not NotificationSetting.objects.get(owner=moderator, kind=NotificationKind.MODERATION).mail
 
 
 def test_the_page_shows_ones_own_and_counts_what_is_unread() -> None:
@@ -162,7 +185,7 @@ def test_marking_as_read_is_for_ones_own() -> None:
 def test_settings_are_saved_whole() -> None:
     owner = user_make()
     client = signed_in(owner)
-    assert client.get("/notifications/settings/").content.decode().count(" checked>") == 3 * len(NotificationKind.values)
+    assert client.get("/notifications/settings/").content.decode().count(" checked>") == 3 * (len(NotificationKind.values) - 1) - 1
     client.post("/notifications/settings/save/", {"job.failed:mail": "on", "nonsense:mail": "on"})
     chosen = NotificationSetting.objects.filter(owner=owner)
     kept = {(one.kind, way) for one in chosen for way in WAYS if getattr(one, way)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from django.core import mail
 from django.test import Client
-from pytest_django import DjangoCaptureOnCommitCallbacks
 
 from people.errors import (
     ApplicationDecidedError,
@@ -21,6 +20,7 @@ from people.errors import (
     TeamMemberUnknownError,
 )
 from people.models import ResearcherApplication, Team, TeamMember, User
+from people.notifications.mailing import mails_send
 from people.notifications.selectors import notifications_of
 from people.selectors import invitation_text, membership_of
 from people.services import application_decide, application_submit, profile_change
@@ -40,13 +40,13 @@ def link_of(team: Team, lead: User) -> str:
     return text
 
 
-def test_an_approved_applicant_is_a_researcher_and_told(django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks) -> None:
+def test_an_approved_applicant_is_a_researcher_and_told() -> None:
     user, moderator = user_make(), moderator_make()
-    with django_capture_on_commit_callbacks(execute=True):
-        application = apply(user)
-        with pytest.raises(ApplicationOpenError):
-            apply(user)
-        application_decide(application=application, decided_by=moderator, is_approved=True, reason="")
+    application = apply(user)
+    with pytest.raises(ApplicationOpenError):
+        apply(user)
+    application_decide(application=application, decided_by=moderator, is_approved=True, reason="")
+    assert mails_send() == 2
     user.refresh_from_db()
     assert user.is_researcher
     assert [one.to for one in mail.outbox] == [[moderator.email], [user.email]]
@@ -57,7 +57,7 @@ def test_an_approved_applicant_is_a_researcher_and_told(django_capture_on_commit
         application_decide(application=application, decided_by=moderator, is_approved=False, reason="second thoughts")
 
 
-def test_a_declined_applicant_reads_why_and_may_apply_again(django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks) -> None:
+def test_a_declined_applicant_reads_why_and_may_apply_again() -> None:
     user, moderator = user_make(), moderator_make()
     application = apply(user)
     with pytest.raises(ReasonMissingError):
@@ -68,10 +68,11 @@ def test_a_declined_applicant_reads_why_and_may_apply_again(django_capture_on_co
     client.force_login(moderator, backend="django.contrib.auth.backends.ModelBackend")
     path = f"/admin/people/researcherapplication/{application.pk}/do/decline/"
     assert path in client.get(f"/admin/people/researcherapplication/{application.pk}/change/").content.decode()
-    with django_capture_on_commit_callbacks(execute=True):
-        assert client.post(path, {"reason": "say <b>more</b>"}).status_code == 302
-    assert "say <b>more</b>" in mail.outbox[-1].body
-    assert [told.text for told in notifications_of(owner=user, before=None, limit=5)] == ["say <b>more</b>"]
+    assert client.post(path, {"reason": "say <b>more</b>"}).status_code == 302
+    mails_send()
+    told = "You may apply again. The moderator wrote: say <b>more</b>"
+    assert told in mail.outbox[-1].body
+    assert [one.text for one in notifications_of(owner=user, before=None, limit=5)] == [told]
     client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
     assert "say &lt;b&gt;more&lt;/b&gt;" in client.get("/account/research/").content.decode()
     apply(user)

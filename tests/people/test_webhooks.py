@@ -22,9 +22,10 @@ from people.errors import WebhookUrlInvalidError
 from people.models import User
 from people.notifications import delivery
 from people.notifications.beside import DeliveryThread
-from people.notifications.delivery import DeliveryError, DeliveryPolicy, deliveries_run, post, webhook_secret, webhook_url_check
+from people.notifications.delivery import DeliveryError, DeliveryPolicy, deliveries_run, post
 from people.notifications.models import Notification, NotificationKind, Webhook, WebhookDelivery
-from people.notifications.services import Draft, notifications_write, webhook_remove, webhook_set
+from people.notifications.services import Draft, notifications_write
+from people.notifications.webhooks import webhook_remove, webhook_secret, webhook_set, webhook_url_check
 from tests.factories.people import user_make
 from tests.factories.tls import certificate_write
 
@@ -277,7 +278,7 @@ def test_a_receiver_that_is_slow_keeps_nobody_waiting(server: _Server, policy: D
         deliveries_run(policy=replace(policy, timeout_seconds=60))
         ended.set()
 
-    deliveries = DeliveryThread(run)
+    deliveries = DeliveryThread("webhooks", run)
     assert deliveries.start()
     assert not deliveries.start()
     assert not WebhookDelivery.objects.exclude(error="").exists()  # it drips, and the worker goes on
@@ -296,7 +297,7 @@ def test_a_run_that_fails_is_followed_by_another(own_database: str) -> None:
             raise RuntimeError("the database is away")
         again.set()
 
-    deliveries = DeliveryThread(run)
+    deliveries = DeliveryThread("webhooks", run)
     give_up_at = time.monotonic() + 60
     while len(calls) < 2 and time.monotonic() < give_up_at:
         deliveries.start()
