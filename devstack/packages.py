@@ -16,6 +16,7 @@ TESTS_NEED: Final = {
     "mkfs.ext4": ("e2fsprogs",),  # disks that are full
     "mount": ("mount",),
     "unshare": ("util-linux",),  # an engine in a network of its own
+    "unzip": ("unzip",),  # a reader of ZIPs that is not ours
     "systemd-analyze": ("systemd",),  # whether systemd takes the host's unit
 }
 TAKEN_OUT: Final = {"promtool": "prometheus", "pebble": "pebble"}

@@ -7,15 +7,20 @@ seventeen times in a request that does nothing. Here a request goes one of three
 2. An asynchronous one that is exempt from the CSRF check, so that it knows no cookies (hosts' addresses, uploads and blobs): those of
    NEXA_COOKIELESS_MIDDLEWARE, all on the event loop. An exchange waits for 25 seconds, and many wait at once.
 3. Any other: Django's way.
+
+A body is read before anybody asks who sends it, so no body is larger than the largest that any address takes, nor as slow as it likes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import asyncio
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping
+from typing import IO, Any, Final, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.conf import settings
+from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.base import BaseHandler
 from django.core.handlers.exception import convert_exception_to_response
@@ -24,6 +29,16 @@ from django.http.response import HttpResponseBase
 from django.urls import Resolver404, resolve
 from django.utils.deprecation import MiddlewareMixin
 from django.utils.module_loading import import_string
+
+from jobs.gateway.requests import BodyTooLargeError
+from nexaportal.problems import problem_response
+
+BODY_BYTES_MAX: Final = 12 * 2**20
+"""In one request; infra/proxy/nginx.conf has it too. The form that submits a job takes 10 MiB, an upload 8 in a piece."""
+BODY_SECONDS_MAX: Final = 600
+"""From the first byte of a body to its last."""
+
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
 
 class PortalHandler(ASGIHandler):
@@ -34,6 +49,27 @@ class PortalHandler(ASGIHandler):
         self._threaded = BaseHandler()
         self._threaded.load_middleware()
         self._cookieless = _CookielessHandler()
+
+    async def handle(self, scope: Any, receive: Any, send: Any) -> None:
+        """Overrides Django's: refuses what read_body refuses."""
+        try:
+            await super().handle(scope, receive, send)
+        except BodyTooLargeError as error:
+            await self.send_response(problem_response(error), send)
+
+    async def read_body(self, receive: Receive) -> IO[bytes]:
+        """Overrides Django's, which reads for ever. Raises BodyTooLargeError, RequestAborted."""
+        body = tempfile.SpooledTemporaryFile(max_size=settings.FILE_UPLOAD_MAX_MEMORY_SIZE)  # noqa: SIM115  the request closes it
+        try:
+            async with asyncio.timeout(BODY_SECONDS_MAX):
+                await _body_receive(receive, body)
+        except BaseException as error:
+            body.close()
+            if isinstance(error, TimeoutError):
+                raise RequestAborted from error
+            raise
+        body.seek(0)
+        return cast("IO[bytes]", body)
 
     async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
         """Overrides Django's: the answer, the shortest way."""
@@ -78,6 +114,23 @@ class _OnLoop:
             response = self._middleware.process_response(request, response)
         answer: HttpResponseBase = response
         return answer
+
+
+async def _body_receive(receive: Receive, body: IO[bytes]) -> None:
+    size_bytes, is_more = 0, True
+    while is_more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise RequestAborted
+        piece = message.get("body", b"")
+        size_bytes += len(piece)
+        if size_bytes > BODY_BYTES_MAX:
+            raise BodyTooLargeError(
+                f"Expected at most {BODY_BYTES_MAX} bytes in one request; this one has more. Send a file in pieces (docs/API.md, uploads).",
+                limit_bytes=BODY_BYTES_MAX,
+            )
+        body.write(piece)
+        is_more = message.get("more_body", False)
 
 
 def _view_of(path: str) -> Callable[..., Any] | None:

@@ -120,6 +120,13 @@ GAUGES: Final[tuple[tuple[str, str, tuple[str, ...], str], ...]] = (
         "SELECT coalesce(sum(cardinality(events)), 0) FROM jobs_unpushedevents",
     ),
     (
+        "nexapod_mails_waiting_oldest_seconds",
+        "How long the oldest notification waits to be mailed, but for those that the mail server refused by their address.",
+        (),
+        "SELECT coalesce(extract(epoch FROM now() - min(n.created_at)), 0) FROM people_maildelivery m"
+        " JOIN people_notification n ON n.id = m.notification_id WHERE m.next_at IS NOT NULL AND m.refusals = 0",
+    ),
+    (
         "nexapod_portal_silence_seconds",
         "Since a web process last said that it serves.",
         (),

@@ -179,21 +179,25 @@ NEXA_PULSE_FILE = environment.text("NEXA_PULSE_FILE", "")
 NEXA_CHECKPOINT_SECONDS = environment.number("NEXA_CHECKPOINT_SECONDS", 0.5)
 """How often what was written enters the log, under a checkpoint."""
 # Every periodic task is idempotent and cheap when there is nothing to do: it is the recovery path behind each on-commit nudge.
+_PERIODIC = {
+    "control.leases_reap": environment.number("NEXA_REAP_SECONDS", 2),
+    "control.queue_deadlines_enforce": environment.number("NEXA_QUEUE_SWEEP_SECONDS", 10),
+    "control.house_keep": environment.number("NEXA_HOUSEKEEPING_SECONDS", 600),
+    "control.blobs_collect": 300.0,
+    "control.disputes_rule": 60.0,
+    "control.spot_keys_tend": 10.0,
+    "control.verification_dispatch": environment.number("NEXA_DISPATCH_SECONDS", 1),
+    "control.outbox_push": environment.number("NEXA_PUSH_SECONDS", 1),
+    "control.clones_tell": 10.0,
+    "control.standings_sum": environment.number("NEXA_STANDINGS_SECONDS", 10),
+    "control.nodes_silent_tell": 60.0,
+    "control.webhooks_deliver": 5.0,
+    "control.mails_send": 5.0,
+    "conclude.checkpoint_publish": NEXA_CHECKPOINT_SECONDS,
+}
+# A worker that was away for hours finds those of the last minutes, not all of them, before the work that waits behind them.
 CELERY_BEAT_SCHEDULE = {
-    "leases": {"task": "control.leases_reap", "schedule": environment.number("NEXA_REAP_SECONDS", 2)},
-    "queue deadlines": {"task": "control.queue_deadlines_enforce", "schedule": environment.number("NEXA_QUEUE_SWEEP_SECONDS", 10)},
-    "housekeeping": {"task": "control.house_keep", "schedule": environment.number("NEXA_HOUSEKEEPING_SECONDS", 600)},
-    "blobs": {"task": "control.blobs_collect", "schedule": 300.0},
-    "disputes": {"task": "control.disputes_rule", "schedule": 60.0},
-    "spot keys": {"task": "control.spot_keys_tend", "schedule": 10.0},
-    "verification": {"task": "control.verification_dispatch", "schedule": environment.number("NEXA_DISPATCH_SECONDS", 1)},
-    "outbox": {"task": "control.outbox_push", "schedule": environment.number("NEXA_PUSH_SECONDS", 1)},
-    "clones": {"task": "control.clones_tell", "schedule": 10.0},
-    "standings": {"task": "control.standings_sum", "schedule": environment.number("NEXA_STANDINGS_SECONDS", 10)},
-    "silent nodes": {"task": "control.nodes_silent_tell", "schedule": 60.0},
-    "webhooks": {"task": "control.webhooks_deliver", "schedule": 5.0},
-    "mails": {"task": "control.mails_send", "schedule": 5.0},
-    "checkpoint": {"task": "conclude.checkpoint_publish", "schedule": NEXA_CHECKPOINT_SECONDS},
+    task: {"task": task, "schedule": seconds, "options": {"expires": max(300.0, 2 * seconds)}} for task, seconds in _PERIODIC.items()
 }
 
 # --- rules of this portal ------------------------------------------------------------------------------------------------

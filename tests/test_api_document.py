@@ -15,6 +15,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from jobs.descriptor.arrays import ARRAY_ITEMS_MAX
 from jobs.services.uploads import UPLOADS_OPEN_PER_USER_MAX
+from nexaportal.handling import BODY_BYTES_MAX
 from nodes.services import JOIN_TOKENS_PER_OWNER_MAX
 from people.models import Scope
 from people.notifications import delivery
@@ -102,6 +103,7 @@ def test_limits_are_those_of_the_code_and_of_the_proxy() -> None:
     assert limits["unfinished uploads of a person"] == str(UPLOADS_OPEN_PER_USER_MAX)
     assert limits["transfers of credits by a person in 24 hours"] == str(A_DAY)
     assert limits["jobs in one array"] == f"{ARRAY_ITEMS_MAX:,}"
+    assert limits["one request"] == f"{BODY_BYTES_MAX // 2**20} MiB; less at most addresses"
     proxy = (ROOT / "infra" / "proxy" / "nginx.conf").read_text(encoding="utf-8")
     rate, burst = re.findall(r"zone=requests:10m rate=(\d+)r/s", proxy) + re.findall(r"zone=requests burst=(\d+)", proxy)
     assert limits["requests from one address"] == f"{rate} a second, {burst} more at once"

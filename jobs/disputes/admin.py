@@ -19,7 +19,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from jobs.blobs import blob_open
 from jobs.disputes.sheets import DisputeSheet, blob_of, dispute_sheet
-from jobs.evidence.bundles import FileChunks
+from jobs.evidence.sending import SentChunks
 from jobs.models import Job, Replica
 from jobs.services.disputes import REASON_CHARACTERS_MAX, dispute_rule, ruling_check
 from jobs.states import JobState
@@ -100,7 +100,7 @@ class DisputeAdmin(LookAdmin):
             "Content-Disposition": f'attachment; filename="{replica_id}.{ending}"',
             "Cache-Control": "private, no-store",
         }
-        return StreamingHttpResponse(FileChunks(blob_open(digest)), headers=headers)
+        return StreamingHttpResponse(SentChunks.of_file(blob_open(digest)), headers=headers)
 
     def _rule(self, request: HttpRequest, job: Job, moderator: User, form: RulingForm) -> bool:
         chosen, reason = form.cleaned_data["canonical"], form.cleaned_data["reason"]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import tempfile
-import zipfile
-from collections.abc import AsyncIterator, Sequence
-from typing import BinaryIO, Final, Self, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import cast
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.http import StreamingHttpResponse
 
 from jobs.blobs import blob_open
+from jobs.evidence.sending import SentChunks, file_chunks
+from jobs.evidence.stored_zip import Member, zip_chunks, zip_size_bytes
 from jobs.models import Blob, Job, Replica
 from jobs.selectors import state_shown
 from jobs.states import JobState, ReplicaState
@@ -25,7 +25,6 @@ from ledger.succession import predecessors_of
 from nodes.models import Node, NodeKey
 from workers.protocol.bundles import (
     INDEX_NAME,
-    MEMBER_DATE,
     SEAL_NAME,
     BundledJob,
     BundledLedger,
@@ -41,8 +40,6 @@ from workers.protocol.messages.order import ImageReference
 from workers.protocol.problems import ProblemError
 from workers.protocol.strict_base64 import base64_encode
 
-_COPY_BYTES: Final = 1024 * 1024
-
 
 class ResultUnavailableError(ProblemError):
     """The job has no accepted result, or none yet."""
@@ -53,40 +50,19 @@ class ResultUnavailableError(ProblemError):
 
 
 def bundle_response(*, job: Job) -> StreamingHttpResponse:
-    """The bundle as a download, sent from a temporary file piece by piece. Raises ResultUnavailableError."""
-    file = tempfile.TemporaryFile(prefix="nexapod-bundle-")  # noqa: SIM115 -- the response closes it
-    try:
-        bundle_write(job=job, out=file)
-        size_bytes = file.seek(0, 2)
-        file.seek(0)
-    except BaseException:
-        file.close()
-        raise
+    """The bundle as a download, made while it is sent. Raises as bundle_of."""
+    bundle = bundle_of(job=job)
     headers = {
         "Content-Type": "application/zip",
-        "Content-Length": str(size_bytes),
+        "Content-Length": str(bundle.size_bytes),
         "Content-Disposition": f'attachment; filename="{job.label}.nexa.zip"',  # labels hold no quotes
         "Cache-Control": "private, no-store",
     }
-    return StreamingHttpResponse(FileChunks(file), headers=headers)
+    return StreamingHttpResponse(SentChunks(bundle.chunks(), bundle.close), headers=headers)
 
 
-class FileChunks:
-    """A file's bytes, asynchronously: under ASGI, Django reads a synchronous iterator to its end first. The response closes it."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while chunk := await sync_to_async(self._file.read)(_COPY_BYTES):
-            yield chunk
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def bundle_write(*, job: Job, out: BinaryIO) -> None:
-    """Writes the bundle of a completed job. Raises ResultUnavailableError."""
+def bundle_of(*, job: Job) -> Bundle:
+    """The bundle of a completed job; close it. Raises ResultUnavailableError, BlobGoneError."""
     if job.state != JobState.COMPLETED:
         shown = state_shown(job)
         raise ResultUnavailableError(f"The job is {shown}; a result can be had once it is completed. {job.failure_message}".rstrip())
@@ -97,15 +73,70 @@ def bundle_write(*, job: Job, out: BinaryIO) -> None:
     )
     replicas = sorted(accepted, key=lambda replica: replica.pk != job.canonical_replica_id)
     index = index_build(job, replicas)
-    with _BundleWriter(out) as bundle:
-        bundle.member_write(INDEX_NAME, canonical_json(index.model_dump(mode="json")))
+    with contextlib.ExitStack() as opened:
+        bundle = Bundle(job.pk)
+        opened.callback(bundle.close)
+        bundle.add(INDEX_NAME, canonical_json(index.model_dump(mode="json")))
         for entry, replica in zip(index.replicas, replicas, strict=True):
-            bundle.member_write(f"{entry.folder}/order.json", bytes(cast("bytes", replica.order_envelope)))
-            bundle.member_write(f"{entry.folder}/receipt.json", bytes(replica.receipt.envelope))
-            bundle.blob_copy(f"{entry.folder}/log.jsonl", cast("Blob", replica.receipt.log))
+            bundle.add(f"{entry.folder}/order.json", bytes(cast("bytes", replica.order_envelope)))
+            bundle.add(f"{entry.folder}/receipt.json", bytes(replica.receipt.envelope))
+            bundle.blob_add(f"{entry.folder}/log.jsonl", cast("Blob", replica.receipt.log))
             if entry.canonical:
-                bundle.blob_copy(f"{entry.folder}/archive.tar", cast("Blob", replica.receipt.archive))
-        bundle.seal(job.pk)
+                bundle.blob_add(f"{entry.folder}/archive.tar", cast("Blob", replica.receipt.archive))
+        opened.pop_all()
+    return bundle
+
+
+class Bundle:
+    """A bundle that is not made yet. Its blobs are open from the start, so that nothing of it is removed before it is sent."""
+
+    def __init__(self, job_id: UUID) -> None:
+        self._job_id = job_id
+        self._members: list[Member] = []
+        self._announced: dict[str, str] = {}
+        self._sent: dict[str, str] = {}
+        self._files = contextlib.ExitStack()
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the whole ZIP."""
+        return zip_size_bytes([*self._members, self._seal()])
+
+    def add(self, name: str, data: bytes) -> None:
+        """A member of these bytes."""
+        self._member_add(name, len(data), digest_of(data), lambda: iter([data]))
+
+    def blob_add(self, name: str, blob: Blob) -> None:
+        """A member of a blob's bytes. Raises BlobGoneError."""
+        file = self._files.enter_context(blob_open(blob))
+        self._member_add(name, blob.size_bytes, blob.digest, lambda: file_chunks(file))
+
+    def chunks(self) -> Iterator[bytes]:
+        """The ZIP, once. Raises as zip_chunks."""
+        yield from zip_chunks([*self._members, self._seal()])
+
+    def close(self) -> None:
+        self._files.close()
+
+    def _member_add(self, name: str, size_bytes: int, digest: str, chunks: Callable[[], Iterator[bytes]]) -> None:
+        self._announced[name] = digest
+        self._members.append(Member(name, size_bytes, lambda: self._digested(name, chunks())))
+
+    def _digested(self, name: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """What is sealed is what was sent: a store that went bad shows at the reader, against the receipt."""
+        sha256 = hashlib.sha256()
+        for chunk in chunks:
+            sha256.update(chunk)
+            yield chunk
+        self._sent[name] = DIGEST_PREFIX + sha256.hexdigest()
+
+    def _seal(self) -> Member:
+        """The last member. Signed over what is announced it has the same length."""
+        size_bytes = len(self._signed(self._announced))
+        return Member(SEAL_NAME, size_bytes, lambda: [self._signed(self._sent)])
+
+    def _signed(self, digests: Mapping[str, str]) -> bytes:
+        return seal_sign(digests=digests, job_id=self._job_id, key=coordinator_private_key())
 
 
 def index_build(job: Job, replicas: Sequence[Replica]) -> BundleIndex:
@@ -139,38 +170,6 @@ def index_build(job: Job, replicas: Sequence[Replica]) -> BundleIndex:
         ),
         ledger=BundledLedger(origin=log_origin(), checkpoint=checkpoint.note) if checkpoint else None,
     )
-
-
-class _BundleWriter:
-    """The ZIP that is being written, and the digest of each member for the seal."""
-
-    def __init__(self, out: BinaryIO) -> None:
-        self._zip = zipfile.ZipFile(out, "w", zipfile.ZIP_STORED)
-        self._digests: dict[str, str] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._zip.close()
-
-    def member_write(self, name: str, data: bytes) -> None:
-        self._zip.writestr(zipfile.ZipInfo(name, MEMBER_DATE), data)
-        self._digests[name] = digest_of(data)
-
-    def blob_copy(self, name: str, blob: Blob) -> None:
-        """Copies a stored blob. What is sealed is what was read: a store that went bad shows at the reader, against the receipt."""
-        sha256 = hashlib.sha256()
-        with blob_open(blob) as source, self._zip.open(zipfile.ZipInfo(name, MEMBER_DATE), "w", force_zip64=True) as target:
-            while chunk := source.read(_COPY_BYTES):
-                sha256.update(chunk)
-                target.write(chunk)
-        self._digests[name] = DIGEST_PREFIX + sha256.hexdigest()
-
-    def seal(self, job_id: UUID) -> None:
-        """The last member."""
-        envelope = seal_sign(digests=self._digests, job_id=job_id, key=coordinator_private_key())
-        self._zip.writestr(zipfile.ZipInfo(SEAL_NAME, MEMBER_DATE), envelope)
 
 
 def _payment_proof(replica: Replica, checkpoint: Checkpoint | None) -> PaymentProof | None:

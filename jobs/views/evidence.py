@@ -17,10 +17,10 @@ from django.views.decorators.http import require_GET
 
 from jobs import selectors
 from jobs.blobs import blob_open
-from jobs.evidence.bundles import FileChunks
 from jobs.evidence.deviations import letter_of
 from jobs.evidence.files import CONTENT_TYPES, EvidenceName, evidence_file, evidence_names
 from jobs.evidence.log_reading import Series, Tail, tail_read, usage_read
+from jobs.evidence.sending import SentChunks
 from jobs.models import Blob, Job, Replica
 from jobs.views.access import job_or_404
 
@@ -55,7 +55,7 @@ def job_evidence(request: HttpRequest, job_id: UUID, replica_id: UUID, name: str
         "Content-Security-Policy": "sandbox; default-src 'none'",
         "Cache-Control": "private, no-store",
     }
-    return StreamingHttpResponse(FileChunks(found.file), headers=headers)
+    return StreamingHttpResponse(SentChunks.of_file(found.file), headers=headers)
 
 
 @require_GET

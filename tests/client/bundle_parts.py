@@ -20,7 +20,7 @@ import pytest
 from client.verification import bundle_verify
 from workers.orders import OpenedOrder
 from workers.protocol.archives import ArchiveInfo, archive_write
-from workers.protocol.bundles import INDEX_NAME, MEMBER_DATE, SEAL_NAME, seal_sign
+from workers.protocol.bundles import INDEX_NAME, SEAL_NAME, seal_sign
 from workers.protocol.canonical import canonical_json
 from workers.protocol.compute_log import LogWriter
 from workers.protocol.digests import digest_of
@@ -213,7 +213,7 @@ def zip_write(path: Path, members: Mapping[str, bytes]) -> Path:
     """The ZIP with these members, in this order, its checksums right."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as bundle:
         for name, data in members.items():
-            bundle.writestr(zipfile.ZipInfo(name, MEMBER_DATE), data)
+            bundle.writestr(zipfile.ZipInfo(name), data)
     return path
 
 

@@ -69,7 +69,7 @@ def test_answers_of_web_pass_as_they_are(edge: Edge, status: int) -> None:
 
 
 def test_a_body_that_is_too_large_is_refused_before_it_is_sent(edge: Edge) -> None:
-    expect_both(edge, "/jobs", method="POST", headers=TOO_LARGE, status=413, code="body_too_large", says="at most 1 GiB")
+    expect_both(edge, "/jobs", method="POST", headers=TOO_LARGE, status=413, code="body_too_large", says="at most 12 MiB")
 
 
 def test_header_fields_that_are_too_large_are_told_so(edge: Edge) -> None:

@@ -12,7 +12,6 @@ from django.db import connection
 from django.test import Client
 
 from client.verification import bundle_verify
-from jobs.evidence.bundles import bundle_write
 from jobs.models import Job
 from jobs.services.settlement import job_settle
 from ledger.checkpoints import checkpoint_latest, checkpoint_publish, log_epoch, log_origin
@@ -21,6 +20,7 @@ from ledger.epochs import epoch_begin
 from ledger.models import Checkpoint, LogLeaf
 from ledger.publication import PublishedAheadError
 from ledger.verification import LedgerVerification
+from tests.factories.bundles import bundle_bytes
 from tests.factories.checking import job_check
 from tests.factories.jobs import job_make
 from tests.factories.ledger import entries_make
@@ -165,7 +165,6 @@ def test_results_verify_offline_in_a_later_epoch(tmp_path: Path) -> None:
     checkpoint_publish()
     begin()
     path = tmp_path / "b.zip"
-    with path.open("w+b") as file:
-        bundle_write(job=Job.objects.get(pk=job.pk), out=file)
+    path.write_bytes(bundle_bytes(Job.objects.get(pk=job.pk)))
     report = bundle_verify(path, coordinator_key_id=coordinator_public_key().key_id)
     assert report.replicas[0].paid_micro is not None

@@ -14,13 +14,13 @@ from django.test import Client
 from pytest_django import Settings
 
 from client.verification import CoordinatorWrongError, bundle_verify
-from jobs.evidence.bundles import bundle_write
 from jobs.models import Job
 from jobs.services.settlement import job_settle
 from ledger.checkpoints import checkpoint_publish
 from ledger.coordinator_key import coordinator_private_key, coordinator_public_key, key_file_read
 from ledger.models import CoordinatorSuccession
 from ledger.succession import SuccessionRefusedError, predecessors_of, succession_record
+from tests.factories.bundles import bundle_bytes
 from tests.factories.checking import job_check
 from tests.factories.jobs import job_make
 from tests.factories.nodes import ORIGIN
@@ -158,8 +158,7 @@ def test_results_from_before_verify_for_who_pinned_the_old_key_and_who_pins_the_
         job_make()
         checkpoint_publish()
     path = tmp_path / "b.zip"
-    with path.open("w+b") as file:
-        bundle_write(job=Job.objects.get(pk=job.pk), out=file)
+    path.write_bytes(bundle_bytes(Job.objects.get(pk=job.pk)))
     for pinned in (old, new):
         [replica] = bundle_verify(path, coordinator_key_id=pinned.key_id).replicas
         assert replica.paid_micro is not None

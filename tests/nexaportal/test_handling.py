@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -15,7 +16,11 @@ from django.urls import path
 from django.utils.deprecation import MiddlewareMixin
 from django.views.decorators.csrf import csrf_exempt
 
-from nexaportal.handling import PortalHandler
+from devstack.stack import CHECKOUT
+from jobs.views.submission import PLAIN_FILE_BYTES_MAX
+from nexaportal import handling
+from nexaportal.handling import BODY_BYTES_MAX, PortalHandler
+from workers.protocol.messages.delivery import RECEIPTS_BYTES_MAX, UPLOAD_CHUNK_BYTES_MAX
 
 SEEN: list[tuple[str, int]] = []
 RECORDER = "tests.nexaportal.test_handling.Recorder"
@@ -47,6 +52,11 @@ async def cookieless(request: HttpRequest) -> HttpResponse:
 
 
 @csrf_exempt
+async def measuring(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(str(len(request.read())))
+
+
+@csrf_exempt
 async def broken(request: HttpRequest) -> HttpResponse:
     raise RuntimeError("a fault")
 
@@ -55,6 +65,7 @@ urlpatterns = [
     path("page", _answer),
     path("waiting", waiting),
     path("cookieless", cookieless),
+    path("measuring", measuring),
     path("api/v1/broken", broken),
 ]
 
@@ -70,8 +81,10 @@ def recorded() -> Iterator[None]:
         yield
 
 
-async def _asked(handler: ASGIHandler, address: str, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
-    """(status, headers by name, body)."""
+async def _asked(
+    handler: ASGIHandler, address: str, method: str = "GET", body: Sequence[bytes] = (b"",)
+) -> tuple[int, dict[str, str], bytes]:
+    """(status, headers by name, body) of the answer to a request whose body comes in these pieces."""
     scope = {
         "type": "http",
         "method": method,
@@ -81,14 +94,15 @@ async def _asked(handler: ASGIHandler, address: str, method: str = "GET") -> tup
         "http_version": "1.1",
     }
     communicator: Any = ApplicationCommunicator(handler, scope)  # type: ignore[no-untyped-call]  # it has no types
-    await communicator.send_input({"type": "http.request", "body": b"", "more_body": False})
+    for number, piece in enumerate(body, start=1):
+        await communicator.send_input({"type": "http.request", "body": piece, "more_body": number < len(body)})
     start: Any = await communicator.receive_output(timeout=10)
-    body, is_more = b"", True
+    answer, is_more = b"", True
     while is_more:
         part: Any = await communicator.receive_output(timeout=10)
-        body, is_more = body + part["body"], part.get("more_body", False)
+        answer, is_more = answer + part["body"], part.get("more_body", False)
     await communicator.wait(timeout=10)
-    return start["status"], {name.decode(): value.decode() for name, value in start["headers"]}, body
+    return start["status"], {name.decode(): value.decode() for name, value in start["headers"]}, answer
 
 
 @pytest.mark.usefixtures("recorded")
@@ -136,3 +150,26 @@ async def test_answers_are_those_of_djangos_handler(method: str, address: str) -
     assert {name: value for name, value in ours[1].items() if name not in varying} == {
         name: value for name, value in djangos[1].items() if name not in varying
     }
+
+
+@pytest.mark.usefixtures("recorded")
+async def test_a_body_may_have_so_many_bytes_and_no_more_whoever_sends_it() -> None:
+    piece = b"x" * (BODY_BYTES_MAX // 4)
+    assert (await _asked(PortalHandler(), "/measuring", "POST", [piece] * 4))[2] == str(BODY_BYTES_MAX).encode()
+    status, headers, body = await _asked(PortalHandler(), "/measuring", "POST", [piece] * 4 + [b"x", b"never read"])
+    assert (status, headers["Content-Type"]) == (413, "application/problem+json")
+    assert json.loads(body)["limit_bytes"] == BODY_BYTES_MAX
+
+
+async def test_a_body_that_takes_too_long_is_waited_for_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handling, "BODY_SECONDS_MAX", 0.05)
+    scope = {"type": "http", "method": "POST", "path": "/api/v1/exchange", "query_string": b"", "headers": [], "http_version": "1.1"}
+    communicator: Any = ApplicationCommunicator(PortalHandler(), scope)  # type: ignore[no-untyped-call]  # it has no types
+    await communicator.send_input({"type": "http.request", "body": b"x", "more_body": True})
+    await communicator.wait(timeout=5)
+    assert communicator.output_queue.empty(), "the server closes the connection"
+
+
+def test_the_proxy_takes_as_much_as_the_portal() -> None:
+    assert f"client_max_body_size {BODY_BYTES_MAX // 2**20}m;" in (CHECKOUT / "infra/proxy/nginx.conf").read_text()
+    assert max(UPLOAD_CHUNK_BYTES_MAX, RECEIPTS_BYTES_MAX, PLAIN_FILE_BYTES_MAX + 2 * 2**20) <= BODY_BYTES_MAX

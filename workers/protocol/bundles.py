@@ -34,8 +34,6 @@ BUNDLE_PREDICATE_TYPE: Final = "https://nexapod.org/bundle/v1"
 INDEX_NAME: Final = "bundle.json"
 SEAL_NAME: Final = "seal.json"
 INDEX_LIMIT_BYTES: Final = 16 * 2**20
-MEMBER_DATE: Final = (1980, 1, 1, 0, 0, 0)
-"""Of every member: the same bundle has the same bytes."""
 REPLICAS_MAX: Final = 64
 
 PartT = TypeVar("PartT", bound=BaseModel)

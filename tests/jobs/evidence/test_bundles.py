@@ -14,7 +14,7 @@ from django.test import Client
 from pytest_django.fixtures import DjangoAssertNumQueries
 
 from client.verification import Report, bundle_verify
-from jobs.evidence.bundles import ResultUnavailableError, bundle_response, bundle_write
+from jobs.evidence.bundles import ResultUnavailableError, bundle_response
 from jobs.models import Job, Receipt
 from jobs.services.closing import job_fail
 from jobs.services.settlement import job_settle
@@ -25,6 +25,7 @@ from ledger.coordinator_key import coordinator_public_key
 from ledger.services import grant_post
 from nodes.models import Node
 from people.models import Scope, User
+from tests.factories.bundles import bundle_bytes
 from tests.factories.checking import job_check
 from tests.factories.jobs import funded_researcher_make, job_make
 from tests.factories.ledger import account_make
@@ -51,12 +52,6 @@ def completed_job(owner: User | None = None, *, copies: int = 2, files: Mapping[
     return job
 
 
-def bundle_of(job: Job) -> bytes:
-    out = io.BytesIO()
-    bundle_write(job=job, out=out)
-    return out.getvalue()
-
-
 def verified(folder: Path, data: bytes) -> Report:
     path = folder / "bundle.zip"
     path.write_bytes(data)
@@ -67,7 +62,7 @@ def test_bundle_of_a_completed_job_is_accepted_offline(tmp_path: Path) -> None:
     job = completed_job()
     checkpoint = checkpoint_publish()
     assert checkpoint is not None
-    report = verified(tmp_path, bundle_of(job))
+    report = verified(tmp_path, bundle_bytes(job))
     receipts = {receipt.replica_id: receipt for receipt in Receipt.objects.filter(replica__job=job)}
     assert (report.job_id, report.label, report.quorum, report.checkpoint_size) == (str(job.pk), job.label, 2, checkpoint.size)
     assert job.canonical_replica is not None
@@ -84,12 +79,12 @@ def test_result_of_as_many_files_as_an_archive_may_hold_is_verified_and_accepted
     files = {f"{number:0190}": b"" for number in range(ArchiveLimits().files)}
     job = completed_job(copies=1, files=files)
     assert len(bytes(Receipt.objects.get().envelope)) < 4096, "a receipt does not grow with the number of files"
-    assert verified(tmp_path, bundle_of(job)).files == len(files)
+    assert verified(tmp_path, bundle_bytes(job)).files == len(files)
 
 
 def test_payment_outside_of_any_checkpoint_is_said_to_be_open(tmp_path: Path) -> None:
     job = completed_job()
-    report = verified(tmp_path, bundle_of(job))
+    report = verified(tmp_path, bundle_bytes(job))
     assert report.checkpoint_size is None
     assert [replica.paid_micro for replica in report.replicas] == [None, None]
 
@@ -98,7 +93,7 @@ def test_checkpoint_from_before_the_payment_proves_none_of_it(tmp_path: Path) ->
     grant_post(to=account_make(), amount_micro=1, reason="test", idempotency_key="before")
     checkpoint_publish()
     job = completed_job()
-    report = verified(tmp_path, bundle_of(job))
+    report = verified(tmp_path, bundle_bytes(job))
     assert report.checkpoint_size is not None
     assert [replica.paid_micro for replica in report.replicas] == [None, None]
 
@@ -111,7 +106,7 @@ def test_proofs_hold_in_a_log_that_grew_since(tmp_path: Path) -> None:
         grant_post(to=account, amount_micro=1, reason="test", idempotency_key=f"more:{number}")
     checkpoint = checkpoint_publish()
     assert checkpoint is not None
-    report = verified(tmp_path, bundle_of(job))
+    report = verified(tmp_path, bundle_bytes(job))
     assert report.checkpoint_size == checkpoint.size > 300
     assert all(replica.paid_micro for replica in report.replicas)
 
@@ -119,12 +114,12 @@ def test_proofs_hold_in_a_log_that_grew_since(tmp_path: Path) -> None:
 def test_bundle_is_the_same_bytes_again() -> None:
     job = completed_job()
     checkpoint_publish()
-    assert bundle_of(job) == bundle_of(job)
+    assert bundle_bytes(job) == bundle_bytes(job)
 
 
 def test_bundle_names_every_member_in_its_seal_and_holds_the_canonical_archive_only() -> None:
     job = completed_job()
-    with zipfile.ZipFile(io.BytesIO(bundle_of(job))) as bundle:
+    with zipfile.ZipFile(io.BytesIO(bundle_bytes(job))) as bundle:
         names = bundle.namelist()
         index = index_parse(bundle.read("bundle.json"))
         archive = bundle.read("replica-1/archive.tar")
@@ -144,7 +139,7 @@ def test_rejected_replica_is_left_out(tmp_path: Path) -> None:
     job_check(job_id=job.pk)
     job_settle(job_id=job.pk)
     job.refresh_from_db()
-    report = verified(tmp_path, bundle_of(job))
+    report = verified(tmp_path, bundle_bytes(job))
     assert odd.node is not None
     assert odd.node.key_id not in {replica.node_key_id for replica in report.replicas}
     assert len(report.replicas) == 2
@@ -163,13 +158,13 @@ def test_blob_that_rotted_in_the_store_is_refused_against_the_receipt(tmp_path: 
     try:
         stored.write_bytes(whole[:600] + b"?" + whole[601:])
         with pytest.raises(ArchiveRefusedError):
-            verified(tmp_path, bundle_of(job))
+            verified(tmp_path, bundle_bytes(job))
     finally:
         stored.write_bytes(whole)
 
 
 def test_one_byte_changed_on_the_way_is_refused(tmp_path: Path) -> None:
-    data = bundle_of(completed_job())
+    data = bundle_bytes(completed_job())
     out = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as bundle, zipfile.ZipFile(out, "w") as copy:
         for name in bundle.namelist():
@@ -186,7 +181,7 @@ def test_bundle_takes_a_fixed_number_of_statements_a_replica(
     checkpoint_publish()
     job = Job.objects.get(pk=job.pk)
     with django_assert_max_num_queries(4 + 3 * 13):
-        bundle_of(job)
+        bundle_bytes(job)
 
 
 # --- who gets none -------------------------------------------------------------------------------------------------------
@@ -207,7 +202,7 @@ def test_refusal_says_why_a_failed_job_failed() -> None:
     job = job_make()
     job_fail(job=job, code="exit_nonzero", message="The container ended with exit code 3.")
     with pytest.raises(ResultUnavailableError, match="exit code 3"):
-        bundle_write(job=job, out=io.BytesIO())
+        bundle_bytes(job)
 
 
 def test_owner_downloads_a_bundle_that_verifies(client: Client, tmp_path: Path) -> None:
@@ -246,4 +241,4 @@ def test_node_of_the_job_may_be_renamed_afterwards(tmp_path: Path) -> None:
     """Names are for people: the key is what is proved."""
     job = completed_job()
     Node.objects.filter(replicas__job=job).update(name="renamed [red]")
-    assert {replica.node_name for replica in verified(tmp_path, bundle_of(job)).replicas} == {"renamed [red]"}
+    assert {replica.node_name for replica in verified(tmp_path, bundle_bytes(job)).replicas} == {"renamed [red]"}

@@ -13,7 +13,6 @@ from django.utils import timezone
 from pytest_django import DjangoDbBlocker
 
 from client.verification import bundle_verify
-from jobs.evidence.bundles import bundle_write
 from jobs.models import Job, NodeExchange
 from jobs.services.settlement import job_settle
 from ledger.checkpoints import checkpoint_publish
@@ -22,6 +21,7 @@ from nodes.models import Node
 from nodes.services import join_token_mint, node_revoke
 from tests.acceptance.traces import wait_for
 from tests.client.live_portal import LivePortal
+from tests.factories.bundles import bundle_bytes
 from tests.factories.checking import job_check
 from tests.factories.jobs import job_make
 from tests.factories.people import user_make
@@ -104,11 +104,11 @@ def test_jobs_before_and_after_a_rotation_complete_and_the_old_key_opens_nothing
         second.end()
     for key_id, job in jobs.items():
         path = tmp_path / f"{job.pk}.zip"
-        with portal.database(), path.open("w+b") as file:
+        with portal.database():
             job_check(job_id=job.pk)
             job_settle(job_id=job.pk)
             checkpoint_publish()
-            bundle_write(job=Job.objects.get(pk=job.pk), out=file)
+            path.write_bytes(bundle_bytes(Job.objects.get(pk=job.pk)))
         [replica] = bundle_verify(path, coordinator_key_id=coordinator_public_key().key_id).replicas
         assert (replica.node_key_id, replica.paid_micro is not None) == (key_id, True)
     client = PortalClient(portal.origin, old)

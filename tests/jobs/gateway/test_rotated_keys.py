@@ -10,7 +10,6 @@ import pytest
 from django.utils import timezone
 
 from client.verification import bundle_verify
-from jobs.evidence.bundles import bundle_write
 from jobs.models import Evidence, Job
 from jobs.services.leases import leases_claim
 from jobs.services.settlement import job_settle
@@ -20,6 +19,7 @@ from ledger.models import Entry
 from nodes.authentication import SignedBy
 from nodes.models import Node, NodeKey
 from nodes.rotation import node_key_rotate
+from tests.factories.bundles import bundle_bytes
 from tests.factories.checking import job_check
 from tests.factories.jobs import job_make
 from tests.factories.nodes import ORIGIN, node_make
@@ -126,8 +126,7 @@ def test_a_result_is_verified_paid_and_bundled_under_the_key_that_took_it(tmp_pa
     assert payment.evidence["node_key"] == old.public.key_id
     checkpoint_publish()
     path = tmp_path / "b.zip"
-    with path.open("w+b") as file:
-        bundle_write(job=Job.objects.get(pk=job.pk), out=file)
+    path.write_bytes(bundle_bytes(Job.objects.get(pk=job.pk)))
     [replica] = bundle_verify(path, coordinator_key_id=coordinator_public_key().key_id).replicas
     assert replica.node_key_id == old.public.key_id
     assert replica.paid_micro is not None
