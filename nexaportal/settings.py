@@ -284,7 +284,7 @@ NEXA_INVITATION_DAYS = environment.integer("NEXA_INVITATION_DAYS", 7)
 ACCOUNT_ADAPTER = "people.sign_in.AccountAdapter"
 ACCOUNT_LOGIN_METHODS = {"email", "username"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "username*", "password1*", "password2*"]
-ACCOUNT_EMAIL_VERIFICATION = environment.text("NEXA_EMAIL_VERIFICATION", "mandatory")
+ACCOUNT_EMAIL_VERIFICATION = environment.choice("NEXA_EMAIL_VERIFICATION", "mandatory", ("mandatory", "optional", "none"))
 ACCOUNT_EMAIL_SUBJECT_PREFIX = "[NEXAPod] "
 ACCOUNT_EMAIL_NOTIFICATIONS = True
 ACCOUNT_MAX_EMAIL_ADDRESSES = 3
@@ -425,7 +425,7 @@ SPECTACULAR_SETTINGS = {
 LANGUAGE_CODE = "en"
 USE_TZ = True
 TIME_ZONE = "UTC"
-_log_format = environment.text("NEXA_LOG_FORMAT", "line")
+_log_format = environment.choice("NEXA_LOG_FORMAT", "line", ("line", "json"))
 """`line` for people, `json` for programs: nexaportal/logs.py."""
 LOGGING = {
     "version": 1,

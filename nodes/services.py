@@ -14,7 +14,6 @@ Registration, in order, all in one transaction that holds the join token's row:
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from datetime import datetime, timedelta
 from typing import Final
@@ -45,6 +44,7 @@ from nodes.nudges import nodes_changed
 from nodes.tiers import queues_of, tier_classify
 from people.forgetting import rows_forget
 from people.models import User
+from people.secret_digests import secret_sha256
 from people.services import name_clean
 from workers.protocol.join_tokens import JoinTokenContent, join_token_encode
 from workers.protocol.keys import PublicKey
@@ -59,11 +59,6 @@ NODE_NAME_CHARACTERS_MAX: Final = 64
 NODE_SAMPLE_HOURS: Final = 48
 
 _SOFTWARE_RECORD: Final = "UPDATE nodes_node SET profile = jsonb_set(profile, '{software_version}', to_jsonb(%s::text)) WHERE id = %s"
-
-
-def join_secret_sha256(secret: str) -> bytes:
-    """What is stored of a join token's secret; 256 random bits need no slow hash."""
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
 @transaction.atomic
@@ -87,7 +82,7 @@ def join_token_create(*, owner: User, lifetime_seconds: float, name: str = "") -
     token = JoinToken.objects.create(
         owner=owner,
         name=name,
-        secret_sha256=join_secret_sha256(secret),
+        secret_sha256=secret_sha256(secret),
         expires_at=now + timedelta(seconds=lifetime_seconds),
     )
     content = JoinTokenContent(portal=settings.NEXA_ORIGIN, coordinator=coordinator_public_key().key_id, secret=secret)
@@ -111,7 +106,7 @@ def node_register(*, message: RegistrationRequest, now: datetime | None = None) 
     key = PublicKey.from_base64(message.public_key)
     # Without joins: after a wait for the lock, joined rows would still be those from before the wait.
     locked = JoinToken.objects.select_for_update()
-    token = locked.filter(secret_sha256=join_secret_sha256(message.join_token)).first()
+    token = locked.filter(secret_sha256=secret_sha256(message.join_token)).first()
     if token is None:
         raise JoinTokenUnknownError("This portal minted no such join token. Mint one, and copy the whole line.")
     if not token.owner.is_active:

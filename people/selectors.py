@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from uuid import UUID
 
 from allauth.mfa.models import Authenticator
@@ -11,16 +10,12 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Lower
 
 from people.models import FORMER_NAME, ApiToken, ResearcherApplication, Scope, Team, TeamMember, User
-
-
-def token_secret_sha256(secret: str) -> bytes:
-    """What is stored of a secret. Plain SHA-256 suffices: the secret is 256 random bits, not a password."""
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+from people.secret_digests import secret_sha256
 
 
 def token_find(*, secret: str) -> ApiToken | None:
     """The token with this secret, its owner fetched along; expired and revoked ones too. None if there is none."""
-    return ApiToken.objects.select_related("owner").filter(secret_sha256=token_secret_sha256(secret)).first()
+    return ApiToken.objects.select_related("owner").filter(secret_sha256=secret_sha256(secret)).first()
 
 
 def tokens_of(*, owner: User) -> QuerySet[ApiToken]:

@@ -29,7 +29,8 @@ from people.moderation.models import ActKind
 from people.moderation.trail import act_record, interest_check, moderator_check
 from people.notifications.models import NotificationKind
 from people.notifications.services import Draft, notifications_write
-from people.selectors import name_is_anothers, token_secret_sha256
+from people.secret_digests import secret_sha256
+from people.selectors import name_is_anothers
 
 TOKEN_PREFIX: Final = "nexa_"  # noqa: S105  what every token starts with, so that scanners find leaked ones
 TOKENS_PER_OWNER_MAX: Final = 100
@@ -59,7 +60,7 @@ def token_mint(*, owner: User, name: str, scopes: Iterable[str], expires_at: dat
     token = ApiToken.objects.create(
         owner=owner,
         name=name,
-        secret_sha256=token_secret_sha256(secret),
+        secret_sha256=secret_sha256(secret),
         scopes=sorted(wanted),
         expires_at=expires_at,
     )

@@ -85,7 +85,7 @@ def test_each_service_is_shown_the_secrets_that_it_needs_and_no_others() -> None
     assert shown["proxy"] == shown["host"] == shown["init"] == set()
 
 
-def test_each_process_connects_to_the_database_as_its_own_user() -> None:
+def test_each_process_connects_to_the_database_as_the_user_of_its_role() -> None:
     users = {name: SERVICES[name]["environment"]["NEXA_DATABASE_URL"] for name in (*PORTAL, "migrate", "manage")}
     assert {name: url.removeprefix("postgresql://").partition("@")[0] for name, url in users.items()} == {
         "web": "nexapod_application",
@@ -117,7 +117,7 @@ def test_what_env_example_lists_is_what_the_file_asks_for_with_the_same_defaults
     asked = {name: default or "" for name, default in re.findall(r"\$\{(NEXA_\w+)(?::-((?:[^${}]|\$\{\w+\})*))?(?::\?[^}]*)?\}", TEXT)}
     asked = {name: default for name, default in asked.items() if not name.endswith("_IMAGE")}
     example = dict(re.findall(r"^#?(NEXA_\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
-    internal = {"NEXA_ALLOWED_HOSTS", "NEXA_HOST_CA"}
+    internal = {"NEXA_ALLOWED_HOSTS"}
     assert set(example) == set(asked) - internal
     said = {name: value.replace("<NEXA_HOSTNAME>", "${NEXA_HOSTNAME}") for name, value in example.items() if name != "NEXA_HOSTNAME"}
     assert said == {name: asked[name] for name in said}

@@ -1,4 +1,4 @@
-"""The deviation report of a concluded job: how each pair of its results compares, and where they differ most. Pure, from evidence.
+"""The deviation report of a concluded job: how each pair of its results compares, and where they differ most. From evidence alone.
 
 What is in it comes from strangers' files by way of jobs.comparison: short printable texts, and numbers.
 """

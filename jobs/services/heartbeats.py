@@ -13,7 +13,7 @@ from jobs.services.outages import portal_alive_record, silence_permitted
 from nodes.models import Node
 from workers.protocol.messages.exchange import MachineLoad, NoWork
 
-SEEN_SECONDS: Final = 10
+HEARD_AGAIN_SECONDS: Final = 10
 """`last_seen_at` of a node is that exact."""
 
 
@@ -31,7 +31,7 @@ ON CONFLICT DO NOTHING
 def node_heard(*, node: Node, no_work: NoWork | None, machine: MachineLoad | None = None, now: datetime) -> None:
     """Records that a node was heard, why it got no work, and once a minute what its machine does. Writes only what is new."""
     reason = None if no_work is None else no_work.model_dump()
-    is_recent = node.last_seen_at is not None and now - node.last_seen_at < timedelta(seconds=SEEN_SECONDS)
+    is_recent = node.last_seen_at is not None and now - node.last_seen_at < timedelta(seconds=HEARD_AGAIN_SECONDS)
     if is_recent and (reason is None or reason == node.last_no_work):
         return
     minute = now.replace(second=0, microsecond=0)

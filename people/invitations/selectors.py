@@ -6,7 +6,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from people.invitations.models import Invitation
-from people.selectors import token_secret_sha256
+from people.secret_digests import secret_sha256
 
 SESSION_KEY = "invitation"
 """Where a browser's session keeps the secret of the link that was opened in it, until somebody has signed up."""
@@ -15,7 +15,7 @@ SESSION_KEY = "invitation"
 def invitation_live(*, secret: str) -> Invitation | None:
     """The invitation with this secret; None where it was used, replaced or withdrawn, has expired, or was never made here."""
     live = Invitation.objects.filter(used_at=None, expires_at__gt=timezone.now())
-    return live.filter(secret_sha256=token_secret_sha256(secret)).first()
+    return live.filter(secret_sha256=secret_sha256(secret)).first()
 
 
 def invitation_of(request: HttpRequest | None) -> Invitation | None:

@@ -27,7 +27,7 @@ from people.mail import mail_on_commit, mail_server_is_missing
 from people.models import User
 from people.moderation.models import ActKind
 from people.moderation.trail import act_record
-from people.selectors import token_secret_sha256
+from people.secret_digests import secret_sha256
 from people.sign_up import SignUp
 
 
@@ -49,7 +49,7 @@ def person_invite(*, email: str, by: User | None, reason: str) -> tuple[Invitati
         raise ActPointlessError("There is an account with this address already: nobody need be invited.")
     secret, now = secrets.token_urlsafe(32), timezone.now()
     fields = {
-        "secret_sha256": token_secret_sha256(secret),
+        "secret_sha256": secret_sha256(secret),
         "invited_by": by,
         "created_at": now,
         "expires_at": now + timedelta(days=settings.NEXA_INVITATION_DAYS),
@@ -94,7 +94,7 @@ def invitation_withdraw(*, invitation: Invitation, by: User, reason: str) -> Non
 @transaction.atomic
 def invitation_use(*, secret: str, account: User) -> Invitation:
     """`account` has signed up by this link. In the transaction that makes the account. Raises InvitationInvalidError."""
-    digest, now = token_secret_sha256(secret), timezone.now()
+    digest, now = secret_sha256(secret), timezone.now()
     live = Invitation.objects.select_for_update().filter(secret_sha256=digest, used_at=None, expires_at__gt=now).first()
     if live is None:
         raise InvitationInvalidError("The invitation was used, replaced or withdrawn, or has expired. Ask who invited you for another.")

@@ -14,7 +14,6 @@ from workers.protocol.errors import (
     ContentDigestMalformedError,
     ContentDigestMismatchError,
     DigestMalformedError,
-    DigestMismatchError,
 )
 from workers.protocol.strict_base64 import base64_decode, base64_encode
 
@@ -53,14 +52,6 @@ def digest_parse(text: str) -> str:
     if match is None:
         raise DigestMalformedError(f"A digest is {DIGEST_PREFIX!r} and 64 lowercase hexadecimal digits; found {text[:80]!r}.")
     return match.group(1)
-
-
-def digest_check(digest: str, data: bytes) -> None:
-    """Return if `data` has this digest. Raises DigestMalformedError, DigestMismatchError."""
-    digest_parse(digest)
-    found = digest_of(data)
-    if found != digest:
-        raise DigestMismatchError(f"Expected bytes with the digest {digest}; found {len(data)} bytes with {found}.")
 
 
 def digest_stream(readable: Readable, chunk_bytes: int = STREAM_CHUNK_BYTES) -> tuple[str, int]:
