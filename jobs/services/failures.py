@@ -3,7 +3,8 @@
 1. A fault of the job (jobs/faults.py) ends it once NEXA_FAULT_OWNERS owners have seen one; of a job of one copy, the first is believed, but
    for what may be the network of one host.
 2. A fault of a host, or a lease that expired, says nothing about the job: another host gets it, until NEXA_ATTEMPTS_MAX runs are used up.
-   Where the results that are in may be a quorum and nobody has decided yet, settlement decides first: what agrees is paid.
+   Where the results that are in may be a quorum and nobody has decided yet, settlement decides first, whoever's the fault: what agrees is
+   paid. If it isn't one, settlement asks for more, and the next failure ends the job.
 3. A fault of the portal counts for nothing.
 4. Failures of many jobs of one image close the image for a while (jobs/services/breakers.py): whoever records failures has that considered
    when all of them are recorded.
@@ -43,7 +44,10 @@ def replica_failed(*, replica: Replica, job: Job, failure: Failure, now: datetim
         concluded_at=now,
     )
     if FAILURES[failure.code] in OF_THE_JOB and _is_believed(job, failure.code):
-        job_fail(job=job, code=failure.code, message=failure.message)
+        if _settlement_is_due(job):
+            job_state_derive(job=job)
+        else:
+            job_fail(job=job, code=failure.code, message=failure.message)
     elif not was_expired:  # an expired lease has its substitute already
         replica_substitute(job=job)
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.test import override_settings
 from django.utils import timezone
@@ -10,6 +12,7 @@ from jobs.checking.codes import CHECK_IMPOSSIBLE, evidence_fault
 from jobs.faults import FAILURES, FaultClass, failure_fault
 from jobs.models import Evidence, Job, Replica
 from jobs.services.failures import replica_failed
+from jobs.services.replicas import replicas_queue
 from jobs.services.settlement import job_settle
 from jobs.states import JobState, ReplicaState
 from jobs.verdicts import AskForMore, Conclude, Dispute
@@ -159,6 +162,39 @@ def test_results_that_may_be_a_quorum_are_decided_on_before_attempts_end_the_job
     job_check(job_id=job.pk)
     assert isinstance(job_settle(job_id=job.pk), Conclude)
     assert sorted(job.replicas.values_list("state", flat=True)) == ["accepted", "accepted", "failed"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("verification", "quorum"), [({"method": "exact", "copies": 1}, 1), (TWO, 2)], ids=["one copy", "two copies"])
+def test_late_failures_that_are_believed_take_nothing_from_results_that_may_be_a_quorum(verification: dict[str, Any], quorum: int) -> None:
+    job = job_make(verification=verification)
+    late = [replica_lease(job, node_make(user_make())[0]) for _ in range(quorum)]
+    Replica.objects.filter(pk__in=[replica.pk for replica in late]).update(state=ReplicaState.EXPIRED)
+    replicas_queue(job=job, count=quorum)
+    for _ in range(quorum):
+        replica_report(job)
+    for replica in late:
+        replica.refresh_from_db()
+        replica_failed(replica=replica, job=job, failure=Failure(code=FailureCode.EXIT_NONZERO, message="late"), now=timezone.now())
+    job.refresh_from_db()
+    assert job.state == JobState.VERIFYING
+    job_check(job_id=job.pk)
+    assert isinstance(job_settle(job_id=job.pk), Conclude)
+    assert job.replicas.filter(state=ReplicaState.ACCEPTED, paid_micro__gt=0).count() == quorum
+
+
+@pytest.mark.django_db
+def test_a_believed_failure_ends_the_job_after_results_that_were_no_quorum() -> None:
+    job = job_make(verification=TWO)
+    for number in range(2):
+        replica_report(job, {"out": str(number).encode()})
+    replicas_queue(job=job, count=1)
+    assert failed(job, FailureCode.EXIT_NONZERO).state == JobState.QUEUED
+    assert failed(job, FailureCode.EXIT_NONZERO).state == JobState.VERIFYING
+    job_check(job_id=job.pk)
+    assert isinstance(job_settle(job_id=job.pk), AskForMore)
+    job.refresh_from_db()
+    assert (failed(job, FailureCode.EXIT_NONZERO).state, job.failure_code) == (JobState.FAILED, "exit_nonzero")
 
 
 @pytest.mark.django_db
