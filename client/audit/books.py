@@ -164,5 +164,6 @@ def _job_encode(row: JobBooks) -> list[Any]:
 def _job_decode(row: list[Any]) -> JobBooks:
     *plain, formula, accepted_leaf, accepted_at, receipt_leaf, receipt_at, quorum, ruled, spot, accepted = row
     receipts = {replica: AcceptedReceipt(*one) for replica, one in accepted.items()}
-    of_receipts = (accepted_leaf, accepted_at, receipt_leaf, receipt_at)
-    return JobBooks(*plain, tuple(formula), *of_receipts, quorum, ruled, tuple(spot) if spot else None, receipts)
+    of_receipts = [accepted_leaf, accepted_at, receipt_leaf, receipt_at]
+    values = [*plain, tuple(formula), *of_receipts, quorum, ruled, tuple(spot) if spot else None, receipts]
+    return JobBooks(*values)

@@ -34,10 +34,11 @@ def closing_check(books: Books) -> None:
     for key, job in books.jobs.items():
         if job.payments:
             _paid_job_check(books, UUID(bytes=key), job)
-        elif job.accepted:
+            continue
+        if job.accepted:
             _unpaid_job_check(books, UUID(bytes=key), job)
-        elif job.receipt_at:
-            _rejected_job_check(books, UUID(bytes=key), job)
+        if job.receipt_at and (not job.accepted or job.reserved < len(job.accepted) + job.refused):
+            _unearned_job_check(books, UUID(bytes=key), job)
     _reversals_check(books)
     _spot_choices_check(books)
 
@@ -78,8 +79,8 @@ def _unpaid_job_check(books: Books, job_id: UUID, job: JobBooks) -> None:
         books.findings.add(FindingCode.PAYMENT_MISSING, job.accepted_leaf, message)
 
 
-def _rejected_job_check(books: Books, job_id: UUID, job: JobBooks) -> None:
-    """Nothing is earned by receipts none of which is an accepted one that is what it must be."""
+def _unearned_job_check(books: Books, job_id: UUID, job: JobBooks) -> None:
+    """A job of which no receipt earned anything: none is an accepted one that is what it must be, or each one's share is nothing."""
     is_late = books.newest_at - datetime.fromisoformat(job.receipt_at) > REFUND_WAIT
     if job.refund_leaf is None and job.left > 0 and is_late:
         message = f"The job {job_id} was judged, nobody was paid, and it has {job.left} left, which nobody got back."

@@ -54,7 +54,7 @@ def test_result_larger_than_archives_are_by_default_is_accepted_with_the_size_th
     tmp_path: Path, members: Members, runs: list[Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Jobs may have larger outputs than a reader takes by itself."""
-    monkeypatch.setitem(archive_check.__kwdefaults__, "limits", ArchiveLimits(content_bytes=1))
+    monkeypatch.setattr(archive_check, "__kwdefaults__", {"limits": ArchiveLimits(content_bytes=1)})
     report = bundle_verify(parts.zip_write(tmp_path / "b.zip", members), coordinator_key_id=PINNED)
     assert report.size_bytes == len(runs[0].archive)
 
