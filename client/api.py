@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Final
 from urllib.parse import urljoin, urlsplit
 
 import requests
+import urllib3
 from pydantic import ValidationError
 from requests.auth import AuthBase
 
@@ -38,7 +39,10 @@ Progress = Callable[[int, int], None]
 
 
 def origin_parse(text: str) -> str:
-    """The origin that `text` names, without a slash at its end. Raises PortalProtocolError unless it is http(s)://host[:port]."""
+    """The origin that `text` names, its host in small letters, without a slash at its end.
+
+    Raises PortalProtocolError unless it is http(s)://host[:port].
+    """
     try:
         parts = urlsplit(text)
         is_origin = parts.scheme in {"http", "https"} and bool(parts.hostname) and "@" not in parts.netloc and parts.port != 0
@@ -46,7 +50,8 @@ def origin_parse(text: str) -> str:
         is_origin = False
     if not is_origin or parts.path not in {"", "/"} or parts.query or parts.fragment:
         raise PortalProtocolError(f"Expected a portal's address as https://host or https://host:port; found {text[:200]!r}.")
-    return f"{parts.scheme}://{parts.netloc}"
+    host, percent, zone = parts.netloc.partition("%")  # names of network interfaces have capital letters that count
+    return f"{parts.scheme}://{host.lower()}{percent}{zone}"
 
 
 class _Bearer(AuthBase):
@@ -151,7 +156,8 @@ class PortalApi:
         metadata = f"digest {base64_encode(digest.encode())}"
         headers = {**_TUS, "Upload-Length": str(size_bytes), "Upload-Metadata": metadata}
         with self._sent("POST", "/api/v1/uploads", headers=headers) as response:
-            return urljoin(response.url, response.headers.get("Location", ""))
+            # Not to `response.url`: requests has a spelling of its own for hosts.
+            return urljoin(f"{self.origin}/api/v1/uploads", response.headers.get("Location", ""))
 
     def upload_offset(self, url: str) -> int:
         """How many bytes of an upload have arrived (tus HEAD)."""
@@ -248,7 +254,7 @@ class PortalApi:
                 stream=True,
                 allow_redirects=False,
             )
-        except (requests.RequestException, OSError) as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:  # not all of urllib3's come as requests' own
             raise self._unreachable(error) from error
         try:
             if response.status_code >= 300:

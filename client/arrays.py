@@ -9,6 +9,7 @@ with its number.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import shlex
 import time
@@ -82,7 +83,7 @@ def requests_of(items: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]
 
 
 def _lines(path: Path, text: str) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):  # splitlines() also splits at what strings of JSON may hold
         if not line.strip():
             continue
         try:
@@ -96,7 +97,7 @@ def _lines(path: Path, text: str) -> Iterator[dict[str, Any]]:
 
 
 def _rows(path: Path, text: str) -> Iterator[dict[str, Any]]:
-    reader = csv.reader(text.splitlines(keepends=True), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         names = next(reader, [])
         if len(set(names)) != len(names) or not all(names):

@@ -36,8 +36,6 @@ from workers.protocol.digests import digest_parse
 from workers.protocol.errors import VerificationError
 from workers.protocol.plurals import counted
 
-EXIT_REFUSED = 1
-
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:

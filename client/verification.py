@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 from client.bundle_file import BundleFile
 from workers.protocol import signed_note
-from workers.protocol.archives import archive_check
+from workers.protocol.archives import ArchiveLimits, archive_check
 from workers.protocol.bundles import (
     INDEX_LIMIT_BYTES,
     INDEX_NAME,
@@ -210,13 +210,15 @@ class _Bundle:
         _same(f"{name} as the receipt states it", stated, found)
 
     def _archive(self, replica: BundledReplica, receipt: _Receipt) -> tuple[int, int]:
-        name = f"{replica.folder}/archive.tar"
+        name, stated = f"{replica.folder}/archive.tar", receipt.predicate.archive
+        # How large a result may be, its job says: what the node signed is the bound.
+        limits = ArchiveLimits(content_bytes=stated.size_bytes if stated else 0)
         with self._file.opened(name) as stream:
-            info = archive_check(stream)
-        _same(f"{name} as the receipt states it", receipt.predicate.archive, StoredObject(digest=info.digest, size_bytes=info.size_bytes))
+            info = archive_check(stream, limits=limits)
+        _same(f"{name} as the receipt states it", stated, StoredObject(digest=info.digest, size_bytes=info.size_bytes))
         _same("result digest", receipt.predicate.result_digest, info.result_digest)
-        stated = {subject.name: subject.digest_text for subject in receipt.statement.subjects}
-        _same("subjects", {"archive": info.digest, "log": receipt.predicate.log.digest, "manifest": info.result_digest}, stated)
+        subjects = {subject.name: subject.digest_text for subject in receipt.statement.subjects}
+        _same("subjects", {"archive": info.digest, "log": receipt.predicate.log.digest, "manifest": info.result_digest}, subjects)
         return len(info.manifest.files), info.size_bytes
 
     def _checkpoint(self) -> signed_note.Checkpoint | None:

@@ -45,6 +45,9 @@ class JobBooks:
     accepted_leaf: int = 0
     accepted_at: str = ""
     """Of the last accepted receipt."""
+    receipt_leaf: int = 0
+    receipt_at: str = ""
+    """Of the last receipt, accepted or not."""
     quorum: int | None = None
     ruled: bool = False
     """A moderator decided, not the quorum."""
@@ -149,6 +152,8 @@ def _job_encode(row: JobBooks) -> list[Any]:
         row.formula,
         row.accepted_leaf,
         row.accepted_at,
+        row.receipt_leaf,
+        row.receipt_at,
         row.quorum,
         row.ruled,
         row.spot,
@@ -157,7 +162,8 @@ def _job_encode(row: JobBooks) -> list[Any]:
 
 
 def _job_decode(row: list[Any]) -> JobBooks:
-    *plain, formula, accepted_leaf, accepted_at, quorum, ruled, spot, accepted = row
+    *plain, formula, accepted_leaf, accepted_at, receipt_leaf, receipt_at, quorum, ruled, spot, accepted = row
     receipts = {replica: AcceptedReceipt(*one) for replica, one in accepted.items()}
-    values = [*plain, tuple(formula), accepted_leaf, accepted_at, quorum, ruled, tuple(spot) if spot else None, receipts]
+    of_receipts = [accepted_leaf, accepted_at, receipt_leaf, receipt_at]
+    values = [*plain, tuple(formula), *of_receipts, quorum, ruled, tuple(spot) if spot else None, receipts]
     return JobBooks(*values)

@@ -4,7 +4,8 @@
 2. A paid job has accepted receipts of as many accounts as its quorum asks for, unless it was ruled on; each payment's share is the
    reservation divided among its accepted receipts; when the job is closed, each of these is paid, and of a job with accepted receipts
    one at least.
-3. What a paid job has left is refunded: payments and refund are one transaction of the coordinator.
+3. What a job has left once it was judged is refunded, all of it where nothing was accepted: receipts, payments and refund are one
+   transaction of the coordinator.
 4. A reversal undoes one earlier grant (the treasury has it back) or payment (who reserved has it back), whole.
 5. Each choice of `spot` jobs is what its key draws, as soon as that is published.
 """
@@ -23,7 +24,7 @@ from workers.protocol.digests import digest_of
 from workers.protocol.leaves import spot_chosen
 
 REFUND_WAIT: Final = timedelta(hours=1)
-"""How much older than the newest leaf a payment must be before its refund is missed: a checkpoint may come between the two."""
+"""How much older than the newest leaf a payment or receipt must be before its refund is missed: a checkpoint may come between the two."""
 
 
 def closing_check(books: Books) -> None:
@@ -33,8 +34,11 @@ def closing_check(books: Books) -> None:
     for key, job in books.jobs.items():
         if job.payments:
             _paid_job_check(books, UUID(bytes=key), job)
-        elif job.accepted:
+            continue
+        if job.accepted:
             _unpaid_job_check(books, UUID(bytes=key), job)
+        if job.receipt_at and (not job.accepted or job.reserved < len(job.accepted) + job.refused):
+            _unearned_job_check(books, UUID(bytes=key), job)
     _reversals_check(books)
     _spot_choices_check(books)
 
@@ -73,6 +77,14 @@ def _unpaid_job_check(books: Books, job_id: UUID, job: JobBooks) -> None:
     if job.refund_leaf is not None or is_late:
         message = f"The job {job_id} has {len(job.accepted)} accepted receipts, and none was paid."
         books.findings.add(FindingCode.PAYMENT_MISSING, job.accepted_leaf, message)
+
+
+def _unearned_job_check(books: Books, job_id: UUID, job: JobBooks) -> None:
+    """A job of which no receipt earned anything: none is an accepted one that is what it must be, or each one's share is nothing."""
+    is_late = books.newest_at - datetime.fromisoformat(job.receipt_at) > REFUND_WAIT
+    if job.refund_leaf is None and job.left > 0 and is_late:
+        message = f"The job {job_id} was judged, nobody was paid, and it has {job.left} left, which nobody got back."
+        books.findings.add(FindingCode.REFUND_MISSING, job.receipt_leaf, message)
 
 
 def _reversals_check(books: Books) -> None:

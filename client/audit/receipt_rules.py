@@ -63,9 +63,10 @@ def receipt_check(books: Books, index: int, leaf: ReceiptLeaf) -> None:
     elif (job.quorum, job.ruled, job.spot) != (leaf.quorum, leaf.ruled, spot):
         message = f"An earlier receipt of the job {leaf.job} names another quorum, choice or way to decide."
         books.findings.add(FindingCode.RECEIPTS_CONTRADICT, index, message)
+    job.receipt_leaf, job.receipt_at = index, leaf.at.isoformat()
     found = _receipt_open(books, index, leaf)
     if leaf.accepted:
-        job.accepted_leaf, job.accepted_at = index, leaf.at.isoformat()
+        job.accepted_leaf, job.accepted_at = index, job.receipt_at
         if found is None:
             job.refused += 1
         elif len(job.accepted) >= ACCEPTED_MAX:

@@ -19,7 +19,7 @@ from typing import Final
 from jobs.comparison.reading import FileUnreadableError
 from jobs.comparison.report import Tally
 from jobs.comparison.rules import FileRule, Tolerance
-from jobs.comparison.scalars import allowed_of, integers_difference, number_of, numbers_difference
+from jobs.comparison.scalars import allowed_of, integers_difference, number_of, numbers_difference, spelled_compare
 from jobs.descriptor.formats import RowOrder
 
 CELLS_MAX: Final = 10_000_000
@@ -111,6 +111,8 @@ class _Cells:
             return (0.0 if cell == other else math.inf), 0.0
         if self._rule.refuses_nan and (math.isnan(number) or math.isnan(counterpart)):
             return math.inf, 0.0
+        if number == counterpart and (number == 0 or math.isinf(number)):
+            return spelled_compare(cell, other, number, tolerance)
         difference = numbers_difference(number, counterpart) or integers_difference(cell, other, number)
         return difference, allowed_of(tolerance, number, counterpart, difference)
 

@@ -168,7 +168,7 @@ def index_build(job: Job, replicas: Sequence[Replica]) -> BundleIndex:
             )
             for number, replica in enumerate(replicas, start=1)
         ),
-        ledger=BundledLedger(origin=log_origin(), checkpoint=checkpoint.note) if checkpoint else None,
+        ledger=BundledLedger(origin=log_origin(checkpoint.epoch), checkpoint=checkpoint.note) if checkpoint else None,
     )
 
 

@@ -93,7 +93,7 @@ def log_proof(replicas: Sequence[Replica]) -> bytes:
     keys = [f"{kind}:{replica.pk}" for replica in replicas for kind in ("receipt", "payment")]
     leaves = LogLeaf.objects.filter(item__key__in=keys).select_related("item").order_by("index") if checkpoint else []
     document = {
-        "origin": log_origin() if checkpoint else None,
+        "origin": log_origin(checkpoint.epoch) if checkpoint else None,
         "checkpoint": checkpoint.note if checkpoint else None,
         "leaves": [
             {

@@ -144,6 +144,12 @@ def test_portal_away_is_unreachable() -> None:
             api.status()
 
 
+@pytest.mark.parametrize("host", ["foo..bar", "a" * 64 + ".example", ".example", "*.example"])
+def test_portal_whose_host_has_a_label_that_can_be_none_is_unreachable(host: str) -> None:
+    with pytest.raises(PortalUnreachableError, match="can't be reached"):
+        PortalApi(f"https://{host}").status()
+
+
 @pytest.mark.parametrize("answer", [Answer(502, b"<html>"), Answer(503), problem_answer(500, "internal"), problem_answer(429, "slow_down")])
 def test_portal_in_trouble_is_worth_another_try(answer: Answer) -> None:
     with scripted_portal(lambda _: answer) as fake, pytest.raises(PortalUnreachableError):
@@ -216,6 +222,27 @@ def test_upload_address_elsewhere_gets_neither_bytes_nor_token(tmp_path: Path) -
         assert other.asked == []
 
 
+@pytest.mark.parametrize("is_absolute", [False, True])
+def test_upload_to_a_host_in_capital_letters_arrives(tmp_path: Path, is_absolute: bool) -> None:
+    """Requests writes hosts in small letters, and a portal its own address as it likes."""
+    (tmp_path / "in").write_bytes(b"0123456789")
+    with scripted_portal(_upload_script(["0", "10"])) as fake:
+        if is_absolute:
+            fake.script = _upload_script(["0", "10"], location=fake.origin.replace("127.0.0.1", "localhost") + "/api/v1/uploads/1")
+        api = PortalApi(fake.origin.replace("127.0.0.1", "LocalHost"), TOKEN)
+        assert api.input_upload(tmp_path / "in") == (digest_of(b"0123456789"), 10)
+    assert [asked.path for asked in fake.asked] == ["/api/v1/uploads", "/api/v1/uploads/1", "/api/v1/uploads/1"]
+
+
+def test_upload_address_is_read_from_the_origin_however_the_host_is_spelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests calls the host xn--…; the address is relative, and the origin is what it was."""
+    (tmp_path / "in").write_bytes(b"0123456789")
+    with scripted_portal(_upload_script(["0", "10"])) as fake:
+        monkeypatch.setenv("HTTP_PROXY", fake.origin)
+        assert PortalApi("http://köln.example", TOKEN).input_upload(tmp_path / "in")[1] == 10
+    assert {asked.headers["host"] for asked in fake.asked} == {"xn--kln-sna.example"}
+
+
 def test_file_that_shrinks_meanwhile_is_an_oserror(tmp_path: Path) -> None:
     path = tmp_path / "in"
     path.write_bytes(b"0123456789")
@@ -279,6 +306,8 @@ def test_job_id_that_is_more_than_one_segment_is_refused(job_id: str) -> None:
         ("https://portal.example/", "https://portal.example"),
         ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
         ("https://[2001:db8::1]:8443", "https://[2001:db8::1]:8443"),
+        ("HTTPS://Portal.Example:8443", "https://portal.example:8443"),
+        ("http://[FE80::1%25Eth0]", "http://[fe80::1%25Eth0]"),
     ],
 )
 def test_origin_is_read(text: str, origin: str) -> None:

@@ -51,6 +51,26 @@ def test_json_lines_are_items_as_they_are(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("character", ["\u2028", "\u2029", "\u0085"])
+def test_json_lines_end_where_json_lines_do(tmp_path: Path, character: str) -> None:
+    text = f'{{"title": "a{character}b"}}\r\n\r\n{{"title": "c"}}\r\n'
+    assert items_load(written(tmp_path, "runs.jsonl", text), label="x") == [
+        {"job_id": "x-1", "title": f"a{character}b"},
+        {"job_id": "x-2", "title": "c"},
+    ]
+
+
+@pytest.mark.parametrize("character", ["\u2028", "\u0085", "\v", "\f", "\x1c", "\x1e"])
+def test_cells_of_csv_end_where_cells_do(tmp_path: Path, character: str) -> None:
+    for end in ("\n", "\r\n", "\r"):
+        text = end.join(["title,NOTE", f'a{character}b,"x{character},y"', "c,d", ""])
+        (tmp_path / "runs.csv").write_bytes(text.encode())
+        assert items_load(tmp_path / "runs.csv", label="x") == [
+            {"job_id": "x-1", "title": f"a{character}b", "environment": {"NOTE": f"x{character},y"}},
+            {"job_id": "x-2", "title": "c", "environment": {"NOTE": "d"}},
+        ]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [

@@ -165,6 +165,7 @@ def test_login_over_plain_http_to_another_machine_needs_to_be_wanted() -> None:
 
 def test_login_to_what_is_no_address_is_refused() -> None:
     assert "https://host" in error_line(nexa("login", "portal.example"))
+    assert "can't be reached" in error_line(nexa("login", "https://foo..bar"))
 
 
 # --- submit and jobs -----------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from securesystemslib.signer._key import SSlibKey
 from client.verification import CoordinatorWrongError, bundle_verify
 from tests.client import bundle_parts as parts
 from tests.client.bundle_parts import ALL_MEMBERS, COORDINATOR, NODES, PINNED, SIGNED_MEMBERS, Members, Run, flipped, refusal
-from workers.protocol.archives import ArchiveRefusedError
+from workers.protocol.archives import ArchiveLimits, ArchiveRefusedError, archive_check
 from workers.protocol.bundles import INDEX_NAME, SEAL_NAME, BundleInvalidError, index_parse
 from workers.protocol.canonical import canonical_json
 from workers.protocol.compute_log import LogRefusedError
@@ -48,6 +48,15 @@ def test_real_bundle_is_accepted_and_reported(tmp_path: Path, members: Members, 
     assert [replica.canonical for replica in report.replicas] == [True, False]
     assert [replica.paid_micro for replica in report.replicas] == [parts.PAID_MICRO] * 2
     assert report.result_digest == report.replicas[0].result_digest
+
+
+def test_result_larger_than_archives_are_by_default_is_accepted_with_the_size_that_its_receipt_states(
+    tmp_path: Path, members: Members, runs: list[Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs may have larger outputs than a reader takes by itself."""
+    monkeypatch.setattr(archive_check, "__kwdefaults__", {"limits": ArchiveLimits(content_bytes=1)})
+    report = bundle_verify(parts.zip_write(tmp_path / "b.zip", members), coordinator_key_id=PINNED)
+    assert report.size_bytes == len(runs[0].archive)
 
 
 # --- one byte ------------------------------------------------------------------------------------------------------------

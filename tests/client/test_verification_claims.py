@@ -11,6 +11,7 @@ import pytest
 from client.verification import CoordinatorWrongError, bundle_verify
 from tests.client import bundle_parts as parts
 from tests.client.bundle_parts import COORDINATOR, NODES, PINNED, STRANGER, Members, Run, refusal
+from workers.protocol.archives import ArchiveRefusedError
 from workers.protocol.bundles import INDEX_NAME, SEAL_NAME, BundleInvalidError
 from workers.protocol.canonical import canonical_json
 from workers.protocol.compute_log import LogRefusedError
@@ -116,7 +117,7 @@ def _restated(run: Run, **changed: Any) -> Run:
         ({"lease_id": str(parts.JOB_ID)}, "lease of the receipt"),
         ({"node_key_id": NODES[1].public.key_id}, "node key of the receipt"),
         ({"result_digest": digest_of(b"other")}, "result digest"),
-        ({"archive": {"digest": digest_of(b"other"), "size_bytes": 5}}, "archive.tar as the receipt states it"),
+        ({"archive": {"digest": digest_of(b"other"), "size_bytes": 10**6}}, "archive.tar as the receipt states it"),
         (
             {
                 "outcome": "failed",
@@ -134,6 +135,13 @@ def test_node_that_contradicts_itself_is_refused(tmp_path: Path, runs: list[Run]
     error = refusal(tmp_path, parts.sealed(parts.members_make([_restated(runs[0], **changed), runs[1]])))
     assert isinstance(error, BundleInvalidError)
     assert what in str(error)
+
+
+def test_archive_with_more_bytes_of_files_than_its_receipt_states_is_refused(tmp_path: Path, runs: list[Run]) -> None:
+    restated = _restated(runs[0], archive={"digest": digest_of(runs[0].archive), "size_bytes": 5})
+    error = refusal(tmp_path, parts.sealed(parts.members_make([restated, runs[1]])))
+    assert isinstance(error, ArchiveRefusedError)
+    assert "at most 5 bytes" in str(error)
 
 
 @pytest.mark.parametrize("field", ["digest", "size_bytes"])

@@ -34,6 +34,12 @@ def amount_set(leaf: Leaf, amount: int) -> None:
     leaf["postings"][0]["amount_micro"], leaf["postings"][1]["amount_micro"] = str(-amount), str(amount)
 
 
+def leaf_append(log: LogMaker, *, at: str) -> None:
+    """A leaf of that time, which is about nothing else."""
+    log.add("spot_commitment", f"spot_commitment:{UUID(int=5)}", spot_key=str(UUID(int=5)), commitment="sha256:" + "0" * 64)
+    log.leaves[-1]["at"] = at
+
+
 # --- the leaf itself --------------------------------------------------------------------------------------------------
 
 
@@ -146,9 +152,26 @@ def refund_of_an_unknown_job(log: LogMaker) -> Leaf:
 
 def refund_left_out(log: LogMaker) -> Leaf:
     log.leaves.remove(first(log, "refund"))
-    log.add("spot_commitment", f"spot_commitment:{UUID(int=5)}", spot_key=str(UUID(int=5)), commitment="sha256:" + "0" * 64)
-    log.leaves[-1]["at"] = "2027-02-15T08:00:00+00:00"
+    leaf_append(log, at="2027-02-15T08:00:00+00:00")
     return first(log, "payment")
+
+
+def refund_left_out_where_nothing_was_accepted(log: LogMaker) -> Leaf:
+    job, host = log.uuid(), log.host()
+    log.reservation(job, UUID(first(log, "reservation")["postings"][0]["account"]), RESERVED)
+    log.receipt(job, host, accepted=False)
+    leaf = log.receipt(job, host, accepted=False)
+    leaf_append(log, at="2027-02-15T08:00:00+00:00")
+    return leaf
+
+
+def refund_left_out_where_the_accepted_receipt_is_none(log: LogMaker) -> Leaf:
+    job = log.uuid()
+    log.reservation(job, UUID(first(log, "reservation")["postings"][0]["account"]), RESERVED)
+    leaf = log.receipt(job, log.host())
+    leaf["envelope"] = {"payload": ""}
+    leaf_append(log, at="2027-02-15T08:00:00+00:00")
+    return leaf
 
 
 # --- transfers --------------------------------------------------------------------------------------------------------
@@ -357,6 +380,8 @@ CASES: dict[Cheat, set[FindingCode]] = {
     refund_to_somebody_else: {CODE.REFUND_WRONG},
     refund_of_an_unknown_job: {CODE.JOB_UNRESERVED},
     refund_left_out: {CODE.REFUND_MISSING},
+    refund_left_out_where_nothing_was_accepted: {CODE.REFUND_MISSING},
+    refund_left_out_where_the_accepted_receipt_is_none: {CODE.REFUND_MISSING, CODE.RECEIPT_MALFORMED},
     transfer_from_the_treasury: {CODE.POSTINGS_WRONG},
     transfer_to_the_escrow: {CODE.POSTINGS_WRONG},
     transfer_under_anothers_key: {CODE.KEY_WRONG},
@@ -374,6 +399,14 @@ CASES: dict[Cheat, set[FindingCode]] = {
     payment_before_its_receipt: {CODE.PAYMENT_WITHOUT_RECEIPT, CODE.PAYMENT_MISSING},
     payment_of_a_receipt_that_was_not_accepted: {CODE.PAYMENT_WITHOUT_RECEIPT, CODE.QUORUM_MISSED},
     payment_of_another_receipt_digest: {CODE.PAYMENT_WITHOUT_RECEIPT, CODE.PAYMENT_MISSING},
+    payment_of_another_job: {
+        CODE.JOB_UNRESERVED,  # the other job's reservation comes later
+        CODE.PAYMENT_WITHOUT_RECEIPT,
+        CODE.PAYMENT_MISSING,
+        CODE.PAYMENT_AMOUNT_WRONG,  # its share is not that of the other job's payments
+        CODE.RESERVATION_EXCEEDED,
+        CODE.REFUND_WRONG,
+    },
     payment_before_the_reservation: {CODE.JOB_UNRESERVED, CODE.ACCOUNT_NEGATIVE},
     payment_twice: {CODE.PAYMENT_REPEATED, CODE.KEY_REPEATED},
     payment_from_a_person: {CODE.POSTINGS_WRONG},

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from client.audit.findings import KEPT_PER_CODE, FindingCode
-from tests.client.audit.cheats import CASES, PAID, RESERVED, Cheat, amount_set, first, formula_changed, started
+from tests.client.audit import cheats
+from tests.client.audit.cheats import CASES, PAID, RESERVED, Cheat, amount_set, first, formula_changed, leaf_append, started
 from tests.client.audit.conftest import Audit
-from tests.factories.logs import FLOPS, log_make
+from tests.factories.logs import BEGAN, FLOPS, log_make
 from tests.workers import protocol as vectors
 from workers.protocol.leaves import ACCOUNT_ESCROW
 
@@ -42,6 +45,11 @@ def test_bytes_that_no_coordinator_writes(audit: Audit, data: bytes) -> None:
     report = audit([*log_make().leaves, data])
     [finding] = report.findings.kept
     assert (finding.code, finding.leaf) == (FindingCode.LEAF_MALFORMED, report.size - 1)
+
+
+def test_each_cheat_of_the_module_is_tried() -> None:
+    functions = inspect.getmembers(cheats, inspect.isfunction)
+    assert {function for _, function in functions if list(inspect.signature(function).parameters) == ["log"]} == set(CASES)
 
 
 @pytest.mark.parametrize("cheat", list(CASES), ids=lambda cheat: cheat.__name__)
@@ -149,6 +157,39 @@ def test_a_checkpoint_between_payment_and_refund_is_no_finding(audit: Audit) -> 
     log, person = started()
     log.job(person, [log.host()])
     assert audit(log.leaves[:-1]).is_clean
+
+
+def test_a_checkpoint_between_rejected_receipts_and_refund_is_no_finding(audit: Audit) -> None:
+    log, person = started()
+    job = log.uuid()
+    log.reservation(job, person, RESERVED)
+    log.receipt(job, log.host(), accepted=False)
+    leaf_append(log, at=(BEGAN + timedelta(minutes=59)).isoformat())
+    assert audit(log.leaves).is_clean
+
+
+def test_a_reservation_too_small_to_share_is_returned_too(audit: Audit) -> None:
+    log, person = started()
+    job = log.uuid()
+    log.reservation(job, person, 1)
+    for _ in range(2):
+        log.receipt(job, log.host(), quorum=2)
+    leaf_append(log, at="2099-01-01T00:00:00+00:00")
+    assert FindingCode.REFUND_MISSING in audit(log.leaves).findings.counts
+    log.leaves.pop()
+    log.refund(job, person, 1)
+    leaf_append(log, at="2099-01-01T00:00:00+00:00")
+    assert FindingCode.REFUND_MISSING not in audit(log.leaves).findings.counts
+
+
+def test_a_job_of_which_nothing_was_accepted_and_all_is_refunded_is_clean(audit: Audit) -> None:
+    log, person = started()
+    job = log.uuid()
+    log.reservation(job, person, RESERVED)
+    log.receipt(job, log.host(), accepted=False)
+    log.refund(job, person, RESERVED)
+    leaf_append(log, at="2099-01-01T00:00:00+00:00")
+    assert audit(log.leaves).is_clean
 
 
 @pytest.mark.parametrize(("to_escrow", "found"), [(False, set()), (True, {FindingCode.REVERSAL_WRONG})])

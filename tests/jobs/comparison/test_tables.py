@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
@@ -36,7 +37,12 @@ WIDE = Tolerance(absolute=100)
         ("x\ninf\n", "x\n-inf\n", False),
         ("x\ninf\n", "x\n1e308\n", False),
         ("x\n1e308\n", "x\n-1e308\n", False),
-        ("x\n1e400\n", "x\ninf\n", True),
+        ("x\n+inf\n", "x\nINFINITY\n", True),
+        ("x\n1e400\n", "x\ninf\n", False),
+        ("x\n1e400\n", "x\n1.01e400\n", True),
+        ("x\n1e400\n", "x\n1.02e400\n", False),
+        ("x\n1e-400\n", "x\n-9e-4000\n", True),
+        ("x\n0\n", "x\n1e-99999999999\n", True),
         ("x\nyes\n", "x\nyes\n", True),
         ("x\nyes\n", "x\nno\n", False),
         ("x\n1\n", "x\none\n", False),
@@ -118,6 +124,57 @@ def test_integers_that_are_the_same_double_differ_where_nothing_is_allowed(integ
     assert not agree(rule_of("a.csv", EXACTLY), f"x\n{integer}\n", f"x\n{integer + 1}\n")
     assert agree(rule_of("a.csv", Tolerance(absolute=1)), f"x\n{2**53}\n", f"x\n{2**53 + 1}\n")
     assert agree(rule_of("a.csv", EXACTLY), f"x\n{integer}\n", f"x\n+{integer}\n")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("7e4021", "9e8830", False),
+        ("7e4021", "70D+4020", True),
+        ("1.2e-400", "9e-4000", False),
+        ("1.2e-400", "0.12d-399", True),
+        ("1.2e-400", "-1.2e-400", False),
+        ("1.2e-400", "0", False),
+        ("0e12345", "0e99999", True),
+        ("-0.00", "0e-99999999999999999999", True),
+        ("1e1000001", "1e1000002", False),
+        ("1e-1000001", "1e-1000002", False),
+        ("1e999999999999999999999", "1e999999999999999999998", False),
+        ("1e1000001", "+1e1000001", False),
+    ],
+)
+def test_numbers_that_no_double_holds_are_the_same_only_where_they_spell_the_same(one: str, other: str, expected: bool) -> None:
+    for nan in NanPolicy:
+        assert agree(rule_of("a.csv", EXACTLY, nan=nan), f"x\n{one}\n", f"x\n{other}\n") is expected
+        assert agree(rule_of("a.csv", EXACTLY, nan=nan), f"x\n{one}\n", f"x\n{one}\n")
+
+
+def test_share_of_a_number_that_no_double_holds_is_what_the_rule_says() -> None:
+    found = compared(rule_of("a.csv", Tolerance(relative=0.5)), "x\n4e5000\n", "x\n5e5000\n")
+    assert found.exceeding == 0
+    assert found.worst is not None
+    assert found.worst.share <= 1
+    beyond = compared(rule_of("a.csv", Tolerance(relative=0.5)), "x\n4e5000\n", "x\n9e5000\n")
+    assert beyond.exceeding == 1
+    assert beyond.worst is not None
+    assert beyond.worst.share > 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    digits=st.tuples(st.integers(1, 30), st.integers(1, 30)),
+    places=st.tuples(st.integers(310, 314), st.integers(310, 314)),
+    is_small=st.booleans(),
+    relative=st.sampled_from([0.0, 0.25, 1.0]),
+)
+def test_numbers_that_no_double_holds_agree_exactly_as_the_rule_says(
+    digits: tuple[int, int], places: tuple[int, int], is_small: bool, relative: float
+) -> None:
+    exponents = [-place - 30 if is_small else place for place in places]
+    one, other = (f"{digit}e{exponent}" for digit, exponent in zip(digits, exponents, strict=True))
+    first, second = (Fraction(digit) * Fraction(10) ** exponent for digit, exponent in zip(digits, exponents, strict=True))
+    expected = abs(first - second) <= Fraction(relative) * max(first, second)
+    assert agree(rule_of("a.csv", Tolerance(relative=relative)), f"x\n{one}\n", f"x\n{other}\n") is expected
 
 
 def test_nan_agrees_with_nothing_where_it_is_refused() -> None:

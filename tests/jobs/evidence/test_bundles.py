@@ -22,6 +22,7 @@ from jobs.services.submission import job_cancel
 from jobs.states import JobState
 from ledger.checkpoints import checkpoint_publish
 from ledger.coordinator_key import coordinator_public_key
+from ledger.epochs import epoch_begin
 from ledger.services import grant_post
 from nodes.models import Node
 from people.models import Scope, User
@@ -109,6 +110,18 @@ def test_proofs_hold_in_a_log_that_grew_since(tmp_path: Path) -> None:
     report = verified(tmp_path, bundle_bytes(job))
     assert report.checkpoint_size == checkpoint.size > 300
     assert all(replica.paid_micro for replica in report.replicas)
+
+
+def test_bundle_made_between_an_epochs_beginning_and_its_first_checkpoint_is_under_the_last_one_before(tmp_path: Path) -> None:
+    job = completed_job()
+    checkpoint = checkpoint_publish()
+    assert checkpoint is not None
+    epoch_begin(reason="a restore")
+    report = verified(tmp_path, bundle_of(job))
+    assert report.checkpoint_size == checkpoint.size
+    assert all(replica.paid_micro for replica in report.replicas)
+    checkpoint_publish()
+    assert verified(tmp_path, bundle_of(job)).checkpoint_size == checkpoint.size
 
 
 def test_bundle_is_the_same_bytes_again() -> None:

@@ -14,6 +14,8 @@ from jobs.models import Evidence, Job, Replica
 from jobs.services.settlement import job_settle
 from jobs.services.submission import job_cancel
 from ledger.checkpoints import checkpoint_publish
+from ledger.coordinator_key import coordinator_public_key
+from ledger.epochs import epoch_begin
 from tests.factories.checking import job_check
 from tests.factories.jobs import job_make
 from tests.factories.people import moderator_make, user_make
@@ -23,6 +25,7 @@ from tests.jobs.test_views import HOSTILE, TWO, completed_job, page_of, signed_i
 from workers.protocol.compute_log import LogWriter
 from workers.protocol.digests import digest_of
 from workers.protocol.merkle import inclusion_verify, leaf_hash
+from workers.protocol.signed_note import note_open
 from workers.protocol.strict_base64 import base64_decode
 
 pytestmark = pytest.mark.django_db
@@ -73,6 +76,19 @@ def test_the_proof_holds_for_receipt_and_payment() -> None:
             proof=[base64_decode(node) for node in leaf["proof"]],
             root=base64_decode(root),
         )
+
+
+def test_the_proof_names_the_log_of_its_checkpoint_while_an_epoch_begins() -> None:
+    job = completed_job()
+    checkpoint_publish()
+    replica = job.replicas.first()
+    assert replica is not None
+    epoch_begin(reason="a restore")
+    for _ in range(2):
+        document = json.loads(content(signed_in(job.owner), replica, "proof.json"))
+        note_open(document["checkpoint"].encode(), name=document["origin"], key=coordinator_public_key())
+        assert document["checkpoint"].splitlines()[0] == document["origin"]
+        checkpoint_publish()
 
 
 def test_nothing_is_to_be_had_before_the_conclusion() -> None:
