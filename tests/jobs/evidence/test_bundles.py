@@ -117,11 +117,11 @@ def test_bundle_made_between_an_epochs_beginning_and_its_first_checkpoint_is_und
     checkpoint = checkpoint_publish()
     assert checkpoint is not None
     epoch_begin(reason="a restore")
-    report = verified(tmp_path, bundle_of(job))
+    report = verified(tmp_path, bundle_bytes(job))
     assert report.checkpoint_size == checkpoint.size
     assert all(replica.paid_micro for replica in report.replicas)
     checkpoint_publish()
-    assert verified(tmp_path, bundle_of(job)).checkpoint_size == checkpoint.size
+    assert verified(tmp_path, bundle_bytes(job)).checkpoint_size == checkpoint.size
 
 
 def test_bundle_is_the_same_bytes_again() -> None:
