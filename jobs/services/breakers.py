@@ -5,7 +5,8 @@
 2. What the program does may be one researcher's doing. Only faults of the image itself close it on their own; others must come from jobs
    of two researchers, else one could close an image that others use. Jobs of the one fail by themselves soon enough.
 3. It is closed for NEXA_BREAKER_SECONDS, and twice as long each time that follows without an accepted result in between, up to a day.
-4. After that its jobs are given out again. One accepted result resets it; one more failure closes it again at once.
+4. After that its jobs are given out again. One accepted result resets it; failures at nodes of OWNERS_AGAIN owners close it again, whoever
+   the researchers if they are the image's own, else in jobs of two. One host or one researcher closes nothing, then as before.
 5. A moderator may open it (`breaker_open`).
 
 Matching gives out nothing of a kind whose `closed_until` is ahead. What runs already goes on.
@@ -14,6 +15,7 @@ Matching gives out nothing of a kind whose `closed_until` is ahead. What runs al
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -36,6 +38,7 @@ CLOSED_SECONDS_MAX: Final = 86_400.0
 
 JOBS_MIN: Final = 2
 RESEARCHERS_MIN: Final = 2
+OWNERS_AGAIN: Final = 2
 
 _FAILURES_READ: Final = 200
 """The newest failures of an image that are looked at."""
@@ -60,8 +63,13 @@ def breaker_consider(*, job: Job, code: FailureCode, now: datetime) -> ImageBrea
     if breaker is not None and breaker.closed_until > now:
         return None  # a run that was out when it was closed
     since = _success_last(kinds, now) or now - timedelta(days=2)
-    times = breaker.times if breaker is not None and breaker.closed_at > since else 0
-    if times == 0 and not _is_too_many(kinds, max(since, now - timedelta(seconds=settings.NEXA_BREAKER_WINDOW_SECONDS))):
+    if breaker is not None and breaker.closed_at > since:
+        times, limit = breaker.times, _Limit(failures=OWNERS_AGAIN, owners=OWNERS_AGAIN, jobs=1)
+        counted_since = breaker.closed_until
+    else:
+        times, limit = 0, _Limit(settings.NEXA_BREAKER_FAILURES, settings.NEXA_BREAKER_OWNERS, JOBS_MIN)
+        counted_since = max(since, now - timedelta(seconds=settings.NEXA_BREAKER_WINDOW_SECONDS))
+    if not _is_too_many(kinds, counted_since, limit):
         return None
     return _close(image_name, code, times=times + 1, now=now)
 
@@ -96,18 +104,27 @@ def _success_last(kinds: list[int], now: datetime) -> datetime | None:
     return accepted.order_by("-concluded_at").values_list("concluded_at", flat=True).first()
 
 
-def _is_too_many(kinds: list[int], since: datetime) -> bool:
+@dataclass(frozen=True)
+class _Limit:
+    """So many failures close an image, at nodes of so many owners, in so many jobs."""
+
+    failures: int
+    owners: int
+    jobs: int
+
+
+def _is_too_many(kinds: list[int], since: datetime, limit: _Limit) -> bool:
     failed = Replica.objects.filter(kind__in=kinds, state=ReplicaState.FAILED, failure_code__in=JOB_CODES, concluded_at__gt=since)
     rows = list(failed.order_by("-concluded_at").values_list("failure_code", "node_owner", "job", "job__owner")[:_FAILURES_READ])
     of_image = [row for row in rows if FAILURES[FailureCode(row[0])] == FaultClass.IMAGE]
-    return _suffice(of_image, researchers=1) or _suffice(rows, researchers=RESEARCHERS_MIN)
+    return _suffice(of_image, limit, researchers=1) or _suffice(rows, limit, researchers=RESEARCHERS_MIN)
 
 
-def _suffice(rows: Sequence[tuple[str, int | None, UUID, int]], *, researchers: int) -> bool:
+def _suffice(rows: Sequence[tuple[str, int | None, UUID, int]], limit: _Limit, *, researchers: int) -> bool:
     return (
-        len(rows) >= settings.NEXA_BREAKER_FAILURES
-        and len({owner for _, owner, _, _ in rows}) >= settings.NEXA_BREAKER_OWNERS
-        and len({job for _, _, job, _ in rows}) >= JOBS_MIN
+        len(rows) >= limit.failures
+        and len({owner for _, owner, _, _ in rows}) >= limit.owners
+        and len({job for _, _, job, _ in rows}) >= limit.jobs
         and len({researcher for _, _, _, researcher in rows}) >= researchers
     )
 

@@ -140,16 +140,39 @@ def test_what_was_out_when_it_was_closed_does_not_prolong_it() -> None:
     assert closed_until() == until
 
 
-def test_after_its_time_one_failure_closes_it_for_twice_as_long_and_so_on() -> None:
+def closed() -> datetime:
+    """Closes the image, and returns till when."""
     now = timezone.now()
     for _ in range(5):
         fail(now=now)
+    until = closed_until()
+    assert until is not None
+    return until
+
+
+def test_after_its_time_failures_at_two_owners_close_it_for_twice_as_long_and_so_on() -> None:
+    until = closed()
     for seconds in (1200, 2400, 4800):
-        until = closed_until()
-        assert until is not None
         fail(now=until + timedelta(seconds=1))
-        assert closed_until() == until + timedelta(seconds=1 + seconds)
+        assert closed_until() == until, "one host may lie"
+        fail(now=until + timedelta(seconds=2))
+        assert closed_until() == until + timedelta(seconds=2 + seconds)
+        until += timedelta(seconds=2 + seconds)
     assert ImageBreaker.objects.get().times == 4
+
+
+def test_after_its_time_one_host_or_one_researcher_closes_nothing() -> None:
+    until = closed()
+    liar, researcher = user_make(), researcher_make()
+    for number in range(4):
+        fail(owner=liar, now=until + timedelta(seconds=1 + number))
+    assert closed_until() == until
+    ImageBreaker.objects.update(closed_until=until + timedelta(seconds=10))
+    for number in range(4):
+        fail(FailureCode.EXIT_NONZERO, researcher=researcher, now=until + timedelta(seconds=20 + number))
+    assert closed_until() == until
+    fail(FailureCode.EXIT_NONZERO, now=until + timedelta(seconds=30))
+    assert closed_until() == until + timedelta(seconds=30 + 1200), "another researcher's too"
 
 
 def test_after_its_time_one_success_makes_it_as_new() -> None:
