@@ -19,19 +19,43 @@ SMALL_SECONDS: Final = 5.0
 """A difference that changes nothing: the Date of an answer is exact to a second, and the answer takes its time."""
 
 
-class PortalClock:
-    """The portal's time. One for all clients of a portal; threads may share it."""
+def _since_boot() -> float:
+    """Seconds that no setting of the clock moves; a machine's sleep is among them where the system counts it."""
+    boottime = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if boottime is None else time.clock_gettime(boottime)
 
-    def __init__(self, local: Callable[[], float] = time.time) -> None:
+
+class PortalClock:
+    """The portal's time. One for all clients of a portal; threads may share it.
+
+    Between two answers it goes by what has passed, not by this machine's clock: that may be set at any moment, and what runs is not to be
+    given up for that.
+    """
+
+    def __init__(self, local: Callable[[], float] = time.time, steady: Callable[[], float] = _since_boot) -> None:
         self._local = local
-        self.offset_seconds = 0.0
-        """Added to this machine's time; 0 where the two agree."""
-        self.is_confirmed = False
+        self._steady = steady
+        self._learnt: tuple[float, float] | None = None
+        """The portal's time and the steady one of the same moment."""
+        self._told_off_seconds = 0.0
+
+    @property
+    def is_confirmed(self) -> bool:
         """Whether the portal has said by now what time it is: nothing is given up for a time that nobody has confirmed."""
+        return self._learnt is not None
+
+    @property
+    def offset_seconds(self) -> float:
+        """What this machine's clock lacks; 0 where the two agree."""
+        off_seconds = self.time() - self._local()
+        return off_seconds if abs(off_seconds) > SMALL_SECONDS else 0.0
 
     def time(self) -> float:
         """Seconds since 1970."""
-        return self._local() + self.offset_seconds
+        if self._learnt is None:
+            return self._local()
+        portal, steady = self._learnt
+        return portal + self._steady() - steady
 
     def now(self) -> datetime:
         """The same, as an aware UTC datetime."""
@@ -43,19 +67,22 @@ class PortalClock:
 
     def learn(self, portal_time: datetime) -> None:
         """Take over what the portal says the time is."""
-        self.is_confirmed = True
-        offset_seconds = portal_time.timestamp() - self._local()
-        if abs(offset_seconds) <= SMALL_SECONDS:
-            offset_seconds = 0.0
-        if abs(offset_seconds - self.offset_seconds) > SMALL_SECONDS:
-            log.warning("this machine's clock differs from the portal's by %.0f s; the portal's counts. Set the clock.", offset_seconds)
-            self.offset_seconds = offset_seconds
+        told, local = portal_time.timestamp(), self._local()
+        if abs(told - local) <= SMALL_SECONDS:
+            told = local  # finer than what an answer says
+        elif self.is_confirmed and abs(told - self.time()) <= SMALL_SECONDS:
+            return
+        self._learnt = (told, self._steady())
+        off_seconds = self.offset_seconds
+        if off_seconds and abs(off_seconds - self._told_off_seconds) > SMALL_SECONDS:
+            log.warning("this machine's clock differs from the portal's by %.0f s; the portal's counts. Set the clock.", off_seconds)
+        self._told_off_seconds = off_seconds
 
     def learn_date(self, header: str | None) -> bool:
         """The same from a Date header (RFC 9110, section 6.6.1); whether that changed anything. One that can't be read does not."""
-        before = self.offset_seconds
+        before = self.time()
         try:
             self.learn(parsedate_to_datetime(header or ""))
         except (ValueError, TypeError, OverflowError):
             return False
-        return self.offset_seconds != before
+        return abs(self.time() - before) > SMALL_SECONDS
