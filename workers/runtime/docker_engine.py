@@ -51,12 +51,15 @@ class DockerRuntime:
         image_record: Path | None = None,
         image_limits: ImageLimits | None = None,
         runtime: str = AUTO,
+        disk_floor_bytes: int = 0,
     ) -> None:
         """`base_url` None: as DOCKER_HOST and its companions say, else the local socket.
 
-        `image_record`: see ImageRecord. `runtime`: see docker_profile.runtime_choose.
+        `image_record`: see ImageRecord. `runtime`: see docker_profile.runtime_choose. `disk_floor_bytes`: runs are ended when the disk under
+        their outputs has less left.
         """
         self._base_url = base_url
+        self._disk_floor_bytes = disk_floor_bytes
         self._runtime_wanted = runtime
         self._runtime: str | None = None
         self.images = DockerImageStore(
@@ -98,7 +101,7 @@ class DockerRuntime:
             ignored = ", ".join(profile.limits_ignored)
             raise RuntimeFailureError(FailureCode.HOST_REFUSED, f"This host's engine would ignore limits ({ignored}), so it runs nothing.")
         user = _folders_prepare(spec, rootless=profile.rootless)
-        run = ContainerRun(client, self._create(client, spec, user), spec, sink, cancel)
+        run = ContainerRun(client, self._create(client, spec, user), spec, sink, cancel, disk_floor_bytes=self._disk_floor_bytes)
         return self._removing(client, spec, run, run.start_and_follow)
 
     def adopt(self, spec: RunSpec, sink: RunSink, cancel: threading.Event) -> RunResult | None:
@@ -110,7 +113,7 @@ class DockerRuntime:
         except ENGINE_ERRORS as error:
             raise engine_failure("can't be asked for a container", error) from error
         state = found["State"]
-        run = ContainerRun(client, str(found["Id"]), spec, sink, cancel)
+        run = ContainerRun(client, str(found["Id"]), spec, sink, cancel, disk_floor_bytes=self._disk_floor_bytes)
         if state["Status"] == "paused":  # by somebody on the host, who may have forgotten
             with suppress(*ENGINE_ERRORS):
                 client.unpause(spec.name)
