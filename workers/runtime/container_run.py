@@ -1,8 +1,8 @@
 """One container of a Docker engine, from its start, or from where an earlier process left it, to its end.
 
 A run has six threads beside the caller's: they read output, wait for the end, look at the outputs folder and its disk, look for outputs
-without a name, follow the kernel's counters, and take samples. They report to `ContainerRun`; the caller's thread kills, and those that look
-at outputs. Nothing here creates or removes a container.
+without a name, follow the kernel's counters, and take samples. They report to `ContainerRun`; the caller's thread kills, and those that
+look at outputs. Nothing here creates or removes a container.
 
 Whose doing an end was: ours when we killed it; the job's when the container ended by itself; else the run is lost (RunLostError). See
 workers/runtime/container_history.py.
@@ -136,9 +136,18 @@ class ContainerRun:
             _close(output)
 
     def conclude_ended(self, state: dict[str, Any]) -> RunResult | None:
-        """The result of a container that ended while nobody followed it, or None where its end may not have been its own."""
+        """The result of a container that ended while nobody followed it, or None where its end may not have been its own.
+
+        Raises RunLostError.
+        """
         started, finished = (time_of(state, name) for name in ("StartedAt", "FinishedAt"))
-        if started is None or finished is None or not end_history(self._client, self._id, state, is_past=True).is_own:
+        if started is None or finished is None:
+            return None
+        try:
+            history = end_history(self._client, self._id, state, is_past=True)
+        except ENGINE_ERRORS as error:
+            raise RunLostError(f"The container engine was lost as it was asked how a run had ended: {type(error).__name__}.") from error
+        if not history.is_own:
             return None
         self._started_at = started.astimezone(UTC)
         return self._conclude(max(0.0, (finished - started).total_seconds()))

@@ -55,8 +55,8 @@ class DockerRuntime:
     ) -> None:
         """`base_url` None: as DOCKER_HOST and its companions say, else the local socket.
 
-        `image_record`: see ImageRecord. `runtime`: see docker_profile.runtime_choose. `disk_floor_bytes`: runs are ended when the disk under
-        their outputs has less left.
+        `image_record`: see ImageRecord. `runtime`: see docker_profile.runtime_choose. `disk_floor_bytes`: runs are ended when the disk
+        under their outputs has less left.
         """
         self._base_url = base_url
         self._disk_floor_bytes = disk_floor_bytes
