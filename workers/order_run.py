@@ -209,7 +209,9 @@ class OrderRun:
             raise _RunFailedError(FailureCode.HOST_REFUSED, str(error)) from error
         inputs = self._folder / "inputs"
         for made in (inputs, self._folder / "outputs"):
-            folder_remove(made)
+            if not folder_remove(made):
+                message = "What an earlier run of this order left can't be removed from the host's disk."
+                raise _RunFailedError(FailureCode.HOST_DISK, message)
             made.mkdir(mode=0o755)
         self._inputs_place(inputs)
         for wanted in order.inputs:

@@ -141,6 +141,19 @@ def test_container_that_is_gone_is_started_again(bench: Bench, portal: FakePorta
     assert (portal.receipts[order.replica_id][1].outcome, len(bench.runtime.specs)) == ("completed", 1)
 
 
+def test_what_an_earlier_run_left_and_cannot_be_removed_is_the_hosts_fault(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
+    order = portal.order_make(key, "write a 1")
+    bench.accept(order)
+    folder = bench.home.work_folder / str(order.lease_id)
+    folder.mkdir(parents=True)
+    (folder / "outputs").write_text("no folder, as little as one that is another user's")
+    bench.executor.order_run(order.lease_id)
+    failure = portal.receipts[order.replica_id][1].failure
+    assert failure is not None
+    assert (failure.code, "can't be removed" in failure.message) == (FailureCode.HOST_DISK, True)
+    assert bench.runtime.specs == []
+
+
 def test_result_that_is_known_is_not_computed_again(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
     order = portal.order_make(key, "write a 1")
     _launch(bench, order)

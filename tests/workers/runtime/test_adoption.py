@@ -211,7 +211,7 @@ def test_container_that_ended_before_it_began_is_concluded(runtime: DockerRuntim
 
 
 @pytest.mark.usefixtures("set_back")
-def test_container_that_ended_before_it_began_and_was_stopped_is_not_believed(
+def test_container_that_ended_before_it_began_and_was_stopped_is_not_believed(  # noqa: PLR0917  parameters of pytest
     runtime: DockerRuntime, engine: docker.APIClient, wired: DockerRuntime, left: Callable[[RunSpec], None], tmp_path: Path, image_id: str
 ) -> None:
     spec = _spec(tmp_path, image_id, "sh", "-c", "trap 'exit 0' TERM; echo up; while true; do sleep 0.1; done")
