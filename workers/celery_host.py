@@ -132,7 +132,12 @@ def _engine() -> Runtime:
         budget_bytes=int(settings.images.budget_gib * GIB),
         reserve_bytes=int(settings.lend.disk_reserve_gib * GIB),
     )
-    return DockerRuntime(image_record=home.cache_folder / "images.json", image_limits=limits, runtime=settings.sandbox.runtime)
+    return DockerRuntime(
+        image_record=home.cache_folder / "images.json",
+        image_limits=limits,
+        runtime=settings.sandbox.runtime,
+        disk_floor_bytes=limits.reserve_bytes // 2,  # below the reserve caches make room first
+    )
 
 
 def _stop() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from typing import Final
 
 from workers.protocol.messages.exchange import NoWork
+from workers.protocol.messages.receipt import FailureCode
 from workers.runtime.interface import Runtime, RuntimeFailureError
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ class EngineWatch:
             self._thread.join()
 
     def hold(self) -> NoWork | None:
-        """Why no work is wanted, if so: `engine_away`, `engine_limits_ignored`."""
+        """Why no work is wanted, if so: `engine_away`, `engine_limits_ignored`, `engine_unfit`."""
         return self._hold
 
     def _loop(self) -> None:
@@ -79,7 +80,12 @@ class EngineWatch:
 
 def limits_hold(runtime: Runtime) -> NoWork | None:
     """Why an engine is not to be used although it answers, or None. Raises RuntimeFailureError."""
-    ignored = runtime.profile().limits_ignored
+    try:
+        ignored = runtime.profile().limits_ignored
+    except RuntimeFailureError as error:
+        if error.failure.code is not FailureCode.HOST_REFUSED:
+            raise
+        return NoWork(code="engine_unfit", message=error.failure.message)
     if not ignored:
         return None
     message = (

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+log = logging.getLogger(__name__)
+
 _OPEN_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def folder_remove(folder: Path) -> None:
+def folder_remove(folder: Path) -> bool:
     """Remove `folder` and all that is in it, as far as this user may; what is not there is fine. Raises nothing.
+
+    Whether it is gone. What stays, since others own it or the disk fails, is a line in the log.
 
     `shutil.rmtree` recurses, so a thousand nested folders end it with RecursionError, and it stops at folders that are closed to their
     own owner. Here subfolders of subfolders are moved up first: two are open at any time, and paths stay short.
@@ -25,6 +30,10 @@ def folder_remove(folder: Path) -> None:
         finally:
             os.close(top)
         folder.rmdir()
+    is_gone = not os.path.lexists(folder)
+    if not is_gone:
+        log.warning("%s could not be removed whole and takes disk: in it is what this user may not remove, or the disk fails", folder)
+    return is_gone
 
 
 def _empty(top: int) -> None:

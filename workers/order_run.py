@@ -133,7 +133,9 @@ class OrderRun:
 
     def _run_to_its_end(self) -> RunResult:
         """The result of a container that ended by itself or by a limit, after as many lost ones as may be."""
+        backoff = Backoff(longest_seconds=10)
         while True:
+            was_cancelled = self._run.cancel.is_set()
             try:
                 return self._adopted() or self._launched()
             except RuntimeFailureError as error:
@@ -142,6 +144,9 @@ class OrderRun:
                     raise
                 log.warning("lease %s: %s", self._run.lease_id, error)
                 self._writer.event("engine_lost", {"message": str(error)})
+            if was_cancelled:
+                self._cancel_check()  # whoever was to end it knew, and could not
+            self._run.cancel.wait(backoff.failed())  # an engine may answer, and go on failing at this
             self._engine_await()
 
     def _adopted(self) -> RunResult | None:
@@ -204,7 +209,9 @@ class OrderRun:
             raise _RunFailedError(FailureCode.HOST_REFUSED, str(error)) from error
         inputs = self._folder / "inputs"
         for made in (inputs, self._folder / "outputs"):
-            folder_remove(made)
+            if not folder_remove(made):
+                message = "What an earlier run of this order left can't be removed from the host's disk."
+                raise _RunFailedError(FailureCode.HOST_DISK, message)
             made.mkdir(mode=0o755)
         self._inputs_place(inputs)
         for wanted in order.inputs:

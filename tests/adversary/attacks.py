@@ -200,6 +200,25 @@ def unnamed_mapped() -> None:
             held.append(mmap.mmap(file.fileno(), mmap.PAGESIZE))
 
 
+def crowded(then: str) -> None:
+    """Hundreds of thousands of descriptors of one file, which take long to look through, and then, perhaps, as much as the disk takes."""
+    descriptor = os.open(OUTPUTS / "held", os.O_CREAT | os.O_WRONLY)
+    try:
+        while True:
+            os.dup(descriptor)
+    except OSError:
+        for each in range(descriptor + 1, descriptor + 9):
+            os.close(each)  # to go on with
+    for _ in range(40):
+        if os.fork() == 0:
+            time.sleep(3600)
+    for number in range(256 if then == "fill" else 0):
+        with (OUTPUTS / f"fill-{number}").open("wb", buffering=0) as file:
+            for _ in range(8):
+                file.write(BLOCK)
+    time.sleep(3600)
+
+
 def deep() -> None:
     """Folders in folders, deeper than a path can say."""
     os.chdir(OUTPUTS)

@@ -14,10 +14,19 @@ from pathlib import Path
 import pytest
 
 from tests.adversary.arena import Arena
-from tests.workers.test_folders import nest
+from tests.workers.test_folders import LIMITS, nest
 from workers.folders import folder_remove
 from workers.protocol.archives import OutputRefusedError, archive_check, archive_write
-from workers.runtime.output_watch import DEPTH_MAX, folder_measure, look_pause_seconds, unnamed_bytes
+from workers.protocol.messages.receipt import FailureCode
+from workers.runtime.output_watch import (
+    DEPTH_MAX,
+    FolderSize,
+    LinksBeyondError,
+    excess_of,
+    folder_measure,
+    look_pause_seconds,
+    unnamed_bytes,
+)
 
 SECRET = b"what only the host may read"
 
@@ -194,3 +203,42 @@ def test_file_without_a_name_counts_while_it_is_held(tmp_path: Path) -> None:
         assert unnamed_bytes([os.getpid()], device=device + 1) == 0
     assert unnamed_bytes([os.getpid()], device=device) == before
     assert unnamed_bytes([2**22 + 1], device=device) == 0
+
+
+def _processes(proc: Path, file: Path, *, count: int, descriptors: int) -> list[int]:
+    """As the kernel shows processes that hold one file many times; one that has just ended among them."""
+    for pid in range(1, count + 1):
+        (proc / str(pid) / "fd").mkdir(parents=True)
+        (proc / str(pid) / "map_files").mkdir()
+        for number in range(descriptors):
+            (proc / str(pid) / "fd" / str(number)).symlink_to(file)
+    return [2**22 + 1, *range(1, count + 1)]
+
+
+def test_descriptors_are_looked_through_up_to_a_number(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"1")
+    proc, device = tmp_path / "proc", tmp_path.stat().st_dev
+    pids = _processes(proc, file, count=5, descriptors=20)  # 100 links in 10 folders, and 2 folders that are not there
+    assert unnamed_bytes(pids, device=device, proc=proc, links_max=112) == 0
+    with pytest.raises(LinksBeyondError) as beyond:
+        unnamed_bytes(pids, device=device, proc=proc, links_max=50)
+    assert beyond.value.links == 51
+    with pytest.raises(LinksBeyondError) as beyond:  # processes alone, whether anything is found of them or not
+        unnamed_bytes(range(2**22 + 1, 2**22 + 1000), device=device, proc=proc, links_max=50)
+    assert beyond.value.links == 52
+
+
+def test_descriptors_are_looked_through_for_a_time(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"1")
+    pids = _processes(tmp_path / "proc", file, count=2, descriptors=20)
+    with pytest.raises(LinksBeyondError) as beyond:
+        unnamed_bytes(pids, device=tmp_path.stat().st_dev, proc=tmp_path / "proc", seconds_max=-1)
+    assert beyond.value.links < 5
+
+
+def test_what_could_not_be_looked_through_is_an_excess_that_says_how_much_was() -> None:
+    failure = excess_of(FolderSize(unseen=12345), LIMITS)
+    assert failure is not None
+    assert (failure.code, "12345" in failure.message) == (FailureCode.LIMIT_DISK, True)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.adversary.arena import MIB, Arena
 from workers.protocol.messages.receipt import FailureCode
+from workers.runtime.docker_engine import DockerRuntime
 
 pytestmark = pytest.mark.docker
 
@@ -91,3 +94,32 @@ def test_fast_writer_gets_no_further_than_one_look(arena: Arena, attack: str) ->
     if attack != "reserve":
         assert outcome.disk_peak_bytes < 1024 * MIB
     arena.healthy_check(outcome)
+
+
+def test_more_descriptors_than_can_be_looked_through_are_an_excess(arena: Arena) -> None:
+    outcome = arena.attack("crowded", "wait")
+    assert outcome.failure is FailureCode.LIMIT_DISK, outcome.result
+    assert outcome.result.failure is not None
+    assert "open and mapped files" in outcome.result.failure.message
+    arena.healthy_check(outcome)
+
+
+def test_descriptors_keep_nobody_from_looking_at_the_folder(arena: Arena) -> None:
+    """Two gigabytes would be written while one look goes through all of them."""
+    outcome = arena.attack("crowded", "fill", output_bytes=512 * MIB, cpus=2)
+    assert outcome.failure is FailureCode.LIMIT_DISK, outcome.result
+    print(f"the disk held {outcome.disk_peak_bytes / MIB:.0f} MiB where 64 were allowed, {outcome.seconds:.2f} s")
+    assert outcome.disk_peak_bytes < 1024 * MIB
+    arena.healthy_check(outcome)
+
+
+def test_container_is_ended_before_the_machine_itself_lacks_disk(tmp_path: Path, image_id: str) -> None:
+    """Within its limits, as far as anybody sees: another takes the disk, or it holds what nobody finds."""
+    disk = os.statvfs(tmp_path)
+    arena = Arena(tmp_path, image_id, DockerRuntime(disk_floor_bytes=disk.f_blocks * disk.f_frsize))
+    try:
+        outcome = arena.run("sh", "-c", "echo 1 > /outputs/little; sleep 60")
+        assert outcome.failure is FailureCode.HOST_DISK
+        assert (outcome.seconds < 30, outcome.outputs.exists()) == (True, False)
+    finally:
+        arena.close()

@@ -55,6 +55,10 @@ class FakeRuntime:
     away: bool = False
     losses: int = 0
     """So many runs will be lost."""
+    adoptions: int = 0
+    """How often containers of an earlier process were asked for."""
+    adoptions_lost: int = 0
+    """So many of them will fail, by an engine that answers otherwise."""
     found: dict[str, RunResult] = field(default_factory=dict)
     """What containers that an earlier process started came to, by name."""
 
@@ -114,6 +118,9 @@ class FakeRuntime:
         return result
 
     def adopt(self, spec: RunSpec, sink: RunSink, cancel: threading.Event) -> RunResult | None:
+        self.adoptions += 1
+        if self.adoptions <= self.adoptions_lost:
+            raise RunLostError("The engine can't be asked.")
         result = self.found.pop(spec.name, None)
         if result is not None:
             sink.on_start(adopted=True)

@@ -106,11 +106,52 @@ def test_container_of_an_earlier_process_is_followed_to_its_end(bench: Bench, po
     assert '"container_adopted"' in portal.blobs[receipt.log.digest].decode()
 
 
+def test_container_that_the_engine_cannot_be_asked_about_is_asked_about_again(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
+    bench.runtime.adoptions_lost = 2
+    order = portal.order_make(key, "write a 1")
+    _launch(bench, order)
+    now = datetime.now(UTC)
+    bench.runtime.found[container_name(order.lease_id)] = RESULT.validate_json(_result(now, now))
+    bench.executor.order_run(order.lease_id)
+    receipt = portal.receipts[order.replica_id][1]
+    assert (receipt.outcome, bench.runtime.specs, bench.runtime.adoptions) == ("completed", [], 3)
+
+
+def test_container_that_the_engine_can_never_be_asked_about_is_let_go_at_the_deadline(
+    bench: Bench, portal: FakePortal, key: PublicKey
+) -> None:
+    bench.runtime.adoptions_lost = 10**9
+    order = portal.order_make(key, "write a 1")
+    _launch(bench, order)
+    thread = threading.Thread(target=bench.executor.order_run, args=(order.lease_id,))
+    thread.start()
+    portal.wait_for(lambda: bench.runtime.adoptions >= 2, "the container to be asked about again")
+    bench.runs.deadlines_enforce(order.deadline_at)
+    thread.join(10)
+    failure = portal.receipts[order.replica_id][1].failure
+    assert failure is not None
+    assert "deadline" in failure.message
+    assert (bench.runtime.specs, bench.runtime.adoptions < 10) == ([], True)
+
+
 def test_container_that_is_gone_is_started_again(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
     order = portal.order_make(key, "write a 1")
     _launch(bench, order)
     bench.executor.order_run(order.lease_id)
     assert (portal.receipts[order.replica_id][1].outcome, len(bench.runtime.specs)) == ("completed", 1)
+
+
+def test_what_an_earlier_run_left_and_cannot_be_removed_is_the_hosts_fault(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
+    order = portal.order_make(key, "write a 1")
+    bench.accept(order)
+    folder = bench.home.work_folder / str(order.lease_id)
+    folder.mkdir(parents=True)
+    (folder / "outputs").write_text("no folder, as little as one that is another user's")
+    bench.executor.order_run(order.lease_id)
+    failure = portal.receipts[order.replica_id][1].failure
+    assert failure is not None
+    assert (failure.code, "can't be removed" in failure.message) == (FailureCode.HOST_DISK, True)
+    assert bench.runtime.specs == []
 
 
 def test_result_that_is_known_is_not_computed_again(bench: Bench, portal: FakePortal, key: PublicKey) -> None:

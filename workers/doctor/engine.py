@@ -16,7 +16,7 @@ from docker.utils import kwargs_from_env
 
 from workers.doctor.findings import Finding, fail, ok, warn
 from workers.runtime.docker_images import ENGINE_ERRORS
-from workers.runtime.docker_profile import engine_profile
+from workers.runtime.docker_profile import REMAPPED, REMAPPED_ADVICE, engine_profile, users_remapped
 
 API_MIN: Final = (1, 41)
 STORAGE_BYTES_MIN: Final = 2 * 2**30
@@ -100,6 +100,13 @@ def seccomp_check(answer: EngineAnswer) -> Finding:
     if profile == "unconfined":
         return fail("seccomp", "the engine's profile is unconfined", "Remove `seccomp-profile` from daemon.json, and restart the engine.")
     return ok("seccomp", f"profile {profile}")
+
+
+def users_check(answer: EngineAnswer) -> Finding:
+    """Whether a container's user is one who can be given the outputs."""
+    if users_remapped(dict(answer.info)):
+        return fail("users", REMAPPED, REMAPPED_ADVICE)
+    return ok("users", "users of containers are not mapped to others")
 
 
 def storage_check(answer: EngineAnswer) -> Finding:

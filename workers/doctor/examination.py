@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from workers.caps import DISK_RESERVE_GIB_DEFAULT, GIB, Caps, NodeSettings
-from workers.doctor.engine import engine_ask, engine_check, limits_check, mounts_check, seccomp_check, storage_check
+from workers.doctor.engine import engine_ask, engine_check, limits_check, mounts_check, seccomp_check, storage_check, users_check
 from workers.doctor.findings import Finding, Level, fail, warn
 from workers.doctor.machine import disk_check, gpu_check, python_check
 from workers.doctor.node import key_check, manners_check, place_check, settings_check, standing_check, worker_check
@@ -22,6 +22,7 @@ def examine(home: NodeHome) -> Iterator[Finding]:
     if not isinstance(answer, str):
         yield limits_check(answer)
         yield seccomp_check(answer)
+        yield users_check(answer)
         yield storage_check(answer)
         mounts = mounts_check(answer, home.folder)
         if mounts is not None:

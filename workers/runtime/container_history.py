@@ -8,14 +8,16 @@ its newest events only, in memory, so an engine that was restarted, or whose mac
 
 from __future__ import annotations
 
+import json
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import docker
 import psutil
+from docker.utils.json_stream import json_stream
 
 from workers.runtime.cgroups import cgroup_of
 
@@ -24,6 +26,10 @@ _SIGNALLED_SECONDS: Final = 1.0
 _UNSIGNALLED_SECONDS: Final = 0.1
 _AHEAD_SECONDS_MAX: Final = 5.0
 """An engine whose clock is further ahead is not asked: it would answer when that time has come here too."""
+_BEFORE_END_SECONDS: Final = 60.0
+"""Longer than whoever stops a container waits between its signals."""
+_ANSWER_SECONDS: Final = 15.0
+"""Longer than an engine waits that is asked for events up to a moment from now."""
 _DIED: Final = frozenset({"die", "died"})
 """Docker's word and Podman's."""
 
@@ -72,11 +78,20 @@ def time_of(state: dict[str, Any], name: str) -> datetime | None:
 def _events(client: docker.APIClient, container_id: str, state: dict[str, Any], *, slack_seconds: float) -> set[str]:
     """What happened to the container from its start until so long after its end, of signals, kills for memory, and words for the end.
 
-    Times are the engine's, whose clock may be another machine's: it would wait for one that has not come yet.
+    Times are the engine's, whose clock may be another machine's: it would wait for one that has not come yet. An end can lie before its
+    start, where the clock was set back meanwhile or the container was gone before its start was written down: asked for such a span, an
+    engine refuses, so it is asked for the time before the end.
     """
     started, finished = (time_of(state, name) for name in ("StartedAt", "FinishedAt"))
     if started is None or finished is None or finished.timestamp() > time.time() + _AHEAD_SECONDS_MAX:
         return set()
-    bounds: dict[str, Any] = {"since": f"{started.timestamp():.6f}", "until": f"{finished.timestamp() + slack_seconds:.6f}"}
-    found = client.events(**bounds, filters={"container": container_id, "event": ["kill", "oom", *_DIED]}, decode=True)
-    return {str(event.get("Action") or event.get("status")) for event in found}
+    since = started if started <= finished else finished - timedelta(seconds=_BEFORE_END_SECONDS)
+    asked = {
+        "since": f"{since.timestamp():.6f}",
+        "until": f"{finished.timestamp() + slack_seconds:.6f}",
+        "filters": json.dumps({"container": [container_id], "event": ["kill", "oom", *sorted(_DIED)]}),
+    }
+    # Not by the SDK's own call, which waits without a limit for an engine that hangs.
+    answer = client.get(f"{client.base_url}/v{client.api_version}/events", params=asked, timeout=_ANSWER_SECONDS)
+    answer.raise_for_status()
+    return {str(event.get("Action") or event.get("status")) for event in json_stream([answer.text])}

@@ -1,8 +1,8 @@
 """One container of a Docker engine, from its start, or from where an earlier process left it, to its end.
 
-A run has five threads beside the caller's: they read output, wait for the end, look at the outputs folder, follow the kernel's counters,
-and take samples. They report to `ContainerRun`; the caller's thread kills, and the one that looks at the folder. Nothing here
-creates or removes a container.
+A run has six threads beside the caller's: they read output, wait for the end, look at the outputs folder and its disk, look for outputs
+without a name, follow the kernel's counters, and take samples. They report to `ContainerRun`; the caller's thread kills, and those that
+look at outputs. Nothing here creates or removes a container.
 
 Whose doing an end was: ours when we killed it; the job's when the container ended by itself; else the run is lost (RunLostError). See
 workers/runtime/container_history.py.
@@ -34,7 +34,7 @@ from workers.runtime.docker_images import ENGINE_ERRORS
 from workers.runtime.gpu_samples import gpu_samples
 from workers.runtime.interface import OutputStream, RunLostError, RunResult, RunSink, RunSpec, RuntimeFailureError
 from workers.runtime.oom_kills import OomKills
-from workers.runtime.output_watch import excess_of, folder_measure, look_pause_seconds, outputs_measure
+from workers.runtime.output_watch import PAUSE_SECONDS_MIN, excess_of, floor_failure, folder_measure, look_pause_seconds, outputs_measure
 from workers.runtime.usage import UsageMeter
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ _END_SECONDS: Final = 10.0
 _FILE_SIZE_EXIT_CODE: Final = 128 + 25  # SIGXFSZ, by the fsize limit
 _STREAMS: Final[tuple[OutputStream, ...]] = ("stdout", "stderr")
 _NOT_STARTABLE: Final = (126, 127)
-_FILLING: Final = frozenset({FailureCode.LIMIT_DISK, FailureCode.LIMIT_OUTPUT})
+_FILLING: Final = frozenset({FailureCode.LIMIT_DISK, FailureCode.LIMIT_OUTPUT, FailureCode.HOST_DISK})
 _DISK_FULL_BYTES: Final = 16 * 2**20
 _DISK_FULL_INODES: Final = 16
 
@@ -58,12 +58,23 @@ _DISK_FULL_INODES: Final = 16
 class ContainerRun:
     """One container, followed once: by `start_and_follow`, or by `follow` when it runs already. `sampler` may outlive that by a second."""
 
-    def __init__(self, client: docker.APIClient, container_id: str, spec: RunSpec, sink: RunSink, cancel: threading.Event) -> None:
+    def __init__(
+        self,
+        client: docker.APIClient,
+        container_id: str,
+        spec: RunSpec,
+        sink: RunSink,
+        cancel: threading.Event,
+        *,
+        disk_floor_bytes: int = 0,
+    ) -> None:
+        """`disk_floor_bytes`: the container is ended when the disk under its outputs has less left."""
         self._client = client
         self._id = container_id
         self._spec = spec
         self._sink = sink
         self._cancel = cancel
+        self._disk_floor_bytes = disk_floor_bytes
         self._sink_lock = threading.Lock()
         self.sampler: threading.Thread | None = None
         self.limits_beyond: frozenset[str] = frozenset()
@@ -125,9 +136,18 @@ class ContainerRun:
             _close(output)
 
     def conclude_ended(self, state: dict[str, Any]) -> RunResult | None:
-        """The result of a container that ended while nobody followed it, or None where its end may not have been its own."""
+        """The result of a container that ended while nobody followed it, or None where its end may not have been its own.
+
+        Raises RunLostError.
+        """
         started, finished = (time_of(state, name) for name in ("StartedAt", "FinishedAt"))
-        if started is None or finished is None or not end_history(self._client, self._id, state, is_past=True).is_own:
+        if started is None or finished is None:
+            return None
+        try:
+            history = end_history(self._client, self._id, state, is_past=True)
+        except ENGINE_ERRORS as error:
+            raise RunLostError(f"The container engine was lost as it was asked how a run had ended: {type(error).__name__}.") from error
+        if not history.is_own:
             return None
         self._started_at = started.astimezone(UTC)
         return self._conclude(max(0.0, (finished - started).total_seconds()))
@@ -136,7 +156,8 @@ class ContainerRun:
         return self._client.attach(self._id, stdout=True, stderr=True, stream=True, demux=True)
 
     def _follow(self, output: Any, counters: threading.Thread) -> RunResult:
-        awaited = [self._thread(self._output_read, output), self._thread(self._end_await), self._thread(self._outputs_watch)]
+        watching = (self._end_await, self._outputs_watch, self._unnamed_watch)
+        awaited = [self._thread(self._output_read, output), *(self._thread(work) for work in watching)]
         # Not awaited with the run: the engine's answer may be a second away, and the counters know more by then.
         self.sampler = self._thread(self._samples_take)
         self._watch()
@@ -266,7 +287,7 @@ class ContainerRun:
             if work == self._end_await:
                 self._lost = f"The container engine was lost during the run: {type(error).__name__}."
                 self._ended.set()
-            elif work == self._outputs_watch:
+            elif work in {self._outputs_watch, self._unnamed_watch}:
                 log.warning("the outputs of %s can't be watched: %s", self._spec.name, error)
                 self._fail(FailureCode.HOST_DISK, f"The host could not watch the outputs: {type(error).__name__}.")
             else:
@@ -288,17 +309,35 @@ class ContainerRun:
                         self._sunk(self._sink.on_output, stream, kept)
 
     def _outputs_watch(self) -> None:
+        """By what is in the folder alone, which no number of processes makes slower to look at."""
+        due = 0.0
+        while not self._ended.wait(PAUSE_SECONDS_MIN):
+            excess = None
+            if (begun := time.monotonic()) >= due:
+                size = folder_measure(self._spec.outputs_dir)
+                self._folder_bytes = size.content_bytes
+                excess = excess_of(size, self._spec.limits)
+                now = time.monotonic()
+                due = now + look_pause_seconds(now - begun) - PAUSE_SECONDS_MIN
+            excess = excess or floor_failure(self._spec.outputs_dir, self._disk_floor_bytes)
+            if excess is not None:
+                self._excess_end(excess)
+                return
+
+    def _unnamed_watch(self) -> None:
+        """By all that takes disk: what processes hold without a name, too."""
         pause_seconds = look_pause_seconds(0)
         while not self._ended.wait(pause_seconds):
             begun = time.monotonic()
-            size = outputs_measure(self._spec.outputs_dir, self._cgroup.pids() if self._cgroup else ())
-            self._folder_bytes = size.content_bytes
-            excess = excess_of(size, self._spec.limits)
+            excess = excess_of(outputs_measure(self._spec.outputs_dir, self._cgroup.pids() if self._cgroup else ()), self._spec.limits)
             if excess is not None:
-                self._fail(excess.code, excess.message)
-                self._kill()  # here too: the disk fills while another thread gets to know
+                self._excess_end(excess)
                 return
             pause_seconds = look_pause_seconds(time.monotonic() - begun)
+
+    def _excess_end(self, excess: Failure) -> None:
+        self._fail(excess.code, excess.message)
+        self._kill()  # here too: the disk fills while another thread gets to know
 
     def _counters_follow(self) -> None:
         """From before the start, since the counters go with the container: the last reading misses at most 0.1 s, of a short run less."""

@@ -26,10 +26,18 @@ from workers.protocol.messages.receipt import FailureCode
 from workers.runtime.container_run import ContainerRun, engine_failure
 from workers.runtime.docker_image_store import DockerImageStore, ImageLimits
 from workers.runtime.docker_images import ENGINE_ERRORS
-from workers.runtime.docker_profile import AUTO, engine_profile, runtime_choose
+from workers.runtime.docker_profile import (
+    AUTO,
+    REMAPPED,
+    REMAPPED_ADVICE,
+    engine_profile,
+    runtime_choose,
+    selinux_labels,
+    users_remapped,
+)
 from workers.runtime.image_record import ImageRecord
 from workers.runtime.interface import PullProgress, RunLostError, RunResult, RunSink, RunSpec, RuntimeFailureError
-from workers.runtime.sandbox import CONTAINER_USER, container_arguments, host_config_arguments
+from workers.runtime.sandbox import CONTAINER_USER, ROOTLESS_USER, container_arguments, host_config_arguments
 
 log = logging.getLogger(__name__)
 
@@ -51,14 +59,18 @@ class DockerRuntime:
         image_record: Path | None = None,
         image_limits: ImageLimits | None = None,
         runtime: str = AUTO,
+        disk_floor_bytes: int = 0,
     ) -> None:
         """`base_url` None: as DOCKER_HOST and its companions say, else the local socket.
 
-        `image_record`: see ImageRecord. `runtime`: see docker_profile.runtime_choose.
+        `image_record`: see ImageRecord. `runtime`: see docker_profile.runtime_choose. `disk_floor_bytes`: runs are ended when the disk
+        under their outputs has less left.
         """
         self._base_url = base_url
+        self._disk_floor_bytes = disk_floor_bytes
         self._runtime_wanted = runtime
         self._runtime: str | None = None
+        self._selinux = False
         self.images = DockerImageStore(
             connected=self._connected, connect=self._connect, record=ImageRecord(image_record), limits=image_limits or ImageLimits()
         )
@@ -75,7 +87,10 @@ class DockerRuntime:
             info, version = client.info(), client.version()
         except ENGINE_ERRORS as error:
             raise engine_failure("can't be asked what it is", error) from error
+        if users_remapped(info):
+            raise RuntimeFailureError(FailureCode.HOST_REFUSED, f"{REMAPPED} {REMAPPED_ADVICE}")
         self._runtime = runtime_choose(info, self._runtime_wanted)
+        self._selinux = selinux_labels(info)
         told = engine_profile(info, version, swap_bytes=psutil.swap_memory().total, runtime=self._runtime)
         ignored = (*told.limits_ignored, *sorted(self._limits_beyond.difference(told.limits_ignored)))
         self._profile = told.model_copy(update={"limits_ignored": ignored})
@@ -98,7 +113,7 @@ class DockerRuntime:
             ignored = ", ".join(profile.limits_ignored)
             raise RuntimeFailureError(FailureCode.HOST_REFUSED, f"This host's engine would ignore limits ({ignored}), so it runs nothing.")
         user = _folders_prepare(spec, rootless=profile.rootless)
-        run = ContainerRun(client, self._create(client, spec, user), spec, sink, cancel)
+        run = ContainerRun(client, self._create(client, spec, user), spec, sink, cancel, disk_floor_bytes=self._disk_floor_bytes)
         return self._removing(client, spec, run, run.start_and_follow)
 
     def adopt(self, spec: RunSpec, sink: RunSink, cancel: threading.Event) -> RunResult | None:
@@ -110,7 +125,7 @@ class DockerRuntime:
         except ENGINE_ERRORS as error:
             raise engine_failure("can't be asked for a container", error) from error
         state = found["State"]
-        run = ContainerRun(client, str(found["Id"]), spec, sink, cancel)
+        run = ContainerRun(client, str(found["Id"]), spec, sink, cancel, disk_floor_bytes=self._disk_floor_bytes)
         if state["Status"] == "paused":  # by somebody on the host, who may have forgotten
             with suppress(*ENGINE_ERRORS):
                 client.unpause(spec.name)
@@ -196,7 +211,8 @@ class DockerRuntime:
             found = client.inspect_image(spec.image_id)  # type: ignore[no-untyped-call]  # the SDK's decorator hides its type
             volumes = (found["Config"] or {}).get("Volumes") or {}
             arguments = container_arguments(spec, user=user)
-            arguments["host_config"] = client.create_host_config(**host_config_arguments(spec, volumes=volumes, runtime=self._runtime))
+            host_config = host_config_arguments(spec, volumes=volumes, runtime=self._runtime, selinux=self._selinux)
+            arguments["host_config"] = client.create_host_config(**host_config)
             try:
                 return str(client.create_container(**arguments)["Id"])
             except APIError as error:
@@ -236,15 +252,17 @@ def _folders_prepare(spec: RunSpec, *, rootless: bool) -> str:
     """Let the container read its inputs and write its outputs; the user it runs as.
 
     A host that is root gives the outputs to uid 65534. One that is not can't, and could not read or remove what that user leaves: its
-    containers run as the host's own user, without capabilities. Under a rootless engine user ids mean others: open to all.
+    containers run as the host's own user, without capabilities. Under a rootless engine that user is called 0 inside, and any other is one
+    whose files this host could not remove. Root may use somebody's rootless engine: who that is, nothing tells, so the outputs are open.
     """
     for folder, _, files in os.walk(spec.inputs_dir):
         Path(folder).chmod(0o755)
         for name in files:
             (Path(folder) / name).chmod(0o644)
-    if os.geteuid() == 0:
+    is_root = os.geteuid() == 0
+    if is_root and not rootless:
         os.chown(spec.outputs_dir, 65534, 65534)
-        spec.outputs_dir.chmod(0o700)
-        return CONTAINER_USER
-    spec.outputs_dir.chmod(0o777 if rootless else 0o700)
-    return CONTAINER_USER if rootless else f"{os.geteuid()}:{os.getegid()}"
+    spec.outputs_dir.chmod(0o777 if is_root and rootless else 0o700)
+    if rootless:
+        return ROOTLESS_USER
+    return CONTAINER_USER if is_root else f"{os.geteuid()}:{os.getegid()}"

@@ -11,6 +11,8 @@ from workers.runtime.interface import RuntimeFailureError
 AUTO: Final = "auto"
 GVISOR: Final = "runsc"
 NVIDIA: Final = "nvidia"
+REMAPPED: Final = "This engine maps the users of containers to others (`userns-remap`), who may not write a run's outputs."
+REMAPPED_ADVICE: Final = "Take `userns-remap` out of the engine's configuration (daemon.json) and restart it, or use a rootless engine."
 
 
 def engine_profile(info: dict[str, Any], version: dict[str, Any], *, swap_bytes: int, runtime: str | None = None) -> EngineProfile:
@@ -18,8 +20,8 @@ def engine_profile(info: dict[str, Any], version: dict[str, Any], *, swap_bytes:
 
     Limits are ignored if the engine says so, or is rootless under cgroup v1, which sets none. The filter of system calls is one of them.
     """
-    options = [str(option) for option in info.get("SecurityOptions") or []]
-    rootless = any("name=rootless" in option for option in options)
+    options = _options(info)
+    rootless = _has(options, "rootless")
     cgroup = str(info.get("CgroupVersion") or "unknown")
     helpless = info.get("CgroupDriver") == "none" or (rootless and cgroup == "1")
     ignored = [
@@ -27,7 +29,7 @@ def engine_profile(info: dict[str, Any], version: dict[str, Any], *, swap_bytes:
     ]
     if swap_bytes and "memory" not in ignored and not info.get("SwapLimit"):
         ignored.append("swap")
-    if not any(_is_filter(option) for option in options):
+    if not any(option.get("name") == "seccomp" and option.get("profile", "default") not in {"", "unconfined"} for option in options):
         ignored.append("seccomp")
     names = [str(part.get("Name", "")) for part in version.get("Components") or []]
     return EngineProfile(
@@ -58,7 +60,21 @@ def runtime_choose(info: dict[str, Any], wanted: str) -> str | None:
     return wanted if wanted and wanted != info.get("DefaultRuntime") else None
 
 
-def _is_filter(option: str) -> bool:
-    """Whether a security option, as `name=seccomp,profile=builtin`, says that the engine filters system calls."""
-    parts = dict(part.partition("=")[::2] for part in option.split(","))
-    return parts.get("name") == "seccomp" and parts.get("profile", "default") not in {"", "unconfined"}
+def users_remapped(info: dict[str, Any]) -> bool:
+    """Whether the engine gives containers users who are neither this machine's nor its own. A rootless one has its own."""
+    options = _options(info)
+    return _has(options, "userns") and not _has(options, "rootless")
+
+
+def selinux_labels(info: dict[str, Any]) -> bool:
+    """Whether the engine labels containers for SELinux, which keeps them from files without such a label."""
+    return _has(_options(info), "selinux")
+
+
+def _options(info: dict[str, Any]) -> list[dict[str, str]]:
+    """An engine's security options, told as `name=seccomp,profile=builtin`."""
+    return [dict(part.partition("=")[::2] for part in str(option).split(",")) for option in info.get("SecurityOptions") or []]
+
+
+def _has(options: list[dict[str, str]], name: str) -> bool:
+    return any(option.get("name") == name for option in options)

@@ -173,7 +173,10 @@ class Runtime(Protocol):
     def images(self) -> ImageKeeper: ...
 
     def profile(self) -> EngineProfile:
-        """What the engine is and which limits it would ignore. Raises RuntimeFailureError (`host_engine`) when unreachable."""
+        """What the engine is and which limits it would ignore.
+
+        Raises RuntimeFailureError: `host_engine` when unreachable, `host_refused` when set up so that no run can succeed, with what to do.
+        """
         ...
 
     def image_ensure(

@@ -15,15 +15,21 @@ from docker.types import DeviceRequest, LogConfig, Mount, Ulimit
 from workers.runtime.interface import INPUTS_PATH, OUTPUTS_PATH, RunSpec
 
 CONTAINER_USER: Final = "65534:65534"
+ROOTLESS_USER: Final = "0:0"
+"""Under a rootless engine, the engine's own user: no more root on the machine than that user is, and who else's the outputs would be."""
+
 _SHM_BYTES_MAX: Final = 64 * 2**20
 _OPEN_FILES: Final = 16384
 _TMP_INODES: Final = 65536
 
 
-def host_config_arguments(spec: RunSpec, *, volumes: Iterable[str] = (), runtime: str | None = None) -> dict[str, Any]:
+def host_config_arguments(
+    spec: RunSpec, *, volumes: Iterable[str] = (), runtime: str | None = None, selinux: bool = False
+) -> dict[str, Any]:
     """Arguments of the engine's HostConfig. `volumes` are paths that the image declares as volumes; `runtime` None is the engine's own.
 
     Such a volume would be writable space on the host's disk without a bound, so each becomes a tmpfs; what is in a tmpfs counts as memory.
+    `selinux`: the engine gives containers labels of SELinux, and so the run's folders have to get the same.
     """
     limits = spec.limits
     tmp_bytes = min(limits.disk_bytes, limits.memory_bytes)
@@ -33,10 +39,7 @@ def host_config_arguments(spec: RunSpec, *, volumes: Iterable[str] = (), runtime
     return {
         "network_mode": "none",
         "read_only": True,
-        "mounts": [
-            Mount(target=INPUTS_PATH, source=str(spec.inputs_dir), type="bind", read_only=True),
-            Mount(target=OUTPUTS_PATH, source=str(spec.outputs_dir), type="bind", read_only=False),
-        ],
+        **_folders(spec, selinux=selinux),
         "tmpfs": {"/tmp": tmpfs} | {path: tmpfs for path in volumes if path.rstrip("/") not in taken},  # noqa: S108  as above
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
@@ -59,6 +62,18 @@ def host_config_arguments(spec: RunSpec, *, volumes: Iterable[str] = (), runtime
         # Output goes to us alone: a log file of the engine would grow on the host's disk.
         "log_config": LogConfig(type=LogConfig.types.NONE),
         "device_requests": [DeviceRequest(device_ids=[gpu.uuid for gpu in spec.gpus], capabilities=[["gpu"]])] if spec.gpus else [],
+    }
+
+
+def _folders(spec: RunSpec, *, selinux: bool) -> dict[str, Any]:
+    if selinux:
+        # Labels of a container's own are asked for in the older form only. Both folders are this run's alone.
+        return {"binds": [f"{spec.inputs_dir}:{INPUTS_PATH}:ro,Z", f"{spec.outputs_dir}:{OUTPUTS_PATH}:rw,Z"]}
+    return {
+        "mounts": [
+            Mount(target=INPUTS_PATH, source=str(spec.inputs_dir), type="bind", read_only=True),
+            Mount(target=OUTPUTS_PATH, source=str(spec.outputs_dir), type="bind", read_only=False),
+        ]
     }
 
 

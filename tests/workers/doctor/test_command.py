@@ -33,7 +33,7 @@ def test_healthy_node_passes(home: NodeHome, portal: FakePortal, monkeypatch: py
         monkeypatch.setenv("DOCKER_HOST", url)
         found = levels(invoke(home, "--json"))
         result = invoke(home)
-    assert list(found) == ["python", "engine", "limits", "seccomp", "storage", "disk", "gpu", *NODE_CHECKS]
+    assert list(found) == ["python", "engine", "limits", "seccomp", "users", "storage", "disk", "gpu", *NODE_CHECKS]
     assert {check for check, level in found.items() if level != "ok"} <= {"worker", "storage"}
     assert found["worker"] == "warn"
     assert result.exit_code == 0

@@ -22,6 +22,7 @@ from workers.doctor.engine import (
     mounts_check,
     seccomp_check,
     storage_check,
+    users_check,
 )
 from workers.doctor.findings import Level
 
@@ -44,6 +45,7 @@ def test_engine_of_this_machine_is_fit() -> None:
     assert engine_check(answer).level is Level.OK
     assert limits_check(answer).level is Level.OK
     assert seccomp_check(answer).level is Level.OK
+    assert users_check(answer).level is Level.OK
     assert storage_check(answer).check == "storage"
     assert "runc" in answer.runtimes
 
@@ -101,6 +103,13 @@ def test_filter_of_system_calls(options: list[str] | None, level: Level) -> None
     finding = seccomp_check(answer_of({"SecurityOptions": options}))
     assert finding.level is level
     assert bool(finding.advice) == (level is Level.FAIL)
+
+
+def test_users_of_containers_that_are_mapped_to_others() -> None:
+    finding = users_check(answer_of(DOCKER_V2 | {"SecurityOptions": ["name=seccomp,profile=builtin", "name=userns"]}))
+    assert finding.level is Level.FAIL
+    assert "daemon.json" in finding.advice
+    assert users_check(answer_of()).level is Level.OK
 
 
 @pytest.mark.docker  # whoever may run an engine here may mount, which a small disk needs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,9 +12,10 @@ from pathlib import Path
 import docker
 import pytest
 
+from tests.workers.runtime.engines import EngineWire
 from tests.workers.runtime.test_docker_engine import HOME, Sink, _run, _spec, image_id, runtime
 from workers.protocol.messages.receipt import FailureCode
-from workers.runtime import container_run
+from workers.runtime import container_history, container_run
 from workers.runtime.docker_engine import DockerRuntime
 from workers.runtime.interface import RunLostError, RunSpec
 
@@ -40,6 +42,15 @@ def left(engine: docker.APIClient, runtime: DockerRuntime) -> Callable[[RunSpec]
         engine.start(spec.name)
 
     return start
+
+
+@pytest.fixture
+def ended(engine: docker.APIClient, left: Callable[[RunSpec], None], tmp_path: Path, image_id: str) -> RunSpec:
+    """Of a container that ended well while nobody followed it."""
+    spec = _spec(tmp_path, image_id, "true")
+    left(spec)
+    _await(lambda: _status(engine, spec) == "exited")
+    return spec
 
 
 def _await(condition: Callable[[], bool]) -> None:
@@ -169,6 +180,78 @@ def test_waiting_for_longer_than_one_call_of_the_engine_loses_no_run(
     monkeypatch.setattr(container_run, "_WAIT_SECONDS", 1)
     result, sink = _run(runtime, _spec(tmp_path, image_id, "sh", "-c", "sleep 3; echo done"))
     assert (result.exit_code, sink.output["stdout"]) == (0, b"done\n")
+
+
+@pytest.fixture
+def wire() -> Iterator[EngineWire]:
+    made = EngineWire()
+    yield made
+    made.cut()
+    gc.collect()  # the SDK leaves sockets to the collector when their other end vanishes: let them be found here
+
+
+@pytest.fixture
+def wired(wire: EngineWire) -> Iterator[DockerRuntime]:
+    made = DockerRuntime(wire.url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def set_back(wire: EngineWire) -> None:
+    """The engine says that containers began in another century, as if the clock had been set back since."""
+    wire.unsaid[b'"StartedAt":"20'] = b'"StartedAt":"21'
+
+
+@pytest.mark.usefixtures("set_back")
+def test_container_that_ended_before_it_began_is_concluded(runtime: DockerRuntime, wired: DockerRuntime, ended: RunSpec) -> None:
+    result = wired.adopt(ended, Sink(), threading.Event())
+    assert result is not None
+    assert (result.exit_code, result.failure, result.usage.wall_seconds) == (0, None, 0)
+
+
+@pytest.mark.usefixtures("set_back")
+def test_container_that_ended_before_it_began_and_was_stopped_is_not_believed(  # noqa: PLR0917  parameters of pytest
+    runtime: DockerRuntime, engine: docker.APIClient, wired: DockerRuntime, left: Callable[[RunSpec], None], tmp_path: Path, image_id: str
+) -> None:
+    spec = _spec(tmp_path, image_id, "sh", "-c", "trap 'exit 0' TERM; echo up; while true; do sleep 0.1; done")
+    left(spec)
+    engine.stop(spec.name, timeout=5)
+    assert wired.adopt(spec, Sink(), threading.Event()) is None
+    assert engine.containers(all=True, filters={"label": f"nexapod.home={HOME}"}) == []
+
+
+@pytest.mark.usefixtures("set_back")
+def test_run_whose_clock_is_set_back_meanwhile_ends_as_any_other(
+    runtime: DockerRuntime, wired: DockerRuntime, tmp_path: Path, image_id: str
+) -> None:
+    result, _ = _run(wired, _spec(tmp_path, image_id, "true"))
+    assert (result.exit_code, result.failure) == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("asked", "instead"),
+    [(b"/events?", b"/nothing"), (b"until=1", b"until=9")],
+    ids=["refuses", "hangs"],
+)
+def test_engine_that_fails_while_an_ended_container_is_adopted_loses_nothing(  # noqa: PLR0917  parameters of pytest
+    runtime: DockerRuntime,
+    wire: EngineWire,
+    wired: DockerRuntime,
+    ended: RunSpec,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: bytes,
+    instead: bytes,
+) -> None:
+    """It is asked again when it is back, and has the container still."""
+    monkeypatch.setattr(container_history, "_ANSWER_SECONDS", 1)
+    wire.instead[asked] = instead
+    with pytest.raises(RunLostError, match="asked how a run had ended") as lost:
+        wired.adopt(ended, Sink(), threading.Event())
+    assert not lost.value.is_over
+    result = runtime.adopt(ended, Sink(), threading.Event())
+    assert result is not None
+    assert (result.exit_code, result.failure) == (0, None)
 
 
 def test_container_that_stays_paused_past_its_time_is_no_fault_of_the_jobs(

@@ -14,6 +14,7 @@ from tests.workers.runtime.engines import EngineWire, engine_telling
 from tests.workers.runtime.test_docker_engine import Sink, _spec, image_id, runtime
 from tests.workers.runtime.test_docker_profile import DOCKER, DOCKER_V1
 from workers.engine_watch import EngineWatch
+from workers.folders import folder_remove
 from workers.protocol.messages.machine import Gpu
 from workers.protocol.messages.receipt import FailureCode
 from workers.runtime.docker_engine import DockerRuntime
@@ -42,6 +43,58 @@ def test_engine_that_ignores_a_limit_runs_nothing(tmp_path: Path) -> None:
             refusing.run(_spec(tmp_path, "sha256:" + "0" * 64, "true"), Sink(), threading.Event())
         refusing.close()
     assert failed.value.failure.code is FailureCode.HOST_REFUSED
+
+
+def test_engine_that_maps_users_is_unfit_and_runs_nothing(tmp_path: Path) -> None:
+    info = DOCKER_V1 | {"SecurityOptions": ["name=seccomp,profile=default", "name=userns"]}
+    with engine_telling(info, DOCKER | {"ApiVersion": "1.41"}) as url:
+        mapping = DockerRuntime(url)
+        with pytest.raises(RuntimeFailureError, match="userns-remap") as failed:
+            mapping.run(_spec(tmp_path, "sha256:" + "0" * 64, "true"), Sink(), threading.Event())
+        watch = EngineWatch(mapping, home_id="home", keep=tuple, changed=lambda: None)
+        watch.start()
+        watch.stop()
+        mapping.close()
+    assert failed.value.failure.code is FailureCode.HOST_REFUSED
+    hold = watch.hold()
+    assert hold is not None
+    assert (hold.code, hold.message) == ("engine_unfit", failed.value.failure.message)
+
+
+@pytest.mark.docker
+def test_container_of_a_rootless_engine_is_its_own_user_there_without_capabilities(
+    wire: EngineWire, runtime: DockerRuntime, tmp_path: Path, image_id: str
+) -> None:
+    """The engine only says that it is rootless, with the cgroups that it needs for that: what a real one maps is not tried."""
+    wire.unsaid.update(
+        {
+            b'"name=seccomp,profile=default"': b'"name=seccomp","name=rootless"',
+            b'"CgroupVersion":"1"': b'"CgroupVersion":"2"',
+        }
+    )
+    wired = DockerRuntime(wire.url)
+    assert wired.profile().rootless
+    sink, spec = Sink(), _spec(tmp_path, image_id, "sh", "-c", "mkdir /outputs/sub; id -u > /outputs/sub/who; grep Cap /proc/self/status")
+    result = wired.run(spec, sink, threading.Event())
+    wired.close()
+    assert (result.failure, (spec.outputs_dir / "sub" / "who").read_text()) == (None, "0\n")
+    assert wire.created()["User"] == "0:0"
+    said = sink.output["stdout"].decode().split()
+    assert set(said[1::2]) == {"0000000000000000"}
+    assert folder_remove(spec.outputs_dir)
+
+
+@pytest.mark.docker
+def test_engine_with_labels_is_asked_for_them(wire: EngineWire, runtime: DockerRuntime, tmp_path: Path, image_id: str) -> None:
+    wire.unsaid[b'"name=seccomp,profile=default"'] = b'"name=seccomp","name=selinux" '
+    wired = DockerRuntime(wire.url)
+    spec = _spec(tmp_path, image_id, "sh", "-c", "cat /inputs/given > /outputs/taken; touch /inputs/refused || echo read-only")
+    (spec.inputs_dir / "given").write_text("given")
+    sink = Sink()
+    result = wired.run(spec, sink, threading.Event())
+    wired.close()
+    assert (result.failure, (spec.outputs_dir / "taken").read_text(), sink.output["stdout"]) == (None, "given", b"read-only\n")
+    assert wire.created()["HostConfig"]["Binds"] == [f"{spec.inputs_dir}:/inputs:ro,Z", f"{spec.outputs_dir}:/outputs:rw,Z"]
 
 
 def test_container_that_the_engine_cannot_remove_keeps_neither_the_others_nor_the_host_from_going_on(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from workers.protocol.messages.receipt import FailureCode
-from workers.runtime.docker_profile import engine_profile, runtime_choose
+from workers.runtime.docker_profile import engine_profile, runtime_choose, selinux_labels, users_remapped
 from workers.runtime.interface import RuntimeFailureError
 
 ALL = {"MemoryLimit": True, "SwapLimit": True, "PidsLimit": True, "CpuCfsQuota": True}
@@ -56,6 +56,21 @@ def test_engine_is_known_with_the_limits_it_ignores(  # noqa: PLR0917  parameter
 
 def test_swap_that_the_machine_lacks_needs_no_limit() -> None:
     assert engine_profile(DOCKER_V1 | {"SwapLimit": False}, DOCKER, swap_bytes=0).limits_ignored == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "remapped", "labels"),
+    [
+        (["name=seccomp,profile=builtin", "name=userns"], True, False),
+        (["name=seccomp,profile=builtin", "name=selinux"], False, True),
+        (["name=seccomp,profile=builtin", "name=userns", "name=rootless"], False, False),
+        (["name=seccomp,profile=userns", "name=cgroupns"], False, False),
+        (None, False, False),
+    ],
+)
+def test_engine_that_maps_users_or_labels_files_says_so(options: list[str] | None, remapped: bool, labels: bool) -> None:
+    info = DOCKER_V2 | {"SecurityOptions": options}
+    assert (users_remapped(info), selinux_labels(info)) == (remapped, labels)
 
 
 RUNC, GVISOR, NVIDIA = ({name: {"path": f"/usr/bin/{name}"}} for name in ("runc", "runsc", "nvidia"))

@@ -90,6 +90,14 @@ def test_engine_is_told_of_nothing_that_opens_the_sandbox() -> None:
     }
 
 
+def test_folders_get_the_label_of_their_container_where_there_are_labels() -> None:
+    labelled, ordinary = _sent(_spec(), selinux=True), _sent(_spec())
+    assert labelled.pop("Binds") == ["/home/x/inputs:/inputs:ro,Z", "/home/x/outputs:/outputs:rw,Z"]
+    assert "Binds" not in ordinary
+    assert [mount["Target"] for mount in ordinary.pop("Mounts")] == ["/inputs", "/outputs"]
+    assert labelled == ordinary  # and nothing else differs: what SELinux keeps from containers stays kept from them
+
+
 def test_volumes_of_an_image_become_bounded_memory_and_never_replace_ours() -> None:
     tmpfs = _sent(_spec(), volumes=["/data", "/outputs/", "/inputs", "/tmp"])["Tmpfs"]  # noqa: S108  paths inside of the container
     assert set(tmpfs) == {"/tmp", "/data"}  # noqa: S108  as above
