@@ -43,6 +43,8 @@ PLAIN_FILE_BYTES_MAX: Final = 8 * 2**20
 """Of all files that a browser without JavaScript sends at once."""
 _REQUEST_BYTES_MAX: Final = PLAIN_FILE_BYTES_MAX + 2 * 2**20
 _PATH_CHARACTERS: Final = 255
+_SUBMITTED_TAGS: Final = "done submitted"
+"""By the second word on the job's page the browser knows that its draft was taken (static/jobs/draft_kept.js)."""
 
 
 class RequestView(Protocol):
@@ -164,8 +166,11 @@ def _submitted(request: HttpRequest) -> HttpResponse:
     except ProblemError as error:
         refused = list(problem_faults(error, ""))
         return _page(request, draft, faults_shown=True, refused=refused, status=error.status)
-    if not created:
-        messages.info(request, "This job was submitted before, with the same content; here it is. Nothing was reserved twice.")
+    if created:
+        messages.success(request, "Submitted.", extra_tags=_SUBMITTED_TAGS)
+    else:
+        words = "This job was submitted before, with the same content; here it is. Nothing was reserved twice."
+        messages.info(request, words, extra_tags=_SUBMITTED_TAGS)
     return redirect("job-page", job.pk)
 
 

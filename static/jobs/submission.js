@@ -1,9 +1,10 @@
 // The page that a job is submitted on. All of it works without this file; here: checks while one writes, uploads, a draft that survives a
 // reload, one submission however often one clicks.
+import { draftKey, draftSent } from "./draft_kept.js";
 import { Uploads } from "./uploads.js";
 
 const form = document.getElementById("job-form");
-const KEPT = `nexapod-draft:${location.pathname}${location.search}`;
+const KEPT = draftKey(form.dataset.faults === "shown");
 const NOT_KEPT = new Set(["csrfmiddlewaretoken", "file"]);
 const touched = new Set();
 
@@ -103,7 +104,7 @@ form.addEventListener("submit", (event) => {
   }
   form.dataset.sent = "yes";
   event.submitter.textContent = "Submitting…";
-  sessionStorage.removeItem(KEPT);
+  draftSent(KEPT, draft().toString());
 });
 addEventListener("pageshow", (event) => {
   if (event.persisted) location.reload(); // come back to from the job's page

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from allauth.account.models import EmailAddress
 from playwright.sync_api import Browser, Page, Route, expect
 
 from jobs.models import Upload
 from people.models import User
-from tests.browser.hands import file_drop
+from tests.browser.hands import PASSWORD, file_drop
 from tests.browser.looking import context_open, session_cookie
 from tests.client.live_portal import LivePortal
 from tests.factories.jobs import funded_researcher_make, image_approve
@@ -78,6 +79,46 @@ def test_an_upload_that_a_reload_broke_off_goes_on_where_it_stopped_and_the_draf
         upload = Upload.objects.get(user=researcher)
         assert upload.committed_at is not None
         assert upload.digest == digest_of(data)
+
+
+def test_a_draft_outlives_a_submission_that_the_portal_did_not_take_and_goes_with_the_one_it_took(
+    portal: LivePortal, page: Page, researcher: User
+) -> None:
+    page.goto("/jobs/new/?from=folding")
+    page.locator('[name="/job_id"]').fill("an-hour-of-writing")
+    page.locator('[name="/environment/0/value"]').fill("7")
+    for file in sorted((FOLDING / "inputs").iterdir()):
+        file_drop(page, file.name, file.read_bytes())
+        expect(page.locator("#transfers li", has_text=file.name)).to_contain_text("uploaded:")
+    page.context.clear_cookies(name="sessionid")
+    page.get_by_role("button", name="Submit the job").click()
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    with portal.database():
+        researcher.set_password(PASSWORD)
+        researcher.save()
+        EmailAddress.objects.create(user=researcher, email=researcher.email, verified=True, primary=True)
+    page.get_by_label("Username or e-mail").fill(researcher.username)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in", exact=True).click()
+    expect(page.get_by_text("A job that you wrote was not submitted.")).to_be_visible()
+    page.get_by_role("link", name="Go on with it").click()
+    expect(page.locator('[name="/job_id"]')).to_have_value("an-hour-of-writing")
+    expect(page.locator('[name="/environment/0/value"]')).to_have_value("7")
+    page.route(
+        "**/jobs/new/", lambda route: route.fulfill(status=503, body="away") if route.request.method == "POST" else route.continue_()
+    )
+    page.get_by_role("button", name="Submit the job").click()
+    expect(page.get_by_text("away")).to_be_visible()
+    page.unroute("**/jobs/new/")
+    page.goto("/jobs/new/?from=folding")
+    expect(page.locator('[name="/job_id"]')).to_have_value("an-hour-of-writing")
+    page.get_by_role("button", name="Submit the job").click()
+    expect(page.get_by_role("heading", name="an-hour-of-writing")).to_be_visible()
+    page.goto("/jobs/new/")
+    expect(page.get_by_role("heading", name="An example")).to_be_visible()
+    expect(page.get_by_text("A job that you wrote was not submitted.")).to_be_hidden()
+    page.goto("/jobs/new/?from=folding")
+    expect(page.locator('[name="/job_id"]')).not_to_have_value("an-hour-of-writing")
 
 
 def test_a_cancelled_upload_leaves_nothing(portal: LivePortal, page: Page, researcher: User, tmp_path: Path) -> None:
