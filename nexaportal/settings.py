@@ -53,6 +53,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "nexaportal.request_watch.RequestWatchMiddleware",  # around all, so that whatever they log is known to be of the request
     "nexaportal.problems.ProblemMiddleware",  # before the others, so that what any of them refuses is answered as a problem too
+    "nexaportal.signed_out.SignedOutMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "nexaportal.static_files.StaticFilesMiddleware",
     "csp.middleware.CSPMiddleware",
