@@ -30,7 +30,8 @@ from workers.protocol.messages.machine import NodeProfile
 from workers.protocol.problems import ProblemError
 
 NODES_MAX: Final = 200
-"""On one page; more are read through the API."""
+REVOKED_MAX: Final = 50
+"""On one page, the newest; all are read through the API."""
 TOKENS_MAX: Final = 5
 PAGE_RUNS: Final = 25
 _ACTS: Final[dict[str, tuple[Callable[..., Node], str]]] = {
@@ -59,8 +60,8 @@ class NodeRow:
 def nodes_page(request: HttpRequest) -> HttpResponse:
     """The caller's nodes."""
     owner, now = user_of(request), timezone.now()
-    nodes = selectors.nodes_of(owner=owner, limit=NODES_MAX)
-    living = [node for node in nodes if node.state != NodeState.REVOKED]
+    living, living_left_out = selectors.nodes_newest(owner=owner, are_revoked=False, limit=NODES_MAX)
+    revoked, revoked_left_out = selectors.nodes_newest(owner=owner, are_revoked=True, limit=REVOKED_MAX)
     runs, samples = runs_now(nodes=living), selectors.samples_newest(nodes=living, now=now)
     context = {
         "rows": [
@@ -76,7 +77,9 @@ def nodes_page(request: HttpRequest) -> HttpResponse:
         ],
         "online": sum(is_seen(node, now=now) for node in living),
         "running": sum(len(found) for found in runs.values()),
-        "revoked": [node for node in nodes if node.state == NodeState.REVOKED],
+        "left_out": living_left_out,
+        "revoked": revoked,
+        "revoked_left_out": revoked_left_out,
         "tokens": selectors.join_tokens_waiting(owner=owner, now=now, limit=TOKENS_MAX),
     }
     return render(request, "nodes/list.html", context)
