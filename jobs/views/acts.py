@@ -28,6 +28,7 @@ from jobs.submission.cost import job_cost
 from jobs.views.access import job_or_404
 from jobs.views.job_list import PAGE_JOBS
 from jobs.views.rows import job_rows
+from jobs.views.submission import SUBMITTED_BEFORE
 from people.page_users import user_of
 from workers.protocol.problems import ProblemError
 
@@ -79,13 +80,15 @@ def jobs_act(request: HttpRequest) -> HttpResponse:
 def job_retry_page(request: HttpRequest, job_id: UUID) -> HttpResponse:
     """Asks for a label, and submits the same descriptor under it."""
     job, owner = job_or_404(request, job_id), user_of(request)
-    label, wrong = request.POST.get("label", "").strip(), ""
+    label, wrong, status = request.POST.get("label", "").strip(), "", 200
     if request.method == "POST":
         try:
-            made = job_retry(job=job, by=owner, label=label)
+            made, created = job_retry(job=job, by=owner, label=label)
         except ProblemError as error:
-            wrong = error.detail
+            wrong, status = error.detail, error.status
         else:
+            if not created:
+                messages.info(request, SUBMITTED_BEFORE)
             return redirect("job-page", made.pk)
     cost = job_cost(descriptor_parse(job.descriptor))
     context = {
@@ -95,7 +98,7 @@ def job_retry_page(request: HttpRequest, job_id: UUID) -> HttpResponse:
         "reserved_micro": cost.reserved_micro,
         "expected_micro": cost.expected_micro,
     }
-    return render(request, "jobs/retry.html", context, status=409 if wrong else 200)
+    return render(request, "jobs/retry.html", context, status=status)
 
 
 @require_http_methods(["GET", "POST"])

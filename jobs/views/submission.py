@@ -43,6 +43,7 @@ PLAIN_FILE_BYTES_MAX: Final = 8 * 2**20
 """Of all files that a browser without JavaScript sends at once."""
 _REQUEST_BYTES_MAX: Final = PLAIN_FILE_BYTES_MAX + 2 * 2**20
 _PATH_CHARACTERS: Final = 255
+SUBMITTED_BEFORE: Final = "This job was submitted before, with the same content; here it is. Nothing was reserved twice."
 _SUBMITTED_TAGS: Final = "done submitted"
 """By the second word on the job's page the browser knows that its draft was taken (static/jobs/draft_kept.js)."""
 
@@ -169,8 +170,7 @@ def _submitted(request: HttpRequest) -> HttpResponse:
     if created:
         messages.success(request, "Submitted.", extra_tags=_SUBMITTED_TAGS)
     else:
-        words = "This job was submitted before, with the same content; here it is. Nothing was reserved twice."
-        messages.info(request, words, extra_tags=_SUBMITTED_TAGS)
+        messages.info(request, SUBMITTED_BEFORE, extra_tags=_SUBMITTED_TAGS)
     return redirect("job-page", job.pk)
 
 
