@@ -17,6 +17,13 @@ function edit(values) {
   return htmx.ajax("POST", form.dataset.edit, { source: form, target: "#editor", swap: "outerHTML", values });
 }
 
+/** Has the portal put an upload into the draft; whether it is there now. It is not after a refusal, nor beside JSON that is none. */
+async function attach(upload) {
+  const before = document.getElementById("editor");
+  await edit({ do: "attach", ...upload });
+  return document.getElementById("editor") !== before && [...draft().values()].some((text) => text.includes(upload.digest));
+}
+
 /** Puts what the check found beside the fields. What is merely missing is said there only once one has been at the field. */
 function faultsPlace() {
   const isAll = form.dataset.faults === "shown";
@@ -110,6 +117,6 @@ addEventListener("pageshow", (event) => {
   if (event.persisted) location.reload(); // come back to from the job's page
 });
 
-if (document.getElementById("drop")) new Uploads(form, (upload) => edit({ do: "attach", ...upload }));
+if (document.getElementById("drop")) new Uploads(form, attach);
 faultsPlace();
 draftRestore();

@@ -136,6 +136,36 @@ def test_a_cancelled_upload_leaves_nothing(portal: LivePortal, page: Page, resea
         assert not Upload.objects.filter(user=researcher).exists()
 
 
+def test_an_upload_that_could_not_be_put_into_the_form_holds_up_no_other(page: Page) -> None:
+    page.goto("/jobs/new/?from=blank")
+    rows = page.locator("#transfers li")
+    lost: list[str] = []
+
+    def lose(route: Route) -> None:
+        """Both requests about one file (the second is answered, by a refusal), the first about another."""
+        about = [name for name in ("lost.txt", "late.txt") if name in (route.request.post_data or "")]
+        if about == ["lost.txt"] and len(lost) < 2:
+            lost.append("lost")
+            route.abort() if len(lost) == 1 else route.fulfill(status=503, body="away")
+        elif about == ["late.txt"] and "late" not in lost:
+            lost.append("late")
+            route.abort()
+        else:
+            route.continue_()
+
+    page.route("**/jobs/new/edit/", lose)
+    for name in ("lost.txt", "late.txt", "last.txt"):
+        file_drop(page, name, name.encode())
+    expect(rows.nth(0)).to_contain_text("uploaded, but not put into the form: choose it again")
+    expect(rows.nth(1)).to_contain_text("uploaded: 8 bytes in")
+    expect(rows.nth(2)).to_contain_text("uploaded: 8 bytes in")
+    inputs = page.locator('[name^="/inputs/"][name$="/path"]')
+    expect(inputs).to_have_count(2)
+    assert [one.input_value() for one in inputs.all()] == ["late.txt", "last.txt"]
+    file_drop(page, "lost.txt", b"lost.txt")
+    expect(inputs).to_have_count(3)
+
+
 @pytest.mark.parametrize("has_script", [True, False], ids=["with a script", "without one"])
 def test_on_a_phone_what_is_to_correct_the_cost_and_the_button_stay_in_sight(
     has_script: bool, portal: LivePortal, browser: Browser, researcher: User
