@@ -21,6 +21,7 @@ from jobs.hosting.selectors import EARNED_DAYS, Run, earned, runs_before, runs_n
 from jobs.hosting.standing import is_seen, machine_words, no_work_words, standing_of, standing_sentence
 from jobs.services.leases import node_leave
 from nodes import selectors
+from nodes.access import node_or_404
 from nodes.models import Node, NodeSample, NodeState
 from nodes.services import node_drain, node_pause, node_resume
 from nodes.tiers import tier_classify
@@ -90,7 +91,7 @@ def nodes_page(request: HttpRequest) -> HttpResponse:
 @login_required
 def node_page(request: HttpRequest, node_id: UUID) -> HttpResponse:
     """One node of the caller, whole. `span` is the stretch of its charts, `before` where its history goes on."""
-    node, now = _node_or_404(request, node_id), timezone.now()
+    node, now = node_or_404(owner=user_of(request), node_id=node_id), timezone.now()
     span = SPANS.get(request.GET.get("span", ""), SPANS["hour"])
     page, last = page_of(runs_before(node=node, before=_run_id(request.GET.get("before", "")), limit=PAGE_RUNS + 1), PAGE_RUNS)
     context = {
@@ -114,7 +115,7 @@ def node_page(request: HttpRequest, node_id: UUID) -> HttpResponse:
 @login_required
 def node_fragment(request: HttpRequest, node_id: UUID) -> HttpResponse:
     """The part of a node's page that changes from second to second."""
-    return render(request, "nodes/_live.html", _live(_node_or_404(request, node_id), timezone.now()))
+    return render(request, "nodes/_live.html", _live(node_or_404(owner=user_of(request), node_id=node_id), timezone.now()))
 
 
 @require_POST
@@ -122,7 +123,7 @@ def node_fragment(request: HttpRequest, node_id: UUID) -> HttpResponse:
 @login_required
 def node_act(request: HttpRequest, node_id: UUID, act: str) -> HttpResponse:
     """Pauses, drains or resumes a node."""
-    node = _node_or_404(request, node_id)
+    node = node_or_404(owner=user_of(request), node_id=node_id)
     if act not in _ACTS:
         raise Http404("There is no such act.")
     service, words = _ACTS[act]
@@ -140,7 +141,7 @@ def node_act(request: HttpRequest, node_id: UUID, act: str) -> HttpResponse:
 @login_required
 def node_revoke_page(request: HttpRequest, node_id: UUID) -> HttpResponse:
     """GET: what revoking means, and a button. POST: revokes, and gives back what the node runs."""
-    node = _node_or_404(request, node_id)
+    node = node_or_404(owner=user_of(request), node_id=node_id)
     if request.method == "GET":
         return render(request, "nodes/revoke.html", {"node": node, "runs": runs_now(nodes=[node])[node.pk]})
     node_leave(node=node, now=timezone.now())
@@ -162,13 +163,6 @@ def _live(node: Node, now: datetime) -> dict[str, Any]:
         "is_over": node.state == NodeState.REVOKED,
         "upgrade_advised": selectors.upgrade_advised(node),
     }
-
-
-def _node_or_404(request: HttpRequest, node_id: UUID) -> Node:
-    node = selectors.node_of(owner=user_of(request), node_id=node_id)
-    if node is None:
-        raise Http404("You have no node with this id.")
-    return node
 
 
 def _run_id(text: str) -> UUID | None:

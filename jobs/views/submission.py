@@ -22,6 +22,7 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from jobs import selectors
+from jobs.access import job_or_404
 from jobs.descriptor import Descriptor, Fault
 from jobs.descriptor.sheet import sections_of
 from jobs.matching.tier_advice import TierAdvice, tier_advice
@@ -114,9 +115,7 @@ def new_job_page(request: HttpRequest) -> HttpResponse:
 @login_required
 def clone_page(request: HttpRequest, job_id: UUID) -> HttpResponse:
     """The form, filled in like one of the caller's jobs, under a label of its own."""
-    job = selectors.job_of(owner=user_of(request), job_id=job_id)
-    if job is None:
-        raise Http404("You have no job with this id.")
+    job = job_or_404(owner=user_of(request), job_id=job_id)
     return _page(request, draft_of_document(clone_document(job)), cloned=job)
 
 
