@@ -10,7 +10,7 @@ from typing import IO, Annotated, Any, ClassVar, Final, TypeVar
 from uuid import UUID
 
 from django.conf import settings
-from django.http import Http404, StreamingHttpResponse
+from django.http import StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
@@ -22,6 +22,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from jobs import answers, listing, selectors
+from jobs.access import job_or_404
 from jobs.descriptor import Descriptor, JobArrayDocument, array_parse, descriptor_parse, descriptor_schema
 from jobs.descriptor.arrays import ARRAY_BYTES_MAX
 from jobs.descriptor.model import DESCRIPTOR_BYTES_MAX
@@ -168,7 +169,7 @@ class JobView(APIView):
     @extend_schema(operation_id="job", responses={200: answers.JobDetail, **READ_PROBLEMS})
     def get(self, request: Request, job_id: UUID) -> Response:
         """One job of the caller."""
-        job = _job_or_404(request, job_id)
+        job = job_or_404(owner=user_of(request), job_id=job_id)
         return _answered(answers.detail_of(job, selectors.inputs_of(job=job)))
 
 
@@ -181,7 +182,7 @@ class JobReplicasView(APIView):
     @extend_schema(operation_id="job_replicas", responses={200: answers.ReplicaList, **READ_PROBLEMS})
     def get(self, request: Request, job_id: UUID) -> Response:
         """The job's replicas: as many as asked for while it is open; all, with what they delivered, once it is concluded."""
-        job = _job_or_404(request, job_id)
+        job = job_or_404(owner=user_of(request), job_id=job_id)
         replicas = [answers.replica_of(each, job=job) for each in selectors.replicas_of(job=job)]
         return _answered(answers.ReplicaList(replicas=replicas))
 
@@ -202,7 +203,7 @@ class JobEventsView(APIView):
     )
     def get(self, request: Request, job_id: UUID) -> Response:
         """What happened to the job, oldest first. Once it is concluded there is more of it, also from before: read it from 0 again."""
-        job = _job_or_404(request, job_id)
+        job = job_or_404(owner=user_of(request), job_id=job_id)
         query = _query_of(request, EventListQuery)
         events = selectors.events_of(job=job, after=query.after, limit=query.limit)
         following = events[-1].pk if events else query.after
@@ -218,7 +219,7 @@ class JobCancelView(APIView):
     @extend_schema(operation_id="job_cancel", request=None, responses={200: answers.JobDetail, **READ_PROBLEMS, 409: PROBLEM})
     def post(self, request: Request, job_id: UUID) -> Response:
         """Cancels an open job and gives its reservation back. Idempotent."""
-        job = job_cancel(job=_job_or_404(request, job_id))
+        job = job_cancel(job=job_or_404(owner=user_of(request), job_id=job_id))
         return _answered(answers.detail_of(job, selectors.inputs_of(job=job)))
 
 
@@ -234,7 +235,7 @@ class JobBundleView(APIView):
     )
     def get(self, request: Request, job_id: UUID) -> StreamingHttpResponse:
         """The result with all that proves it, as a ZIP for `nexa verify`."""
-        return bundle_response(job=_job_or_404(request, job_id))
+        return bundle_response(job=job_or_404(owner=user_of(request), job_id=job_id))
 
 
 class EstimateView(APIView):
@@ -302,13 +303,6 @@ def _body_of(request: Request) -> bytes:
     """The body, if the view's parser leaves it as it is. Without one DRF parses nothing and gives an empty form instead."""
     body: object = request.data
     return body if isinstance(body, bytes) else b""
-
-
-def _job_or_404(request: Request, job_id: UUID) -> Job:
-    job = selectors.job_of(owner=user_of(request), job_id=job_id)
-    if job is None:
-        raise Http404("You have no job with this id.")
-    return job
 
 
 def _query_of(request: Request, model: type[QueryT]) -> QueryT:

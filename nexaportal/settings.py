@@ -53,6 +53,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "nexaportal.request_watch.RequestWatchMiddleware",  # around all, so that whatever they log is known to be of the request
     "nexaportal.problems.ProblemMiddleware",  # before the others, so that what any of them refuses is answered as a problem too
+    "nexaportal.signed_out.SignedOutMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "nexaportal.static_files.StaticFilesMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -395,6 +396,7 @@ STATIC_ROOT = Path(environment.text("NEXA_STATIC_ROOT", str(BASE_DIR / "var" / "
 STATICFILES_DIRS = [BASE_DIR / "static"]
 WHITENOISE_USE_FINDERS = True
 DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 2**20
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 2000  # the form of a job sends FIELDS_MAX and a few more
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [

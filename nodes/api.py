@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from django.conf import settings
-from django.http import Http404
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import serializers, status
 from rest_framework.authentication import BaseAuthentication
@@ -19,6 +18,7 @@ from rest_framework.views import APIView
 from ledger.coordinator_key import coordinator_public_key
 from ledger.succession import predecessors_of
 from nodes import selectors, services
+from nodes.access import node_or_404
 from nodes.authentication import HttpSignatureAuthentication, SignedBy, SignedPermission, registration_verify, rotation_signer
 from nodes.models import Node, NodeState
 from nodes.rotation import node_key_rotate
@@ -220,7 +220,7 @@ class NodeView(APIView):
     @extend_schema(operation_id="node", responses={200: NodeSerializer, 401: PROBLEM, 403: PROBLEM, 404: PROBLEM})
     def get(self, request: Request, node_id: UUID) -> Response:
         """One node of the caller."""
-        return Response(NodeSerializer(_node_or_404(request, node_id)).data)
+        return Response(NodeSerializer(node_or_404(owner=user_of(request), node_id=node_id)).data)
 
 
 class _NodeActionView(APIView):
@@ -231,7 +231,7 @@ class _NodeActionView(APIView):
     act: ClassVar[Callable[..., Node]]
 
     def post(self, request: Request, node_id: UUID) -> Response:
-        node = type(self).act(node=_node_or_404(request, node_id))
+        node = type(self).act(node=node_or_404(owner=user_of(request), node_id=node_id))
         return Response(NodeSerializer(node).data)
 
 
@@ -307,10 +307,3 @@ class CoordinatorView(APIView):
             predecessors=predecessors_of(key),
         )
         return Response(info.model_dump(mode="json"))
-
-
-def _node_or_404(request: Request, node_id: UUID) -> Node:
-    node = selectors.node_of(owner=user_of(request), node_id=node_id)
-    if node is None:
-        raise Http404("You have no node with this id.")
-    return node

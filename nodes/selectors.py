@@ -10,7 +10,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db.models import Q, QuerySet
 
-from nodes.models import JoinToken, Node, NodeKey, NodeSample
+from nodes.models import JoinToken, Node, NodeKey, NodeSample, NodeState
 from people.models import User
 from workers.protocol.keys import PublicKey
 from workers.protocol.version import version_is_older
@@ -56,6 +56,13 @@ def nodes_of(*, owner: User, after: UUID | None = None, limit: int = 100) -> lis
             return []
         nodes = nodes.filter(Q(created_at__gt=anchor.created_at) | Q(created_at=anchor.created_at, pk__gt=anchor.pk))
     return list(nodes[:limit])
+
+
+def nodes_newest(*, owner: User, are_revoked: bool, limit: int) -> tuple[list[Node], int]:
+    """Those nodes of `owner` that are revoked, or those that are not: newest first, at most `limit`; and how many older ones there are."""
+    nodes = Node.objects.filter(Q(owner=owner), Q(state=NodeState.REVOKED) if are_revoked else ~Q(state=NodeState.REVOKED))
+    newest = list(nodes.order_by("-created_at", "-pk")[: limit + 1])
+    return newest[:limit], nodes.count() - limit if len(newest) > limit else 0
 
 
 def join_token_of(*, owner: User, token_id: int) -> JoinToken | None:

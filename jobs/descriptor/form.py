@@ -20,7 +20,7 @@ from jobs.descriptor.numbers import number_parse, number_text
 from jobs.descriptor.shapes import Group, Kind, Leaf, Pairs, Rows, Shape, descriptor_shape
 
 FIELDS_MAX: Final = 900
-"""A browser sends each of them, and Django takes a thousand."""
+"""A browser sends each of them with every edit; DATA_UPLOAD_MAX_NUMBER_FIELDS leaves room for some more."""
 
 Fields = dict[str, str]
 _ABSENT: Final = object()
@@ -54,11 +54,16 @@ def fields_of(document: Mapping[str, Any]) -> Fields:
     filling.value(descriptor_shape(), "", "", document)
     count = len(filling.fields)
     if not filling.faults and count > FIELDS_MAX:
-        message = f"The form shows up to {FIELDS_MAX} fields; this descriptor needs {count}. Go on with JSON, or use `nexa submit`."
-        filling.faults.append(Fault("", "too_long", message))
+        filling.faults.append(fields_fault(count))
     if filling.faults:
         raise FormUnfitError(filling.faults)
     return filling.fields
+
+
+def fields_fault(count: int) -> Fault:
+    """What is wrong with so many fields, more than FIELDS_MAX."""
+    message = f"The form shows up to {FIELDS_MAX} fields; this descriptor needs {count}. Go on with JSON, or use `nexa submit`."
+    return Fault("", "too_long", message)
 
 
 def document_of(fields: Mapping[str, str]) -> Written:

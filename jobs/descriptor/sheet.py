@@ -57,11 +57,6 @@ class Node:
         """Whether anything was written in it or below it."""
         return bool(self.text or self.wrong) or any(child.is_filled for child in self.children)
 
-    @property
-    def is_plain(self) -> bool:
-        """Of rows: whether each is one text."""
-        return self.kind == "rows" and all(not child.children for child in self.children)
-
 
 @dataclass(frozen=True)
 class Section:

@@ -21,6 +21,7 @@ from jobs.hosting.selectors import EARNED_DAYS, Run, earned, runs_before, runs_n
 from jobs.hosting.standing import is_seen, machine_words, no_work_words, standing_of, standing_sentence
 from jobs.services.leases import node_leave
 from nodes import selectors
+from nodes.access import node_or_404
 from nodes.models import Node, NodeSample, NodeState
 from nodes.services import node_drain, node_pause, node_resume
 from nodes.tiers import tier_classify
@@ -30,7 +31,8 @@ from workers.protocol.messages.machine import NodeProfile
 from workers.protocol.problems import ProblemError
 
 NODES_MAX: Final = 200
-"""On one page; more are read through the API."""
+REVOKED_MAX: Final = 50
+"""On one page, the newest; all are read through the API."""
 TOKENS_MAX: Final = 5
 PAGE_RUNS: Final = 25
 _ACTS: Final[dict[str, tuple[Callable[..., Node], str]]] = {
@@ -59,8 +61,8 @@ class NodeRow:
 def nodes_page(request: HttpRequest) -> HttpResponse:
     """The caller's nodes."""
     owner, now = user_of(request), timezone.now()
-    nodes = selectors.nodes_of(owner=owner, limit=NODES_MAX)
-    living = [node for node in nodes if node.state != NodeState.REVOKED]
+    living, living_left_out = selectors.nodes_newest(owner=owner, are_revoked=False, limit=NODES_MAX)
+    revoked, revoked_left_out = selectors.nodes_newest(owner=owner, are_revoked=True, limit=REVOKED_MAX)
     runs, samples = runs_now(nodes=living), selectors.samples_newest(nodes=living, now=now)
     context = {
         "rows": [
@@ -76,7 +78,9 @@ def nodes_page(request: HttpRequest) -> HttpResponse:
         ],
         "online": sum(is_seen(node, now=now) for node in living),
         "running": sum(len(found) for found in runs.values()),
-        "revoked": [node for node in nodes if node.state == NodeState.REVOKED],
+        "left_out": living_left_out,
+        "revoked": revoked,
+        "revoked_left_out": revoked_left_out,
         "tokens": selectors.join_tokens_waiting(owner=owner, now=now, limit=TOKENS_MAX),
     }
     return render(request, "nodes/list.html", context)
@@ -87,7 +91,7 @@ def nodes_page(request: HttpRequest) -> HttpResponse:
 @login_required
 def node_page(request: HttpRequest, node_id: UUID) -> HttpResponse:
     """One node of the caller, whole. `span` is the stretch of its charts, `before` where its history goes on."""
-    node, now = _node_or_404(request, node_id), timezone.now()
+    node, now = node_or_404(owner=user_of(request), node_id=node_id), timezone.now()
     span = SPANS.get(request.GET.get("span", ""), SPANS["hour"])
     page, last = page_of(runs_before(node=node, before=_run_id(request.GET.get("before", "")), limit=PAGE_RUNS + 1), PAGE_RUNS)
     context = {
@@ -111,7 +115,7 @@ def node_page(request: HttpRequest, node_id: UUID) -> HttpResponse:
 @login_required
 def node_fragment(request: HttpRequest, node_id: UUID) -> HttpResponse:
     """The part of a node's page that changes from second to second."""
-    return render(request, "nodes/_live.html", _live(_node_or_404(request, node_id), timezone.now()))
+    return render(request, "nodes/_live.html", _live(node_or_404(owner=user_of(request), node_id=node_id), timezone.now()))
 
 
 @require_POST
@@ -119,7 +123,7 @@ def node_fragment(request: HttpRequest, node_id: UUID) -> HttpResponse:
 @login_required
 def node_act(request: HttpRequest, node_id: UUID, act: str) -> HttpResponse:
     """Pauses, drains or resumes a node."""
-    node = _node_or_404(request, node_id)
+    node = node_or_404(owner=user_of(request), node_id=node_id)
     if act not in _ACTS:
         raise Http404("There is no such act.")
     service, words = _ACTS[act]
@@ -137,7 +141,7 @@ def node_act(request: HttpRequest, node_id: UUID, act: str) -> HttpResponse:
 @login_required
 def node_revoke_page(request: HttpRequest, node_id: UUID) -> HttpResponse:
     """GET: what revoking means, and a button. POST: revokes, and gives back what the node runs."""
-    node = _node_or_404(request, node_id)
+    node = node_or_404(owner=user_of(request), node_id=node_id)
     if request.method == "GET":
         return render(request, "nodes/revoke.html", {"node": node, "runs": runs_now(nodes=[node])[node.pk]})
     node_leave(node=node, now=timezone.now())
@@ -159,13 +163,6 @@ def _live(node: Node, now: datetime) -> dict[str, Any]:
         "is_over": node.state == NodeState.REVOKED,
         "upgrade_advised": selectors.upgrade_advised(node),
     }
-
-
-def _node_or_404(request: HttpRequest, node_id: UUID) -> Node:
-    node = selectors.node_of(owner=user_of(request), node_id=node_id)
-    if node is None:
-        raise Http404("You have no node with this id.")
-    return node
 
 
 def _run_id(text: str) -> UUID | None:

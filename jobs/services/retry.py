@@ -17,10 +17,11 @@ from people.models import User
 _LABEL: Final = TypeAdapter(Label)
 
 
-def job_retry(*, job: Job, by: User, label: str) -> Job:
-    """Submits the job's descriptor for `by`, its owner, as `label`. Inputs are resolved anew: uploads must still be there.
+def job_retry(*, job: Job, by: User, label: str) -> tuple[Job, bool]:
+    """Submits the job's descriptor for `by`, its owner, as `label`: (the new job, True), or (the one that an earlier retry made, False).
 
-    Raises LabelInvalidError, LabelConflictError, and what `jobs_submit` raises.
+    Inputs are resolved anew: uploads must still be there. Raises LabelInvalidError, LabelConflictError (for the label of `job` itself too),
+    and what `jobs_submit` raises.
     """
     try:
         _LABEL.validate_python(label)
@@ -28,10 +29,9 @@ def job_retry(*, job: Job, by: User, label: str) -> Job:
         raise LabelInvalidError(
             f"Expected 1 to {LABEL_CHARACTERS_MAX} letters, digits and . _ : + -, beginning with a letter or digit; found {label[:80]!r}."
         ) from error
-    made, created = job_submit(owner=by, descriptor=descriptor_parse({**job.descriptor, "job_id": label}))
-    if not created:
-        raise LabelConflictError(f"You have a job {label!r} already. Choose another label.", job=str(made.pk))
-    return made
+    if label == job.label:
+        raise LabelConflictError(f"The job that you run again is called {label!r}. Choose another label.", job=str(job.pk))
+    return job_submit(owner=by, descriptor=descriptor_parse({**job.descriptor, "job_id": label}))
 
 
 def label_free(*, job: Job) -> str:

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from jobs.descriptor import Descriptor, DescriptorInvalidError, Fault, descriptor_parse
-from jobs.descriptor.form import Fields, Written, document_of, fields_of, row_add, row_remove
+from jobs.descriptor.form import FIELDS_MAX, Fields, Written, document_of, fields_fault, fields_of, row_add, row_remove
 from jobs.descriptor.model import DESCRIPTOR_BYTES_MAX
 from jobs.descriptor.numbers import document_text
 from workers.protocol.canonical import json_parse
@@ -65,40 +65,61 @@ class Draft:
             if written.faults:
                 return replace(self, unfit=tuple(fault for _, fault in written.faults))
             return Draft(Tab.JSON, {}, document_text(written.document))
+        document, unfit = self._read()
+        if unfit:
+            return replace(self, unfit=unfit)
         try:
-            document = json_parse(self.text.encode("utf-8", "replace"), limit_bytes=DESCRIPTOR_BYTES_MAX)
-        except VerificationError as error:
-            return replace(self, unfit=(Fault("", error.code, str(error)),))
-        return self._as_form(document)
+            return Draft(Tab.FORM, fields_of(document), "")
+        except DescriptorInvalidError as error:
+            return replace(self, unfit=error.faults)
 
     def with_row(self, rows: str) -> Draft:
         """With an empty row more."""
-        return replace(self, fields=row_add(self.fields, rows))
+        return self._grown(row_add(self.fields, rows))
 
     def without_row(self, row: str) -> Draft:
         return replace(self, fields=row_remove(self.fields, row))
 
     def with_input(self, *, path: str, digest: str, size_bytes: int) -> Draft:
         """With this upload as the input of that path, in the place of another one of the same path."""
-        form = self.shown_as(Tab.FORM)
-        if form.tab is not Tab.FORM:
-            return form
-        fields = form.fields
+        if self.tab is Tab.JSON:
+            return self._with_input_in_text({"path": path, "digest": digest, "size_bytes": size_bytes})
+        fields = self.fields
         row = next((name.removesuffix("/path") for name, text in fields.items() if _is_input_path(name) and text == path), None)
         if row is None:
             before = set(fields)
             fields = row_add(fields, "/inputs")
             row = next(name for name in fields if name not in before).rpartition("/")[0]
-        fields = {**fields, f"{row}/path": path, f"{row}/digest": digest, f"{row}/size_bytes": str(size_bytes)}
-        return replace(form, fields=fields).shown_as(self.tab)
+        return self._grown({**fields, f"{row}/path": path, f"{row}/digest": digest, f"{row}/size_bytes": str(size_bytes)})
 
-    def _as_form(self, document: Any) -> Draft:
-        if not isinstance(document, dict):
-            return replace(self, unfit=(Fault("", "wrong_type", "A descriptor is a JSON object: begin with { and end with }."),))
+    def _grown(self, fields: Fields) -> Draft:
+        """With these fields instead; on the tab of JSON where they are more than the form shows."""
+        if len(fields) <= FIELDS_MAX:
+            return replace(self, fields=fields)
+        told = replace(self, fields=fields).shown_as(Tab.JSON)
+        if told.tab is Tab.FORM:  # no document spells it: it stays as it was until that is corrected
+            return replace(self, unfit=told.unfit)
+        return replace(told, unfit=(fields_fault(len(fields)),))
+
+    def _with_input_in_text(self, given: Mapping[str, Any]) -> Draft:
+        document, unfit = self._read()
+        inputs = document.get("inputs") or []
+        if not isinstance(inputs, list):
+            unfit = (Fault("/inputs", "wrong_type", "An upload goes into an array of inputs. Correct it, then choose the file again."),)
+        if unfit:
+            return replace(self, unfit=unfit)
+        place = next((n for n, one in enumerate(inputs) if isinstance(one, dict) and one.get("path") == given["path"]), len(inputs))
+        return replace(self, text=document_text({**document, "inputs": [*inputs[:place], given, *inputs[place + 1 :]]}))
+
+    def _read(self) -> tuple[dict[str, Any], tuple[Fault, ...]]:
+        """The object that the text spells, or an empty one and why there is none."""
         try:
-            return Draft(Tab.FORM, fields_of(document), "")
-        except DescriptorInvalidError as error:
-            return replace(self, unfit=error.faults)
+            document = json_parse(self.text.encode("utf-8", "replace"), limit_bytes=DESCRIPTOR_BYTES_MAX)
+        except VerificationError as error:
+            return {}, (Fault("", error.code, str(error)),)
+        if not isinstance(document, dict):
+            return {}, (Fault("", "wrong_type", "A descriptor is a JSON object: begin with { and end with }."),)
+        return document, ()
 
 
 def draft_of_document(document: Mapping[str, Any]) -> Draft:

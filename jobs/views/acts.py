@@ -18,6 +18,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
 from jobs import selectors
+from jobs.access import job_or_404
 from jobs.descriptor import Visibility, descriptor_parse
 from jobs.models import Job
 from jobs.services.chosen import Outcome, jobs_archive, jobs_cancel, jobs_keep, jobs_let_go, jobs_unarchive
@@ -25,9 +26,9 @@ from jobs.services.retry import job_retry, label_free
 from jobs.services.visibility import job_visibility_set
 from jobs.states import JOB_OPEN
 from jobs.submission.cost import job_cost
-from jobs.views.access import job_or_404
 from jobs.views.job_list import PAGE_JOBS
 from jobs.views.rows import job_rows
+from jobs.views.submission import SUBMITTED_BEFORE
 from people.page_users import user_of
 from workers.protocol.problems import ProblemError
 
@@ -78,14 +79,17 @@ def jobs_act(request: HttpRequest) -> HttpResponse:
 @login_required
 def job_retry_page(request: HttpRequest, job_id: UUID) -> HttpResponse:
     """Asks for a label, and submits the same descriptor under it."""
-    job, owner = job_or_404(request, job_id), user_of(request)
-    label, wrong = request.POST.get("label", "").strip(), ""
+    owner = user_of(request)
+    job = job_or_404(owner=owner, job_id=job_id)
+    label, wrong, status = request.POST.get("label", "").strip(), "", 200
     if request.method == "POST":
         try:
-            made = job_retry(job=job, by=owner, label=label)
+            made, created = job_retry(job=job, by=owner, label=label)
         except ProblemError as error:
-            wrong = error.detail
+            wrong, status = error.detail, error.status
         else:
+            if not created:
+                messages.info(request, SUBMITTED_BEFORE)
             return redirect("job-page", made.pk)
     cost = job_cost(descriptor_parse(job.descriptor))
     context = {
@@ -95,7 +99,7 @@ def job_retry_page(request: HttpRequest, job_id: UUID) -> HttpResponse:
         "reserved_micro": cost.reserved_micro,
         "expected_micro": cost.expected_micro,
     }
-    return render(request, "jobs/retry.html", context, status=409 if wrong else 200)
+    return render(request, "jobs/retry.html", context, status=status)
 
 
 @require_http_methods(["GET", "POST"])
@@ -103,7 +107,7 @@ def job_retry_page(request: HttpRequest, job_id: UUID) -> HttpResponse:
 @login_required
 def job_visibility_page(request: HttpRequest, job_id: UUID) -> HttpResponse:
     """Says who sees what, and changes it."""
-    job = job_or_404(request, job_id)
+    job = job_or_404(owner=user_of(request), job_id=job_id)
     wanted = request.POST.get("visibility", "")
     if request.method == "POST" and wanted in set(Visibility):
         job_visibility_set(job=job, visibility=Visibility(wanted))

@@ -16,13 +16,14 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
 from jobs import selectors
+from jobs.access import job_or_404
 from jobs.blobs import blob_open
 from jobs.evidence.deviations import letter_of
 from jobs.evidence.files import CONTENT_TYPES, EvidenceName, evidence_file, evidence_names
 from jobs.evidence.log_reading import Series, Tail, tail_read, usage_read
 from jobs.evidence.sending import SentChunks
 from jobs.models import Blob, Job, Replica
-from jobs.views.access import job_or_404
+from people.page_users import user_of
 
 RUNS_MAX: Final = 8
 """Logs that one page reads; a job has more only after many failures."""
@@ -44,7 +45,7 @@ class Run:
 @login_required
 def job_evidence(request: HttpRequest, job_id: UUID, replica_id: UUID, name: str) -> HttpResponseBase:
     """One file, as a download. What a host wrote is hostile: it is saved, and never shown."""
-    job = job_or_404(request, job_id)
+    job = job_or_404(owner=user_of(request), job_id=job_id)
     found = evidence_file(job=job, replica_id=replica_id, name=EvidenceName(name)) if name in set(EvidenceName) else None
     if found is None:
         raise Http404("There is no such evidence, or it is hidden until the job is concluded.")
@@ -63,7 +64,7 @@ def job_evidence(request: HttpRequest, job_id: UUID, replica_id: UUID, name: str
 @login_required
 def job_runs(request: HttpRequest, job_id: UUID) -> HttpResponse:
     """Usage over time and the end of the log of each replica whose log may be shown. The job's page asks htmx for the inner part."""
-    job = job_or_404(request, job_id)
+    job = job_or_404(owner=user_of(request), job_id=job_id)
     runs = runs_of(job)
     if not runs:
         raise Http404("This job has no log to show: it isn't concluded, nobody was paid for a result, or the time of its logs is over.")

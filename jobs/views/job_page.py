@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from jobs.evidence.deviations import pairs_compared
 from jobs.models import Job
 from jobs.states import JOB_OPEN, JOB_TERMINAL, JobState
 from jobs.views.custody_times import job_custody, running_times
-from jobs.views.replicas import event_rows, replica_columns
+from jobs.views.replicas import ReplicaColumn, event_rows, replica_columns
 from jobs.views.rows import sentence_of
 from jobs.views.shared import shared_response
 from ledger.coordinator_key import coordinator_public_key
@@ -63,6 +64,7 @@ def job_context(job: Job) -> dict[str, Any]:
         "job": job,
         "detail": detail,
         "is_open": JobState(job.state) in JOB_OPEN,
+        "follows": _follows(JobState(job.state), columns),
         "is_concluded": concluded,
         "is_veiled": selectors.is_veiled(job),
         "can_be_archived": job.state in JOB_TERMINAL,
@@ -80,6 +82,15 @@ def job_context(job: Job) -> dict[str, Any]:
         "coordinator_key_id": coordinator_public_key().key_id,
         "now": timezone.now(),
     }
+
+
+def _follows(state: JobState, columns: Sequence[ReplicaColumn]) -> str:
+    """What static/jobs/live.js has to wait for: the job (`yes`), a `ruling`, payments that are not in the `log` yet, or nothing (`no`)."""
+    if state == JobState.DISPUTED:
+        return "ruling"
+    if state not in JOB_TERMINAL:
+        return "yes"
+    return "log" if any(column.is_to_be_logged for column in columns) else "no"
 
 
 def _own_job(request: HttpRequest, job_id: UUID) -> Job | None:

@@ -52,6 +52,11 @@ class ReplicaColumn:
         return round(100 * report.progress) if report and report.progress is not None and is_live else None
 
     @property
+    def is_to_be_logged(self) -> bool:
+        """Whether it was paid and the payment is not in the log yet."""
+        return self.entry is None and self.answer.result is not None and int(self.answer.result.paid_micro) > 0
+
+    @property
     def has_log(self) -> bool:
         return EvidenceName.LOG in self.files
 

@@ -12,7 +12,7 @@ from django.db.models import Count, Q
 from jobs import selectors
 from jobs.evidence.custody import Mark, Progress, job_line, verdict_sentence
 from jobs.models import Job, Replica
-from jobs.states import JOB_OPEN, JOB_TERMINAL, REPLICA_VOTES, JobState
+from jobs.states import JOB_TERMINAL, REPLICA_VOTES, JobState
 
 VERSION_DIGITS: Final = 8
 _RECEIPT_COUNTS: Final = [state.value for state in REPLICA_VOTES]
@@ -28,14 +28,6 @@ class JobRow:
     sentence: str
     is_chosen: bool = False
     """Its box is ticked."""
-
-    @property
-    def can_be_cancelled(self) -> bool:
-        return self.state in JOB_OPEN
-
-    @property
-    def can_be_archived(self) -> bool:
-        return self.state in JOB_TERMINAL
 
     @property
     def may_change(self) -> bool:

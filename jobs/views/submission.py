@@ -22,6 +22,7 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from jobs import selectors
+from jobs.access import job_or_404
 from jobs.descriptor import Descriptor, Fault
 from jobs.descriptor.sheet import sections_of
 from jobs.matching.tier_advice import TierAdvice, tier_advice
@@ -43,6 +44,9 @@ PLAIN_FILE_BYTES_MAX: Final = 8 * 2**20
 """Of all files that a browser without JavaScript sends at once."""
 _REQUEST_BYTES_MAX: Final = PLAIN_FILE_BYTES_MAX + 2 * 2**20
 _PATH_CHARACTERS: Final = 255
+SUBMITTED_BEFORE: Final = "This job was submitted before, with the same content; here it is. Nothing was reserved twice."
+_SUBMITTED_TAGS: Final = "done submitted"
+"""By the second word on the job's page the browser knows that its draft was taken (static/jobs/draft_kept.js)."""
 
 
 class RequestView(Protocol):
@@ -111,9 +115,7 @@ def new_job_page(request: HttpRequest) -> HttpResponse:
 @login_required
 def clone_page(request: HttpRequest, job_id: UUID) -> HttpResponse:
     """The form, filled in like one of the caller's jobs, under a label of its own."""
-    job = selectors.job_of(owner=user_of(request), job_id=job_id)
-    if job is None:
-        raise Http404("You have no job with this id.")
+    job = job_or_404(owner=user_of(request), job_id=job_id)
     return _page(request, draft_of_document(clone_document(job)), cloned=job)
 
 
@@ -164,8 +166,10 @@ def _submitted(request: HttpRequest) -> HttpResponse:
     except ProblemError as error:
         refused = list(problem_faults(error, ""))
         return _page(request, draft, faults_shown=True, refused=refused, status=error.status)
-    if not created:
-        messages.info(request, "This job was submitted before, with the same content; here it is. Nothing was reserved twice.")
+    if created:
+        messages.success(request, "Submitted.", extra_tags=_SUBMITTED_TAGS)
+    else:
+        messages.info(request, SUBMITTED_BEFORE, extra_tags=_SUBMITTED_TAGS)
     return redirect("job-page", job.pk)
 
 

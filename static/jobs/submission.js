@@ -1,9 +1,10 @@
 // The page that a job is submitted on. All of it works without this file; here: checks while one writes, uploads, a draft that survives a
 // reload, one submission however often one clicks.
+import { draftKey, draftSent } from "./draft_kept.js";
 import { Uploads } from "./uploads.js";
 
 const form = document.getElementById("job-form");
-const KEPT = `nexapod-draft:${location.pathname}${location.search}`;
+const KEPT = draftKey(form.dataset.faults === "shown");
 const NOT_KEPT = new Set(["csrfmiddlewaretoken", "file"]);
 const touched = new Set();
 
@@ -14,6 +15,13 @@ function draft() {
 /** Has the portal change the draft: `values` are those of one edit. */
 function edit(values) {
   return htmx.ajax("POST", form.dataset.edit, { source: form, target: "#editor", swap: "outerHTML", values });
+}
+
+/** Has the portal put an upload into the draft; whether it is there now. It is not after a refusal, nor beside JSON that is none. */
+async function attach(upload) {
+  const before = document.getElementById("editor");
+  await edit({ do: "attach", ...upload });
+  return document.getElementById("editor") !== before && [...draft().values()].some((text) => text.includes(upload.digest));
 }
 
 /** Puts what the check found beside the fields. What is merely missing is said there only once one has been at the field. */
@@ -103,12 +111,12 @@ form.addEventListener("submit", (event) => {
   }
   form.dataset.sent = "yes";
   event.submitter.textContent = "Submitting…";
-  sessionStorage.removeItem(KEPT);
+  draftSent(KEPT, draft().toString());
 });
 addEventListener("pageshow", (event) => {
   if (event.persisted) location.reload(); // come back to from the job's page
 });
 
-if (document.getElementById("drop")) new Uploads(form, (upload) => edit({ do: "attach", ...upload }));
+if (document.getElementById("drop")) new Uploads(form, attach);
 faultsPlace();
 draftRestore();

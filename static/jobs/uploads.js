@@ -2,6 +2,7 @@
 import { Transfer } from "./transfer.js";
 
 const KEPT = "nexapod-unfinished-uploads";
+const ATTACH_AGAIN_MS = 1000;
 const NUMBER = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
 
 export function bytesText(bytes) {
@@ -14,7 +15,7 @@ export function bytesText(bytes) {
 const element = (name, properties) => Object.assign(document.createElement(name), properties);
 
 export class Uploads {
-  /** `attach` is called with each finished upload and awaited, so that two never change the form at once. */
+  /** `attach` is called with each finished upload and awaited, so that two never change the form at once. It says whether the form has it. */
   constructor(form, attach) {
     this.form = form;
     this.attach = attach;
@@ -54,7 +55,8 @@ export class Uploads {
       }
       row.say("waits for the one before it");
       this.running += 1;
-      this.queue = this.queue.then(() => this.carry(file, row)).finally(() => { this.running -= 1; });
+      // Whatever becomes of one file, the next has its turn.
+      this.queue = this.queue.then(() => this.carry(file, row)).catch((error) => row.fail(`not taken up (${error.message}): choose it again`)).finally(() => { this.running -= 1; });
     }
   }
 
@@ -65,9 +67,17 @@ export class Uploads {
     row.transfer = transfer;
     this.keep(file);
     const isDone = await transfer.run();
-    if (isDone || transfer.phase === "cancelled") this.forget(file);
+    if (transfer.phase === "cancelled") this.forget(file);
     if (!isDone) return;
-    await this.attach({ path: file.name, digest: transfer.digest, size_bytes: file.size });
+    if (await this.attached({ path: file.name, digest: transfer.digest, size_bytes: file.size })) this.forget(file);
+    else row.fail("uploaded, but not put into the form: choose it again; it is not sent twice");
+  }
+
+  /** One request may be lost; when it is lost again, the person is told. */
+  async attached(upload) {
+    if (await this.attach(upload).catch(() => false)) return true;
+    await new Promise((resolve) => { setTimeout(resolve, ATTACH_AGAIN_MS); });
+    return this.attach(upload).catch(() => false);
   }
 
   row(file) {
@@ -80,6 +90,12 @@ export class Uploads {
     buttons.append(cancel);
     item.append(name, buttons, what, bar);
     const row = { item, say: (words) => { what.textContent = words; } };
+    row.fail = (words) => {
+      item.dataset.phase = "refused";
+      row.say(words);
+      bar.remove();
+      cancel.remove();
+    };
     cancel.addEventListener("click", () => {
       if (row.transfer) row.transfer.cancel();
       row.isGone = true;

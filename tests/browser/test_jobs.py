@@ -9,11 +9,17 @@ from playwright.sync_api import Browser, Page, Route, expect
 from pytest_django import DjangoDbBlocker
 
 from jobs.models import Job
+from jobs.services.disputes import dispute_rule
+from jobs.services.settlement import job_settle
+from ledger.checkpoints import checkpoint_publish
 from people.models import User
 from tests.browser.hands import pushed
 from tests.browser.looking import Complaints, context_open, session_cookie
 from tests.client.live_portal import LivePortal
+from tests.factories.checking import job_check
 from tests.factories.jobs import job_make
+from tests.factories.people import moderator_make
+from tests.factories.receipts import replica_report
 
 TWO = {"method": "exact", "copies": 2, "quorum": 2}
 LIVE_MS = 20_000
@@ -45,6 +51,16 @@ def page(own_portal: LivePortal, owner: User, browser: Browser) -> Iterator[Page
     complaints = Complaints(opened)
     yield opened
     assert complaints.found == []
+    context.close()
+
+
+@pytest.fixture
+def quiet_page(own_portal: LivePortal, owner: User, browser: Browser) -> Iterator[Page]:
+    """Signed in as the owner, whatever its console says of refused requests."""
+    with own_portal.database():
+        cookie = session_cookie(owner)
+    context = context_open(browser, own_portal.origin, cookie=cookie)
+    yield context.new_page()
     context.close()
 
 
@@ -148,3 +164,62 @@ def test_rare_acts_are_behind_one_button_and_stay_open_when_the_page_is_drawn_ag
     expect(clone).to_be_visible()
     page.get_by_role("button", name="Archive").click()
     expect(page.get_by_text("In your archive.")).to_be_visible()
+
+
+def test_a_disputed_job_waits_for_its_ruling_and_shows_it(own_portal: LivePortal, owner: User, page: Page) -> None:
+    [job] = jobs_make(own_portal, owner, "disputed", verification=TWO)
+    with own_portal.database():
+        Job.objects.filter(pk=job.pk).update(replicas_max=2)
+        first, _ = replica_report(job), replica_report(job, {"summary.json": b'{"energy":-9.0}'})
+        job_check(job_id=job.pk)
+        job_settle(job_id=job.pk)
+        pushed()
+    page.goto(f"/jobs/{job.pk}/")
+    expect(page.locator("#live-note")).to_have_text("Waits for a ruling; this page shows it.")
+    with own_portal.database():
+        dispute_rule(job=job, by=moderator_make(), canonical=first, reason="The other host has bad memory.")
+        checkpoint_publish()
+        pushed()
+    expect(page.locator(".title-line .state").first).to_have_text("completed", timeout=LIVE_MS)
+    expect(page.get_by_text("The other host has bad memory.")).to_be_visible()
+    expect(page.locator("#live-note")).to_have_text("Concluded; nothing more will change.")
+
+
+def test_a_payment_becomes_a_link_when_it_is_in_the_log(own_portal: LivePortal, owner: User, page: Page) -> None:
+    [job] = jobs_make(own_portal, owner, "paid", verification=TWO)
+    with own_portal.database():
+        replica_report(job), replica_report(job)
+        job_check(job_id=job.pk)
+        job_settle(job_id=job.pk)
+    page.goto(f"/jobs/{job.pk}/")
+    expect(page.locator("#live-note")).to_have_text("Concluded; its payments enter the log in a moment.")
+    expect(page.locator(".replica a[href^='/ledger/']")).to_have_count(0)
+    with own_portal.database():
+        checkpoint_publish()
+    expect(page.locator(".replica a[href^='/ledger/']")).to_have_count(2, timeout=LIVE_MS)
+    expect(page.locator("#live-note")).to_have_text("Concluded; nothing more will change.")
+
+
+def test_a_job_s_page_says_that_one_is_signed_out_and_goes_on_afterwards(own_portal: LivePortal, owner: User, quiet_page: Page) -> None:
+    [job] = jobs_make(own_portal, owner, "signed-out")
+    quiet_page.goto(f"/jobs/{job.pk}/")
+    note = quiet_page.locator("#live-note")
+    expect(note).to_contain_text("Live")
+    quiet_page.context.clear_cookies(name="sessionid")
+    expect(note).to_have_text("You are signed out, so this page stands still. Sign in")
+    expect(note.get_by_role("link")).to_have_attribute("href", f"/accounts/login/?next=/jobs/{job.pk}/")
+    with own_portal.database():
+        cookie = session_cookie(owner)
+    quiet_page.context.add_cookies([{"name": "sessionid", "value": cookie, "url": own_portal.origin}])
+    expect(note).to_have_text("Live: this page follows the job.")
+
+
+def test_who_is_signed_out_is_led_to_sign_in_and_back_where_a_part_of_a_page_was_asked_for(
+    own_portal: LivePortal, owner: User, quiet_page: Page
+) -> None:
+    jobs_make(own_portal, owner, "polled")
+    quiet_page.goto("/jobs/?q=polled")
+    expect(quiet_page.locator("tbody tr")).to_have_count(1)
+    quiet_page.context.clear_cookies(name="sessionid")
+    quiet_page.wait_for_url("**/accounts/login/?next=/jobs/%3Fq%3Dpolled")
+    expect(quiet_page.get_by_role("heading", name="Sign in")).to_have_count(1)

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from allauth.account.models import EmailAddress
 from playwright.sync_api import Browser, Page, Route, expect
 
 from jobs.models import Upload
 from people.models import User
-from tests.browser.hands import file_drop
+from tests.browser.hands import PASSWORD, file_drop
 from tests.browser.looking import context_open, session_cookie
 from tests.client.live_portal import LivePortal
 from tests.factories.jobs import funded_researcher_make, image_approve
@@ -80,6 +81,46 @@ def test_an_upload_that_a_reload_broke_off_goes_on_where_it_stopped_and_the_draf
         assert upload.digest == digest_of(data)
 
 
+def test_a_draft_outlives_a_submission_that_the_portal_did_not_take_and_goes_with_the_one_it_took(
+    portal: LivePortal, page: Page, researcher: User
+) -> None:
+    page.goto("/jobs/new/?from=folding")
+    page.locator('[name="/job_id"]').fill("an-hour-of-writing")
+    page.locator('[name="/environment/0/value"]').fill("7")
+    for file in sorted((FOLDING / "inputs").iterdir()):
+        file_drop(page, file.name, file.read_bytes())
+        expect(page.locator("#transfers li", has_text=file.name)).to_contain_text("uploaded:")
+    page.context.clear_cookies(name="sessionid")
+    page.get_by_role("button", name="Submit the job").click()
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    with portal.database():
+        researcher.set_password(PASSWORD)
+        researcher.save()
+        EmailAddress.objects.create(user=researcher, email=researcher.email, verified=True, primary=True)
+    page.get_by_label("Username or e-mail").fill(researcher.username)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in", exact=True).click()
+    expect(page.get_by_text("A job that you wrote was not submitted.")).to_be_visible()
+    page.get_by_role("link", name="Go on with it").click()
+    expect(page.locator('[name="/job_id"]')).to_have_value("an-hour-of-writing")
+    expect(page.locator('[name="/environment/0/value"]')).to_have_value("7")
+    page.route(
+        "**/jobs/new/", lambda route: route.fulfill(status=503, body="away") if route.request.method == "POST" else route.continue_()
+    )
+    page.get_by_role("button", name="Submit the job").click()
+    expect(page.get_by_text("away")).to_be_visible()
+    page.unroute("**/jobs/new/")
+    page.goto("/jobs/new/?from=folding")
+    expect(page.locator('[name="/job_id"]')).to_have_value("an-hour-of-writing")
+    page.get_by_role("button", name="Submit the job").click()
+    expect(page.get_by_role("heading", name="an-hour-of-writing")).to_be_visible()
+    page.goto("/jobs/new/")
+    expect(page.get_by_role("heading", name="An example")).to_be_visible()
+    expect(page.get_by_text("A job that you wrote was not submitted.")).to_be_hidden()
+    page.goto("/jobs/new/?from=folding")
+    expect(page.locator('[name="/job_id"]')).not_to_have_value("an-hour-of-writing")
+
+
 def test_a_cancelled_upload_leaves_nothing(portal: LivePortal, page: Page, researcher: User, tmp_path: Path) -> None:
     file = tmp_path / "large.bin"
     file.write_bytes(b"x" * (2 * PIECE_BYTES))
@@ -93,6 +134,36 @@ def test_a_cancelled_upload_leaves_nothing(portal: LivePortal, page: Page, resea
     expect(page.locator("#transfers")).to_contain_text("cancelled; nothing is kept")
     with portal.database():
         assert not Upload.objects.filter(user=researcher).exists()
+
+
+def test_an_upload_that_could_not_be_put_into_the_form_holds_up_no_other(page: Page) -> None:
+    page.goto("/jobs/new/?from=blank")
+    rows = page.locator("#transfers li")
+    lost: list[str] = []
+
+    def lose(route: Route) -> None:
+        """Both requests about one file (the second is answered, by a refusal), the first about another."""
+        about = [name for name in ("lost.txt", "late.txt") if name in (route.request.post_data or "")]
+        if about == ["lost.txt"] and len(lost) < 2:
+            lost.append("lost")
+            route.abort() if len(lost) == 1 else route.fulfill(status=503, body="away")
+        elif about == ["late.txt"] and "late" not in lost:
+            lost.append("late")
+            route.abort()
+        else:
+            route.continue_()
+
+    page.route("**/jobs/new/edit/", lose)
+    for name in ("lost.txt", "late.txt", "last.txt"):
+        file_drop(page, name, name.encode())
+    expect(rows.nth(0)).to_contain_text("uploaded, but not put into the form: choose it again")
+    expect(rows.nth(1)).to_contain_text("uploaded: 8 bytes in")
+    expect(rows.nth(2)).to_contain_text("uploaded: 8 bytes in")
+    inputs = page.locator('[name^="/inputs/"][name$="/path"]')
+    expect(inputs).to_have_count(2)
+    assert [one.input_value() for one in inputs.all()] == ["late.txt", "last.txt"]
+    file_drop(page, "lost.txt", b"lost.txt")
+    expect(inputs).to_have_count(3)
 
 
 @pytest.mark.parametrize("has_script", [True, False], ids=["with a script", "without one"])

@@ -112,7 +112,8 @@ def test_a_retry_is_a_new_job_of_the_same_descriptor() -> None:
     owner = funded_researcher_make()
     blob = upload_make(owner, b"lattice")
     job = job_make(owner, job_id="quench", title="Quench", inputs=[{"path": "lattice.json", "digest": blob.digest}])
-    made = job_retry(job=job, by=owner, label="quench-retry2")
+    made, created = job_retry(job=job, by=owner, label="quench-retry2")
+    assert created
     assert {**made.descriptor, "job_id": "quench"} == job.descriptor
     assert (made.label, made.state, made.title, made.inputs.get().blob_id) == ("quench-retry2", "queued", "Quench", blob.digest)
 
@@ -122,23 +123,29 @@ def test_a_retry_needs_a_label_that_is_one_and_is_free() -> None:
     for label in ("", "-x", "a b", "x" * 129, "<script>"):
         with pytest.raises(LabelInvalidError):
             job_retry(job=job, by=job.owner, label=label)
-    made = job_retry(job=job, by=job.owner, label="again")
-    with pytest.raises(LabelConflictError):
-        job_retry(job=job, by=job.owner, label="again")
     job_make(job.owner, job_id="taken", estimated_flops=1e9)
-    with pytest.raises(LabelConflictError):
-        job_retry(job=job, by=job.owner, label="taken")
-    assert made.descriptor_digest != job.descriptor_digest
+    for label in ("quench", "taken"):
+        with pytest.raises(LabelConflictError):
+            job_retry(job=job, by=job.owner, label=label)
+
+
+def test_a_retry_that_is_asked_for_twice_is_one_job() -> None:
+    job = job_make(job_id="quench")
+    client = signed_in(job.owner)
+    answers = [client.post(f"/jobs/{job.pk}/retry/", {"label": "again"}) for _ in range(2)]
+    made = Job.objects.exclude(pk=job.pk).get()
+    assert [(answer.status_code, answer.headers.get("Location")) for answer in answers] == [(302, f"/jobs/{made.pk}/")] * 2
+    assert "This job was submitted before" in client.get(f"/jobs/{made.pk}/").content.decode()
 
 
 def test_the_label_that_is_proposed_is_free() -> None:
     owner = funded_researcher_make()
     first = job_make(owner, job_id="quench")
     assert label_free(job=first) == "quench-retry2"
-    second = job_retry(job=first, by=owner, label="quench-retry2")
+    second, _ = job_retry(job=first, by=owner, label="quench-retry2")
     assert label_free(job=first) == label_free(job=second) == "quench-retry3"
     long = job_make(owner, job_id="x" * 128)
-    assert job_retry(job=long, by=owner, label=label_free(job=long)).label.endswith("-retry2")
+    assert job_retry(job=long, by=owner, label=label_free(job=long))[0].label.endswith("-retry2")
 
 
 def test_the_page_submits_again_or_says_why_not() -> None:
@@ -150,12 +157,18 @@ def test_the_page_submits_again_or_says_why_not() -> None:
     made = Job.objects.get(label="quench-retry2")
     assert answer.headers["Location"] == f"/jobs/{made.pk}/"
     refused = client.post(address, {"label": "<script>alert(1)</script>"})
-    assert refused.status_code == 409
+    assert refused.status_code == 422
     assert "<script>alert" not in refused.content.decode()
     assert "Expected 1 to 128 letters" in refused.content.decode()
+    taken = client.post(address, {"label": "quench"})
+    assert (taken.status_code, "Choose another label" in taken.content.decode()) == (409, True)
+    dear = job_make(job.owner, job_id="dear", estimated_flops=4e15)
+    assert balance_micro_of(user_id=job.owner.pk) < dear.reserved_micro
+    assert client.post(f"/jobs/{dear.pk}/retry/", {"label": "dear-2"}).status_code == 402
     job.owner.researcher_approved_at = None
     job.owner.save()
-    assert "approve you as a researcher" in client.post(address, {"label": "third"}).content.decode()
+    refused = client.post(address, {"label": "third"})
+    assert (refused.status_code, "approve you as a researcher" in refused.content.decode()) == (403, True)
 
 
 def test_nobody_runs_anothers_job_again() -> None:

@@ -114,7 +114,7 @@ def test_a_dispute_shows_no_result_before_the_ruling() -> None:
     assert one.receipt.result_digest not in text
     assert other.receipt.result_digest not in text
     assert "a moderator" in text
-    assert 'data-open="no"' in text
+    assert 'data-follows="ruling"' in text
 
 
 @pytest.mark.django_db
@@ -135,15 +135,24 @@ def test_an_open_job_has_no_bundle_and_says_where_its_socket_is() -> None:
     job = job_make(verification=TWO)
     text = page_of(job)
     assert "/bundle" not in text
-    assert f'data-open="yes" data-socket="/ws/jobs/{job.pk}/" data-fragment="/jobs/{job.pk}/fragment/"' in text
+    assert f'data-follows="yes" data-socket="/ws/jobs/{job.pk}/" data-fragment="/jobs/{job.pk}/fragment/"' in text
 
 
 @pytest.mark.django_db
 def test_the_fragment_is_the_live_part_alone() -> None:
     job = completed_job()
     text = signed_in(job.owner).get(f"/jobs/{job.pk}/fragment/").content.decode()
-    assert '<div id="job-live" data-open="no"' in text
+    assert '<div id="job-live" data-follows="log"' in text
     assert "<html" not in text
+
+
+@pytest.mark.django_db
+def test_a_concluded_job_is_followed_until_its_payments_are_in_the_log() -> None:
+    job = completed_job()
+    assert 'data-follows="log"' in page_of(job)
+    checkpoint_publish()
+    assert 'data-follows="no"' in page_of(job)
+    assert 'data-follows="no"' in page_of(job_cancel(job=job_make()))
 
 
 @pytest.mark.django_db

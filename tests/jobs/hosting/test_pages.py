@@ -73,6 +73,23 @@ def test_the_list_says_whether_a_node_is_there_and_why_it_got_no_work() -> None:
     assert "1 revoked" in text
 
 
+def test_living_nodes_are_listed_newest_first_whatever_was_revoked_and_what_is_left_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.hosting.node_views.NODES_MAX", 3)
+    monkeypatch.setattr("jobs.hosting.node_views.REVOKED_MAX", 2)
+    owner = user_make()
+    for number in range(4):
+        node_make(owner, name=f"gone-{number}", state="revoked")
+    for number in range(5):
+        node_make(owner, name=f"here-{number}", last_seen_at=timezone.now())
+    text = signed_in(owner).get("/nodes/").content.decode()
+    assert re.findall(r'title="(here-\d)"', text) == ["here-4", "here-3", "here-2"]
+    assert "3 of the newest 3 online" in text
+    assert "2 older ones are not shown here" in text
+    assert "4 revoked" in text
+    assert re.findall(r">(gone-\d)<", text) == ["gone-3", "gone-2"]
+    assert "and 2 older ones" in text
+
+
 def test_a_node_with_older_software_than_recommended_is_pointed_at_the_way_to_upgrade(settings: Any) -> None:
     settings.NEXA_HOST_VERSION = "0.2"
     owner = user_make()
@@ -271,7 +288,7 @@ def test_statements_do_not_grow_with_nodes_and_runs(django_assert_max_num_querie
         replica_report(job_make(verification={"method": "exact", "copies": 1, "quorum": 1}), node=node, key=key)
         replica_lease(job_make(), node)
     client = signed_in(owner)
-    with django_assert_max_num_queries(8):
+    with django_assert_max_num_queries(9):
         client.get("/nodes/")
     with django_assert_max_num_queries(11):
         client.get(f"/nodes/{node.pk}/")

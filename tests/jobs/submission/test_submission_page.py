@@ -235,6 +235,15 @@ class TestEditing:
             assert blob.digest in text
             assert (digest_of(b"old") not in text) is gone
 
+    def test_a_form_with_more_fields_than_it_shows_is_answered_and_goes_on_as_json(self) -> None:
+        rows = {f"/input_files/{number}": f"f{number}" for number in range(1200)}
+        response = signed_in(funded_researcher_make()).post(
+            "/jobs/new/edit/", {**as_form(), **rows, "do": "add /input_files"}, headers=PART
+        )
+        assert response.status_code == 200
+        assert "The form shows up to 900 fields" in text_of(response)
+        assert 'name="text"' in text_of(response)
+
 
 class TestFilesWithoutJavaScript:
     def test_files_become_uploads_and_inputs(self) -> None:
