@@ -193,8 +193,8 @@ def excess_of(size: FolderSize, limits: Limits) -> Failure | None:
         # As above: files without a name may be among what was not looked at.
         message = (
             f"The container's processes may have {LINKS_MAX} open and mapped files together, as many as can be looked through for files "
-            f"without a name in {LINKS_SECONDS_MAX:g} s of a processor; after {size.unseen} there were more. Let fewer processes hold fewer "
-            "files."
+            f"without a name in {LINKS_SECONDS_MAX:g} s of a processor; after {size.unseen} there were more. "
+            "Let fewer processes hold fewer files."
         )
         return Failure(code=FailureCode.LIMIT_DISK, message=message)
     return None
