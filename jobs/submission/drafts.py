@@ -31,7 +31,7 @@ class Tab(StrEnum):
 
 @dataclass(frozen=True)
 class Draft:
-    """`fields` hold it on the form's tab, `text` on that of JSON. `unfit`: why it could not be shown as a form."""
+    """`fields` hold it on the form's tab, `text` on that of JSON. `unfit`: why it could not be shown or changed as asked."""
 
     tab: Tab
     fields: Fields
