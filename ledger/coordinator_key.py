@@ -36,9 +36,14 @@ def key_file_read(path: Path) -> PrivateKey:
 
 @cache
 def coordinator_previous_key() -> PrivateKey | None:
-    """The key in NEXA_COORDINATOR_PREVIOUS_KEY_FILE, which signs checkpoints too while it is given. Raises CoordinatorKeyMissingError."""
+    """The key in NEXA_COORDINATOR_PREVIOUS_KEY_FILE, which signs checkpoints too while it is given; an empty file is none.
+
+    Raises CoordinatorKeyMissingError.
+    """
     path = settings.NEXA_COORDINATOR_PREVIOUS_KEY_FILE
-    return key_file_read(Path(path)) if path else None
+    if not path or (Path(path).exists() and not Path(path).stat().st_size):  # under compose the file is always there
+        return None
+    return key_file_read(Path(path))
 
 
 @cache

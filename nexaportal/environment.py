@@ -77,8 +77,8 @@ def version(name: str, default: str) -> str:
 
 
 def documents(name: str) -> list[dict[str, str]]:
-    """A JSON list of objects whose values are texts, also from the file named by `name` + `_FILE`; empty when unset."""
-    found = text(name, "[]")
+    """A JSON list of objects whose values are texts, also from the file named by `name` + `_FILE`; empty when unset or an empty text."""
+    found = text(name, "[]") or "[]"
     try:
         value = json.loads(found)
     except ValueError as error:

@@ -76,6 +76,13 @@ GAUGES: Final[tuple[tuple[str, str, tuple[str, ...], str], ...]] = (
         "SELECT tier, count(*) FROM nodes_node WHERE last_seen_at > now() - interval '2 min' GROUP BY tier",
     ),
     (
+        "nexapod_nodes_serving",
+        "Nodes that exchanged within two minutes, by each tier whose jobs they take: larger ones take those of smaller ones too.",
+        ("tier",),
+        "SELECT served.tier, count(*) FROM nodes_node, jsonb_array_elements_text(queues) AS served (tier)"
+        " WHERE last_seen_at > now() - interval '2 min' GROUP BY served.tier",
+    ),
+    (
         "nexapod_jobs_disputed",
         "Jobs that wait for a moderator's ruling.",
         (),
@@ -91,8 +98,10 @@ GAUGES: Final[tuple[tuple[str, str, tuple[str, ...], str], ...]] = (
         "nexapod_verification_unclaimed_oldest_seconds",
         "How long the oldest reported replica whose check nobody has begun, or ended in time, waits.",
         (),
-        "SELECT coalesce(extract(epoch FROM now() - min(r.received_at)), 0) FROM jobs_replica p JOIN jobs_receipt r ON r.replica_id = p.id"
-        " WHERE p.state = 'reported' AND (p.verify_claimed_until IS NULL OR p.verify_claimed_until < now())",
+        # By the newest of a job's: when it comes, those before it, checked long ago, are looked at with it once more.
+        "SELECT coalesce(extract(epoch FROM now() - min(newest)), 0) FROM (SELECT max(r.received_at) AS newest FROM jobs_replica p"
+        " JOIN jobs_receipt r ON r.replica_id = p.id WHERE p.state = 'reported'"
+        " AND (p.verify_claimed_until IS NULL OR p.verify_claimed_until < now()) GROUP BY p.job_id) waiting",
     ),
     (
         "nexapod_ledger_pending",
@@ -167,12 +176,19 @@ def _database_ask() -> Iterable[Metric]:
 
 
 def _redis_ask() -> Iterable[Metric]:
-    """Lengths of Celery's queues: what was sent and is not taken."""
+    """Lengths of Celery's queues: what was sent and is not taken. The broker may be another Redis than the portal's own; both have to answer."""
     family = GaugeMetricFamily("nexapod_tasks_waiting", "Tasks that no worker has taken.", labels=["queue"])
-    with Redis.from_url(settings.NEXA_REDIS_URL, socket_timeout=_REDIS_SECONDS, socket_connect_timeout=_REDIS_SECONDS) as redis:
+    with _redis(settings.NEXA_REDIS_URL) as redis:
+        redis.ping()
+    # Kombu has words of its own for a socket and for a database's number.
+    with _redis(settings.CELERY_BROKER_URL.replace("redis+socket://", "unix://").replace("virtual_host=", "db=")) as broker:
         for queue in _QUEUES:
-            family.add_metric([queue], float(redis.llen(queue)))
+            family.add_metric([queue], float(broker.llen(queue)))
     return [family]
+
+
+def _redis(url: str) -> Redis:
+    return Redis.from_url(url, socket_timeout=_REDIS_SECONDS, socket_connect_timeout=_REDIS_SECONDS)
 
 
 @require_safe

@@ -63,7 +63,12 @@ def secret_files_make(*, folder: Path, hostname: str, owner: int | None = None) 
     if ensure("coordinator.pub", key.public.to_base64) != key.public.to_base64():
         raise ValueError("expected coordinator.pub to be the public half of coordinator.key, found another key; remove coordinator.pub")
     redis_password = ensure("redis.conf", lambda: f"requirepass {secrets.token_urlsafe(48)}").removeprefix("requirepass ")
-    for name in ("email-password", "acme-eab"):  # empty, until the operator writes theirs into it
+    for name in (
+        "email-password",
+        "acme-eab",
+        "openid-providers",
+        "coordinator-previous.key",
+    ):  # empty, until the operator writes theirs into it
         ensure(name, str)
     ensure("redis-url", lambda: f"redis://:{redis_password}@redis:6379/0")
     if not any((folder / name).exists() for name in (CERTIFICATE, CERTIFICATE_KEY)):

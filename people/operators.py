@@ -5,12 +5,14 @@ from __future__ import annotations
 from allauth.account.forms import default_token_generator
 from allauth.account.models import EmailAddress
 from allauth.account.utils import user_pk_to_url_str
+from allauth.mfa.models import Authenticator
 from django.conf import settings
 from django.db import transaction
 from django.urls import reverse
 
 from people.errors import NameTakenError
 from people.models import User
+from people.sign_in import SecondFactorAdapter
 
 
 @transaction.atomic
@@ -39,6 +41,28 @@ def password_link(*, email: str) -> str:
         raise LookupError(f"Expected the address of somebody's account; found {email!r}. `manage.py person_invite` invites who has none.")
     _address_vouch(address.user, address.email)
     return _password_link(address.user)
+
+
+@transaction.atomic
+def second_factors_remove(*, email: str) -> int:
+    """Removes all second factors of who has this address, whose password is enough then; returns how many. Raises LookupError."""
+    user = User.objects.filter(emailaddress__email__iexact=email).first()
+    if user is None:
+        raise LookupError(f"Expected the address of somebody's account; found {email!r}.")
+    return Authenticator.objects.filter(user=user).delete()[0]
+
+
+@transaction.atomic
+def second_factors_unreadable_remove() -> int:
+    """Removes the second factors whose secrets the portal's secret key does not open, with their recovery codes; returns how many."""
+    adapter = SecondFactorAdapter()
+    secrets = {Authenticator.Type.TOTP: "secret", Authenticator.Type.RECOVERY_CODES: "seed"}
+    unreadable = [
+        one.pk
+        for one in Authenticator.objects.filter(type__in=secrets)
+        if (sealed := one.data.get(secrets[Authenticator.Type(one.type)])) and not adapter.is_readable(sealed)
+    ]
+    return Authenticator.objects.filter(pk__in=unreadable).delete()[0]
 
 
 def _address_vouch(user: User, email: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import secrets
 from typing import Any, Final
 
 from allauth.account.adapter import DefaultAccountAdapter
@@ -11,7 +12,7 @@ from allauth.core import ratelimit
 from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
-from cryptography.fernet import Fernet, MultiFernet
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
@@ -102,7 +103,20 @@ class SecondFactorAdapter(DefaultMFAAdapter):  # type: ignore[misc]  # it has no
         return _cipher().encrypt(text.encode()).decode()
 
     def decrypt(self, encrypted_text: str) -> str:
-        return _cipher().decrypt(encrypted_text.encode()).decode()
+        """Where the key is another one, what nobody knows: no code fits it, and the page says that the code is wrong."""
+        try:
+            return _cipher().decrypt(encrypted_text.encode()).decode()
+        except InvalidToken:
+            log.warning("a second factor can't be read with the portal's secret key: docs/operations.md, a secret leaked")
+            return base64.b32encode(secrets.token_bytes(20)).decode()
+
+    def is_readable(self, encrypted_text: str) -> bool:
+        """Whether it was encrypted under the portal's secret key."""
+        try:
+            _cipher().decrypt(encrypted_text.encode())
+        except InvalidToken:
+            return False
+        return True
 
 
 def _cipher() -> MultiFernet:

@@ -117,8 +117,7 @@ def test_what_env_example_lists_is_what_the_file_asks_for_with_the_same_defaults
     asked = {name: default or "" for name, default in re.findall(r"\$\{(NEXA_\w+)(?::-((?:[^${}]|\$\{\w+\})*))?(?::\?[^}]*)?\}", TEXT)}
     asked = {name: default for name, default in asked.items() if not name.endswith("_IMAGE")}
     example = dict(re.findall(r"^#?(NEXA_\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
-    internal = {"NEXA_ALLOWED_HOSTS"}
-    assert set(example) == set(asked) - internal
+    assert set(example) == set(asked)
     said = {name: value.replace("<NEXA_HOSTNAME>", "${NEXA_HOSTNAME}") for name, value in example.items() if name != "NEXA_HOSTNAME"}
     assert said == {name: asked[name] for name in said}
 

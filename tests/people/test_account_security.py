@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+import time
+from io import StringIO
 
 import pytest
 from allauth.mfa.models import Authenticator
-from allauth.mfa.totp.internal.auth import TOTP
+from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
+from allauth.mfa.totp.internal.auth import TOTP, format_hotp_value, hotp_value
 from django.core import mail
 from django.core.cache import cache
+from django.core.management import call_command
+from django.core.management.base import CommandError
 from django.test import Client, override_settings
 
 from people.models import User
@@ -165,6 +170,41 @@ def test_secrets_outlive_a_change_of_the_secret_key() -> None:
         secret = SecondFactorAdapter().encrypt("JBSWY3DPEHPK3PXP")
     with override_settings(SECRET_KEY_FALLBACKS=["the one before"]):
         assert SecondFactorAdapter().decrypt(secret) == "JBSWY3DPEHPK3PXP"
+
+
+def codes_of(secret: str) -> list[str]:
+    """What an authenticator app with this secret shows about now."""
+    now = int(time.time()) // 30
+    return [format_hotp_value(hotp_value(secret, now + step)) for step in (-1, 0, 1)]
+
+
+def test_after_another_secret_key_no_code_fits_and_the_page_says_so_instead_of_breaking() -> None:
+    TOTP.activate(person_make(), "JBSWY3DPEHPK3PXP")
+    generate_recovery_codes = RecoveryCodes.activate(User.objects.get()).get_unused_codes
+    codes = [*codes_of("JBSWY3DPEHPK3PXP"), *codes_of(""), generate_recovery_codes()[0]]
+    with override_settings(SECRET_KEY="another, as the first one leaked"):
+        client = Client()
+        sign_in(client, "marie", PASSWORD)
+        for code in codes:
+            cache.clear()
+            answer = client.post("/accounts/2fa/authenticate/", {"code": code})
+            assert (answer.status_code, "Incorrect code" in answer.content.decode()) == (200, True)
+
+
+def test_what_the_secret_key_does_not_open_is_removed_and_nothing_else() -> None:
+    with override_settings(SECRET_KEY="the one before"):
+        TOTP.activate(person_make("marie"), "JBSWY3DPEHPK3PXP")
+        RecoveryCodes.activate(User.objects.get())
+    TOTP.activate(person_make("lise"), "JBSWY3DPEHPK3PXP")
+    said = StringIO()
+    call_command("second_factors_remove", "--unreadable", stdout=said)
+    assert said.getvalue() == "removed: 2\n"
+    assert [one.user.username for one in Authenticator.objects.all()] == ["lise"]
+    assert sign_in(Client(), "marie", PASSWORD)[1] != "/accounts/2fa/authenticate/"
+    call_command("second_factors_remove", "Lise@example.org", stdout=said)
+    assert not Authenticator.objects.exists()
+    with pytest.raises(CommandError, match="Expected the address"):
+        call_command("second_factors_remove", "nobody@example.org")
 
 
 PROVIDER = {
