@@ -94,4 +94,4 @@ def _events(client: docker.APIClient, container_id: str, state: dict[str, Any], 
     # Not by the SDK's own call, which waits without a limit for an engine that hangs.
     answer = client.get(f"{client.base_url}/v{client.api_version}/events", params=asked, timeout=_ANSWER_SECONDS)
     answer.raise_for_status()
-    return {str(event.get("Action") or event.get("status")) for event in json_stream([answer.text])}
+    return {str(event.get("Action") or event.get("status")) for event in json_stream(iter([answer.text])) if isinstance(event, dict)}
