@@ -6,7 +6,7 @@
    otherwise: first inputs, then images, which cost more to have again.
 3. What runs may still write is what was set aside for them, less what they have written.
 4. A disk below its reserve, with nothing left to give up, is a reason to want no work: `disk_low`. An engine's own disk is only looked at
-   for that; no order can ask for room on it.
+   for that; no order can ask for room on it. Below half of it, runs are ended: by those that look at their outputs.
 """
 
 from __future__ import annotations

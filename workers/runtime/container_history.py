@@ -9,10 +9,12 @@ its newest events only, in memory, so an engine that was restarted, or whose mac
 from __future__ import annotations
 
 import json
+import logging
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import Any, Final
 
 import docker
@@ -20,6 +22,8 @@ import psutil
 from docker.utils.json_stream import json_stream
 
 from workers.runtime.cgroups import cgroup_of
+
+log = logging.getLogger(__name__)
 
 _SIGNALLED_EXIT_CODE: Final = 128
 _SIGNALLED_SECONDS: Final = 1.0
@@ -93,5 +97,9 @@ def _events(client: docker.APIClient, container_id: str, state: dict[str, Any], 
     }
     # Not by the SDK's own call, which waits without a limit for an engine that hangs.
     answer = client.get(f"{client.base_url}/v{client.api_version}/events", params=asked, timeout=_ANSWER_SECONDS)
+    if HTTPStatus.BAD_REQUEST <= answer.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
+        # It would say so the next time too: as one that remembers nothing.
+        log.warning("the container engine does not tell how container %s ended: %s", container_id[:12], answer.text[:200])
+        return set()
     answer.raise_for_status()
-    return {str(event.get("Action") or event.get("status")) for event in json_stream([answer.text])}
+    return {str(event.get("Action") or event.get("status")) for event in json_stream(iter([answer.text])) if isinstance(event, dict)}

@@ -97,9 +97,9 @@ class RunSpec:
     """One run. `name` becomes the container's name; `labels` mark it as ours (`nexapod.home`, `nexapod.lease`).
 
     `inputs_dir` is mounted read-only at /inputs and `outputs_dir` writable at /outputs; both exist, are absolute, and belong to this run
-    alone. The container runs as uid 65534, or under a host that is not root as the host's own uid, which alone could remove what it wrote.
-    The runtime makes `outputs_dir` writable for it, and readable and removable for the host
-    afterwards. `environment` is the order's; NEXA_INPUTS, NEXA_OUTPUTS, HOME and TMPDIR are added. `gpus` are the granted devices.
+    alone. The container runs as uid 65534, or under a host that is not root as the host's own uid, which alone could remove what it wrote
+    (under a rootless engine that is uid 0 of its own). The runtime makes `outputs_dir` writable for it, and readable and removable for the
+    host afterwards. `environment` is the order's; NEXA_INPUTS, NEXA_OUTPUTS, HOME and TMPDIR are added. `gpus` are the granted devices.
     """
 
     name: str

@@ -18,13 +18,14 @@ class EngineWire:
     """Passes bytes between `url` and the real engine's socket, keeps what was asked in `asked`, until `cut`.
 
     `instead` are words of requests that the engine gets others for, of the same length: so it does something else than it was told.
-    `unsaid` are words of its answers, likewise: so it says something else than it did.
+    `unsaid` are words of its answers, likewise: so it says something else than it did. `cut_at`: a connection that asks so much is closed.
     """
 
     def __init__(self) -> None:
         self.asked = bytearray()
         self.instead: dict[bytes, bytes] = {}
         self.unsaid: dict[bytes, bytes] = {}
+        self.cut_at: bytes | None = None
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
@@ -77,6 +78,8 @@ class EngineWire:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 kept += data
+                if self.cut_at is not None and self.cut_at in data:
+                    break
                 for word, other in instead.items():
                     data = data.replace(word, other)
                 target.sendall(data)

@@ -229,29 +229,30 @@ def test_run_whose_clock_is_set_back_meanwhile_ends_as_any_other(
     assert (result.exit_code, result.failure) == (0, None)
 
 
-@pytest.mark.parametrize(
-    ("asked", "instead"),
-    [(b"/events?", b"/nothing"), (b"until=1", b"until=9")],
-    ids=["refuses", "hangs"],
-)
+@pytest.mark.parametrize("failing", ["goes away", "hangs"])
 def test_engine_that_fails_while_an_ended_container_is_adopted_loses_nothing(  # noqa: PLR0917  parameters of pytest
-    runtime: DockerRuntime,
-    wire: EngineWire,
-    wired: DockerRuntime,
-    ended: RunSpec,
-    monkeypatch: pytest.MonkeyPatch,
-    asked: bytes,
-    instead: bytes,
+    runtime: DockerRuntime, wire: EngineWire, wired: DockerRuntime, ended: RunSpec, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
     """It is asked again when it is back, and has the container still."""
     monkeypatch.setattr(container_history, "_ANSWER_SECONDS", 1)
-    wire.instead[asked] = instead
+    if failing == "hangs":
+        wire.instead[b"until=1"] = b"until=9"  # a moment that is centuries away, for which it waits
+    else:
+        wire.cut_at = b"/events?"
     with pytest.raises(RunLostError, match="asked how a run had ended") as lost:
         wired.adopt(ended, Sink(), threading.Event())
     assert not lost.value.is_over
     result = runtime.adopt(ended, Sink(), threading.Event())
     assert result is not None
     assert (result.exit_code, result.failure) == (0, None)
+
+
+def test_engine_that_does_not_tell_how_a_container_ended_has_it_run_again(
+    runtime: DockerRuntime, engine: docker.APIClient, wire: EngineWire, wired: DockerRuntime, ended: RunSpec
+) -> None:
+    wire.instead[b"/events?"] = b"/nothing"
+    assert wired.adopt(ended, Sink(), threading.Event()) is None
+    assert engine.containers(all=True, filters={"label": f"nexapod.home={HOME}"}) == []
 
 
 def test_container_that_stays_paused_past_its_time_is_no_fault_of_the_jobs(
