@@ -176,7 +176,7 @@ def _database_ask() -> Iterable[Metric]:
 
 
 def _redis_ask() -> Iterable[Metric]:
-    """Lengths of Celery's queues: what was sent and is not taken. The broker may be another Redis than the portal's; both have to answer."""
+    """Lengths of Celery's queues: what was sent and is not taken. The broker may be another Redis than the portal's: both are asked."""
     family = GaugeMetricFamily("nexapod_tasks_waiting", "Tasks that no worker has taken.", labels=["queue"])
     with _redis(settings.NEXA_REDIS_URL) as redis:
         redis.ping()

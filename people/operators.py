@@ -49,7 +49,7 @@ def second_factors_remove(*, email: str) -> int:
     user = User.objects.filter(emailaddress__email__iexact=email).first()
     if user is None:
         raise LookupError(f"Expected the address of somebody's account; found {email!r}.")
-    return Authenticator.objects.filter(user=user).delete()[0]
+    return int(Authenticator.objects.filter(user=user).delete()[0])
 
 
 @transaction.atomic
@@ -62,7 +62,7 @@ def second_factors_unreadable_remove() -> int:
         for one in Authenticator.objects.filter(type__in=secrets)
         if (sealed := one.data.get(secrets[Authenticator.Type(one.type)])) and not adapter.is_readable(sealed)
     ]
-    return Authenticator.objects.filter(pk__in=unreadable).delete()[0]
+    return int(Authenticator.objects.filter(pk__in=unreadable).delete()[0])
 
 
 def _address_vouch(user: User, email: str) -> None:
