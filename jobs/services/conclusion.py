@@ -59,7 +59,7 @@ class Conclusions:
     def failure_add(
         self, job: Job, reported: Sequence[Replica], *, others: Sequence[Replica], code: str, message: str, is_ruled: bool = False
     ) -> None:
-        """A job without a result, whose reported replicas were judged all the same."""
+        """A job without a result, whose reported replicas were judged all the same. Those among `others` were not, and are cancelled."""
         self._failures.append(_Failure(job, reported, others, code, message, is_ruled=is_ruled))
 
     def write(self) -> None:
@@ -278,8 +278,8 @@ def _judged(replica: Replica, paid_micro: int | None, now: datetime) -> ReplicaS
 
 
 def _cancelled(others: Sequence[Replica], reason: str, now: datetime) -> list[ReplicaStep]:
-    """What is queued or out is needed no more; hosts are told by their next exchange."""
-    ends = {ReplicaState.QUEUED, *REPLICA_LIVE}
+    """What is queued or out, or was reported and not judged, is needed no more; hosts are told by their next exchange."""
+    ends = {ReplicaState.QUEUED, ReplicaState.REPORTED, *REPLICA_LIVE}
     fields = {"cancel_reason": reason[:200], "concluded_at": now}
     return [ReplicaStep(replica, ReplicaState.CANCELLED, fields=fields) for replica in others if ReplicaState(replica.state) in ends]
 

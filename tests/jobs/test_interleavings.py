@@ -192,7 +192,12 @@ class Portal(RuleBasedStateMachine):
     @some(UNREPORTED)
     @rule(which=any_place, failure=st.sampled_from(FAILURES))
     def fail(self, which: int, failure: str) -> None:
-        self._receipt(which, failure=failure)
+        """Whatever a host says of its run, results that may be a quorum and that nobody decided on stay to be decided on."""
+        replica = self._chosen(which, Replica.objects.filter(UNREPORTED))
+        reported = list(replica.job.replicas.filter(state=ReplicaState.REPORTED).values_list("pk", "verify_claimed_until"))
+        self._report(replica, failure=failure)
+        if len(reported) >= replica.job.quorum and any(until != NEVER for _, until in reported):
+            assert Replica.objects.filter(pk__in=[pk for pk, _ in reported], state=ReplicaState.REPORTED).count() == len(reported)
 
     @precondition(lambda self: self.sent)
     @rule(which=any_place)
