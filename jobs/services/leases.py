@@ -170,7 +170,7 @@ def node_leave(*, node: Node, now: datetime) -> int:
 
 def queue_deadlines_enforce(*, now: datetime) -> int:
     """Ends queued jobs of which a replica waited for the whole queue deadline without being taken; returns how many. They fail, unless a
-    result stands for which only a spot check was wanted (jobs/services/spot_checks.py).
+    result may stand for which only a spot check was wanted (jobs/services/spot_checks.py).
 
     Each in a transaction of its own, since it moves credits; one that can't be ended is logged, and keeps no other from it.
     """
@@ -322,7 +322,7 @@ def _queue_deadline_enforce(job_id: UUID, now: datetime) -> bool:
                 return False  # taken, or stood in for, since it was found
             standing = spot_check_end(job=job, permitted=permitted)
             if standing is not Standing.NONE:
-                return standing is Standing.UPHELD
+                return standing is not Standing.UNCHECKED
             job_fail(job=job, code="no_eligible_host", message=_no_host_message(job, permitted))
             return True
     except Exception:  # as above

@@ -176,7 +176,7 @@ def _carry_out(slice_: Sequence[_Settling]) -> None:
                 code, message = fault.failure_code, fault.failure_message
                 conclusions.failure_add(job, [], others=[*settling.others, *reported], code=code, message=message)
             case Dispute():
-                _dispute(job)
+                job_dispute(job=job)
                 waiting.append(settling)
             case AskForMore(count=count):
                 event_record(job=job, kind="job.replicas_added", payload={"count": count}, public=False)
@@ -188,7 +188,8 @@ def _carry_out(slice_: Sequence[_Settling]) -> None:
     _wait(waiting)
 
 
-def _dispute(job: Job) -> None:
+def job_dispute(*, job: Job) -> None:
+    """A moderator has to look at an open job's results. The caller holds its lock, and nothing of it is queued or out."""
     deadline_at = timezone.now() + timedelta(seconds=settings.NEXA_DISPUTE_SECONDS)
     steps = [] if job.state == JobState.VERIFYING else [JobStep(job, JobState.VERIFYING)]
     steps_take([*steps, JobStep(job, JobState.DISPUTED, fields={"dispute_deadline_at": deadline_at})])
