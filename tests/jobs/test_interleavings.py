@@ -27,7 +27,7 @@ from jobs.checking.documents import Finding, failure_findings
 from jobs.checking.evidence import evidence_insert
 from jobs.checking.making import jobs_check
 from jobs.errors import JobConcludedError, JobDisputedError
-from jobs.models import Evidence, Job, Receipt, Replica, Ruling
+from jobs.models import CoordinatorClock, Evidence, Job, Receipt, Replica, Ruling
 from jobs.services.breakers import breaker_open
 from jobs.services.disputes import dispute_rule, disputes_rule, may_be_upheld
 from jobs.services.leases import leases_claim, leases_reap, queue_deadlines_enforce
@@ -359,6 +359,7 @@ class Portal(RuleBasedStateMachine):
             elif live:
                 is_over = not leases_reap(now=silence(max(live, key=lambda one: one.lease_expires_at or timezone.now())))
         long_after = timezone.now() + timedelta(days=1000)
+        CoordinatorClock.objects.update(alive_at=long_after)
         queue_deadlines_enforce(now=long_after)
         disputes_rule(now=long_after)
         open_jobs = Job.objects.exclude(state__in=JOB_TERMINAL)
