@@ -6,7 +6,7 @@ call its own fault the job's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -57,7 +57,19 @@ OF_THE_JOB: Final = frozenset({FaultClass.IMAGE, FaultClass.INPUT, FaultClass.LI
 """Classes that another host would see too."""
 
 JOB_CODES: Final = frozenset(code for code, fault in FAILURES.items() if fault in OF_THE_JOB)
+NEEDS_SECOND_WITNESS: Final = frozenset({FailureCode.IMAGE_UNAVAILABLE, FailureCode.INPUT_UNAVAILABLE})
+"""Of one copy too: what one host can't fetch may be that host's network."""
 PORTAL_CODES: Final = frozenset(code for code, fault in FAILURES.items() if fault == FaultClass.PORTAL)
+
+
+def is_believed(seen: Collection[tuple[str, int | None]], *, copies: int, owners_min: int) -> bool:
+    """Whether faults of the job that hosts reported, each with the owner of its host, are believed.
+
+    `owners_min` owners saw one, or of a job of one copy anybody saw one that needs no second witness.
+    """
+    if copies == 1 and any(code not in NEEDS_SECOND_WITNESS for code, _ in seen):
+        return True
+    return len({owner for _, owner in seen}) >= owners_min
 
 
 def failure_fault(code: str) -> FaultClass | None:

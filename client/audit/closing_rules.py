@@ -3,7 +3,7 @@
 1. No key, entry number, replica or order of a receipt occurs twice.
 2. A paid job has accepted receipts of as many accounts as its quorum asks for, unless it was ruled on; each payment's share is the
    reservation divided among its accepted receipts; when the job is closed, each of these is paid, and of a job with accepted receipts
-   one at least.
+   one at least. Where the share is less than a micro, nobody is paid.
 3. What a job has left once it was judged is refunded, all of it where nothing was accepted: receipts, payments and refund are one
    transaction of the coordinator.
 4. A reversal undoes one earlier grant (the treasury has it back) or payment (who reserved has it back), whole.
@@ -74,7 +74,8 @@ def _paid_job_check(books: Books, job_id: UUID, job: JobBooks) -> None:
 def _unpaid_job_check(books: Books, job_id: UUID, job: JobBooks) -> None:
     """Receipts and payments of a job are one transaction of the coordinator."""
     is_late = books.newest_at - datetime.fromisoformat(job.accepted_at) > REFUND_WAIT
-    if job.refund_leaf is not None or is_late:
+    share = job.reserved // max(1, len(job.accepted) + job.refused)
+    if share and (job.refund_leaf is not None or is_late):
         message = f"The job {job_id} has {len(job.accepted)} accepted receipts, and none was paid."
         books.findings.add(FindingCode.PAYMENT_MISSING, job.accepted_leaf, message)
 

@@ -21,6 +21,7 @@ from typing import Final
 from uuid import UUID
 
 from django.conf import settings
+from django.contrib.postgres.functions import TransactionNow
 from django.db import transaction
 
 from jobs.faults import FAILURES, JOB_CODES, OF_THE_JOB, FaultClass
@@ -85,7 +86,8 @@ def breaker_open(*, image_name: str, by: User, reason: str) -> None:
         raise ActPointlessError("The image has no breaker any more: its jobs are given out.")
     act_record(by=by, kind=ActKind.BREAKER_OPENED, about=breaker, reason=reason, detail={"code": breaker.code})
     breaker.delete()
-    JobKind.objects.filter(image_name=image_name).update(closed_until=None)
+    # Not None: jobs whose queue deadline has passed meanwhile have some time from now on to be taken.
+    JobKind.objects.filter(image_name=image_name).update(closed_until=TransactionNow())
     transaction.on_commit(lambda: exchanges_wake([tier.value for tier in Tier]))
 
 

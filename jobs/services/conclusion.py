@@ -4,7 +4,7 @@
 2. Whatever was reserved and isn't paid goes back.
 3. What each node's owner did is added to their workday, with the payment (nodes/wall/): the wall is what was paid.
 4. Each receipt that was judged goes into the public log, accepted or not, in the transaction that pays it. One whose signature doesn't hold
-   is nobody's receipt, and isn't logged.
+   is nobody's receipt, and isn't logged. Where the portal could not make that check, it is made here: a ruling may uphold such a result.
 
 Callers hold the locks of the jobs, and are inside a transaction.
 """
@@ -19,6 +19,7 @@ from uuid import UUID
 from django.conf import settings
 from django.utils import timezone
 
+from jobs.checking.codes import CHECK_IMPOSSIBLE
 from jobs.models import Calibration, Evidence, Job, Replica
 from jobs.services.transitions import JobStep, ReplicaStep, Step, steps_take
 from jobs.states import REPLICA_LIVE, JobState, ReplicaState
@@ -27,8 +28,13 @@ from ledger.items import ConcludedReceipt, receipts_log
 from ledger.models import Account
 from ledger.movements import Movement, movements_post
 from ledger.services import Payment, accounts_of, payment_of, refund_of
+from nodes.models import NodeKey
 from nodes.wall.recording import JudgedWork, work_record
+from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, envelope_open
+from workers.protocol.errors import VerificationError
+from workers.protocol.keys import PublicKey
 from workers.protocol.leaves import SpotChoice
+from workers.protocol.messages.machine import Tier
 from workers.protocol.messages.receipt import ReceiptPredicate
 from workers.protocol.pay import CLIP_FACTOR, MICRO, payment_micro
 
@@ -59,7 +65,7 @@ class Conclusions:
     def failure_add(
         self, job: Job, reported: Sequence[Replica], *, others: Sequence[Replica], code: str, message: str, is_ruled: bool = False
     ) -> None:
-        """A job without a result, whose reported replicas were judged all the same."""
+        """A job without a result, whose reported replicas were judged all the same. Those among `others` were not, and are cancelled."""
         self._failures.append(_Failure(job, reported, others, code, message, is_ruled=is_ruled))
 
     def write(self) -> None:
@@ -123,6 +129,28 @@ def ruling_fail(*, job: Job, reported: Sequence[Replica], code: str, message: st
     conclusions = Conclusions()
     conclusions.failure_add(job, reported, others=_others_of(job), code=code, message=message, is_ruled=is_ruled)
     conclusions.write()
+
+
+def replicas_signed(replicas: Sequence[Replica]) -> set[UUID]:
+    """Those whose receipts the keys of their nodes signed: by the evidence, or found now where the portal could not make that check."""
+    checks = Evidence.objects.filter(replica__in=replicas, other=None, check_name="signature")
+    signed: set[UUID] = set()
+    unmade: set[UUID] = set()
+    for replica_id, passed, code in checks.values_list("replica_id", "passed", "code"):
+        if passed:
+            signed.add(replica_id)
+        elif code == CHECK_IMPOSSIBLE:
+            unmade.add(replica_id)
+    return signed | {replica.pk for replica in replicas if replica.pk in unmade and _is_signed(replica)}
+
+
+def _is_signed(replica: Replica) -> bool:
+    key = NodeKey.objects.values_list("public_key", flat=True).get(pk=replica.node_key_id)
+    try:
+        envelope_open(bytes(replica.receipt.envelope), payload_type=PAYLOAD_TYPE_STATEMENT, key=PublicKey(bytes(key)))
+    except VerificationError:
+        return False
+    return True
 
 
 def _others_of(job: Job) -> list[Replica]:
@@ -238,11 +266,13 @@ class _Calibrations:
 
     def ratio_of(self, job: Job) -> float:
         """Measured over estimated FLOPs; 1 where nothing was measured."""
+        if not _is_measured(job):
+            return 1.0
         return self._ratios.get(_image_and_type(job), 1.0)
 
     def measure(self, job: Job, accepted: Sequence[Replica]) -> None:
-        """Takes in what tenured nodes measured for a replicated result: device seconds times benchmark, over the estimate."""
-        if len(accepted) < 2:
+        """Takes in what tenured nodes measured for a replicated result: a core's seconds times its benchmark, over the estimate."""
+        if len(accepted) < 2 or not _is_measured(job):
             return
         for replica in accepted:
             predicate = ReceiptPredicate.model_validate(replica.receipt.predicate)
@@ -270,6 +300,11 @@ class _Calibrations:
         return self._tenured[replica.node_id]
 
 
+def _is_measured(job: Job) -> bool:
+    """The benchmark is of one core: it says nothing about what a job does on GPUs, whose cores wait meanwhile."""
+    return job.tier == Tier.CPU
+
+
 def _judged(replica: Replica, paid_micro: int | None, now: datetime) -> ReplicaStep:
     """`paid_micro` None: rejected."""
     to = ReplicaState.REJECTED if paid_micro is None else ReplicaState.ACCEPTED
@@ -278,8 +313,8 @@ def _judged(replica: Replica, paid_micro: int | None, now: datetime) -> ReplicaS
 
 
 def _cancelled(others: Sequence[Replica], reason: str, now: datetime) -> list[ReplicaStep]:
-    """What is queued or out is needed no more; hosts are told by their next exchange."""
-    ends = {ReplicaState.QUEUED, *REPLICA_LIVE}
+    """What is queued or out, or was reported and not judged, is needed no more; hosts are told by their next exchange."""
+    ends = {ReplicaState.QUEUED, ReplicaState.REPORTED, *REPLICA_LIVE}
     fields = {"cancel_reason": reason[:200], "concluded_at": now}
     return [ReplicaStep(replica, ReplicaState.CANCELLED, fields=fields) for replica in others if ReplicaState(replica.state) in ends]
 
@@ -290,8 +325,7 @@ def _verifying(job: Job) -> list[JobStep]:
 
 
 def _concluded_receipts(judged: Sequence[tuple[Job, Replica, bool, bool]]) -> list[ConcludedReceipt]:
-    signed = Evidence.objects.filter(replica__in=[replica for _, replica, *_ in judged], other=None, check_name="signature", passed=True)
-    genuine = set(signed.values_list("replica_id", flat=True))
+    signed = replicas_signed([replica for _, replica, *_ in judged])
     return [
         ConcludedReceipt(
             job_id=job.pk,
@@ -304,7 +338,7 @@ def _concluded_receipts(judged: Sequence[tuple[Job, Replica, bool, bool]]) -> li
             is_ruled=is_ruled,
         )
         for job, replica, is_accepted, is_ruled in judged
-        if replica.pk in genuine
+        if replica.pk in signed
     ]
 
 

@@ -2,6 +2,7 @@
 
 1. A moderator upholds one result: its replica, and every one that agrees with it pairwise, is accepted and paid as by a quorum; the rest is
    rejected, unpaid. What could not be compared with it stays undecided. Or none: the job fails, nobody is paid, the reservation comes back.
+   One that the portal could not check may be upheld, if the key of its node signed it: no payment is without a receipt in the log.
 2. Nobody rules on a job of their own, or on one that a node of theirs ran.
 3. At the deadline the default ruling is given: none is upheld.
 4. Each job has one ruling, which stays on record with its reason.
@@ -22,7 +23,7 @@ from jobs.checking.codes import CHECK_IMPOSSIBLE
 from jobs.checking.documents import COMPARISON
 from jobs.errors import JobNotDisputedError, RulingForbiddenError, RulingInterestError, RulingInvalidError
 from jobs.models import Evidence, Job, Replica, Ruling
-from jobs.services.conclusion import ruling_conclude, ruling_fail
+from jobs.services.conclusion import replicas_signed, ruling_conclude, ruling_fail
 from jobs.states import JobState, ReplicaState
 from jobs.verdicts import Verdict
 from people.models import User
@@ -112,6 +113,10 @@ def _uphold(job: Job, canonical_id: UUID, *, by: User, reason: str) -> Ruling:
     canonical = next((replica for replica in reported if replica.pk == canonical_id), None)
     if canonical is None or not may_be_upheld(canonical):
         raise RulingInvalidError("Only a result of this job that passed its own checks, as far as they could be made, can be upheld.")
+    if canonical.pk not in replicas_signed([canonical]):
+        raise RulingInvalidError(
+            "The portal could not check this result, and its receipt is not signed by the key of its node. Uphold another one, or none."
+        )
     compared = _compared_with(canonical, reported)
     for replica in reported:
         if replica.pk in compared:

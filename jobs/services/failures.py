@@ -4,7 +4,8 @@
    for what may be the network of one host.
 2. A fault of a host, or a lease that expired, says nothing about the job: another host gets it, until NEXA_ATTEMPTS_MAX runs are used up.
    Where the results that are in may be a quorum and nobody has decided yet, settlement decides first, whoever's the fault: what agrees is
-   paid. If it isn't one, settlement asks for more, and the next failure ends the job.
+   paid. If it isn't one, a fault of the job that is believed ends it then (jobs/services/settlement.py); else settlement asks for more, and
+   the next failure ends it.
 3. A fault of the portal counts for nothing.
 4. Failures of many jobs of one image close the image for a while (jobs/services/breakers.py): whoever records failures has that considered
    when all of them are recorded.
@@ -14,22 +15,18 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import datetime
-from typing import Final
 
 from django.conf import settings
 
-from jobs.faults import FAILURES, JOB_CODES, OF_THE_JOB, PORTAL_CODES, failure_fault
+from jobs.faults import FAILURES, JOB_CODES, OF_THE_JOB, PORTAL_CODES, failure_fault, is_believed
 from jobs.models import Job, Replica
 from jobs.services.closing import job_fail
 from jobs.services.replicas import replicas_queue
 from jobs.services.settlement import NEVER
 from jobs.services.transitions import job_state_derive, replica_transition
 from jobs.states import ReplicaState
-from workers.protocol.messages.receipt import Failure, FailureCode
+from workers.protocol.messages.receipt import Failure
 from workers.protocol.plurals import counted
-
-NEEDS_SECOND_WITNESS: Final = frozenset({FailureCode.IMAGE_UNAVAILABLE, FailureCode.INPUT_UNAVAILABLE})
-"""Of one copy too: what one host can't fetch may be that host's network."""
 
 
 def replica_failed(*, replica: Replica, job: Job, failure: Failure, now: datetime) -> None:
@@ -43,7 +40,7 @@ def replica_failed(*, replica: Replica, job: Job, failure: Failure, now: datetim
         failure_message=failure.message,
         concluded_at=now,
     )
-    if FAILURES[failure.code] in OF_THE_JOB and _is_believed(job, failure.code):
+    if FAILURES[failure.code] in OF_THE_JOB and _is_believed(job):
         if _settlement_is_due(job):
             job_state_derive(job=job)
         else:
@@ -54,11 +51,9 @@ def replica_failed(*, replica: Replica, job: Job, failure: Failure, now: datetim
         job_state_derive(job=job)
 
 
-def _is_believed(job: Job, code: FailureCode) -> bool:
-    if job.copies == 1 and code not in NEEDS_SECOND_WITNESS:
-        return True
+def _is_believed(job: Job) -> bool:
     faults = job.replicas.filter(state=ReplicaState.FAILED, failure_code__in=JOB_CODES)
-    return faults.values("node_owner").distinct().count() >= settings.NEXA_FAULT_OWNERS
+    return is_believed(faults.values_list("failure_code", "node_owner"), copies=job.copies, owners_min=settings.NEXA_FAULT_OWNERS)
 
 
 def replica_substitute(*, job: Job) -> None:

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
-from django.db.models import F, Min, OuterRef, Q, Subquery, Value
+from django.db.models import Exists, F, Min, OuterRef, Q, QuerySet, Subquery, Value
 
 from jobs.matching.claims import Claim, queues_served, replicas_claim
 from jobs.models import Job, JobInput, Replica
@@ -26,7 +26,7 @@ from jobs.orders import order_build, order_sign
 from jobs.services.closing import job_fail
 from jobs.services.exchanges import exchange_is_superseded
 from jobs.services.failures import replica_substitute
-from jobs.services.outages import expiry_horizon
+from jobs.services.outages import expiry_horizon, was_heard
 from jobs.services.replicas import replicas_queue_again
 from jobs.services.spot import spot_draw
 from jobs.services.spot_checks import Standing, spot_check_end
@@ -51,7 +51,10 @@ REAP_BATCH: Final = 200
 """Leases that are expired by one transaction."""
 
 DEADLINES_MAX: Final = 500
-"""Jobs that one run fails for their queue deadline."""
+"""Jobs past their queue deadline that are looked for at once. When so many were ended, the rest is for the next run."""
+
+QUEUE_PATIENCE: Final = timedelta(minutes=10)
+"""For so long after an outage of the portal, or after their image was closed, jobs wait for hosts to come back, whatever their deadline."""
 
 _RUNNING_STAGES: Final = frozenset({Stage.RUNNING, Stage.ARCHIVING, Stage.UPLOADING})
 
@@ -170,15 +173,34 @@ def node_leave(*, node: Node, now: datetime) -> int:
 
 def queue_deadlines_enforce(*, now: datetime) -> int:
     """Ends queued jobs of which a replica waited for the whole queue deadline without being taken; returns how many. They fail, unless a
-    result stands for which only a spot check was wanted (jobs/services/spot_checks.py).
+    result may stand for which only a spot check was wanted (jobs/services/spot_checks.py).
 
+    None while hosts could not take them: while the portal is away or a circuit breaker has closed their image, and QUEUE_PATIENCE after.
     Each in a transaction of its own, since it moves credits; one that can't be ended is logged, and keeps no other from it.
     """
+    if not was_heard(now=now, for_=QUEUE_PATIENCE):
+        return 0
+    late = _late_jobs(now)
+    page = late
+    ended = 0
+    while ended < DEADLINES_MAX:
+        found = list(page[:DEADLINES_MAX])
+        ended += sum(_queue_deadline_enforce(job_id, now) for _, job_id in found)
+        if len(found) < DEADLINES_MAX:
+            break
+        deadline_at, job_id = found[-1]
+        page = late.filter(Q(queue_deadline_at__gt=deadline_at) | Q(pk__gt=job_id), queue_deadline_at__gte=deadline_at)
+    return ended
+
+
+def _late_jobs(now: datetime) -> QuerySet[Job, tuple[datetime, UUID]]:
+    """`(queue deadline, id)` of jobs that nobody took in time though hosts could have, those that are late the longest first."""
     waiting = Replica.objects.filter(job=OuterRef("pk"), state=ReplicaState.QUEUED).order_by("created_at").values("created_at")[:1]
     # A substitute has the same time to be taken as the first replica had.
     late = Q(waiting_since=None) | Q(waiting_since__lte=Value(now) - (F("queue_deadline_at") - F("submitted_at")))
+    closed = Replica.objects.filter(job=OuterRef("pk"), state=ReplicaState.QUEUED, kind__closed_until__gt=now - QUEUE_PATIENCE)
     jobs = Job.objects.filter(state=JobState.QUEUED, queue_deadline_at__lte=now).annotate(waiting_since=Subquery(waiting)).filter(late)
-    return sum(_queue_deadline_enforce(job_id, now) for job_id in list(jobs.values_list("pk", flat=True)[:DEADLINES_MAX]))
+    return jobs.filter(~Exists(closed)).order_by("queue_deadline_at", "pk").values_list("queue_deadline_at", "pk")
 
 
 def _claim(node: Node, request_id: UUID, now: datetime, *, tiers: Sequence[Tier], free: FreeResources, wishes: Wishes) -> list[Replica]:
@@ -322,7 +344,7 @@ def _queue_deadline_enforce(job_id: UUID, now: datetime) -> bool:
                 return False  # taken, or stood in for, since it was found
             standing = spot_check_end(job=job, permitted=permitted)
             if standing is not Standing.NONE:
-                return standing is Standing.UPHELD
+                return standing is not Standing.UNCHECKED
             job_fail(job=job, code="no_eligible_host", message=_no_host_message(job, permitted))
             return True
     except Exception:  # as above

@@ -60,6 +60,14 @@ def expiry_horizon(*, now: datetime) -> datetime:
     return now if clock is None else min(now, clock.alive_at + silence_permitted())
 
 
+def was_heard(*, now: datetime, for_: timedelta) -> bool:
+    """Whether, as far as is known, the portal serves `now` and could be heard for this long without an outage."""
+    clock = CoordinatorClock.objects.filter(pk=1).first()
+    if clock is None:
+        return True
+    return now - clock.alive_at <= silence_permitted() and (clock.heard_since is None or now - clock.heard_since >= for_)
+
+
 def heard_since() -> datetime | None:
     """When the portal could be heard again after its last outage. None: there was none yet."""
     return CoordinatorClock.objects.filter(pk=1).values_list("heard_since", flat=True).first()

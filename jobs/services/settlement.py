@@ -5,6 +5,8 @@
    settled again when its claim expires.
 2. Idempotent: what was settled before, by whomever, is found closed and left alone. A worker that is killed loses its slice, not its batch.
 3. A job is decided by jobs.verdicts from rows of evidence, nothing else. What a worker says in passing is not believed.
+4. A fault of the job that was believed while results waited to be decided on (jobs/services/failures.py) ends the job if they are no
+   quorum: they are cancelled, as by a fault that is reported afterwards. Not where the portal could not check one of them.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from django.utils import timezone
 from jobs.bulk import rows_update
 from jobs.checking.codes import CHECK_IMPOSSIBLE
 from jobs.checking.documents import OWN_CHECKS
+from jobs.faults import JOB_CODES, is_believed
 from jobs.models import Evidence, Job, Replica
 from jobs.services.conclusion import Conclusions
 from jobs.services.replicas import replicas_queue
@@ -36,6 +39,7 @@ NEVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
 
 _OF_REPLICA: Final = (
     *("job_id", "state", "created_at", "node_id", "node_key_id", "node_owner_id", "verify_claimed_until", "verdict"),
+    *("failure_code", "failure_message", "concluded_at"),
     *("receipt__replica_id", "receipt__digest", "receipt__envelope", "receipt__predicate", "receipt__received_at"),
 )
 """What settlement looks at. The order, most of a replica's row, is not."""
@@ -104,6 +108,15 @@ class _Settling:
             may_ask=max(0, self.job.replicas_max - votes - outstanding),
         )
 
+    def fault_believed(self) -> Replica | None:
+        """The newest failure of those that end the job, since these results are no quorum. None: there is none that does."""
+        of_job = [one for one in self.others if one.state == ReplicaState.FAILED and one.failure_code in JOB_CODES]
+        seen = [(one.failure_code, one.node_owner_id) for one in of_job]
+        is_unmade = self.unchecked or any(row.code == CHECK_IMPOSSIBLE for row in self.comparisons.values())
+        if is_unmade or not is_believed(seen, copies=self.job.copies, owners_min=settings.NEXA_FAULT_OWNERS):
+            return None
+        return max(of_job, key=lambda one: one.concluded_at or one.created_at)
+
     def _checked(self, replica_id: UUID) -> CheckedReplica:
         if replica_id in self.unchecked:
             return CheckedReplica(replica_id, None, unchecked=True)
@@ -157,8 +170,13 @@ def _carry_out(slice_: Sequence[_Settling]) -> None:
             case NoValidResult():
                 message = "No host's result passed its own checks; the evidence of each replica says which check failed."
                 conclusions.failure_add(job, reported, others=settling.others, code="results_invalid", message=message)
+            case Wait(checks_missing=True):
+                waiting.append(settling)
+            case _ if (fault := settling.fault_believed()) is not None:
+                code, message = fault.failure_code, fault.failure_message
+                conclusions.failure_add(job, [], others=[*settling.others, *reported], code=code, message=message)
             case Dispute():
-                _dispute(job)
+                job_dispute(job=job)
                 waiting.append(settling)
             case AskForMore(count=count):
                 event_record(job=job, kind="job.replicas_added", payload={"count": count}, public=False)
@@ -170,7 +188,8 @@ def _carry_out(slice_: Sequence[_Settling]) -> None:
     _wait(waiting)
 
 
-def _dispute(job: Job) -> None:
+def job_dispute(*, job: Job) -> None:
+    """A moderator has to look at an open job's results. The caller holds its lock, and nothing of it is queued or out."""
     deadline_at = timezone.now() + timedelta(seconds=settings.NEXA_DISPUTE_SECONDS)
     steps = [] if job.state == JobState.VERIFYING else [JobStep(job, JobState.VERIFYING)]
     steps_take([*steps, JobStep(job, JobState.DISPUTED, fields={"dispute_deadline_at": deadline_at})])

@@ -16,6 +16,8 @@ from jobs.services.replicas import replicas_queue
 from jobs.services.settlement import job_settle
 from jobs.states import JobState, ReplicaState
 from jobs.verdicts import AskForMore, Conclude, Dispute
+from ledger.models import LogItem
+from ledger.services import escrow_account
 from nodes.models import Node
 from people.models import User
 from tests.factories.checking import job_check
@@ -184,7 +186,7 @@ def test_late_failures_that_are_believed_take_nothing_from_results_that_may_be_a
 
 
 @pytest.mark.django_db
-def test_a_believed_failure_ends_the_job_after_results_that_were_no_quorum() -> None:
+def test_a_failure_that_was_believed_ends_the_job_when_the_results_are_no_quorum() -> None:
     job = job_make(verification=TWO)
     for number in range(2):
         replica_report(job, {"out": str(number).encode()})
@@ -194,7 +196,24 @@ def test_a_believed_failure_ends_the_job_after_results_that_were_no_quorum() -> 
     job_check(job_id=job.pk)
     assert isinstance(job_settle(job_id=job.pk), AskForMore)
     job.refresh_from_db()
-    assert (failed(job, FailureCode.EXIT_NONZERO).state, job.failure_code) == (JobState.FAILED, "exit_nonzero")
+    assert (job.state, job.failure_code, job.failure_message) == (JobState.FAILED, "exit_nonzero", "why")
+    assert sorted(job.replicas.values_list("state", flat=True)) == ["cancelled", "cancelled", "failed", "failed"]
+    assert escrow_account().balance_micro == 0
+    assert not LogItem.objects.filter(kind="receipt").exists(), "nobody has judged these results"
+
+
+@pytest.mark.django_db
+def test_a_believed_failure_ends_no_job_of_which_the_portal_could_not_check_a_result() -> None:
+    job = job_make()
+    late = replica_lease(job)
+    Replica.objects.filter(pk=late.pk).update(state=ReplicaState.EXPIRED)
+    replicas_queue(job=job, count=1)
+    unchecked(replica_report(job))
+    late.refresh_from_db()
+    replica_failed(replica=late, job=job, failure=Failure(code=FailureCode.EXIT_NONZERO, message="late"), now=timezone.now())
+    assert isinstance(job_settle(job_id=job.pk), AskForMore)
+    job.refresh_from_db()
+    assert job.state == JobState.QUEUED
 
 
 @pytest.mark.django_db

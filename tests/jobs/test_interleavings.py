@@ -27,7 +27,7 @@ from jobs.checking.documents import Finding, failure_findings
 from jobs.checking.evidence import evidence_insert
 from jobs.checking.making import jobs_check
 from jobs.errors import JobConcludedError, JobDisputedError
-from jobs.models import Evidence, Job, Receipt, Replica, Ruling
+from jobs.models import CoordinatorClock, Evidence, Job, Receipt, Replica, Ruling
 from jobs.services.breakers import breaker_open
 from jobs.services.disputes import dispute_rule, disputes_rule, may_be_upheld
 from jobs.services.leases import leases_claim, leases_reap, queue_deadlines_enforce
@@ -192,7 +192,12 @@ class Portal(RuleBasedStateMachine):
     @some(UNREPORTED)
     @rule(which=any_place, failure=st.sampled_from(FAILURES))
     def fail(self, which: int, failure: str) -> None:
-        self._receipt(which, failure=failure)
+        """Whatever a host says of its run, results that may be a quorum and that nobody decided on stay to be decided on."""
+        replica = self._chosen(which, Replica.objects.filter(UNREPORTED))
+        reported = list(replica.job.replicas.filter(state=ReplicaState.REPORTED).values_list("pk", "verify_claimed_until"))
+        self._report(replica, failure=failure)
+        if len(reported) >= replica.job.quorum and any(until != NEVER for _, until in reported):
+            assert Replica.objects.filter(pk__in=[pk for pk, _ in reported], state=ReplicaState.REPORTED).count() == len(reported)
 
     @precondition(lambda self: self.sent)
     @rule(which=any_place)
@@ -354,6 +359,7 @@ class Portal(RuleBasedStateMachine):
             elif live:
                 is_over = not leases_reap(now=silence(max(live, key=lambda one: one.lease_expires_at or timezone.now())))
         long_after = timezone.now() + timedelta(days=1000)
+        CoordinatorClock.objects.update(alive_at=long_after)
         queue_deadlines_enforce(now=long_after)
         disputes_rule(now=long_after)
         open_jobs = Job.objects.exclude(state__in=JOB_TERMINAL)

@@ -7,13 +7,23 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from jobs.models import CoordinatorClock, Job, Replica, SpotKey
+from jobs.models import CoordinatorClock, Job, JobKind, Replica, SpotKey
+from jobs.services import leases
 from jobs.services.closing import job_fail
 from jobs.services.failures import replica_substitute
 from jobs.services.heartbeats import PortalAlive, node_heard
-from jobs.services.leases import ORDERS_BYTES_MAX, leases_claim, leases_reap, leases_renew, queue_deadlines_enforce
+from jobs.services.leases import (
+    ORDERS_BYTES_MAX,
+    QUEUE_PATIENCE,
+    leases_claim,
+    leases_reap,
+    leases_renew,
+    queue_deadlines_enforce,
+)
 from jobs.services.outages import expiry_horizon, portal_alive_record
 from jobs.services.transitions import replica_transition
 from jobs.states import JobState, ReplicaState
@@ -285,6 +295,7 @@ class TestQueueDeadline:
         leases_reap(now=silence(take(now=now)))
         substitute = job.replicas.get(state=ReplicaState.QUEUED)
         Replica.objects.filter(pk=substitute.pk).update(created_at=now + timedelta(seconds=100))
+        CoordinatorClock.objects.update(alive_at=now + timedelta(seconds=131))
         assert queue_deadlines_enforce(now=now + timedelta(seconds=110)) == 0
         assert queue_deadlines_enforce(now=now + timedelta(seconds=131)) == 1
 
@@ -295,6 +306,67 @@ class TestQueueDeadline:
         assert queue_deadlines_enforce(now=now + timedelta(seconds=10)) == 1
         assert "could not be ended" in caplog.text
         assert [Job.objects.get(pk=job.pk).state for job in (broken, other)] == [JobState.QUEUED, JobState.FAILED]
+
+    def test_many_jobs_that_cannot_be_ended_keep_no_other_from_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(leases, "DEADLINES_MAX", 2)
+        now = timezone.now()
+        at = [now + timedelta(seconds=second) for second in (1, 1, 1, 2, 3)]
+        stuck = [queued_job(queue_deadline_at=deadline_at, reserved_micro=5) for deadline_at in at]  # which nobody has reserved
+        others = [queued_job(queue_deadline_at=now + timedelta(seconds=second)) for second in (4, 5, 6, 7)]
+        assert queue_deadlines_enforce(now=now + timedelta(seconds=10)) == 3
+        assert queue_deadlines_enforce(now=now + timedelta(seconds=10)) == 1
+        assert {Job.objects.get(pk=job.pk).state for job in stuck} == {JobState.QUEUED}
+        assert {Job.objects.get(pk=job.pk).state for job in others} == {JobState.FAILED}
+
+    def test_no_job_is_ended_while_the_portal_is_away_nor_before_hosts_are_back(self) -> None:
+        start = timezone.now()
+        queued_job(queue_deadline_at=start + timedelta(hours=1))
+        portal_alive_record(now=start)
+        back = start + timedelta(hours=2)
+        assert queue_deadlines_enforce(now=back) == 0
+        portal_alive_record(now=back)
+        assert queue_deadlines_enforce(now=back) == 0
+        ready = back + QUEUE_PATIENCE
+        CoordinatorClock.objects.update(alive_at=ready)
+        assert queue_deadlines_enforce(now=ready - timedelta(seconds=1)) == 0
+        assert queue_deadlines_enforce(now=ready) == 1
+
+    def test_no_job_is_ended_while_its_image_is_closed_nor_just_afterwards(self) -> None:
+        now = timezone.now()
+        late = now + timedelta(seconds=10)
+        closed = queued_job(queue_deadline_at=now + timedelta(seconds=1))
+        other = queued_job(queue_deadline_at=now + timedelta(seconds=2), job_type="other")
+        until = now + timedelta(hours=1)
+        JobKind.objects.filter(pk=closed.replicas.get().kind_id).update(closed_until=until)
+        assert queue_deadlines_enforce(now=late) == 1
+        assert [Job.objects.get(pk=job.pk).state for job in (closed, other)] == [JobState.QUEUED, JobState.FAILED]
+        assert queue_deadlines_enforce(now=until + QUEUE_PATIENCE - timedelta(seconds=1)) == 0
+        assert queue_deadlines_enforce(now=until + QUEUE_PATIENCE) == 1
+
+    def test_late_jobs_are_found_by_the_index_of_deadlines(self) -> None:
+        now = timezone.now()
+        job = queued_job(queue_deadline_at=now + timedelta(seconds=1))
+        own = {"id", "label", "queue_deadline_at"}
+        copied = [field.column for field in Job._meta.concrete_fields if field.name not in own and not field.generated]
+        columns = ", ".join(f'"{column}"' for column in copied)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"INSERT INTO jobs_job (id, label, queue_deadline_at, {columns})"  # noqa: S608  # names of columns
+                f" SELECT gen_random_uuid(), 'many-' || n, queue_deadline_at + make_interval(hours => n), {columns}"
+                " FROM jobs_job, generate_series(1, 5000) n WHERE id = %s",
+                [job.pk],
+            )
+            cursor.execute("ANALYZE jobs_job")
+        with CaptureQueriesContext(connection) as captured:
+            assert queue_deadlines_enforce(now=now + timedelta(seconds=10)) == 1
+        [search] = [
+            query["sql"] for query in captured.captured_queries if "ORDER BY" in query["sql"] and "queue_deadline_at" in query["sql"]
+        ]
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN {search}")
+            plan = "\n".join(line for (line,) in cursor.fetchall())
+        assert "job_queued_deadline" in plan, plan
+        assert "Seq Scan on jobs_job " not in plan, plan
 
     def test_a_running_job_has_no_queue_deadline(self) -> None:
         job = queued_job(queue_deadline_at=timezone.now() + timedelta(seconds=1))

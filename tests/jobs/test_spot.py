@@ -15,19 +15,24 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from jobs.checking.codes import CHECK_IMPOSSIBLE
+from jobs.checking.documents import OWN_CHECKS, Finding, failure_findings
+from jobs.checking.evidence import evidence_insert
 from jobs.evidence.custody import verdict_sentence
 from jobs.models import Job, Ruling, SpotKey
+from jobs.services.disputes import dispute_rule
 from jobs.services.leases import queue_deadlines_enforce
 from jobs.services.replicas import replicas_queue
-from jobs.services.settlement import job_settle
+from jobs.services.settlement import NEVER, job_settle
 from jobs.services.spot import SPOT_SHARE_DEFAULT, spot_draw
 from jobs.services.transitions import job_state_derive
 from jobs.states import JobState, ReplicaState
-from jobs.verdicts import AskForMore, Conclude
+from jobs.verdicts import AskForMore, Conclude, Verdict
 from ledger.models import LogItem
 from ledger.services import account_of, escrow_account
 from tests.factories.checking import job_check
 from tests.factories.jobs import job_make
+from tests.factories.people import moderator_make
 from tests.factories.receipts import FILES, replica_report
 from tests.jobs.gateway.queued_jobs import queued_job
 
@@ -238,6 +243,29 @@ def test_a_result_that_is_not_checked_yet_waits_though_its_spot_check_found_no_h
     assert queue_deadlines_enforce(now=late_for(job)) == 1
     job.refresh_from_db()
     assert job.state == JobState.COMPLETED
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("check_name", ["signature", "archive"])
+def test_a_result_that_the_portal_could_not_check_waits_for_a_moderator(check_name: str) -> None:
+    key_make()
+    job = job_make(verification=TWICE_FOR_CERTAIN)
+    drawn(job)
+    only = replica_report(job)
+    passed = [Finding(str(only.pk), name, passed=True) for name in OWN_CHECKS[: OWN_CHECKS.index(check_name)]]
+    evidence_insert([*passed, *failure_findings(str(only.pk), check_name, code=CHECK_IMPOSSIBLE, message="away")])
+    assert isinstance(job_settle(job_id=job.pk), AskForMore)
+    assert queue_deadlines_enforce(now=late_for(job)) == 1
+    job.refresh_from_db()
+    only.refresh_from_db()
+    assert (job.state, only.state, only.verdict) == (JobState.DISPUTED, ReplicaState.REPORTED, Verdict.UNDECIDED)
+    assert only.verify_claimed_until == NEVER
+    assert job.dispute_deadline_at is not None
+    assert not job.replicas.filter(state=ReplicaState.QUEUED).exists()
+    dispute_rule(job=job, by=moderator_make(), canonical=only, reason="It is a result.")
+    only.refresh_from_db()
+    assert only.paid_micro > 0
+    assert escrow_account().balance_micro == 0
 
 
 @pytest.mark.django_db

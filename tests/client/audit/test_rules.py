@@ -168,18 +168,17 @@ def test_a_checkpoint_between_rejected_receipts_and_refund_is_no_finding(audit: 
     assert audit(log.leaves).is_clean
 
 
-def test_a_reservation_too_small_to_share_is_returned_too(audit: Audit) -> None:
+@pytest.mark.parametrize(("is_refunded", "found"), [(True, set()), (False, {FindingCode.REFUND_MISSING})])
+def test_a_reservation_too_small_to_share_pays_nobody_and_is_returned(audit: Audit, is_refunded: bool, found: set[FindingCode]) -> None:
     log, person = started()
     job = log.uuid()
-    log.reservation(job, person, 1)
-    for _ in range(2):
+    log.reservation(job, person, 2)
+    for _ in range(3):
         log.receipt(job, log.host(), quorum=2)
+    if is_refunded:
+        log.refund(job, person, 2)
     leaf_append(log, at="2099-01-01T00:00:00+00:00")
-    assert FindingCode.REFUND_MISSING in audit(log.leaves).findings.counts
-    log.leaves.pop()
-    log.refund(job, person, 1)
-    leaf_append(log, at="2099-01-01T00:00:00+00:00")
-    assert FindingCode.REFUND_MISSING not in audit(log.leaves).findings.counts
+    assert set(audit(log.leaves).findings.counts) == found
 
 
 def test_a_job_of_which_nothing_was_accepted_and_all_is_refunded_is_clean(audit: Audit) -> None:

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from django.db.models import Q
 from django.test import Client
 from django.urls import reverse
 
 from jobs.answers import replica_of
-from jobs.checking.codes import CHECK_IMPOSSIBLE
+from jobs.checking.codes import CHECK_IMPOSSIBLE, NOT_CHECKED
 from jobs.errors import JobNotDisputedError, RulingForbiddenError, RulingInterestError, RulingInvalidError
-from jobs.models import Evidence, Job, Replica, Ruling
+from jobs.models import Evidence, Job, Receipt, Replica, Ruling
 from jobs.selectors import replicas_of
 from jobs.services.disputes import REASON_CHARACTERS_MAX, dispute_rule, disputes_rule, moderators
 from jobs.services.settlement import job_settle
@@ -28,6 +29,8 @@ from tests.factories.receipts import FILES, replica_report
 from tests.jobs.gateway.simulated_host import body_of
 from tests.jobs.verification.test_settlement import balance, books_check
 from workers.protocol.digests import digest_of
+from workers.protocol.dsse import PAYLOAD_TYPE_STATEMENT, envelope_sign
+from workers.protocol.keys import PrivateKey
 from workers.protocol.problems import ProblemError
 
 pytestmark = pytest.mark.django_db
@@ -188,6 +191,38 @@ def test_what_could_not_be_compared_with_the_upheld_result_does_not_disagree() -
     found = {replica.pk: (replica.state, replica.verdict) for replica in job.replicas.all()}
     rejected = {uncompared.pk: ("rejected", "undecided"), other.pk: ("rejected", "disagree")}
     assert found == {upheld.pk: ("accepted", "agree"), **rejected}
+
+
+def signature_unchecked(replica: Replica, *, is_signed: bool) -> None:
+    """The portal gave up on the check of its signature, which is the node's or not."""
+    checks = Evidence.objects.filter(replica=replica, other=None)
+    checks.update(passed=False, code=NOT_CHECKED)
+    checks.filter(check_name="signature").update(code=CHECK_IMPOSSIBLE)
+    Evidence.objects.exclude(other=None).filter(Q(replica=replica) | Q(other=replica)).delete()
+    if not is_signed:
+        envelope = envelope_sign(b"{}", PAYLOAD_TYPE_STATEMENT, PrivateKey.generate())
+        Receipt.objects.filter(replica=replica).update(envelope=envelope)
+
+
+def test_an_upheld_result_whose_signature_could_not_be_checked_is_logged_with_its_payment() -> None:
+    job, (upheld, *_) = disputed_job(1, 2, 3)
+    signature_unchecked(upheld, is_signed=True)
+    dispute_rule(job=job, by=moderator_make(), canonical=upheld, reason="This one.")
+    assert balance(upheld) > 0
+    leaves = {leaf["replica"]: leaf for leaf in (json.loads(bytes(item.data)) for item in LogItem.objects.filter(kind="receipt"))}
+    assert len(leaves) == 3
+    assert (leaves[str(upheld.pk)]["accepted"], leaves[str(upheld.pk)]["ruled"]) == (True, True)
+    books_check()
+
+
+def test_a_result_that_the_key_of_its_node_did_not_sign_is_not_upheld_though_nobody_could_check_it() -> None:
+    job, (unsigned, other, _) = disputed_job(1, 2, 3)
+    signature_unchecked(unsigned, is_signed=False)
+    with pytest.raises(RulingInvalidError, match="not signed by the key of its node"):
+        dispute_rule(job=job, by=moderator_make(), canonical=unsigned, reason="This one.")
+    _nothing_changed(job)
+    dispute_rule(job=job, by=moderator_make(), canonical=other, reason="That one.")
+    assert not LogItem.objects.filter(kind="receipt", data__contains=str(unsigned.pk).encode()).exists()
 
 
 @pytest.mark.parametrize("by_moderator", [True, False])

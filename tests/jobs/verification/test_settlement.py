@@ -231,6 +231,20 @@ def test_more_accepted_than_reserved_for_share_the_reservation() -> None:
 
 
 @pytest.mark.django_db
+def test_a_reservation_of_less_than_a_micro_for_each_pays_nobody_and_comes_back() -> None:
+    job = job_make(verification=TWO, estimated_flops=1.0)
+    Job.objects.filter(pk=job.pk).update(replicas_max=2)
+    before = account_of(user=job.owner).balance_micro
+    replicas_queue(job=job, count=job.reserved_micro - 1)  # what late receipts of expired leases amount to
+    reported = [replica_report(job) for _ in range(job.reserved_micro + 1)]
+    settled(job)
+    assert (job.state, states(job)) == (JobState.COMPLETED, ["accepted"] * (job.reserved_micro + 1))
+    assert {balance(replica) for replica in reported} == {0}
+    assert account_of(user=job.owner).balance_micro == before + job.reserved_micro
+    books_check()
+
+
+@pytest.mark.django_db
 def test_job_closed_or_failed_or_cancelled_refunds_and_cancels_replicas() -> None:
     for close in (
         lambda job: job_close(job=job, to=JobState.FAILED, code="x", message="why"),
@@ -284,6 +298,23 @@ def test_absurd_measurement_counts_as_the_clip_at_most(seconds: float, gflops: f
         settled(job)
     sums = list(Calibration.objects.filter(count=2).values_list("log_ratio_sum", flat=True))
     assert sums == pytest.approx([2 * math.log(factor)] if factor else [])
+
+
+@pytest.mark.django_db
+def test_a_job_with_gpus_feeds_no_calibration_and_is_paid_by_none() -> None:
+    gpu = {"verification": TWO, "tier": 1, "requirements": {"gpu": True}}
+    with override_settings(NEXA_TENURE_RECEIPTS=0):
+        job = job_make(**gpu)
+        for _ in range(2):
+            replica_report(job, cpu_seconds=1.0, benchmark_gflops=20.0)
+        settled(job)
+    assert not Calibration.objects.exists()
+    Calibration.objects.create(image_key=str(job.image["image_id"]), job_type=job.job_type, log_ratio_sum=math.log(1 / 4), count=1)
+    again = job_make(**gpu)
+    for _ in range(2):
+        replica_report(again)
+    settled(again)
+    assert set(again.replicas.values_list("paid_micro", flat=True)) == {1000}, "as cores measured jobs of the same image and type"
 
 
 @pytest.mark.django_db
