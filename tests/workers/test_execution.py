@@ -250,13 +250,39 @@ def test_receipt_that_the_portal_refuses_ends_the_lease(bench: Bench, portal: Fa
     assert bench.ending(order) == "refused: receipt_contradiction"
 
 
-def test_wrong_clock_is_waited_out(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
-    portal.refusals["/api/v1/receipts"] = RefusedError(401, "signature_stale")
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        pytest.param(RefusedError(401, "signature_stale"), id="wrong clock"),
+        pytest.param(RefusedError(401, "signature_invalid"), id="a proxy changed a header"),
+        pytest.param(RefusedError(401, "node_unknown"), id="portal set back"),
+        pytest.param(RefusedError(403, "account_inactive"), id="account closed by mistake"),
+    ],
+)
+def test_refusal_of_the_sender_is_waited_out(bench: Bench, portal: FakePortal, key: PublicKey, refusal: RefusedError) -> None:
+    portal.refusals["/api/v1/receipts"] = refusal
     order = portal.order_make(key, "write a 1")
     bench.accept(order)
     threading.Timer(0.6, portal.refusals.clear).start()
     bench.executor.order_run(order.lease_id)
     assert bench.ending(order) == "recorded"
+
+
+@pytest.mark.parametrize("code", ["node_revoked", "key_retired"])
+def test_refusal_of_the_sender_that_is_for_good_ends_the_lease(bench: Bench, portal: FakePortal, key: PublicKey, code: str) -> None:
+    portal.refusals["/api/v1/receipts"] = RefusedError(403, code)
+    order = portal.order_make(key, "write a 1")
+    bench.accept(order)
+    bench.executor.order_run(order.lease_id)
+    assert bench.ending(order) == f"refused: {code}"
+
+
+def test_receipt_whose_own_signature_is_refused_ends_the_lease(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
+    portal.receipt_refusals = [RefusedError(401, "key_wrong")]
+    order = portal.order_make(key, "write a 1")
+    bench.accept(order)
+    bench.executor.order_run(order.lease_id)
+    assert bench.ending(order) == "refused: key_wrong"
 
 
 @pytest.mark.parametrize(
