@@ -80,6 +80,8 @@ class Fact(StrEnum):
     """Why the host itself wants no work, as `code: message`; empty while it does."""
     UPGRADE = "upgrade"
     """Why other host software is wanted, as it was last told in the log; empty while none is."""
+    WRITE_CHECK = "write_check"
+    """Nothing: its writing is what counts."""
 
 
 @dataclass(frozen=True)
@@ -269,6 +271,10 @@ class Journal:
             value,
             _now(),
         )
+
+    def write_check(self) -> None:
+        """Write something and sync it. Raises JournalError where that can't be done now."""
+        self.fact_note(Fact.WRITE_CHECK, "")
 
     # --- SQL ----------------------------------------------------------------------------------------------------------
 

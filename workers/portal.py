@@ -222,7 +222,10 @@ class PortalClient:
             },
         )
         self._close(response)
-        url = urljoin(response.url, response.headers.get("Location", ""))
+        try:
+            url = urljoin(response.url, response.headers.get("Location", ""))
+        except ValueError:
+            url = response.headers["Location"]
         if "Location" not in response.headers or not self.is_portal(url):
             raise PortalProtocolError(f"Expected the address of an upload on {self.origin}; found {url[:200]!r}.")
         return UploadState(url, self._offset(response, default=0, size_bytes=size_bytes))
@@ -320,8 +323,11 @@ class PortalClient:
     def _sent_once(
         self, method: str, where: str, *, headers: Mapping[str, str] | None, body: bytes | None, signed: bool, read_seconds: float | None
     ) -> requests.Response:
-        url = urljoin(self.origin, where)
-        prepared = self._session.prepare_request(requests.Request(method, url, headers=dict(headers or {}), data=body))
+        try:
+            url = urljoin(self.origin, where)
+            prepared = self._session.prepare_request(requests.Request(method, url, headers=dict(headers or {}), data=body))
+        except ValueError as error:  # a RequestException about an address is one as well
+            raise PortalProtocolError(f"Expected an address on {self.origin}; found {where[:200]!r}: {error}") from error
         if signed and self._key is not None:
             prepared.headers.update(
                 request_sign(
