@@ -230,6 +230,10 @@ class ComposeDemo:
         os.environ["REQUESTS_CA_BUNDLE"] = str(trusted)  # what anybody does whose portal has a certificate of its own making
         self._report("manage.py check --deploy --database default --fail-level WARNING")
         compose.run("run", "--rm", "-T", "manage", "check", "--deploy", "--database", "default", "--fail-level", "WARNING")
+        self._report("Prometheus's question, within the network of the services")
+        scrape = "import urllib.request; print(urllib.request.urlopen('http://web:8000/metrics', timeout=30).read().decode())"
+        if 'nexapod_up{dependency="database"} 1.0' not in compose.run("exec", "-T", "control", "python3", "-c", scrape):
+            raise DemoError("Expected /metrics of `web` to say that the database answers.")
         link = compose.run("run", "--rm", "-T", "manage", "operator_invite", "operator@example.org").strip()
         if not link.startswith(f"https://{HOSTNAME}/accounts/"):
             raise DemoError(f"Expected operator_invite to print a link to the portal; found {link!r}.")

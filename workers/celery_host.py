@@ -25,7 +25,7 @@ from kombu import Queue
 from workers.caps import GIB, NodeSettings
 from workers.home import HomeError, HomeLockedError, NodeHome
 from workers.host import Host
-from workers.journal import JournalError
+from workers.journal import JournalError, JournalVersionError
 from workers.protocol.messages.machine import Tier
 from workers.runtime.interface import Runtime, RuntimeFailureError
 from workers.transport import QUEUE_OPTION, TASK_NAME, OrderQueue, transport_register
@@ -87,10 +87,9 @@ class _Worker:
         names = asked.split(",") if isinstance(asked, str) else asked
         try:
             host = Host.open(NodeHome.default(), queues=names, runtime_make=self._runtime_make, orders=self._orders, dismissed=_stop)
-        except (HomeLockedError, JournalError) as error:
-            _refuse(str(error), EXIT_TEMPORARY)
-        except (HomeError, QueuesRefusedError, RuntimeFailureError) as error:
-            _refuse(str(error), EXIT_UNUSABLE)
+        except (HomeError, JournalError, QueuesRefusedError, RuntimeFailureError) as error:
+            is_temporary = isinstance(error, HomeLockedError | JournalError) and not isinstance(error, JournalVersionError)
+            _refuse(str(error), EXIT_TEMPORARY if is_temporary else EXIT_UNUSABLE)
         except Exception:
             _refuse(traceback.format_exc(), EXIT_TEMPORARY)
         self._host = host

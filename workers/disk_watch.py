@@ -7,12 +7,15 @@
 3. What runs may still write is what was set aside for them, less what they have written.
 4. A disk below its reserve, with nothing left to give up, is a reason to want no work: `disk_low`. An engine's own disk is only looked at
    for that; no order can ask for room on it. Below half of it, runs are ended: by those that look at their outputs.
+5. A node home that can't be written is one too (`home_unwritable`): what is begun there would come to nothing.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import shutil
+import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -87,7 +90,7 @@ class DiskWatch:
         return self._written.get(lease_id, 0)
 
     def hold(self) -> NoWork | None:
-        """Why no work is wanted, if so, as of the last look: `disk_low`."""
+        """Why no work is wanted, if so, as of the last look: `disk_low`, `home_unwritable`."""
         return self._hold
 
     def _loop(self) -> None:
@@ -110,12 +113,13 @@ class DiskWatch:
             with suppress(RuntimeFailureError):  # an engine that is away is a hold of its own; its folder stays where it was
                 self._image_folder = self._images.folder()
             self._room_make()
-            self._hold = self._judged()
+            found = self._judged()
         except OSError as error:
-            # A disk that can't be asked says so at the first write.
             log.warning("the disks can't be looked at: %s", error)
+            found = before
+        self._hold = found or self._unwritable()
         if self._hold != before:
-            log.warning("%s", self._hold.message if self._hold else "there is room on the disk again")
+            log.warning("%s", self._hold.message if self._hold else "there is room on the disk again, and the node home can be written")
             self._changed()
 
     def _measured(self, lease_id: UUID) -> int:
@@ -143,6 +147,22 @@ class DiskWatch:
                     f"{decimal(self._reserve_bytes)} are kept for the machine itself. Make room on it, or set disk_reserve_gib."
                 )
                 return NoWork(code="disk_low", message=message)
+        return None
+
+    def _unwritable(self) -> NoWork | None:
+        for name, folder in (("The node home", self._home_folder), ("The folder work/ of the node home", self._work_folder)):
+            try:
+                folder.mkdir(exist_ok=True)
+                with tempfile.TemporaryFile(dir=folder) as file:  # nothing is left of it, whatever happens
+                    file.write(b"\0")
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError as error:
+                message = (
+                    f"{name} can't be written: {error.strerror}. See whether its disk is mounted read-only, full or over a quota, "
+                    "and whether all in it belongs to the worker's user."
+                )
+                return NoWork(code="home_unwritable", message=message)
         return None
 
     def _home_free_bytes(self) -> int:

@@ -5,13 +5,15 @@ Where a lease stands is in the journal, so `order_run` can be called for any lea
 1. no receipt: carry the order out, from wherever an earlier process left it (see workers/order_run.py).
 2. a receipt: only reporting is left (see workers/reporting.py).
 
-What this host can't write (a full disk) is waited out, and then gone on with as after a restart; the lease is renewed meanwhile.
+What this host can't write (a full disk) is waited out, and then gone on with as after a restart; the lease is renewed meanwhile. Where
+nothing has run yet, that ends after a minute: another host shall have the job.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -38,6 +40,8 @@ from workers.runs import Run
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS_MAX = 30.0
+UNWRITABLE_SECONDS_MAX = 60.0
+"""How long a lease is kept of which no container has run, while nothing can be written for it."""
 
 
 class Executor:
@@ -53,7 +57,9 @@ class Executor:
         workplace: Workplace,
         portal_make: Callable[[], PortalClient],
         give_up: threading.Event,
+        unwritable_seconds: float = UNWRITABLE_SECONDS_MAX,
     ) -> None:
+        self._unwritable_seconds = unwritable_seconds
         self._home = home
         self._key = key
         self._pin = pin
@@ -72,35 +78,59 @@ class Executor:
         """
         portal = self._portal_make()
         backoff = Backoff(longest_seconds=RETRY_SECONDS_MAX)
+        failing_since: float | None = None
         try:
             while not self._give_up.is_set():
                 try:
                     self._lease_serve(lease_id, portal)
                 except (JournalError, OSError) as error:
                     log.warning("lease %s: this host can't write what it must, tried again soon: %s", lease_id, error)
-                    if self._given_up(lease_id):
+                    failing_since = failing_since or time.monotonic()
+                    if self._given_up(lease_id, failing_seconds=time.monotonic() - failing_since):
+                        return
+                    self._give_up.wait(backoff.failed())
+                except Exception:
+                    # What is signed may be worth credits to its owner: it is not left to the next start.
+                    is_owed = self._receipt_is_there(lease_id)
+                    outlook = "its report is tried again" if is_owed else "the lease stays open for the next start"
+                    log.exception("lease %s: a fault of this software; %s", lease_id, outlook)
+                    if not is_owed:
                         return
                     self._give_up.wait(backoff.failed())
                 else:
                     return
-        except Exception:
-            log.exception("lease %s: a fault of this software; the lease stays open for the next start", lease_id)
         finally:
             portal.close()
             self._resources.release(lease_id)
             self._runs.remove(lease_id)
 
-    def _given_up(self, lease_id: UUID) -> bool:
-        """Whether a lease that this host can't write anything for is over: it was cancelled, or its deadline has passed."""
+    def _given_up(self, lease_id: UUID, *, failing_seconds: float) -> bool:
+        """Whether a lease that this host can't write anything for is over: it was cancelled, its deadline has passed, or nothing has run
+        of it for too long, so that another host had better have it: it is renewed no more.
+        """
         run = self._runs.find(lease_id)
-        if run is None or run.cancelled is None:
-            return False
+        cancelled = run.cancelled if run is not None else None
         with suppress(JournalError):
             row = self._journal.lease(lease_id)
-            if row is not None and row.receipt is None:
-                self._journal.lease_ended(lease_id, f"given up: {run.cancelled.code}")
+            if row is None or row.receipt is not None:
+                return False
+            if cancelled is not None:
+                self._journal.lease_ended(lease_id, f"given up: {cancelled.code}")
+                return True
+            if row.launches == 0 and failing_seconds >= self._unwritable_seconds:
+                log.error("lease %s: given up, as nothing could be written for it and nothing has run", lease_id)
+                with suppress(JournalError):  # else it is open at the next start, and the portal says what is to become of it
+                    self._journal.lease_ended(lease_id, "given up: home_unwritable")
                 return True
         return False
+
+    def _receipt_is_there(self, lease_id: UUID) -> bool:
+        """Whether only reporting is left; also where the journal can't say."""
+        try:
+            row = self._journal.lease(lease_id)
+        except JournalError:
+            return True
+        return row is not None and row.receipt is not None and row.ending is None
 
     def _lease_serve(self, lease_id: UUID, portal: PortalClient) -> None:
         """As far as a lease comes without a fault of this host. Raises JournalError, OSError."""

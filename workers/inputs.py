@@ -17,11 +17,11 @@ from workers.backoff import Backoff
 from workers.disk_full import is_disk_full
 from workers.downloads import DownloadCancelledError, DownloadMismatchError, download
 from workers.keyed_locks import KeyedLocks
-from workers.portal import PortalClient, PortalInterruptedError, PortalProtocolError, PortalRefusedError
+from workers.portal import PortalClient, PortalInterruptedError, PortalRefusedError
 from workers.protocol.digests import DIGEST_PREFIX, digest_parse
 from workers.protocol.messages.order import OrderInput
 from workers.protocol.messages.receipt import FailureCode
-from workers.retrying import PASSING_CODES, portal_retry
+from workers.retrying import is_passing, portal_retry
 from workers.transfers import Transfer, TransferProgress, transfers_run
 
 LIMIT_BYTES_DEFAULT: Final = 10 * 2**30
@@ -183,6 +183,9 @@ class _Placing:
         return True
 
     def _fetch(self) -> None:
+        if not self.portal.is_portal(self.wanted.url):
+            message = f"The input {self.wanted.path} is not at {self.portal.origin}, and nothing is fetched from elsewhere."
+            raise InputFailedError(FailureCode.INPUT_UNAVAILABLE, message)
         try:
             download(self.wanted, self.partial, portal=self.portal, cancel=self.cancel, arrived=self.arrived)
         except DownloadCancelledError as error:
@@ -190,8 +193,8 @@ class _Placing:
         except DownloadMismatchError as error:
             self.partial.unlink(missing_ok=True)
             raise InputFailedError(FailureCode.INPUT_MISMATCH, str(error)) from error
-        except (PortalRefusedError, PortalProtocolError) as error:
-            if isinstance(error, PortalRefusedError) and error.code in PASSING_CODES:
+        except PortalRefusedError as error:
+            if is_passing(error):
                 raise
             self.partial.unlink(missing_ok=True)
             raise InputFailedError(FailureCode.INPUT_UNAVAILABLE, f"The input {self.wanted.path} can't be fetched: {error}") from error

@@ -2,15 +2,17 @@
 
 SQLite in WAL mode, one connection behind a lock; `nexa status` reads it from another process. A lease is a row from the moment its order
 was received until its receipt was answered; whatever is open in here after a restart is work to finish. Nothing is deleted but by `prune`,
-which ending leases call now and then.
+which ending leases call now and then. A file that SQLite can't read as a database is set aside, and another one begun: what was open in
+it is lost to this host, and its leases expire.
 """
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -21,10 +23,14 @@ from uuid import UUID
 from workers.protocol.messages.exchange import Stage
 from workers.protocol.messages.receipt import FailureCode
 
+log = logging.getLogger(__name__)
+
 SCHEMA_VERSION = 2
 LEASES_KEPT = 1000
 """How many ended leases are remembered, for `nexa status`."""
 PRUNE_ENDINGS = 100
+
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS lease (
@@ -64,6 +70,10 @@ class JournalError(Exception):
     """The journal cannot be used; the message says why."""
 
 
+class JournalVersionError(JournalError):
+    """The journal is of other host software: trying again will not help."""
+
+
 class Fact(StrEnum):
     """Single values that outlive the process."""
 
@@ -80,6 +90,8 @@ class Fact(StrEnum):
     """Why the host itself wants no work, as `code: message`; empty while it does."""
     UPGRADE = "upgrade"
     """Why other host software is wanted, as it was last told in the log; empty while none is."""
+    WRITE_CHECK = "write_check"
+    """Nothing: its writing is what counts."""
 
 
 @dataclass(frozen=True)
@@ -133,20 +145,35 @@ class Journal:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """The journal in `path`, made if it isn't there."""
+        """The journal in `path`, made if it isn't there, and in place of one that is damaged. One process at a time may.
+
+        Raises JournalVersionError for one of other software, JournalError where the disk is full or another process keeps it.
+        """
         try:
-            connection = sqlite3.connect(path, check_same_thread=False, timeout=10, isolation_level=None)
+            return cls._open(path)
+        except sqlite3.Error as error:
+            if not _is_damage(error):
+                raise JournalError(f"{path} can't be used as a journal: {error}.") from error
+            _set_aside(path, error)
+        try:
+            return cls._open(path)
+        except sqlite3.Error as error:
+            raise JournalError(f"{path} can't be used as a journal: {error}.") from error
+
+    @classmethod
+    def _open(cls, path: Path) -> Self:
+        connection = sqlite3.connect(path, check_same_thread=False, timeout=10, isolation_level=None)
+        try:
             connection.execute("PRAGMA journal_mode = WAL")
             # FULL: a lease that we have accepted, and a receipt that we have signed, must survive a power cut.
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version not in (0, SCHEMA_VERSION):
-                raise JournalError(f"{path} has version {version}; this software writes version {SCHEMA_VERSION}.")
+            _check(connection, path)
             connection.executescript(_SCHEMA)
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        except sqlite3.Error as error:
-            raise JournalError(f"{path} can't be used as a journal: {error}.") from error
+        except BaseException:
+            connection.close()
+            raise
         return cls(connection)
 
     @classmethod
@@ -270,6 +297,10 @@ class Journal:
             _now(),
         )
 
+    def write_check(self) -> None:
+        """Write something and sync it. Raises JournalError where that can't be done now."""
+        self.fact_note(Fact.WRITE_CHECK, "")
+
     # --- SQL ----------------------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -303,6 +334,42 @@ class Journal:
                 return self._connection.execute(sql, values).fetchall()
             except sqlite3.Error as error:
                 raise JournalError(f"The journal could not be read: {error}.") from error
+
+
+class _DamageFoundError(sqlite3.DatabaseError):
+    """By SQLite's own check of the whole file."""
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    """Before anything is written. Raises _DamageFoundError, JournalVersionError."""
+    (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise _DamageFoundError(" ".join(str(found).split()))
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version not in (0, SCHEMA_VERSION):
+        message = (
+            f"{path} has version {version}; this software writes version {SCHEMA_VERSION}. Run the software that wrote it, or "
+            "move the file away: what is open in it is then not reported."
+        )
+        raise JournalVersionError(message)
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    """Whether the file itself is what is wrong, not the disk, and nobody who holds it."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)  # extended: the kind is in the lowest byte
+    return isinstance(error, _DamageFoundError) or (code is not None and code & 0xFF in _DAMAGED)
+
+
+def _set_aside(path: Path, error: sqlite3.Error) -> None:
+    """Move a damaged journal away, for somebody to look at. Raises JournalError."""
+    aside = path.with_name(f"journal.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
+    try:
+        for suffix in ("-wal", "-shm", ""):  # the database last: without its WAL it is begun anew only when it is gone as well
+            with suppress(FileNotFoundError):
+                path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+    except OSError as failure:
+        raise JournalError(f"{path} is damaged ({error}), and can't be moved away: {failure}.") from failure
+    log.error("the journal is damaged (%s): it is now %s, and another one is begun. Work that was open in it is lost.", error, aside.name)
 
 
 def _now() -> str:

@@ -135,6 +135,8 @@ class LeaseClient:
         """The portal answered the last exchange. The first one doesn't wait, so that `nexa status` soon knows how things stand."""
         self._sent_away = False
         """The coordinator drains this node: as long as its answers say so."""
+        self._journal_failed = False
+        """No work is asked for until the journal was written again: an order that can't be noted would expire."""
         self._noted: dict[UUID, tuple[Stage, float | None, str]] = {}
         self._renew_seconds = 2.0
         self._lease_seconds = 60.0
@@ -194,6 +196,7 @@ class LeaseClient:
                     self.runs.deadlines_enforce(self._portal.clock.now())
                 self._pause(self._exchange())
             except JournalError as error:
+                self._journal_failed = True
                 log.error("%s No work is taken until that is mended.", error)  # noqa: TRY400  the message says it all
                 self._pause(self._renew_seconds if self._renew() else self._failed_seconds())
             except Exception:
@@ -205,6 +208,9 @@ class LeaseClient:
         """One exchange; returns the seconds to wait before the next."""
         if self._stopping.dismissed:
             return 1.0
+        if self._journal_failed:
+            self._journal.write_check()
+            self._journal_failed = False
         # Before it is looked at what there may be to interrupt for: whoever comes while the request is made ends it too.
         self._asking, interruptions = True, self._portal.interruptions
         request = self._request()

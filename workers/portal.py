@@ -8,6 +8,8 @@ Every way in which a call can end without an answer is one of these; nothing els
     │   └── PortalTooLargeError        more bytes than the portal, or a proxy before it, takes at once (413): try again with fewer
     ├── PortalProtocolError        an answer that the protocol does not know: wrong address, a proxy, another version
     └── PortalRefusedError         no, with the problem's stable `code`: trying the same again will not help
+        ├── SenderRefusedError         no to who sends it (401, 403), with no word about what was sent
+        └── ProtocolUnspokenError      no to this version of the protocol
 """
 
 from __future__ import annotations
@@ -50,6 +52,7 @@ STREAM_CHUNK_BYTES = 256 * 1024
 TUS_VERSION = "1.0.0"
 
 _UNAUTHORIZED = 401
+_OF_SENDER = frozenset({401, 403})
 _RETRYABLE = frozenset({408, 425, 429})
 _TOO_LARGE_CODES = frozenset({"body_too_large", "json_too_large"})
 """Of a request. What else is too large is so in however many pieces it comes."""
@@ -91,6 +94,10 @@ class PortalRefusedError(PortalError):
         self.code = problem.code
         self.status = problem.status
         self.detail = problem.detail
+
+
+class SenderRefusedError(PortalRefusedError):
+    """The portal will have nothing from this node now: an account that is closed, a signature that a proxy spoilt, a node that it lost."""
 
 
 class ProtocolUnspokenError(PortalRefusedError):
@@ -215,7 +222,10 @@ class PortalClient:
             },
         )
         self._close(response)
-        url = urljoin(response.url, response.headers.get("Location", ""))
+        try:
+            url = urljoin(response.url, response.headers.get("Location", ""))
+        except ValueError:
+            url = response.headers["Location"]
         if "Location" not in response.headers or not self.is_portal(url):
             raise PortalProtocolError(f"Expected the address of an upload on {self.origin}; found {url[:200]!r}.")
         return UploadState(url, self._offset(response, default=0, size_bytes=size_bytes))
@@ -313,8 +323,11 @@ class PortalClient:
     def _sent_once(
         self, method: str, where: str, *, headers: Mapping[str, str] | None, body: bytes | None, signed: bool, read_seconds: float | None
     ) -> requests.Response:
-        url = urljoin(self.origin, where)
-        prepared = self._session.prepare_request(requests.Request(method, url, headers=dict(headers or {}), data=body))
+        try:
+            url = urljoin(self.origin, where)
+            prepared = self._session.prepare_request(requests.Request(method, url, headers=dict(headers or {}), data=body))
+        except ValueError as error:  # a RequestException about an address is one as well
+            raise PortalProtocolError(f"Expected an address on {self.origin}; found {where[:200]!r}: {error}") from error
         if signed and self._key is not None:
             prepared.headers.update(
                 request_sign(
@@ -346,7 +359,8 @@ class PortalClient:
         status = response.status_code
         if response.request.method == "HEAD" and status < 500 and status not in _RETRYABLE:
             # An answer to HEAD has no body that could hold a problem (RFC 9110, section 9.3.2).
-            return PortalRefusedError(Problem(title=response.reason or "Refused", status=status, code=f"status_{status}"))
+            problem = Problem(title=response.reason or "Refused", status=status, code=f"status_{status}")
+            return SenderRefusedError(problem) if status in _OF_SENDER else PortalRefusedError(problem)
         if status == requests.codes.requested_range_not_satisfiable:
             response.close()
             return PortalRefusedError(Problem(title="There are no such bytes", status=status, code=f"status_{status}"))
@@ -356,6 +370,8 @@ class PortalClient:
         except (PortalError, VerificationError, ValidationError):
             problem = None
         problem = None if problem is None else problem.model_copy(update={"status": status})
+        if problem is not None and status in _OF_SENDER:
+            return SenderRefusedError(problem)
         return self._refusal_of(problem, status=status, retry_after_seconds=_retry_after_seconds(response.headers))
 
     def _refusal_of(self, problem: Problem | None, *, status: int = 0, retry_after_seconds: float = 0.0) -> PortalError:

@@ -8,14 +8,28 @@ from collections.abc import Callable
 
 from workers.backoff import Backoff
 from workers.journal import JournalError
-from workers.portal import PortalError, PortalInterruptedError, PortalRefusedError, PortalUnreachableError
-from workers.protocol.validation import ProtocolUnsupportedError
+from workers.portal import (
+    PortalError,
+    PortalInterruptedError,
+    PortalRefusedError,
+    PortalUnreachableError,
+    ProtocolUnspokenError,
+    SenderRefusedError,
+)
 
 log = logging.getLogger(__name__)
 
-PASSING_CODES = frozenset({"signature_stale", "signature_replayed", ProtocolUnsupportedError.code})
-"""Refusals of one request, not of what it asks: a wrong clock gets set, and a request that a proxy sent twice is signed anew. What is to
-report to a portal whose protocol this software doesn't speak is kept for software that does."""
+_LASTING_CODES = frozenset({"node_revoked", "key_retired"})
+"""Refusals of the sender that are meant, and for good."""
+
+
+def is_passing(error: PortalRefusedError) -> bool:
+    """Whether an answer is no word about what was asked, and may be another one later.
+
+    A refusal of the sender is: a wrong clock gets set, a proxy's header mended, an account that was closed by mistake opened again. What is
+    to report to a portal whose protocol this software doesn't speak is kept for software that does.
+    """
+    return isinstance(error, ProtocolUnspokenError) or (isinstance(error, SenderRefusedError) and error.code not in _LASTING_CODES)
 
 
 def portal_retry(
@@ -39,7 +53,7 @@ def portal_retry(
         except PortalInterruptedError:
             """Given up by this process itself, for `stop`."""
         except PortalRefusedError as error:
-            if error.code not in PASSING_CODES:
+            if not is_passing(error):
                 raise
             log.warning("%s; trying again", error)
         except waited_out as error:

@@ -26,7 +26,9 @@ _CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
 class Bench:
     """An executor with everything around it."""
 
-    def __init__(self, home: NodeHome, portal: FakePortal, *, give_up: threading.Event | None = None) -> None:
+    def __init__(
+        self, home: NodeHome, portal: FakePortal, *, give_up: threading.Event | None = None, unwritable_seconds: float = 60
+    ) -> None:
         self.home, self.portal = home, portal
         self.journal = Journal.open(home.journal_path)
         self.runtime = FakeRuntime()
@@ -51,6 +53,7 @@ class Bench:
             ),
             portal_make=lambda: PortalClient(portal.origin, key, clock=self.clock),
             give_up=self.give_up,
+            unwritable_seconds=unwritable_seconds,
         )
 
     def accept(self, order: Order) -> None:

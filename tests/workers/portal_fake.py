@@ -19,6 +19,7 @@ from tests.workers.portal_fake_http import WAIT_SECONDS, Handler, RefusedError
 from workers.protocol.canonical import canonical_json, json_parse
 from workers.protocol.digests import digest_of
 from workers.protocol.dsse import PAYLOAD_TYPE_ORDER, PAYLOAD_TYPE_STATEMENT, envelope_open, envelope_sign
+from workers.protocol.errors import VerificationError
 from workers.protocol.key_rotation import KeyRotation, rotation_verify
 from workers.protocol.keys import PrivateKey, PublicKey
 from workers.protocol.messages.base import PROTOCOL_VERSION, Problem
@@ -41,6 +42,7 @@ from workers.protocol.messages.joining import (
 from workers.protocol.messages.machine import Tier
 from workers.protocol.messages.order import ImageReference, Limits, Order
 from workers.protocol.messages.receipt import RECEIPT_PREDICATE_TYPE, ReceiptPredicate
+from workers.protocol.problems import problem_document
 from workers.protocol.statements import Statement, statement_parse
 from workers.protocol.strict_base64 import base64_decode
 from workers.protocol.succession import Succession, succession_sign
@@ -98,6 +100,8 @@ class FakePortal:
         self.upload_gate: threading.Event | None = None
         """Chunks other than the first are taken once it is set; until then their uploads are in `uploads_held`."""
         self.uploads_held: list[str] = []
+        self.upload_location: str | None = None
+        """The address that a new upload is said to have, in place of its own."""
         self.upload_offsets: list[tuple[str, int]] = []
         self.registers_instead: PublicKey | None = None
         self.clock_ahead_seconds = 0.0
@@ -251,6 +255,8 @@ class FakePortal:
                 results.append(ReceiptResult(answer=self.receipt(submitted, key)))
             except RefusedError as error:
                 results.append(ReceiptResult(problem=Problem(title="Refused", status=error.status, code=error.code, detail=error.detail)))
+            except VerificationError as error:
+                results.append(ReceiptResult(problem=Problem.model_validate(problem_document(error))))
         return ReceiptsAnswer(results=tuple(results))
 
     def receipt(self, submitted: SubmittedReceipt, key: PublicKey) -> ReceiptAnswer:

@@ -207,7 +207,7 @@ class Handler(BaseHTTPRequestHandler):
             raise RefusedError(404, "lease_unknown")
         path = f"/api/v1/uploads/{uuid4()}"
         self.portal.uploads[path] = {"digest": digest, "size": int(self.headers["Upload-Length"]), "data": b""}
-        self._answer(201, b"", {"Location": path, "Tus-Resumable": "1.0.0"})
+        self._answer(201, b"", {"Location": self.portal.upload_location or path, "Tus-Resumable": "1.0.0"})
 
     def _upload(self, path: str, body: bytes) -> None:
         upload = self.portal.uploads.get(path)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.workers.portal_fake import FakePortal
-from workers.clock import PortalClock
+from workers.clock import PortalClock, elapsed_seconds
 from workers.home import NodeHome
 from workers.portal import PortalClient
 from workers.protocol.messages.base import PROTOCOL_VERSION
@@ -21,14 +21,14 @@ LOCAL = 1_800_000_000.0
 
 @pytest.mark.parametrize("off_seconds", [-3600, -30, 30, 3600])
 def test_clock_that_is_off_is_corrected(off_seconds: int) -> None:
-    clock = PortalClock(lambda: LOCAL, lambda: 0.0)
+    clock = PortalClock(lambda: LOCAL, elapsed=lambda: 1000.0)
     clock.learn(datetime.fromtimestamp(LOCAL + off_seconds, UTC))
     assert clock.time() == LOCAL + off_seconds
     assert clock.shift(datetime.fromtimestamp(LOCAL, UTC)) == clock.now()
 
 
 def test_small_difference_changes_nothing_and_a_clock_that_was_set_is_right_again() -> None:
-    clock = PortalClock(lambda: LOCAL, lambda: 0.0)
+    clock = PortalClock(lambda: LOCAL, elapsed=lambda: 1000.0)
     clock.learn(datetime.fromtimestamp(LOCAL + 3, UTC))
     assert clock.offset_seconds == 0
     clock.learn(datetime.fromtimestamp(LOCAL + 60, UTC))
@@ -36,30 +36,35 @@ def test_small_difference_changes_nothing_and_a_clock_that_was_set_is_right_agai
     assert clock.offset_seconds == 0
 
 
-@pytest.mark.parametrize("step_seconds", [-86_400.0 * 3, -3600.0, 3600.0, 86_400.0 * 3])
-@pytest.mark.parametrize("off_seconds", [0.0, 3600.0])
-def test_a_machine_whose_clock_is_set_goes_on_by_the_portals_time(step_seconds: float, off_seconds: float) -> None:
-    """Set right or wrong, between two answers: nothing that runs is past its deadline for that."""
-    local, passed = [LOCAL], [7.0]
-    clock = PortalClock(lambda: local[0], lambda: passed[0])
-    clock.learn(datetime.fromtimestamp(LOCAL + off_seconds, UTC))
-    local[0] += step_seconds + 30
-    passed[0] += 30
-    assert clock.time() == LOCAL + off_seconds + 30
-    clock.learn(datetime.fromtimestamp(LOCAL + off_seconds + 31, UTC))
-    assert abs(clock.time() - (LOCAL + off_seconds + 31)) <= 1
+@pytest.mark.parametrize("wrong_seconds", [-3 * 86400, -1800, 1800, 3 * 86400])
+def test_setting_the_clock_changes_nothing_before_and_after_the_next_answer(wrong_seconds: int) -> None:
+    passed = 0.0
+    wrong = float(wrong_seconds)
+    clock = PortalClock(lambda: LOCAL + passed + wrong, elapsed=lambda: 1000.0 + passed)
+    clock.learn(datetime.fromtimestamp(LOCAL, UTC))
+    passed, wrong = 7.0, 0.0  # set right
+    assert (clock.time(), clock.offset_seconds) == (LOCAL + 7, 0)
+    assert not clock.learn(datetime.fromtimestamp(LOCAL + 7, UTC))
+    wrong = float(wrong_seconds)  # and wrong again
+    assert (clock.time(), clock.offset_seconds) == (LOCAL + 7, -wrong_seconds)
 
 
-def test_time_since_the_boot_passes_as_time_does() -> None:
-    clock = PortalClock()
-    clock.learn(datetime.now(UTC))
-    time.sleep(0.2)
-    assert abs(clock.time() - time.time()) < 0.05
+def test_clock_goes_on_by_one_that_counts_the_seconds_of_sleep() -> None:
+    boottime = getattr(time, "CLOCK_BOOTTIME", None)
+    reference = time.monotonic if boottime is None else lambda: time.clock_gettime(boottime)
+    assert reference() <= elapsed_seconds() <= reference()
+
+
+def test_clock_that_is_set_before_the_first_answer_is_this_machines() -> None:
+    local = LOCAL
+    clock = PortalClock(lambda: local, elapsed=lambda: 1000.0)
+    local += 3600
+    assert (clock.time(), clock.is_confirmed) == (LOCAL + 3600, False)
 
 
 @pytest.mark.parametrize("header", [None, "", "tomorrow", "Fri, 99 Foo 9999 99:99:99 GMT"])
 def test_date_that_cannot_be_read_changes_nothing(header: str | None) -> None:
-    clock = PortalClock(lambda: LOCAL, lambda: 0.0)
+    clock = PortalClock(lambda: LOCAL, elapsed=lambda: 1000.0)
     assert (clock.learn_date(header), clock.offset_seconds) == (False, 0)
 
 

@@ -89,6 +89,27 @@ def test_disk_below_its_reserve_wants_no_work_and_says_why(tmp_path: Path) -> No
         assert (heard, watch.free_bytes() < 0) == ([hold], True)
 
 
+@pytest.mark.parametrize("which", ["home", "work"])
+def test_home_that_cannot_be_written_wants_no_work_until_it_can(tmp_path: Path, portal: FakePortal, which: str) -> None:
+    home = tmp_path / "home"
+    aside, folder = tmp_path / "aside", home if which == "home" else home / "work"
+    (home / "work").mkdir(parents=True)
+    with watching(home, reserve_bytes=0) as (watch, heard):
+        assert watch.hold() is None
+        folder.rename(aside)
+        folder.write_bytes(b"in its place: root, too, can write nothing there")
+        watch.wake()
+        portal.wait_for(lambda: heard, "the hold")
+        hold = heard[0]
+        assert hold is not None
+        assert (hold.code, "work/" in hold.message, str(tmp_path) in hold.message) == ("home_unwritable", which == "work", False)
+        folder.unlink()
+        aside.rename(folder)
+        watch.wake()
+        portal.wait_for(lambda: watch.hold() is None, "the end of the hold")
+    assert sorted(path.name for path in home.rglob("*")) == ["work"]
+
+
 def test_caches_give_way_before_work_is_refused(tmp_path: Path) -> None:
     inputs, images = Inputs(50 * GIB), FakeImages(tmp_path, [60 * GIB, 60 * GIB, 60 * GIB])
     with watching(tmp_path, reserve_bytes=free_bytes(tmp_path) + 100 * GIB, inputs=inputs, images=images) as (watch, _):

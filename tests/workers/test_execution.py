@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -250,13 +251,39 @@ def test_receipt_that_the_portal_refuses_ends_the_lease(bench: Bench, portal: Fa
     assert bench.ending(order) == "refused: receipt_contradiction"
 
 
-def test_wrong_clock_is_waited_out(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
-    portal.refusals["/api/v1/receipts"] = RefusedError(401, "signature_stale")
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        pytest.param(RefusedError(401, "signature_stale"), id="wrong clock"),
+        pytest.param(RefusedError(401, "signature_invalid"), id="a proxy changed a header"),
+        pytest.param(RefusedError(401, "node_unknown"), id="portal set back"),
+        pytest.param(RefusedError(403, "account_inactive"), id="account closed by mistake"),
+    ],
+)
+def test_refusal_of_the_sender_is_waited_out(bench: Bench, portal: FakePortal, key: PublicKey, refusal: RefusedError) -> None:
+    portal.refusals["/api/v1/receipts"] = refusal
     order = portal.order_make(key, "write a 1")
     bench.accept(order)
     threading.Timer(0.6, portal.refusals.clear).start()
     bench.executor.order_run(order.lease_id)
     assert bench.ending(order) == "recorded"
+
+
+@pytest.mark.parametrize("code", ["node_revoked", "key_retired"])
+def test_refusal_of_the_sender_that_is_for_good_ends_the_lease(bench: Bench, portal: FakePortal, key: PublicKey, code: str) -> None:
+    portal.refusals["/api/v1/receipts"] = RefusedError(403, code)
+    order = portal.order_make(key, "write a 1")
+    bench.accept(order)
+    bench.executor.order_run(order.lease_id)
+    assert bench.ending(order) == f"refused: {code}"
+
+
+def test_receipt_whose_own_signature_is_refused_ends_the_lease(bench: Bench, portal: FakePortal, key: PublicKey) -> None:
+    portal.receipt_refusals = [RefusedError(401, "key_wrong")]
+    order = portal.order_make(key, "write a 1")
+    bench.accept(order)
+    bench.executor.order_run(order.lease_id)
+    assert bench.ending(order) == "refused: key_wrong"
 
 
 @pytest.mark.parametrize(
@@ -423,3 +450,42 @@ def test_owed_blobs_are_found_in_a_home_that_was_moved(bench: Bench, portal: Fak
     portal.outage = False
     bench.executor.order_run(order.lease_id)
     assert bench.ending(order) == "recorded"
+
+
+def test_lease_of_which_nothing_can_be_written_and_nothing_ran_is_given_up(home: NodeHome, portal: FakePortal, key: PublicKey) -> None:
+    bench = Bench(home, portal, unwritable_seconds=0.5)
+    home.work_folder.write_bytes(b"no folder")
+    order = portal.order_make(key, "write a 1")
+    bench.accept(order)
+    bench.executor.order_run(order.lease_id)
+    assert (bench.ending(order), bench.runs.reports(), bench.resources.free().slots) == ("given up: home_unwritable", (), 2)
+
+
+def test_lease_that_ran_waits_for_its_folder(home: NodeHome, portal: FakePortal, key: PublicKey) -> None:
+    bench = Bench(home, portal, unwritable_seconds=0)
+    home.work_folder.write_bytes(b"no folder")
+    order = portal.order_make(key, "write a 1")
+    bench.accept(order)
+    bench.journal.lease_launched(order.lease_id, "{}")
+    give_up = threading.Timer(1, bench.give_up.set)
+    give_up.start()
+    bench.executor.order_run(order.lease_id)
+    assert bench.ending(order) is None
+
+
+def test_fault_of_this_software_while_a_receipt_is_reported_is_tried_again(
+    bench: Bench, portal: FakePortal, key: PublicKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = portal.order_make(key, "write a 1")
+    bench.accept(order)
+    working, faults = bench.journal.uploads, [1, 2]
+
+    def failing(lease_id: UUID) -> list[UploadRow]:
+        if faults:
+            faults.pop()
+            raise ValueError("a fault")
+        return working(lease_id)
+
+    monkeypatch.setattr(bench.journal, "uploads", failing)
+    bench.executor.order_run(order.lease_id)
+    assert (faults, bench.ending(order)) == ([], "recorded")

@@ -39,7 +39,7 @@ def test_defaults_that_the_document_writes_down_are_the_defaults() -> None:
 
 def test_holds_and_reasons_are_all_explained() -> None:
     own, _, portals = TEXT.partition("## Why there is no work")[2].partition("The portal's reasons")
-    assert codes(own) == {*HoldCode, AWAY.code, "engine_limits_ignored", "engine_unfit", "disk_low"}
+    assert codes(own) == {*HoldCode, AWAY.code, "engine_limits_ignored", "engine_unfit", "disk_low", "home_unwritable"}
     protocol = (DOCS / "PROTOCOL.md").read_text()
     match = re.search(r"<!-- codes: no_work -->(.*?)<!-- end -->", protocol, re.DOTALL)
     assert match is not None

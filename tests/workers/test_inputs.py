@@ -317,9 +317,21 @@ def test_waiting_for_the_fetch_of_another_run_can_be_cancelled(
     assert not first.is_alive()
 
 
-def test_wrong_clock_is_waited_out(client: PortalClient, portal: FakePortal, cache: InputCache, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        pytest.param(RefusedError(401, "signature_stale"), id="wrong clock"),
+        pytest.param(RefusedError(401, "signature_invalid"), id="a proxy changed a header"),
+        pytest.param(RefusedError(403, "account_inactive"), id="account closed by mistake"),
+        pytest.param(RefusedError(302, ""), id="a proxy's way to a page"),
+        pytest.param(RefusedError(404, ""), id="a proxy's page"),
+    ],
+)
+def test_what_is_no_word_about_an_input_is_waited_out(
+    client: PortalClient, portal: FakePortal, cache: InputCache, tmp_path: Path, refusal: RefusedError
+) -> None:
     wanted = offered(portal, b"x")
-    portal.refusals[f"/api/v1/blobs/{wanted.digest}"] = RefusedError(401, "signature_stale")
+    portal.refusals[f"/api/v1/blobs/{wanted.digest}"] = refusal
     threading.Timer(0.6, portal.refusals.clear).start()
     inputs_place([wanted], tmp_path, cache=cache, portal=client, cancel=threading.Event(), show=lambda _, __: None)
     assert (tmp_path / "in").read_bytes() == b"x"

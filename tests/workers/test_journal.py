@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 
-from workers.journal import Fact, Journal, JournalError, UploadRow
+from workers.journal import Fact, Journal, JournalError, JournalVersionError, UploadRow
 from workers.protocol.messages.exchange import Stage
 from workers.protocol.messages.receipt import FailureCode
 
@@ -84,15 +85,61 @@ def test_unusable_files_are_told(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     with pytest.raises(JournalError, match="Has a worker run here"):
         Journal.read_only(path)
-    path.write_bytes(b"no database at all" * 100)
+    path.mkdir()
     with pytest.raises(JournalError, match="can't be used"):
         Journal.open(path)
     newer = tmp_path / "newer.sqlite"
     connection = sqlite3.connect(newer)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(JournalError, match="version 99"):
+    with pytest.raises(JournalVersionError, match="version 99"):
         Journal.open(newer)
+
+
+def damaged_header(path: Path) -> None:
+    path.write_bytes(b"no database at all" * 100)
+
+
+def damaged_pages(path: Path) -> None:
+    journal = Journal.open(path)
+    for _ in range(50):
+        add(journal, uuid4())
+    journal.close()
+    data = bytearray(path.read_bytes())
+    data[4096:] = b"\xa5" * (len(data) - 4096)
+    path.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("damage", [damaged_header, damaged_pages])
+def test_damaged_journal_is_set_aside_and_another_one_begun(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "journal.sqlite"
+    damage(path)
+    (tmp_path / "journal.sqlite-wal").write_bytes(b"")
+    before = path.read_bytes()
+    journal = Journal.open(path)
+    assert add(journal, uuid4())
+    journal.close()
+    kept = [found for found in tmp_path.glob("journal.damaged-*") if not found.name.endswith(("-wal", "-shm"))]
+    assert [found.read_bytes() for found in kept] == [before]
+    assert kept[0].name in caplog.text
+    Journal.open(path).close()
+    assert len(list(tmp_path.glob("journal.damaged-*Z"))) == 1
+
+
+def test_journal_that_another_process_keeps_is_not_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "journal.sqlite"
+    Journal.open(path).close()
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("PRAGMA locking_mode = EXCLUSIVE")
+    holder.execute("BEGIN EXCLUSIVE")
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *arguments, **named: connect(*arguments, **(named | {"timeout": 0})))
+    with pytest.raises(JournalError, match="locked"):
+        Journal.open(path)
+    holder.close()
+    assert list(tmp_path.glob("journal.damaged-*")) == []
 
 
 def test_full_disk_is_an_error_and_keeps_what_was_there(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from workers.home import NodeHome
 from workers.journal import Journal
 from workers.lease_client import DrainLimits, LeaseClient
 from workers.portal import PortalClient, PortalUnreachableError
+from workers.protocol.keys import PublicKey
 from workers.protocol.messages.exchange import MachineLoad, NoWork
 from workers.resources import Resources
 
@@ -74,3 +75,20 @@ def test_a_portal_that_wants_to_be_left_alone_is_but_for_leases_in_hand(client: 
     assert client.lease_client._failed_seconds(error) > 120
     client.lease_client.runs.add(uuid4(), deadline_at=client.lease_client._portal.clock.now())
     assert client.lease_client._failed_seconds(error) == 60 / 2.5
+
+
+def test_journal_that_cannot_be_written_asks_for_nothing_until_it_can(client: Client, portal: FakePortal, key: PublicKey) -> None:
+    def read_only(on: bool) -> None:
+        with client.journal._mutex:
+            client.journal._connection.execute(f"PRAGMA query_only = {on}")
+
+    client.lease_client.start()
+    portal.wait_for(lambda: any(message.wait_seconds for message in portal.exchanges), "a long poll")
+    read_only(True)
+    order = portal.order_add(portal.order_make(key, "write a 1"))
+    portal.wait_for(lambda: order.lease_id in portal.leased, "the order to be taken")
+    seen = len(portal.exchanges)
+    portal.wait_for(lambda: len(portal.exchanges) >= seen + 3, "exchanges meanwhile")
+    assert {message.free.slots for message in portal.exchanges[seen:]} == {0}
+    read_only(False)
+    portal.wait_for(lambda: client.journal.lease(order.lease_id), "the order in the journal")

@@ -129,6 +129,20 @@ def test_nothing_is_fetched_from_elsewhere(client: PortalClient) -> None:
             pass
 
 
+@pytest.mark.parametrize("address", ["http://[", "https://elsewhere.example/upload"])
+def test_upload_whose_address_cannot_be_used_is_no_answer(client: PortalClient, portal: FakePortal, address: str) -> None:
+    order = portal.order_make(PrivateKey.generate().public)
+    portal.leased[order.lease_id] = order
+    portal.upload_location = address
+    with pytest.raises(PortalProtocolError, match="Expected the address of an upload"):
+        client.upload_create(lease_id=order.lease_id, digest=digest_of(b"x"), size_bytes=1)
+
+
+def test_address_that_is_none_is_no_answer(client: PortalClient) -> None:
+    with pytest.raises(PortalProtocolError, match="Expected an address on"):
+        client.upload_offset("http://[", size_bytes=1)
+
+
 def test_upload_goes_on_after_a_chunk_whose_answer_was_lost(
     client: PortalClient, portal: FakePortal, key: PublicKey, tmp_path: Path
 ) -> None:

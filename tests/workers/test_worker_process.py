@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -245,6 +246,25 @@ def test_journal_that_cannot_be_opened_ends_the_worker_so_that_it_is_tried_again
     worker = Worker(home, tmp_path / "worker.log")
     assert worker.wait() == 75
     assert "can't be used as a journal" in worker.log.read_text()
+
+
+def test_journal_of_other_software_ends_the_worker_for_good(home: NodeHome, tmp_path: Path) -> None:
+    connection = sqlite3.connect(home.journal_path)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    worker = Worker(home, tmp_path / "worker.log")
+    assert worker.wait() == 78
+    assert "has version 99" in worker.log.read_text()
+
+
+def test_worker_with_a_damaged_journal_begins_another_one(portal: FakePortal, home: NodeHome, tmp_path: Path) -> None:
+    home.journal_path.write_bytes(b"no database at all" * 100)
+    worker = Worker(home, tmp_path / "worker.log")
+    try:
+        portal.wait_for(lambda: portal.exchanges, "the first exchange")
+    finally:
+        worker.end()
+    assert "journal.damaged-" in worker.log.read_text()
 
 
 def test_nexa_worker_without_a_home_ends_as_the_worker_itself_does(tmp_path: Path) -> None:
