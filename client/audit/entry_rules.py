@@ -187,7 +187,7 @@ def _formula_check(books: Books, index: int, leaf: EntryLeaf, job: JobBooks, amo
     names = ("version", "estimated_flops", "calibration_ratio", "rate_micro")
     version, flops, ratio, rate = inputs = tuple(_text(formula, name) for name in names)
     share = _text(formula, "share_micro") if "share_micro" in formula else None
-    is_read = all(_MICRO.fullmatch(number) for number in (rate, share or "0"))
+    is_read = all(_MICRO.fullmatch(number) for number in (rate, "0" if share is None else share))
     if version != "1" or not is_read or len(formula) != len(names) + (share is not None):
         raise _EvidenceMalformedError("has no formula of version 1")
     expected = _payment_micro(estimated_flops=_float(flops), calibration_ratio=_float(ratio), rate_micro=int(rate))

@@ -74,6 +74,7 @@ def test_a_cheat_is_found_by_its_code_at_its_leaf(audit: Audit, cheat: Cheat) ->
         ("calibration_ratio", "0x1p0"),
         ("rate_micro", "-1"),
         ("share_micro", "01"),
+        ("share_micro", ""),
         ("share_micro", "9" * 40),
         ("another", "1"),
     ],

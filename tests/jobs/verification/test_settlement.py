@@ -302,7 +302,7 @@ def test_absurd_measurement_counts_as_the_clip_at_most(seconds: float, gflops: f
 
 @pytest.mark.django_db
 def test_a_job_with_gpus_feeds_no_calibration_and_is_paid_by_none() -> None:
-    gpu = {"verification": TWO, "tier": 1, "requirements": {"gpu": True}}
+    gpu: dict[str, Any] = {"verification": TWO, "tier": 1, "requirements": {"gpu": True}}
     with override_settings(NEXA_TENURE_RECEIPTS=0):
         job = job_make(**gpu)
         for _ in range(2):
