@@ -15,7 +15,7 @@ Every way in which a call can end without an answer is one of these; nothing els
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
@@ -364,15 +364,13 @@ class PortalClient:
         if status == requests.codes.requested_range_not_satisfiable:
             response.close()
             return PortalRefusedError(Problem(title="There are no such bytes", status=status, code=f"status_{status}"))
-        try:
+        told: Problem | None = None
+        with suppress(PortalError, VerificationError, ValidationError):
             data = self._body(response)
-            problem = Problem.model_validate(json_parse(data, limit_bytes=ANSWER_LIMIT_BYTES))
-        except (PortalError, VerificationError, ValidationError):
-            problem = None
-        problem = None if problem is None else problem.model_copy(update={"status": status})
-        if problem is not None and status in _OF_SENDER:
-            return SenderRefusedError(problem)
-        return self._refusal_of(problem, status=status, retry_after_seconds=_retry_after_seconds(response.headers))
+            told = Problem.model_validate(json_parse(data, limit_bytes=ANSWER_LIMIT_BYTES)).model_copy(update={"status": status})
+        if told is not None and status in _OF_SENDER:
+            return SenderRefusedError(told)
+        return self._refusal_of(told, status=status, retry_after_seconds=_retry_after_seconds(response.headers))
 
     def _refusal_of(self, problem: Problem | None, *, status: int = 0, retry_after_seconds: float = 0.0) -> PortalError:
         """What a problem, or an answer of this status without one, means to the caller."""
