@@ -186,6 +186,8 @@ class Host:
             # Whoever still reports, after a stop that waited for nobody, would try for ever on a journal that is closed.
             self.lease_client.give_up.set()
             self._journal.fact_note(Fact.STATE, "stopped")
+        else:
+            self._manners.close()
         left = self._journal.leases_open()
         if left:
             log.warning("%d finished runs could not be reported yet; the next start of this worker does it", len(left))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -234,6 +234,15 @@ class Journal:
         """Note how far a lease has come."""
         self._execute("UPDATE lease SET stage = ?, progress = ?, message = ? WHERE lease_id = ?", stage, progress, message, str(lease_id))
 
+    def leases_progress(self, shown: Mapping[UUID, tuple[Stage, float | None, str]]) -> None:
+        """The same for several, in one step: by lease its stage, progress and message."""
+        if shown:
+            with self._transaction() as connection:
+                connection.executemany(
+                    "UPDATE lease SET stage = ?, progress = ?, message = ? WHERE lease_id = ?",
+                    [(*values, str(lease_id)) for lease_id, values in shown.items()],
+                )
+
     def lease_finished(self, lease_id: UUID, *, receipt: bytes, failure: FailureCode | None, uploads: list[UploadRow]) -> None:
         """Note the signed receipt and the blobs that it names, in one step: from here on only reporting is left."""
         with self._transaction() as connection:
@@ -290,12 +299,16 @@ class Journal:
 
     def fact_note(self, name: Fact, value: str) -> None:
         """Keep a value, instead of the one before."""
-        self._execute(
-            "INSERT INTO fact VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value, noted_at = excluded.noted_at",
-            name,
-            value,
-            _now(),
-        )
+        self.facts_note({name: value})
+
+    def facts_note(self, values: Mapping[Fact, str]) -> None:
+        """The same for several, in one step."""
+        now = _now()
+        with self._transaction() as connection:
+            connection.executemany(
+                "INSERT INTO fact VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value, noted_at = excluded.noted_at",
+                [(name, value, now) for name, value in values.items()],
+            )
 
     def write_check(self) -> None:
         """Write something and sync it. Raises JournalError where that can't be done now."""

@@ -3,7 +3,8 @@
 1. One exchange at a time, always the next one at once: it asks for work as long as there are free slots, renews every lease that it
    names, and tells the coordinator that this node lives.
 2. With leases running, an exchange waits a few seconds only (a fraction of the lease time), so that progress and renewals get through;
-   without, up to 25 seconds. With nothing free it doesn't wait at the portal at all, but here, where finishing a run ends the wait.
+   without, up to 25 seconds. With nothing free it doesn't wait at the portal at all, but here, where a run that enters its next stage or
+   ends, ends the wait; progress within a stage does not, however often a program prints it.
 3. A request keeps its id until it was answered, also across restarts: an answer that got lost is given again, with the same orders.
 4. Orders are in the journal before the next exchange is sent. Errors stay in this thread: runs go on, the next try comes after a backoff.
 5. `drain` takes effect at once: the exchange in progress is broken off, and repeated (same id) with no slots free, which brings the
@@ -137,13 +138,15 @@ class LeaseClient:
         """The coordinator drains this node: as long as its answers say so."""
         self._journal_failed = False
         """No work is asked for until the journal was written again: an order that can't be noted would expire."""
+        self._told_stages: dict[UUID, Stage] = {}
+        """Where leases stood in the newest exchange."""
         self._noted: dict[UUID, tuple[Stage, float | None, str]] = {}
         self._renew_seconds = 2.0
         self._lease_seconds = 60.0
         """The shortest of the leases as last renewed."""
         self._backoff = Backoff(longest_seconds=30)
         self._thread = threading.Thread(target=self._loop, name="nexa-lease-client", daemon=True)
-        self.runs = Runs(self.wake)
+        self.runs = Runs(self._runs_changed)
         self.give_up = self._stopping.gave_up
         """Set when reporting has to stop: the worker is to exit, and what is left stays in the journal."""
 
@@ -154,6 +157,10 @@ class LeaseClient:
     def wake(self) -> None:
         """Say that something changed which the coordinator should hear of soon. Safe in a signal handler."""
         self._wakes.put(None)
+
+    def _runs_changed(self) -> None:
+        if self.runs.stages() != self._told_stages:
+            self.wake()
 
     def withdraw(self) -> None:
         """Break off an exchange that asks for work: `hold` has come to say why none is wanted. Harmless while none does."""
@@ -240,7 +247,6 @@ class LeaseClient:
             # An order under a new coordinator key, which could not be followed now: the same request brings it again.
             log.warning("orders can't be taken yet: %s", error)
             return self._failed_seconds()
-        self._journal.fact_note(Fact.PORTAL, "ok")  # after the orders, which somebody waits for
         if request.free.slots == 0:
             return self._renew_seconds if len(self.runs) else IDLE_SECONDS
         quick = time.monotonic() - began < QUICK_ANSWER_SECONDS and request.wait_seconds >= QUICK_ANSWER_SECONDS
@@ -281,6 +287,8 @@ class LeaseClient:
         return self._message(UUID(request_id), free=free, wait_seconds=patience if free.slots and self._heard else 0.0, hold=hold)
 
     def _message(self, request_id: UUID, *, free: FreeResources, wait_seconds: float, hold: NoWork | None = None) -> ExchangeRequest:
+        leases = self.runs.reports()
+        self._told_stages = {lease.lease_id: lease.stage for lease in leases}
         return ExchangeRequest(
             protocol_version=PROTOCOL_VERSION,
             request_id=request_id,
@@ -288,7 +296,7 @@ class LeaseClient:
             queues=self._queues,
             free=free,
             wishes=self._resources.caps.wishes,
-            leases=self.runs.reports(),
+            leases=leases,
             session_id=self._session_id,
             hold=hold,
             machine=self._machine(),
@@ -307,9 +315,7 @@ class LeaseClient:
     def _progress_note(self, leases: tuple[LeaseReport, ...]) -> None:
         """Keep what the coordinator is told in the journal as well, for `nexa status`."""
         shown = {lease.lease_id: (lease.stage, lease.progress, lease.message) for lease in leases}
-        for lease_id, (stage, progress, message) in shown.items():
-            if self._noted.get(lease_id) != shown[lease_id]:
-                self._journal.lease_progress(lease_id, stage=stage, progress=progress, message=message)
+        self._journal.leases_progress({lease_id: values for lease_id, values in shown.items() if self._noted.get(lease_id) != values})
         self._noted = shown
 
     def _answer_apply(self, answer: ExchangeAnswer) -> None:
@@ -317,22 +323,29 @@ class LeaseClient:
         self._sent_away = was_sent_away and any(command.kind is CommandKind.DRAIN for command in answer.commands)
         for envelope in answer.orders:
             self._order_accept(envelope)
-        # Only now: had this process died before, the same request would have brought the same orders.
-        self._journal.fact_note(Fact.REQUEST_ID, str(uuid4()))
         self._renewals_apply(answer)
         paused = any(command.kind is CommandKind.PAUSE for command in answer.commands)
         if paused != self._paused:
             log.info("the coordinator %s this node", "pauses" if paused else "resumes")
         self._paused = paused
         self._upgrade.hear(next((command.reason for command in answer.commands if command.kind is CommandKind.UPGRADE), ""))
-        no_work = answer.no_work
-        self._journal.fact_note(Fact.NO_WORK, "" if no_work is None else f"{no_work.code}: {no_work.message}")
-        self._journal.fact_note(Fact.STATE, "draining" if self.draining else "paused" if paused else "working")
-        if answer.checkpoint is not None:
-            self._journal.fact_note(Fact.CHECKPOINT, answer.checkpoint)
+        self._answer_note(answer)
         if was_sent_away and self._sent_away and not self.stopping and not self._journal.leases_open():
             log.warning("drained by the portal: nothing is left to do or report. Resume the node on its page there, then start it again.")
             self._drained()
+
+    def _answer_note(self, answer: ExchangeAnswer) -> None:
+        """One write for an answer, after its orders: had this process died before, the same request would have brought them again."""
+        no_work = answer.no_work
+        values = {
+            Fact.REQUEST_ID: str(uuid4()),
+            Fact.PORTAL: "ok",
+            Fact.NO_WORK: "" if no_work is None else f"{no_work.code}: {no_work.message}",
+            Fact.STATE: "draining" if self.draining else "paused" if self._paused else "working",
+        }
+        if answer.checkpoint is not None:
+            values[Fact.CHECKPOINT] = answer.checkpoint
+        self._journal.facts_note(values)
 
     def _renewals_apply(self, answer: ExchangeAnswer) -> None:
         self._portal.clock.learn(answer.server_time)
@@ -418,18 +431,17 @@ class LeaseClient:
 
     def _pause(self, seconds: float) -> None:
         """Wait, unless something happens that the coordinator should hear of; never less than a moment after something did."""
-        if seconds <= 0 or self._stopping.thread_over:
+        if self._stopping.thread_over:
             return
-        if self.draining:
-            seconds = min(seconds, 1.0)
-        try:
-            self._wakes.get(timeout=seconds)
-        except Empty:
-            return
-        if not self.draining:
-            time.sleep(min(seconds, PROGRESS_SECONDS_MIN))
-        while True:
+        if seconds > 0:
+            if self.draining:
+                seconds = min(seconds, 1.0)
             try:
-                self._wakes.get_nowait()
+                self._wakes.get(timeout=seconds)
             except Empty:
                 return
+            if not self.draining:
+                time.sleep(min(seconds, PROGRESS_SECONDS_MIN))
+        with suppress(Empty):
+            while True:
+                self._wakes.get_nowait()

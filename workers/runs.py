@@ -53,7 +53,7 @@ class Run:
 
 
 class Runs:
-    """All of them. Thread-safe; `changed` is called, without a lock, whenever the portal should hear of something soon."""
+    """All of them. Thread-safe; `changed` is called, without a lock, when a run has begun, come further or ended."""
 
     def __init__(self, changed: Callable[[], None]) -> None:
         self.changed = changed
@@ -74,6 +74,11 @@ class Runs:
     def find(self, lease_id: UUID) -> Run | None:
         """The lease, if it is here."""
         return self._runs.get(lease_id)
+
+    def stages(self) -> dict[UUID, Stage]:
+        """Where every lease stands."""
+        with self._mutex:
+            return {run.lease_id: run.stage for run in self._runs.values()}
 
     def reports(self) -> tuple[LeaseReport, ...]:
         """Every lease, for an exchange."""

@@ -36,7 +36,7 @@ def test_engine_that_would_ignore_a_limit_gets_no_jobs(home: NodeHome) -> None:
 def test_refused_starts_leave_the_home_unlocked(home: NodeHome) -> None:
     with pytest.raises(QueuesRefusedError):
         open_host(home, FakeRuntime(), [Tier.GPU_TIER3])
-    home.journal_path.write_bytes(b"no database at all" * 100)
+    home.journal_path.mkdir()
     with pytest.raises(JournalError):
         open_host(home, FakeRuntime())
     home.lock().release()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
@@ -15,7 +17,7 @@ from workers.journal import Journal
 from workers.lease_client import DrainLimits, LeaseClient
 from workers.portal import PortalClient, PortalUnreachableError
 from workers.protocol.keys import PublicKey
-from workers.protocol.messages.exchange import MachineLoad, NoWork
+from workers.protocol.messages.exchange import MachineLoad, NoWork, Stage
 from workers.resources import Resources
 
 
@@ -92,3 +94,31 @@ def test_journal_that_cannot_be_written_asks_for_nothing_until_it_can(client: Cl
     assert {message.free.slots for message in portal.exchanges[seen:]} == {0}
     read_only(False)
     portal.wait_for(lambda: client.journal.lease(order.lease_id), "the order in the journal")
+
+
+def test_progress_that_is_printed_again_and_again_hastens_no_exchange_and_piles_nothing_up(client: Client, portal: FakePortal) -> None:
+    runs = client.lease_client.runs
+    run = runs.add(uuid4(), deadline_at=client.lease_client._portal.clock.now() + timedelta(hours=1))
+    run.stage_enter(Stage.RUNNING)
+    client.hold = NoWork(code="hold_hours", message="Not at this hour.")
+    portal.lease_seconds = 60
+    client.lease_client.start()
+    portal.wait_for(lambda: portal.exchanges, "the first exchange")
+    seen, end = len(portal.exchanges), time.monotonic() + 3
+    while time.monotonic() < end:
+        run.show(0.5, "step")
+        runs.changed()
+        time.sleep(0.01)
+    assert len(portal.exchanges) - seen <= 2
+    began = time.monotonic()
+    run.stage_enter(Stage.UPLOADING)
+    runs.changed()
+    portal.wait_for(lambda: portal.exchanges[-1].leases[0].stage is Stage.UPLOADING, "the next stage to be told")
+    assert time.monotonic() - began < 1.5
+
+
+def test_wakes_do_not_pile_up_while_exchanges_follow_at_once(client: Client) -> None:
+    for _ in range(100):
+        client.lease_client.wake()
+    client.lease_client._pause(0)
+    assert client.lease_client._wakes.empty()
