@@ -3,7 +3,7 @@
 BackupError
 ├── BackupToolError         a program of PostgreSQL is missing, too old, or failed
 ├── BackupPlaceError        the folder for backups can't be used
-├── BackupBlobsLostError    bytes that the database refers to are not in the blob store
+├── BackupBlobsLostError    bytes that the database refers to are not in the blob store, so they are not in the backup either
 ├── BackupDamagedError      what is there is not what the manifest says
 ├── BackupForeignError      it is another portal's, or of a newer release
 └── RestoreTargetError      there is something where the backup is to be restored to

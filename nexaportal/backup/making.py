@@ -3,15 +3,18 @@
 1. Database first, then blobs, and nothing is removed from the blob store meanwhile (jobs/blobs/locks.py): so each blob that the dump
    refers to is there to be copied. What is uploaded meanwhile is in the next backup.
 2. The list of blobs is read in the very snapshot that is dumped.
-3. A blob is copied once for all backups of the folder, and its digest is checked while it is copied.
+3. A blob is copied once for all backups of the folder, and its digest is checked while it is copied. Of the copies that are there a
+   sixteenth is read again each day, and what has rotted is copied anew.
 4. The backup is made under another name, and gets its own when all of it is on the disk. One at a time, by the same lock; what a killed
    one left is removed by the next.
+5. Blobs that the store has lost keep nothing else from being backed up: they are listed in blobs-lost.txt, and told when the rest is done.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -28,6 +31,7 @@ from ledger.models import Checkpoint
 from nexaportal.backup.errors import BackupBlobsLostError, BackupPlaceError
 from nexaportal.backup.manifest import (
     BLOBS,
+    BLOBS_LOST,
     COORDINATOR_KEY,
     DATABASE,
     MANIFEST,
@@ -52,7 +56,8 @@ _LOST_NAMED: Final = 5
 def backup_make(*, root: Path, now: datetime, report: Report) -> Path:
     """Makes a backup in `root` and returns its folder.
 
-    Raises BackupToolError, BackupPlaceError, BackupBlobsLostError, CoordinatorKeyMissingError, OSError.
+    Raises BackupToolError, BackupPlaceError, CoordinatorKeyMissingError, OSError; BackupBlobsLostError once the backup is there, without
+    them.
     """
     key = coordinator_private_key()
     tools_check()
@@ -69,7 +74,9 @@ def backup_make(*, root: Path, now: datetime, report: Report) -> Path:
         folder.mkdir(mode=0o700)
         manifest = _snapshot_take(folder, now)
         report(f"The database is dumped: {(folder / DATABASE).stat().st_size} bytes.")
-        copied = _blobs_copy(root, folder)
+        copied, lost = _blobs_copy(root, folder, now)
+        if lost:
+            manifest = _lost_leave_out(folder, manifest, lost)
         report(f"{manifest.blobs} blobs beside the dump, {manifest.blob_bytes} bytes; {copied} of them copied, the others were there.")
         _keys_copy(folder)
         _published_copy(folder)
@@ -80,6 +87,12 @@ def backup_make(*, root: Path, now: datetime, report: Report) -> Path:
             _sync(path)
         folder.rename(final)
         _sync(root)
+    if lost:
+        more = f" and {len(lost) - _LOST_NAMED} more" if len(lost) > _LOST_NAMED else ""
+        raise BackupBlobsLostError(
+            f"The backup {final} is whole but for {', '.join(lost[:_LOST_NAMED])}{more}, which the database names and the blob store has "
+            f"lost or damaged; {BLOBS_LOST} lists them. Put them back from an earlier backup's blobs/ folder, and make another backup."
+        )
     return final
 
 
@@ -118,37 +131,51 @@ def _origin_of(checkpoint: Checkpoint) -> str:
     return checkpoint.note.partition("\n")[0]
 
 
-def _blobs_copy(root: Path, folder: Path) -> int:
-    """Rule 3. How many were not there from an earlier backup."""
+def _blobs_copy(root: Path, folder: Path, now: datetime) -> tuple[int, list[str]]:
+    """Rule 3. How many were not there from an earlier backup, and the digests of those that the store does not have."""
     copied, lost = 0, []
+    read_again = f"{now.toordinal() % 16:x}"
     for digest, size_bytes in blobs_listed(folder):
         path = blob_path(root, digest)
-        if path.exists() and path.stat().st_size == size_bytes:
+        if path.exists() and path.stat().st_size == size_bytes and (path.name[0] != read_again or _has_digest(path, digest)):
             continue
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
-        try:
-            with blob_store().open(digest) as source, temporary.open("wb") as target:
-                shutil.copyfileobj(source, target, 1024 * 1024)
-                target.flush()
-                os.fsync(target.fileno())
-        except FileNotFoundError:
+        if _blob_copy(path, digest):
+            copied += 1
+        else:
             lost.append(digest)
-            continue
-        with temporary.open("rb") as file:
-            if digest_stream(file)[0] != digest:
-                temporary.unlink()
-                lost.append(digest)
-                continue
-        temporary.replace(path)
-        copied += 1
-    if lost:
-        more = f" and {len(lost) - _LOST_NAMED} more" if len(lost) > _LOST_NAMED else ""
-        raise BackupBlobsLostError(
-            f"Expected every blob of the database in the blob store; {', '.join(lost[:_LOST_NAMED])}{more} are missing or damaged. "
-            "Put them back from an earlier backup's blobs/ folder, then make this one again."
-        )
-    return copied
+    return copied, lost
+
+
+def _blob_copy(path: Path, digest: str) -> bool:
+    """Whether `path` has the blob now: not where the store has lost or damaged it."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with blob_store().open(digest) as source, temporary.open("wb") as target:
+            shutil.copyfileobj(source, target, 1024 * 1024)
+            target.flush()
+            os.fsync(target.fileno())
+    except FileNotFoundError:
+        return False
+    if not _has_digest(temporary, digest):
+        temporary.unlink()
+        return False
+    temporary.replace(path)
+    return True
+
+
+def _has_digest(path: Path, digest: str) -> bool:
+    with path.open("rb") as file:
+        return digest_stream(file)[0] == digest
+
+
+def _lost_leave_out(folder: Path, manifest: Manifest, lost: Collection[str]) -> Manifest:
+    """Rule 5. The manifest of what is left; the lists as they are then."""
+    listed = blobs_listed(folder)
+    kept = [(digest, size_bytes) for digest, size_bytes in listed if digest not in set(lost)]
+    (folder / BLOBS).write_text("".join(f"{digest} {size_bytes}\n" for digest, size_bytes in kept), encoding="ascii")
+    (folder / BLOBS_LOST).write_text("".join(f"{digest}\n" for digest in lost), encoding="ascii")
+    return manifest.model_copy(update={"blobs": len(kept), "blob_bytes": sum(size_bytes for _, size_bytes in kept)})
 
 
 def _keys_copy(folder: Path) -> None:

@@ -19,7 +19,7 @@ from django.conf import settings
 
 from jobs.blobs.locks import store_held
 from ledger.coordinator_key import coordinator_public_key
-from nexaportal.backup.errors import BackupDamagedError
+from nexaportal.backup.errors import BackupDamagedError, BackupPlaceError
 from nexaportal.backup.manifest import BLOBS, BLOBS_FOLDER, Report, blob_path, blobs_listed, is_backup_name, manifest_read
 from workers.protocol.plurals import counted
 
@@ -29,7 +29,8 @@ _REMOVING: Final = ".removing-"
 def backups_prune(*, made: Path, keep: int, report: Report) -> None:
     """Keeps `made` and, of the others in its folder, the newest, `keep` in all; `keep` is at least 1. Removes the rest, and their blobs.
 
-    Waits for a backup that is being made. Raises CoordinatorKeyMissingError, OSError; then some of the old ones are still there.
+    Waits for a backup that is being made. Raises BackupPlaceError where there is what is no backup, CoordinatorKeyMissingError, OSError; then
+    some of the old ones, or their blobs, are still there.
     """
     root = made.parent
     with store_held():
@@ -70,13 +71,15 @@ def _blobs_prune(root: Path, report: Report) -> None:
     """Rule 5."""
     named: set[Path] = set()
     for folder in root.iterdir():
-        if folder.name == BLOBS_FOLDER or not folder.is_dir():
+        if folder.name in {BLOBS_FOLDER, "lost+found"} or not folder.is_dir():  # the latter is the file system's own, at the root of a disk
             continue
         try:
             named.update(blob_path(root, digest) for digest, _ in blobs_listed(folder))
         except (OSError, ValueError) as error:
-            report(f"No blob is removed: expected a list of blobs in {folder / BLOBS}: {error}")
-            return
+            raise BackupPlaceError(
+                f"No blob is removed, so the disk fills: expected a list of blobs in {folder / BLOBS}: {error}. "
+                "Move what is no backup elsewhere."
+            ) from error
     removed = [path for path in (root / BLOBS_FOLDER).glob("*/*") if path not in named]
     for path in removed:
         path.unlink()

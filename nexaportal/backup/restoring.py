@@ -6,18 +6,22 @@
 3. The log goes on under another name (ledger/epochs.py): what was published after the backup can't be taken back. Then the books are
    compared with the log, as `manage.py ledger_verify` does.
 
-An older release's database is migrated. Roles get their rights; passwords of roles are the server's, and in no backup.
+An older release's database is migrated. Roles get their rights; passwords of roles are the server's, and in no backup. Nobody is signed in
+afterwards: who was locked out since the backup would be in again.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from allauth.usersessions.models import UserSession
 from django.conf import settings
+from django.contrib.sessions.models import Session
 from django.core.management import call_command
 from django.db import connection
 from django.db.migrations.loader import MigrationLoader
@@ -59,22 +63,28 @@ class Restored:
     faults: list[str]
 
 
-def backup_restore(*, folder: Path, reason: str, replace: bool, report: Report) -> Restored:
+def backup_restore(*, folder: Path, reason: str, replace: bool, report: Report, without_damaged_blobs: bool = False) -> Restored:
     """Restores the backup in `folder`. `reason` stands in the public log. `replace`: what is in the database is given up.
+
+    `without_damaged_blobs`: those whose copies have rotted are named and left out. Nobody is signed in afterwards.
 
     Raises BackupError, CoordinatorKeyMissingError, OSError, and what ledger/epochs.py raises.
     """
     _pool_leave()
     tools_check()
-    manifest = backup_check(folder=folder)
+    manifest, damaged = _checked(folder)
+    if damaged and not without_damaged_blobs:
+        raise _damaged_error(manifest, damaged)
     made = f"{manifest.made_at:%Y-%m-%d %H:%M:%S} UTC"
     report(f"The backup of {made} is whole: {manifest.blobs} blobs beside the dump, {len(manifest.files)} files.")
     _target_check(folder, replace=replace)
     for name, path in _keys(folder).items():
         _key_place(folder / name, path)
-    for digest, _ in blobs_listed(folder):
+    for digest in sorted({digest for digest, _ in blobs_listed(folder)}.difference(damaged)):
         _blob_place(blob_path(folder.parent, digest), digest)
     report("Keys and blobs are in their places.")
+    for digest in damaged:
+        report(f"Not restored, as its copy is missing or damaged: {digest}")
     _published_place(folder)
     if replace:
         with connection.cursor() as cursor:
@@ -83,6 +93,8 @@ def backup_restore(*, folder: Path, reason: str, replace: bool, report: Report) 
     database_restore(folder / DATABASE)
     call_command("migrate", interactive=False, verbosity=0)
     call_command("database_roles")
+    Session.objects.all().delete()  # who signed out or was locked out since the backup would be in again
+    UserSession.objects.all().delete()
     report("The database is restored, migrated, and its roles have their rights.")
     epoch = epoch_begin(reason=reason)
     checkpoint_publish()
@@ -91,6 +103,14 @@ def backup_restore(*, folder: Path, reason: str, replace: bool, report: Report) 
 
 def backup_check(*, folder: Path) -> Manifest:
     """Rule 1, as far as it is about the backup: the manifest of one that is whole, and this portal's. Raises BackupError."""
+    manifest, damaged = _checked(folder)
+    if damaged:
+        raise _damaged_error(manifest, damaged)
+    return manifest
+
+
+def _checked(folder: Path) -> tuple[Manifest, list[str]]:
+    """The manifest, and the blobs whose copies are not whole. Raises BackupError for all else."""
     try:
         key = coordinator_public_key()
     except CoordinatorKeyMissingError:
@@ -115,12 +135,14 @@ def backup_check(*, folder: Path) -> Manifest:
         )
     dump_check(folder / DATABASE)
     damaged = [digest for digest, size_bytes in blobs_listed(folder) if not _is_whole(blob_path(folder.parent, digest), digest, size_bytes)]
-    if damaged:
-        raise BackupDamagedError(
-            f"Expected {manifest.blobs} blobs beside the backup; {len(damaged)} are missing or damaged: {', '.join(damaged[:_NAMED])}. "
-            "Choose another backup, or bring these files back."
-        )
-    return manifest
+    return manifest, damaged
+
+
+def _damaged_error(manifest: Manifest, damaged: Sequence[str]) -> BackupDamagedError:
+    return BackupDamagedError(
+        f"Expected {manifest.blobs} blobs beside the backup; {len(damaged)} are missing or damaged: {', '.join(damaged[:_NAMED])}. "
+        "Bring these files back, choose another backup, or restore it --without-damaged-blobs."
+    )
 
 
 def _is_whole(path: Path, digest: str, size_bytes: int) -> bool:

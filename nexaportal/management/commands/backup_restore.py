@@ -29,6 +29,7 @@ class Command(BaseCommand):
         parser.add_argument("folder", type=Path, help="one backup, within the folder that has its blobs")
         parser.add_argument("--reason", default="", help="public: what happened, and when")
         parser.add_argument("--replace", action="store_true", help="give up what is in the database")
+        parser.add_argument("--without-damaged-blobs", action="store_true", help="name blobs whose copies have rotted, and leave them out")
         parser.add_argument("--check", action="store_true", help="only check the backup")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -42,7 +43,11 @@ class Command(BaseCommand):
                 )
                 return
             restored = backup_restore(
-                folder=options["folder"], reason=options["reason"], replace=options["replace"], report=self.stdout.write
+                folder=options["folder"],
+                reason=options["reason"],
+                replace=options["replace"],
+                report=self.stdout.write,
+                without_damaged_blobs=options["without_damaged_blobs"],
             )
         except BackupError as error:
             raise CommandError(f"{error.code}: {error}") from error

@@ -8,6 +8,7 @@ import stat
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import connection, connections
+from django.test import Client
 from django.utils import timezone
 from psycopg import sql
 
@@ -40,18 +42,22 @@ from nexaportal.backup.manifest import manifest_read
 from nexaportal.backup.postgres import tools_check
 from nexaportal.backup.restoring import backup_check, backup_restore
 from tests.conftest import _admin_connection
+from tests.factories.people import user_make
 from tests.nexaportal.backup.places import caches_clear, job_paid, make
 from workers.protocol.epochs import epochs_open
 
 
 def state() -> dict[str, Any]:
     """What has to be as before."""
+    return _state_but_blobs() | {"blobs": {blob.digest: _read(blob) for blob in Blob.objects.all()}}
+
+
+def _state_but_blobs() -> dict[str, Any]:
     return {
         "jobs": list(Job.objects.order_by("pk").values_list("pk", "label", "state", "descriptor_digest")),
         "balances": list(Account.objects.order_by("pk").values_list("pk", "balance_micro")),
         "receipts": [(row[0], bytes(row[1])) for row in Receipt.objects.order_by("pk").values_list("digest", "envelope")],
         "log": [bytes(one) for one in LogLeaf.objects.order_by("index").values_list("hash", flat=True)],
-        "blobs": {blob.digest: _read(blob) for blob in Blob.objects.all()},
     }
 
 
@@ -100,6 +106,32 @@ def test_after_a_restore_all_is_as_before_and_the_log_goes_on_in_another_epoch(t
         assert Job.objects.get().canonical_replica_id == job.canonical_replica_id
         job_paid()
         assert [str(fault) for fault in LedgerVerification().faults()] == []
+
+
+def test_nobody_is_signed_in_after_a_restore(tmp_path: Path) -> None:
+    client = Client()
+    client.force_login(user_make(), backend="django.contrib.auth.backends.ModelBackend")
+    assert client.get("/account/").status_code == 200
+    backup = make(tmp_path)
+    with wiped(tmp_path):
+        backup_restore(folder=backup, reason="r", replace=False, report=lambda _: None)
+        assert client.get("/account/").status_code == 302
+
+
+def test_what_is_left_is_restored_without_copies_that_have_rotted_if_so_told(tmp_path: Path) -> None:
+    job_paid()
+    (rotted,) = Blob.objects.filter(data=None).values_list("pk", flat=True)
+    before = _state_but_blobs()
+    backup = make(tmp_path)
+    _blob_shortened(backup)
+    said: list[str] = []
+    with wiped(tmp_path):
+        with pytest.raises(BackupDamagedError, match="--without-damaged-blobs"):
+            backup_restore(folder=backup, reason="r", replace=False, report=said.append)
+        restored = backup_restore(folder=backup, reason="r", replace=False, report=said.append, without_damaged_blobs=True)
+        assert restored.faults == []
+        assert _state_but_blobs() == before
+    assert f"Not restored, as its copy is missing or damaged: {rotted}" in said
 
 
 def test_an_older_backup_than_what_was_published_is_continued_under_another_name(tmp_path: Path) -> None:
@@ -151,17 +183,32 @@ def test_a_backup_says_what_it_is(tmp_path: Path) -> None:
     assert {file.name for file in manifest.files} >= {"database.dump", "blobs.txt", "keys/coordinator.key", "log/epoch-1/checkpoint"}
 
 
-def test_bytes_that_the_store_has_lost_are_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["damaged", "missing"])
+def test_bytes_that_the_store_has_lost_are_named_and_all_else_is_backed_up(tmp_path: Path, how: str) -> None:
     job_paid()
     (lost,) = Blob.objects.filter(data=None).values_list("pk", flat=True)
     path = tmp_path / "blobs" / "sha256" / lost[7:9] / lost[7:]
-    path.write_bytes(b"other bytes")
+    if how == "damaged":
+        path.write_bytes(b"other bytes")
+    else:
+        path.unlink()
     with pytest.raises(BackupBlobsLostError, match=lost):
         make(tmp_path)
-    path.unlink()
-    with pytest.raises(BackupBlobsLostError, match=lost):
-        make(tmp_path)
-    assert not [path for path in (tmp_path / "backups").iterdir() if not path.name.startswith((".making-", "blobs"))]
+    (made,) = [path for path in (tmp_path / "backups").iterdir() if path.name != "blobs"]
+    assert backup_check(folder=made).blobs == 0
+    assert (made / "blobs-lost.txt").read_text() == f"{lost}\n"
+    assert "blobs-lost.txt" in {file.name for file in manifest_read(made, key=coordinator_key.coordinator_public_key()).files}
+
+
+def test_a_copy_that_has_rotted_is_made_anew_on_the_day_on_which_it_is_read_again(tmp_path: Path) -> None:
+    job_paid()
+    make(tmp_path)
+    (copy,) = (tmp_path / "backups" / "blobs").glob("*/*")
+    whole = copy.read_bytes()
+    copy.write_bytes(b"x" * len(whole))
+    for day in range(1, 17):
+        backup_make(root=tmp_path / "backups", now=timezone.now() + timedelta(days=day), report=lambda _: None)
+    assert copy.read_bytes() == whole
 
 
 def test_a_folder_that_others_may_enter_is_refused(tmp_path: Path) -> None:

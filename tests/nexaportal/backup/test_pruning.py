@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from jobs.models import Blob
 from ledger import coordinator_key
+from nexaportal.backup.errors import BackupPlaceError
 from nexaportal.backup.manifest import manifest_read, manifest_sign
 from nexaportal.backup.pruning import backups_prune
 from nexaportal.backup.restoring import backup_check
@@ -118,10 +119,17 @@ def test_backups_whose_blob_is_damaged_are_left_to_a_person(tmp_path: Path) -> N
 def test_while_a_list_of_blobs_is_missing_none_is_removed(tmp_path: Path) -> None:
     first, second, third = three(tmp_path)
     (second / "blobs.txt").unlink()
-    said = prune(third, 1)
-    assert f"Removed the backup {first.name}." in said
-    assert "No blob is removed: expected a list of blobs in" in said
+    with pytest.raises(BackupPlaceError, match=r"No blob is removed, so the disk fills: expected a list of blobs in .* Move"):
+        prune(third, 1)
+    assert not first.exists()
     assert blobs(tmp_path) == 2
+
+
+def test_what_a_file_system_has_at_the_root_of_a_disk_is_in_nobodys_way(tmp_path: Path) -> None:
+    _, _, third = three(tmp_path)
+    (tmp_path / "backups" / "lost+found").mkdir(mode=0o700)
+    prune(third, 1)
+    assert blobs(tmp_path) == 1
 
 
 def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
