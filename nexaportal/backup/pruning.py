@@ -29,8 +29,8 @@ _REMOVING: Final = ".removing-"
 def backups_prune(*, made: Path, keep: int, report: Report) -> None:
     """Keeps `made` and, of the others in its folder, the newest, `keep` in all; `keep` is at least 1. Removes the rest, and their blobs.
 
-    Waits for a backup that is being made. Raises BackupPlaceError where there is what is no backup, CoordinatorKeyMissingError, OSError; then
-    some of the old ones, or their blobs, are still there.
+    Waits for a backup that is being made. Raises BackupPlaceError where there is what is no backup, CoordinatorKeyMissingError, OSError;
+    then some of the old ones, or their blobs, are still there.
     """
     root = made.parent
     with store_held():
