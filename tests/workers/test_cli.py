@@ -176,7 +176,8 @@ def test_commands_tell_what_is_missing(tmp_path: Path, arguments: tuple[str, ...
 
 @pytest.mark.parametrize("command", ["status", "pause", "doctor", "worker"])
 def test_home_of_another_user_is_told(home: NodeHome, command: str) -> None:
-    importlib.import_module("rich.status")  # a command imports it when it first waits: this environment may be out of that user's reach
+    for module in ("rich.status", "rich._emoji_codes"):  # imported when first needed, and this environment may be out of that user's reach
+        importlib.import_module(module)
     home.folder.chmod(0)
     user_id = os.geteuid()
     try:
