@@ -11,6 +11,7 @@ BackupError
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -27,7 +28,13 @@ class BackupPlaceError(BackupError):
 
 
 class BackupBlobsLostError(BackupError):
+    """`made`: the backup, which is there without them."""
+
     code = "backup_blobs_lost"
+
+    def __init__(self, message: str, *, made: Path) -> None:
+        super().__init__(message)
+        self.made = made
 
 
 class BackupDamagedError(BackupError):

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -91,7 +92,9 @@ def backup_make(*, root: Path, now: datetime, report: Report) -> Path:
         more = f" and {len(lost) - _LOST_NAMED} more" if len(lost) > _LOST_NAMED else ""
         raise BackupBlobsLostError(
             f"The backup {final} is whole but for {', '.join(lost[:_LOST_NAMED])}{more}, which the database names and the blob store has "
-            f"lost or damaged; {BLOBS_LOST} lists them. Put them back from an earlier backup's blobs/ folder, and make another backup."
+            f"lost or damaged; {BLOBS_LOST} lists them. No backup in this folder has them. Bring them back from elsewhere if you can, and "
+            "make another backup.",
+            made=final,
         )
     return final
 
@@ -147,16 +150,17 @@ def _blobs_copy(root: Path, folder: Path, now: datetime) -> tuple[int, list[str]
 
 
 def _blob_copy(path: Path, digest: str) -> bool:
-    """Whether `path` has the blob now: not where the store has lost or damaged it."""
+    """Whether `path` has the blob now: not where the store has lost or damaged it, or its disk does not give it.
+
+    Raises OSError where it can't be written.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with blob_store().open(digest) as source, temporary.open("wb") as target:
-            shutil.copyfileobj(source, target, 1024 * 1024)
-            target.flush()
-            os.fsync(target.fileno())
-    except FileNotFoundError:
-        return False
+    with temporary.open("wb") as target:
+        for chunk in _chunks(digest):
+            target.write(chunk)
+        target.flush()
+        os.fsync(target.fileno())
     if not _has_digest(temporary, digest):
         temporary.unlink()
         return False
@@ -164,9 +168,20 @@ def _blob_copy(path: Path, digest: str) -> bool:
     return True
 
 
+def _chunks(digest: str) -> Iterator[bytes]:
+    """What the store gives of a blob, up to where it gives no more."""
+    with suppress(OSError), blob_store().open(digest) as source:
+        while chunk := source.read(1024 * 1024):
+            yield chunk
+
+
 def _has_digest(path: Path, digest: str) -> bool:
-    with path.open("rb") as file:
-        return digest_stream(file)[0] == digest
+    """False also where the disk does not give it."""
+    try:
+        with path.open("rb") as file:
+            return digest_stream(file)[0] == digest
+    except OSError:
+        return False
 
 
 def _lost_leave_out(folder: Path, manifest: Manifest, lost: Collection[str]) -> Manifest:

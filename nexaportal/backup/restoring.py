@@ -149,7 +149,7 @@ def _is_whole(path: Path, digest: str, size_bytes: int) -> bool:
     try:
         with path.open("rb") as file:
             return digest_stream(file) == (digest, size_bytes)
-    except FileNotFoundError:
+    except OSError:  # not there, or on a disk that does not give it
         return False
 
 

@@ -15,7 +15,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from ledger.coordinator_key import CoordinatorKeyMissingError
-from nexaportal.backup.errors import BackupError
+from nexaportal.backup.errors import BackupBlobsLostError, BackupError
 from nexaportal.backup.making import backup_make
 from nexaportal.backup.pruning import backups_prune
 
@@ -31,10 +31,16 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            made = backup_make(root=options["folder"], now=timezone.now(), report=self.stdout.write)
+            lost: BackupBlobsLostError | None = None
+            try:
+                made = backup_make(root=options["folder"], now=timezone.now(), report=self.stdout.write)
+            except BackupBlobsLostError as error:
+                lost, made = error, error.made
             self.stdout.write(f"Backup: {made}")
-            if options["keep"] is not None:
+            if options["keep"] is not None:  # also then, or the disk would fill: no older backup has what is lost
                 backups_prune(made=made, keep=options["keep"], report=self.stdout.write)
+            if lost is not None:
+                raise lost
         except BackupError as error:
             raise CommandError(f"{error.code}: {error}") from error
         except (CoordinatorKeyMissingError, OSError) as error:

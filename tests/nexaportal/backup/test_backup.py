@@ -183,7 +183,7 @@ def test_a_backup_says_what_it_is(tmp_path: Path) -> None:
     assert {file.name for file in manifest.files} >= {"database.dump", "blobs.txt", "keys/coordinator.key", "log/epoch-1/checkpoint"}
 
 
-@pytest.mark.parametrize("how", ["damaged", "missing"])
+@pytest.mark.parametrize("how", ["damaged", "missing", "unreadable"])
 def test_bytes_that_the_store_has_lost_are_named_and_all_else_is_backed_up(tmp_path: Path, how: str) -> None:
     job_paid()
     (lost,) = Blob.objects.filter(data=None).values_list("pk", flat=True)
@@ -192,6 +192,8 @@ def test_bytes_that_the_store_has_lost_are_named_and_all_else_is_backed_up(tmp_p
         path.write_bytes(b"other bytes")
     else:
         path.unlink()
+    if how == "unreadable":
+        path.mkdir()  # an error of the disk's, as far as a reader can tell
     with pytest.raises(BackupBlobsLostError, match=lost):
         make(tmp_path)
     (made,) = [path for path in (tmp_path / "backups").iterdir() if path.name != "blobs"]

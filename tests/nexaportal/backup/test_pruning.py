@@ -139,6 +139,19 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "backups").iterdir() if path.name.startswith(".")) == []
 
 
+def test_old_backups_go_also_while_the_store_has_lost_a_blob(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second, _ = three(tmp_path)
+    (lost,) = Blob.objects.filter(data=None, removed_at=None).values_list("pk", flat=True)
+    shutil.rmtree(tmp_path / "blobs")
+    (tmp_path / "backups" / "blobs" / lost[7:9] / lost[7:]).unlink()
+    with pytest.raises(CommandError, match=f"backup_blobs_lost: The backup .* is whole but for {lost}"):
+        call_command("backup_make", str(tmp_path / "backups"), "--keep", "1")
+    said = capsys.readouterr().out
+    assert "Backup: " in said
+    assert said.count("Left as it is, and not counted") == 2, "those whose blob is gone are a person's to judge"
+    assert (first.exists(), second.exists()) == (False, True)
+
+
 def test_the_command_keeps_as_many_as_it_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second, third = three(tmp_path)
     call_command("backup_make", str(tmp_path / "backups"), "--keep", "2")
