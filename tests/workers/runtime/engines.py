@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import http.server
 import json
 import re
@@ -10,6 +11,8 @@ import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
+
+import pytest
 
 ENGINE_SOCKET = "/var/run/docker.sock"
 
@@ -130,3 +133,11 @@ def engine_telling(info: dict[str, Any], version: dict[str, Any], *, containers:
         server.shutdown()
         server.server_close()
         thread.join(10)
+
+
+@pytest.fixture
+def wire() -> Iterator[EngineWire]:
+    made = EngineWire()
+    yield made
+    made.cut()
+    gc.collect()  # the SDK leaves sockets to the collector when their other end vanishes: let them be found here

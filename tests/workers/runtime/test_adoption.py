@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,14 +11,14 @@ from pathlib import Path
 import docker
 import pytest
 
-from tests.workers.runtime.engines import EngineWire
+from tests.workers.runtime.engines import EngineWire, wire
 from tests.workers.runtime.test_docker_engine import HOME, Sink, _run, _spec, image_id, runtime
 from workers.protocol.messages.receipt import FailureCode
 from workers.runtime import container_history, container_run
 from workers.runtime.docker_engine import DockerRuntime
 from workers.runtime.interface import RunLostError, RunSpec
 
-__all__ = ["image_id", "runtime"]
+__all__ = ["image_id", "runtime", "wire"]
 
 pytestmark = pytest.mark.docker
 LIMIT_SECONDS = 20
@@ -180,14 +179,6 @@ def test_waiting_for_longer_than_one_call_of_the_engine_loses_no_run(
     monkeypatch.setattr(container_run, "_WAIT_SECONDS", 1)
     result, sink = _run(runtime, _spec(tmp_path, image_id, "sh", "-c", "sleep 3; echo done"))
     assert (result.exit_code, sink.output["stdout"]) == (0, b"done\n")
-
-
-@pytest.fixture
-def wire() -> Iterator[EngineWire]:
-    made = EngineWire()
-    yield made
-    made.cut()
-    gc.collect()  # the SDK leaves sockets to the collector when their other end vanishes: let them be found here
 
 
 @pytest.fixture

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.workers.runtime.engines import EngineWire, engine_telling
+from tests.workers.runtime.engines import EngineWire, engine_telling, wire
 from tests.workers.runtime.test_docker_engine import Sink, _spec, image_id, runtime
 from tests.workers.runtime.test_docker_profile import DOCKER, DOCKER_V1
 from workers.engine_watch import EngineWatch
@@ -20,17 +18,9 @@ from workers.protocol.messages.receipt import FailureCode
 from workers.runtime.docker_engine import DockerRuntime
 from workers.runtime.interface import RunLostError, RuntimeFailureError
 
-__all__ = ["image_id", "runtime"]
+__all__ = ["image_id", "runtime", "wire"]
 
 GPU = Gpu(index=1, uuid="GPU-8a56a4bc-f184-a047-2620-000000000000", name="Stub", memory_bytes=8 << 30, driver_version="550.1")
-
-
-@pytest.fixture
-def wire() -> Iterator[EngineWire]:
-    made = EngineWire()
-    yield made
-    made.cut()
-    gc.collect()  # the SDK leaves sockets to the collector when their other end vanishes: let them be found here
 
 
 def test_engine_that_ignores_a_limit_runs_nothing(tmp_path: Path) -> None:
